@@ -1,0 +1,67 @@
+// Messages of liveness: gossip spreads heartbeats and load, the failure detector says who is
+// alive. Liveness changes routing only, never ownership (GO-7).
+
+import { ask, protocol, tell } from '../../runtime/protocol.ts';
+
+/** What a node says of itself; a higher (generation, heartbeat) replaces the whole (GO-1, GO-2). */
+export interface NodeState {
+  readonly node: string;
+  /** Grows with every start, durable before the first message. */
+  readonly generation: number;
+  readonly heartbeat: number;
+  readonly status: 'serving' | 'draining';
+  readonly host: string;
+  readonly internodePort: number;
+  readonly httpPort: number;
+  readonly shards: number;
+  readonly load: NodeLoad;
+}
+
+export interface NodeLoad {
+  readonly keys: number;
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
+}
+
+export interface Digest {
+  readonly node: string;
+  readonly generation: number;
+  readonly heartbeat: number;
+}
+
+export const Gossiper = protocol('gossiper', 30, {
+  /** Step one and two: what the caller knows, for what it lacks and what it is asked for. */
+  exchange: ask<
+    { readonly digests: readonly Digest[] },
+    { readonly states: readonly NodeState[]; readonly wanted: readonly string[] }
+  >(1, { lane: 'control' }),
+  /** Step three: what step two asked for. Safe to lose, repeat or reorder. */
+  news: tell<{ readonly states: readonly NodeState[] }>(2, { lane: 'control' }),
+  /** This node's own figures, from its store. */
+  loadChanged: tell<NodeLoad>(3),
+  /** This node shuts down: tell the others now rather than let them find out. */
+  leaving: ask<object, object>(4, { lane: 'control' }),
+  states: ask<object, { readonly states: readonly NodeState[] }>(5),
+});
+export type Gossiper = typeof Gossiper.messages;
+
+export type PeerCondition = 'alive' | 'suspected' | 'dead';
+
+export interface PeerState {
+  readonly node: string;
+  readonly condition: PeerCondition;
+  readonly phi: number;
+  readonly shards: number;
+}
+
+/** All members, this node included, sorted by id. */
+export interface PeerStates {
+  readonly peers: readonly PeerState[];
+}
+
+export const FailureDetector = protocol('failure-detector', 31, {
+  /** A newer beat of a node was heard, at this node's monotonic clock. */
+  heard: tell<{ readonly state: NodeState; readonly atMs: number }>(1, { lane: 'control' }),
+  peers: ask<object, PeerStates>(2),
+});
+export type FailureDetector = typeof FailureDetector.messages;

@@ -1,0 +1,63 @@
+// Consistency levels: how many replicas must answer (model.md section 2). Levels that need parts
+// which do not exist yet are refused by name, never served weaker.
+
+import { KvError } from '../../runtime/errors.ts';
+
+export const levels = [
+  'ANY',
+  'ONE',
+  'TWO',
+  'THREE',
+  'QUORUM',
+  'LOCAL_ONE',
+  'LOCAL_QUORUM',
+  'EACH_QUORUM',
+  'ALL',
+  'SESSION',
+  'SERIAL',
+  'LOCAL_SERIAL',
+] as const;
+export type Level = (typeof levels)[number];
+
+const aliases: Readonly<Record<string, Level>> = { EVENTUAL: 'ONE', STRONG: 'ALL' };
+const served: ReadonlySet<Level> = new Set<Level>(['ONE', 'TWO', 'THREE', 'QUORUM', 'ALL']);
+
+/** Case does not matter. BAD_REQUEST for an unknown word, NOT_IMPLEMENTED for a known one. */
+export function parseLevel(text: string): Level {
+  const word = text.trim().toUpperCase();
+  const level = aliases[word] ?? levels.find((known) => known === word);
+  if (level === undefined)
+    throw new KvError('BAD_REQUEST', {
+      field: 'Consistency-Level',
+      detail: `unknown consistency level; expected one of ${[...served].join(', ')}`,
+    });
+  if (!served.has(level))
+    throw new KvError('NOT_IMPLEMENTED', { detail: `consistency level ${level} is not there yet` });
+  return level;
+}
+
+export const quorumOf = (replicas: number): number => Math.floor(replicas / 2) + 1;
+
+/** Answers needed of `replicas` natural replicas; THREE of two replicas can never be met. */
+export function requiredAcks(level: Level, replicas: number): number {
+  switch (level) {
+    case 'ONE':
+      return 1;
+    case 'TWO':
+      return 2;
+    case 'THREE':
+      return 3;
+    case 'QUORUM':
+      return quorumOf(replicas);
+    case 'ALL':
+      return replicas;
+    case 'ANY':
+    case 'LOCAL_ONE':
+    case 'LOCAL_QUORUM':
+    case 'EACH_QUORUM':
+    case 'SESSION':
+    case 'SERIAL':
+    case 'LOCAL_SERIAL':
+      throw new KvError('NOT_IMPLEMENTED', { detail: `consistency level ${level}` });
+  }
+}

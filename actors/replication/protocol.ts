@@ -1,0 +1,117 @@
+// Messages of replication: a coordinator runs one request on all replicas of its key, a replica
+// applies and serves the records of its shard.
+
+import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import type { PeerStates } from '../membership/protocol.ts';
+import type { RangeRequest, RecordPage } from '../storage/protocol.ts';
+
+export const Replica = protocol('replica', 20, {
+  /** Applies one record as it is stamped; also how read repair repairs (RR-5). Idempotent. */
+  write: ask<{ readonly record: Uint8Array }, { readonly lsn: number }>(1, {
+    layout: { record: 'bytes' },
+    replyLayout: { lsn: 'u53' },
+  }),
+  /** The newest record of a key, or with `digest` only its etag: hlc 0 where there is none. */
+  read: ask<
+    { readonly key: Uint8Array; readonly hash: number; readonly digest: boolean },
+    {
+      readonly record: Uint8Array | undefined;
+      readonly hlc: number;
+      readonly writer: number;
+      readonly incarnation: number;
+    }
+  >(2, {
+    layout: { key: 'bytes', hash: 'u32', digest: 'bool' },
+    replyLayout: { record: 'bytes?', hlc: 'u53', writer: 'u32', incarnation: 'u32' },
+  }),
+  range: ask<RangeRequest, RecordPage>(3, {
+    layout: { from: 'bytes', to: 'bytes?', limit: 'u32', bytes: 'u32' },
+    replyLayout: { records: 'bytes[]', isDone: 'bool' },
+  }),
+});
+export type Replica = typeof Replica.messages;
+
+export interface WriteRequest {
+  readonly namespace: number;
+  /** User's key. */
+  readonly key: Uint8Array;
+  /** Absent: delete. */
+  readonly value: Uint8Array | undefined;
+  readonly valueType: number;
+  /** Milliseconds from now; 0 = never expires. */
+  readonly ttlMs: number;
+  /** A word of actors/model/consistency.ts. */
+  readonly level: string;
+}
+
+export interface WriteReply {
+  readonly version: number;
+  readonly hlc: number;
+  readonly writer: number;
+  readonly incarnation: number;
+  /** The coordinating replica saw a live value under the key before. */
+  readonly existed: boolean;
+  readonly coordinator: string;
+}
+
+export interface ReadRequest {
+  readonly namespace: number;
+  readonly key: Uint8Array;
+  readonly level: string;
+}
+
+export interface ReadReply {
+  /** The winning live record; absent: not found. */
+  readonly record: Uint8Array | undefined;
+  /** The clock that decided about expiry, milliseconds since 1970 (TTL-3). */
+  readonly nowMs: number;
+  readonly coordinator: string;
+}
+
+export interface ScanRequest {
+  readonly namespace: number;
+  readonly prefix: Uint8Array;
+  /** User's key after which the page starts; absent: at the beginning. */
+  readonly after: Uint8Array | undefined;
+  /** Keys on the page, 1 to 1,000. */
+  readonly limit: number;
+  readonly level: string;
+}
+
+export interface ScanReply {
+  /** Live records in key order. */
+  readonly records: readonly Uint8Array[];
+  /** User's key to continue after; absent: there is no more. */
+  readonly next: Uint8Array | undefined;
+  readonly nowMs: number;
+}
+
+export const Coordinator = protocol('coordinator', 21, {
+  write: ask<WriteRequest, WriteReply>(1, {
+    layout: {
+      namespace: 'u32',
+      key: 'bytes',
+      value: 'bytes?',
+      valueType: 'u8',
+      ttlMs: 'u53',
+      level: 'text',
+    },
+    replyLayout: {
+      version: 'u53',
+      hlc: 'u53',
+      writer: 'u32',
+      incarnation: 'u32',
+      existed: 'bool',
+      coordinator: 'text',
+    },
+  }),
+  read: ask<ReadRequest, ReadReply>(2, {
+    layout: { namespace: 'u32', key: 'bytes', level: 'text' },
+    replyLayout: { record: 'bytes?', nowMs: 'u53', coordinator: 'text' },
+  }),
+  /** Keys in byte order across the whole cluster, each at the level asked. */
+  scan: ask<ScanRequest, ScanReply>(3),
+  /** Who is alive, from the failure detector; every change and once per second. */
+  peersChanged: tell<PeerStates>(4, { lane: 'control' }),
+});
+export type Coordinator = typeof Coordinator.messages;

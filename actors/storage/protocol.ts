@@ -1,0 +1,141 @@
+// Messages of one shard's storage. Records are the bytes of actors/model/record.ts; keys are
+// storage keys.
+
+import { ask, protocol, tell } from '../../runtime/protocol.ts';
+
+/** A page of records in key order. */
+export interface RecordPage {
+  readonly records: readonly Uint8Array[];
+  /** True: nothing beyond the last record within the range. False: ask again after it. */
+  readonly isDone: boolean;
+}
+
+export interface RangeRequest {
+  /** First key of the range, included. */
+  readonly from: Uint8Array;
+  /** End of the range, not included; absent: to the end. */
+  readonly to: Uint8Array | undefined;
+  readonly limit: number;
+  /** The page ends with the record that passes this size. */
+  readonly bytes: number;
+}
+
+const rangeLayout = { from: 'bytes', to: 'bytes?', limit: 'u32', bytes: 'u32' } as const;
+const pageLayout = { records: 'bytes[]', isDone: 'bool' } as const;
+
+/** Front door of a shard: the newest record of a key, whatever holds it. */
+export const Store = protocol('store', 10, {
+  /** Answers when the record is durable (WAL-7). Idempotent: the winner by HLC-1 stays. */
+  apply: ask<{ readonly record: Uint8Array }, { readonly lsn: number }>(1, {
+    layout: { record: 'bytes' },
+    replyLayout: { lsn: 'u53' },
+  }),
+  /** Tombstones and expired records included: the reader decides what they mean. */
+  read: ask<
+    { readonly key: Uint8Array; readonly hash: number },
+    { readonly record: Uint8Array | undefined }
+  >(2, { layout: { key: 'bytes', hash: 'u32' }, replyLayout: { record: 'bytes?' } }),
+  range: ask<RangeRequest, RecordPage>(3, { layout: rangeLayout, replyLayout: pageLayout }),
+  /** Writes what is in memory to a table; answers when it is installed. */
+  flush: ask<object, { readonly tables: number }>(4, { lane: 'background' }),
+  stats: ask<object, StoreStats>(5, { lane: 'background' }),
+});
+export type Store = typeof Store.messages;
+
+export interface StoreStats {
+  /** Records in memory and tables; counts overwritten ones until compaction. */
+  readonly records: number;
+  readonly memtableBytes: number;
+  readonly tables: number;
+  readonly tableBytes: number;
+  readonly walBytes: number;
+  readonly durability: string;
+}
+
+/** One shard's write-ahead log: a record is answered when it is durable. */
+export const WalWriter = protocol('wal-writer', 11, {
+  append: ask<{ readonly record: Uint8Array }, { readonly lsn: number }>(1, {
+    layout: { record: 'bytes' },
+    replyLayout: { lsn: 'u53' },
+  }),
+  /** Everything up to this LSN is in tables that the manifest names (WAL-9). */
+  release: tell<{ readonly throughLsn: number }>(2),
+  stats: ask<object, { readonly bytes: number; readonly segments: number }>(3),
+});
+export type WalWriter = typeof WalWriter.messages;
+
+/** A frozen memtable, as the flusher on another thread finds it. */
+export interface FrozenTable {
+  /** Index into the node's arenas. */
+  readonly arena: number;
+  readonly records: number;
+  readonly bytes: number;
+  /** Every record up to here is in this table or an older one. */
+  readonly throughLsn: number;
+}
+
+/** The newest records of one shard, ordered. */
+export const Memtable = protocol('memtable', 12, {
+  /** Applies records whose LSNs end at `lsn`. */
+  insert: tell<{ readonly record: Uint8Array; readonly lsn: number }>(1, {
+    layout: { record: 'bytes', lsn: 'u53' },
+  }),
+  get: ask<{ readonly key: Uint8Array }, { readonly record: Uint8Array | undefined }>(2, {
+    layout: { key: 'bytes' },
+    replyLayout: { record: 'bytes?' },
+  }),
+  range: ask<RangeRequest, RecordPage>(3, { layout: rangeLayout, replyLayout: pageLayout }),
+  /** Closes the active table, if it holds anything, and starts a new one. */
+  freeze: ask<object, { readonly table: FrozenTable | undefined }>(4),
+  /** Its table is installed: the arena may be used again. */
+  release: tell<{ readonly arena: number }>(5),
+  stats: ask<object, { readonly records: number; readonly bytes: number }>(6),
+});
+export type Memtable = typeof Memtable.messages;
+
+/** What the manifest knows of a table (MF-1). */
+export interface TableMeta {
+  readonly fileNumber: number;
+  readonly level: number;
+  readonly bytes: number;
+  readonly records: number;
+  readonly tombstones: number;
+  readonly firstKey: Uint8Array;
+  readonly lastKey: Uint8Array;
+  readonly minHlc: number;
+  readonly maxHlc: number;
+  /** Latest expiry in it; 0: some record never expires. */
+  readonly maxExpiresAt: number;
+  /** CRC-32 of the whole file before its footer. */
+  readonly checksum: number;
+}
+
+/** Looks records up in the tables of one shard. */
+export const TableReader = protocol('table-reader', 13, {
+  /** The winner among all tables; `aboveHlc`: only what is newer matters (MF-9). */
+  get: ask<
+    { readonly key: Uint8Array; readonly hash: number; readonly aboveHlc: number },
+    { readonly record: Uint8Array | undefined }
+  >(1, {
+    layout: { key: 'bytes', hash: 'u32', aboveHlc: 'u53' },
+    replyLayout: { record: 'bytes?' },
+  }),
+  range: ask<RangeRequest, RecordPage>(2, { layout: rangeLayout, replyLayout: pageLayout }),
+  /** Opens and verifies a table, makes it readable (MF-3 steps 5 and 7). */
+  install: ask<{ readonly table: TableMeta }, { readonly tables: number }>(3),
+  stats: ask<
+    object,
+    { readonly tables: number; readonly bytes: number; readonly records: number }
+  >(4),
+});
+export type TableReader = typeof TableReader.messages;
+
+/** Background work of one shard: tables out of memory, later merges. */
+export const Compactor = protocol('compactor', 14, {
+  /** Writes a frozen memtable to a new table file: written, synced, its directory synced. */
+  flush: ask<
+    { readonly table: FrozenTable; readonly fileNumber: number },
+    { readonly table: TableMeta }
+  >(1, { lane: 'background' }),
+});
+export type Compactor = typeof Compactor.messages;

@@ -1,0 +1,78 @@
+// One running actor as the kernel sees it: instance, mailbox, state, figures. And the Deferred,
+// the answer that an actor gives later.
+
+import type { Envelope } from './envelope.ts';
+import type { Failure } from './errors.ts';
+import { Mailbox } from './mailbox.ts';
+import { type ActorSpec, CrashHistory } from './supervisor.ts';
+
+export type CellState = 'starting' | 'running' | 'back-off' | 'stopped';
+
+/** `name`, `body`: the watcher's own message that says so. */
+export interface Watcher {
+  readonly cell: Cell;
+  readonly incarnation: number;
+  readonly name: string;
+  readonly body: unknown;
+}
+
+type Handler = (body: unknown, call: Envelope) => unknown;
+
+export class Cell {
+  readonly spec: ActorSpec;
+  readonly name: string;
+  readonly shard: number;
+  readonly address: string;
+  readonly mailbox: Mailbox;
+  readonly crashes: CrashHistory;
+  state: CellState = 'starting';
+  /** Raised by each restart: what belongs to an earlier instance has no effect any more. */
+  incarnation = 0;
+  instance: Record<string, Handler | undefined> = {};
+  /** In the kernel's run queue. */
+  queued = false;
+  watchers: Watcher[] = [];
+
+  handled = 0;
+  expired = 0;
+  refused = 0;
+  /** Estimated from one turn in 32, seconds. */
+  handlingSeconds = 0;
+  /** Age of the newest sampled message when its turn came, seconds. */
+  waitedSeconds = 0;
+  sampled: Envelope | undefined;
+  sampledAtMs = 0;
+
+  constructor(spec: ActorSpec, address: string) {
+    this.spec = spec;
+    this.name = spec.kind.protocol.name;
+    this.shard = spec.shard;
+    this.address = address;
+    this.mailbox = new Mailbox(spec.mailboxCapacity);
+    this.crashes = new CrashHistory(spec.onCrash);
+  }
+}
+
+/** Tells its listener the outcome as soon as both are there. Actors see it as a Deferred. */
+export class DeferredReply<Reply> {
+  #settled = false;
+  #failure: Failure | undefined;
+  #reply: Reply | undefined;
+  #listener: ((failure: Failure | undefined, reply: Reply | undefined) => void) | undefined;
+
+  readonly resolve = (reply: Reply): void => this.#settle(undefined, reply);
+  readonly fail = (failure: Failure): void => this.#settle(failure, undefined);
+
+  onSettled(listener: (failure: Failure | undefined, reply: Reply | undefined) => void): void {
+    if (this.#settled) listener(this.#failure, this.#reply);
+    else this.#listener = listener;
+  }
+
+  #settle(failure: Failure | undefined, reply: Reply | undefined): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#failure = failure;
+    this.#reply = reply;
+    this.#listener?.(failure, reply);
+  }
+}

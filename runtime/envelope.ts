@@ -1,0 +1,48 @@
+// The header of every message between actors, and the two seams of delivery: a Link carries
+// envelopes one way, the Router picks the link. Both are implemented in transport/ and in sim/.
+
+import type { Failure } from './errors.ts';
+import type { Descriptor } from './protocol.ts';
+
+export type EnvelopeKind = 'tell' | 'ask' | 'reply' | 'error';
+
+export interface Envelope {
+  readonly kind: EnvelopeKind;
+  /** Target of a tell or an ask; of a reply or an error only `node` counts. */
+  readonly node: string;
+  readonly actor: string;
+  readonly shard: number;
+  /** The message's name: of a reply or an error, the name of the ask. */
+  readonly name: string;
+  /** Undefined for what an actor sends to itself: it never leaves its thread. */
+  readonly descriptor: Descriptor | undefined;
+  /** Node that sent it. */
+  readonly from: string;
+  /** Names the ask on the sender's thread; 0 for a tell. */
+  readonly askId: number;
+  /** Monotonic milliseconds of this thread's clock; on the wire, the time that is left (TR-4). */
+  readonly deadlineMs: number;
+  /** Where it came in: an answer goes back there. Undefined: this thread. */
+  readonly via: Link | undefined;
+  /** A request's trace id, or empty. */
+  readonly trace: string;
+  /** A message, a reply, or for an error the Failure. Frozen by convention. */
+  readonly body: unknown;
+  /** The pending ask's actor, for answers inside one thread. */
+  readonly failure: Failure | undefined;
+}
+
+/** One way of one connection. At most once, in order, bounded. */
+export interface Link {
+  /** Names the other end, for logs and metrics. */
+  readonly name: string;
+  /** False: the queue is full or the other end is gone; nothing was or will be sent. */
+  readonly send: (envelope: Envelope) => boolean;
+}
+
+export interface Router {
+  /** The link towards an actor that this thread does not host; undefined: no such place. */
+  readonly linkTo: (node: string, actor: string, shard: number) => Link | undefined;
+  /** Called after each turn of the kernel: batches may leave. */
+  readonly flush: () => void;
+}

@@ -1,0 +1,646 @@
+// One kernel per thread: it owns the actors of that thread and moves messages between them, to
+// other threads and to other nodes (by the router's links).
+//
+// Turns: one message at a time, to its end. Actors with mail stand in a run queue; each gets up
+// to 64 turns, then the next; after 512 turns in all the event loop gets its chance. Sending
+// never runs the receiver: a handler is never entered while another one runs, so state cannot
+// change under a handler's feet.
+
+import type { BaseContext, Deferred, Done, Later, Ref, Session } from './actor.ts';
+import { AskTable, type PendingAsk } from './ask-table.ts';
+import { Cell, DeferredReply } from './cell.ts';
+import type { Envelope, Link, Router } from './envelope.ts';
+import type { Host, Need, TimerHandle } from './environment.ts';
+import {
+  assert,
+  BugError,
+  CorruptionError,
+  describeFailure,
+  type Failure,
+  failure,
+  KvError,
+  toFailure,
+} from './errors.ts';
+import { Ring } from './mailbox.ts';
+import type { MetricSample } from './metrics.ts';
+import type {
+  AskNames,
+  BodyOf,
+  Descriptor,
+  Lane,
+  Protocol,
+  ReplyOf,
+  TellNames,
+} from './protocol.ts';
+import type { ActorSpec } from './supervisor.ts';
+
+const turnsPerActor = 64;
+const turnsPerRun = 512;
+/** One turn in so many is timed. */
+const sampleEvery = 32;
+
+export interface KernelOptions {
+  readonly node: string;
+  /** Names this thread in logs. */
+  readonly thread: string;
+  readonly host: Host;
+  readonly router: Router;
+  /** All protocols of the program: what may be sent. */
+  readonly protocols: readonly Protocol[];
+  /**
+   * Encodes and decodes a body that stays on this thread, so that no two actors share memory.
+   * The simulator and the tests set it (rule SIM-5).
+   */
+  readonly transcode?: (descriptor: Descriptor, isReply: boolean, body: unknown) => unknown;
+}
+
+export class Kernel {
+  readonly node: string;
+  readonly #host: Host;
+  readonly #router: Router;
+  readonly #options: KernelOptions;
+  readonly #descriptors = new Map<string, ReadonlyMap<string, Descriptor>>();
+  readonly #cells = new Map<string, (Cell | undefined)[]>();
+  readonly #started: Cell[] = [];
+  readonly #runQueue = new Ring<Cell>();
+  readonly #asks: AskTable;
+  #scheduled = false;
+  #running = false;
+  #stopped = false;
+  #nowMs: number;
+  #turns = 0;
+  #trace = '';
+  #tellsDropped = 0;
+
+  constructor(options: KernelOptions) {
+    this.node = options.node;
+    this.#options = options;
+    this.#host = options.host;
+    this.#router = options.router;
+    this.#nowMs = options.host.clock.monotonicMs();
+    for (const { name, descriptors } of options.protocols) this.#descriptors.set(name, descriptors);
+    this.#asks = new AskTable(options.host.timers, (id) => this.#expire(id));
+    this.#asks.onTimer = () => {
+      if (this.#stopped) return;
+      this.#nowMs = this.#host.clock.monotonicMs();
+      this.#asks.tick(this.#nowMs);
+    };
+  }
+
+  /** Asks that wait for an answer. */
+  get openAsks(): number {
+    return this.#asks.size;
+  }
+
+  // ---- actors ------------------------------------------------------------------------------
+
+  /** Makes the actor and runs its start; messages wait until that has ended. */
+  spawn(spec: ActorSpec): Promise<void> {
+    const { name } = spec.kind.protocol;
+    const cell = new Cell(spec, `${this.node}/${name}/${spec.shard}`);
+    let shards = this.#cells.get(name);
+    if (shards === undefined) {
+      shards = [];
+      this.#cells.set(name, shards);
+    }
+    assert(shards[spec.shard] === undefined, `two actors at ${cell.address}`);
+    shards[spec.shard] = cell;
+    this.#started.push(cell);
+    return new Promise((resolve, reject) => {
+      this.#instantiate(cell, (problem) => {
+        if (problem === undefined) resolve();
+        else reject(problem);
+      });
+    });
+  }
+
+  /** Lets every actor finish, in the reverse order of starting. */
+  async drain(): Promise<void> {
+    for (const cell of [...this.#started].reverse()) {
+      const drain = cell.instance['drain'] as (() => unknown) | undefined;
+      if (cell.state !== 'running' || drain === undefined) continue;
+      const result = drain.call(cell.instance);
+      if (result instanceof DeferredReply)
+        await new Promise<void>((resolve) => {
+          result.onSettled(() => resolve());
+        });
+    }
+  }
+
+  /** Nothing is delivered or sent any more. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  #instantiate(cell: Cell, started: (problem: Error | undefined) => void): void {
+    const { kind, options } = cell.spec;
+    cell.state = 'starting';
+    try {
+      const context = this.#context(cell);
+      cell.instance = kind.create(context as never, options) as Cell['instance'];
+      const start = cell.instance['start'] as (() => unknown) | undefined;
+      const result = start?.call(cell.instance);
+      if (!(result instanceof DeferredReply)) {
+        this.#ready(cell);
+        started(undefined);
+        return;
+      }
+      result.onSettled((problem) => {
+        if (problem === undefined) {
+          this.#ready(cell);
+          started(undefined);
+        } else {
+          cell.state = 'stopped';
+          started(new KvError(problem.code, problem.fields));
+        }
+      });
+    } catch (error) {
+      cell.state = 'stopped';
+      started(error instanceof Error ? error : new BugError(String(error)));
+    }
+  }
+
+  #ready(cell: Cell): void {
+    cell.state = 'running';
+    this.#enqueue(cell);
+  }
+
+  #crash(cell: Cell, error: unknown, poison: Envelope | undefined): void {
+    const { log, clock } = this.#host;
+    const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    log.error('actor.crashed', { actor: cell.address, message: poison?.name, error: message });
+    if (poison !== undefined)
+      this.#answer(poison, failure('ACTOR_RESTARTED', { actor: cell.address }), undefined);
+    cell.incarnation += 1;
+    cell.mailbox.clearControl();
+    for (const id of this.#asks.select((ask) => ask.cell === cell)) this.#asks.take(id);
+    for (const { cell: watching, incarnation, name, body } of cell.watchers)
+      if (watching.incarnation === incarnation) this.#own(watching, name, body);
+    cell.watchers = [];
+    const pauseMs = cell.crashes.next(clock.monotonicMs());
+    if (pauseMs === undefined) {
+      cell.state = 'stopped';
+      this.#host.stopNode(`actor ${cell.address} crashed: ${firstLine(message)}`);
+      return;
+    }
+    cell.state = 'back-off';
+    this.#host.timers.after(pauseMs, () => {
+      if (this.#stopped) return;
+      this.#instantiate(cell, (problem) => {
+        if (problem !== undefined) this.#crash(cell, problem, undefined);
+      });
+    });
+  }
+
+  // ---- sending -----------------------------------------------------------------------------
+
+  tell<P, K extends TellNames<P>>(ref: Ref<P>, name: K, body: BodyOf<P[K]>): void {
+    if (!this.#send('tell', ref, name, body, 0, Infinity, undefined)) this.#tellsDropped += 1;
+  }
+
+  /** From outside of any actor: an edge, a launcher, a test. */
+  ask<P, K extends AskNames<P>>(
+    ref: Ref<P>,
+    name: K,
+    body: BodyOf<P[K]>,
+    timeoutMs: number,
+    done: Done<ReplyOf<P[K]>>,
+    trace = '',
+  ): void {
+    this.#nowMs = this.#host.clock.monotonicMs();
+    this.#trace = trace;
+    this.#ask(undefined, ref, name, body, timeoutMs, done as Done<never>);
+    this.#trace = '';
+  }
+
+  #ask(
+    cell: Cell | undefined,
+    ref: Ref<unknown>,
+    name: string,
+    body: unknown,
+    timeoutMs: number,
+    done: Done<never>,
+  ): void {
+    const deadlineMs = this.#nowMs + Math.max(0, timeoutMs);
+    const ask: PendingAsk = {
+      cell,
+      incarnation: cell === undefined ? 0 : cell.incarnation,
+      name,
+      to: ref.node,
+      trace: this.#trace,
+      link: undefined,
+      done,
+    };
+    const id = this.#asks.open(ask, this.#nowMs, deadlineMs);
+    if (!this.#send('ask', ref, name, body, id, deadlineMs, ask))
+      this.#settle(
+        id,
+        failure('OVERLOADED', { to: `${ref.node}/${ref.actor}`, message: name }),
+        undefined,
+      );
+  }
+
+  #send(
+    kind: 'tell' | 'ask',
+    ref: Ref<unknown>,
+    name: string,
+    body: unknown,
+    askId: number,
+    deadlineMs: number,
+    ask: PendingAsk | undefined,
+  ): boolean {
+    if (this.#stopped) return true;
+    const descriptor = this.#descriptors.get(ref.actor)?.get(name);
+    assert(descriptor?.kind === kind, `no ${kind} ${name} in the protocol of ${ref.actor}`);
+    const envelope: Envelope = {
+      kind,
+      node: ref.node,
+      actor: ref.actor,
+      shard: ref.shard,
+      name,
+      descriptor,
+      from: this.node,
+      askId,
+      deadlineMs,
+      via: undefined,
+      trace: this.#trace,
+      body,
+      failure: undefined,
+    };
+    if (ref.node === this.node) {
+      const cell = this.#cells.get(ref.actor)?.[ref.shard];
+      if (cell !== undefined) return this.#deliverTo(cell, this.#copied(envelope));
+    }
+    const link = this.#router.linkTo(ref.node, ref.actor, ref.shard);
+    if (link === undefined) {
+      if (askId !== 0) this.#settle(askId, failure('UNREACHABLE', { node: ref.node }), undefined);
+      return askId !== 0;
+    }
+    if (ask !== undefined) ask.link = link;
+    return link.send(envelope);
+  }
+
+  #copied(envelope: Envelope): Envelope {
+    const { transcode } = this.#options;
+    if (transcode === undefined || envelope.descriptor === undefined) return envelope;
+    if (envelope.kind === 'error') return envelope;
+    const body = transcode(envelope.descriptor, envelope.kind === 'reply', envelope.body);
+    return { ...envelope, body };
+  }
+
+  // ---- receiving ---------------------------------------------------------------------------
+
+  /** An envelope that a link received. */
+  deliver(envelope: Envelope): void {
+    if (this.#stopped) return;
+    if (envelope.kind === 'reply') return this.#settle(envelope.askId, undefined, envelope.body);
+    if (envelope.kind === 'error')
+      return this.#settle(envelope.askId, envelope.failure ?? failure('BUG'), undefined);
+    const cell = this.#cells.get(envelope.actor)?.[envelope.shard];
+    if (cell === undefined) {
+      const actor = `${envelope.actor}/${envelope.shard}`;
+      this.#answer(envelope, failure('NO_SUCH_ACTOR', { node: this.node, actor }), undefined);
+    } else if (!this.#deliverTo(cell, envelope)) {
+      const full = failure('OVERLOADED', { actor: cell.address, capacity: cell.mailbox.capacity });
+      this.#answer(envelope, full, undefined);
+    }
+  }
+
+  /** The link is gone: asks that left through it will not be answered. */
+  linkLost(link: Link): void {
+    for (const id of this.#asks.select((ask) => ask.link === link)) {
+      const node = this.#asks.get(id)?.to ?? '';
+      this.#settle(id, failure('UNREACHABLE', { node }), undefined);
+    }
+  }
+
+  #deliverTo(cell: Cell, envelope: Envelope): boolean {
+    const lane: Lane = envelope.descriptor?.lane ?? 'control';
+    if (cell.state === 'stopped') return false;
+    if (!cell.mailbox.push(envelope, lane)) {
+      cell.refused += 1;
+      return false;
+    }
+    if (cell.sampled === undefined) {
+      cell.sampled = envelope;
+      cell.sampledAtMs = this.#nowMs;
+    }
+    this.#enqueue(cell);
+    return true;
+  }
+
+  #own(cell: Cell, name: string, body: unknown): void {
+    const envelope: Envelope = {
+      kind: 'tell',
+      node: this.node,
+      actor: cell.name,
+      shard: cell.shard,
+      name,
+      descriptor: undefined,
+      from: this.node,
+      askId: 0,
+      deadlineMs: Infinity,
+      via: undefined,
+      trace: this.#trace,
+      body,
+      failure: undefined,
+    };
+    assert(cell.mailbox.push(envelope, 'control'), `control lane of ${cell.address} is full`);
+    this.#enqueue(cell);
+  }
+
+  // ---- answers -----------------------------------------------------------------------------
+
+  #answer(envelope: Envelope, problem: Failure | undefined, reply: unknown): void {
+    if (envelope.kind !== 'ask' || this.#stopped) return;
+    if (envelope.via === undefined) {
+      this.#settle(envelope.askId, problem, reply, envelope.descriptor);
+      return;
+    }
+    envelope.via.send({
+      ...envelope,
+      kind: problem === undefined ? 'reply' : 'error',
+      node: envelope.from,
+      from: this.node,
+      deadlineMs: Infinity,
+      via: undefined,
+      body: reply,
+      failure: problem,
+    });
+  }
+
+  #settle(
+    askId: number,
+    problem: Failure | undefined,
+    reply: unknown,
+    descriptor?: Descriptor,
+  ): void {
+    const ask = this.#asks.get(askId);
+    if (ask === undefined) return;
+    let body = reply;
+    const { transcode } = this.#options;
+    if (transcode !== undefined && descriptor !== undefined && problem === undefined)
+      body = transcode(descriptor, true, reply);
+    if (ask.cell === undefined) {
+      this.#asks.take(askId);
+      this.#host.timers.soon(() => {
+        if (!this.#stopped) ask.done(problem, body as never);
+      });
+      return;
+    }
+    const envelope: Envelope = {
+      kind: problem === undefined ? 'reply' : 'error',
+      node: this.node,
+      actor: ask.cell.name,
+      shard: ask.cell.shard,
+      name: ask.name,
+      descriptor: undefined,
+      from: ask.to,
+      askId,
+      deadlineMs: Infinity,
+      via: undefined,
+      trace: ask.trace,
+      body,
+      failure: problem,
+    };
+    assert(ask.cell.mailbox.push(envelope, 'control'), `control lane of ${ask.cell.address} full`);
+    this.#enqueue(ask.cell);
+  }
+
+  #expire(askId: number): void {
+    const ask = this.#asks.get(askId);
+    if (ask !== undefined)
+      this.#settle(askId, failure('TIMEOUT', { node: ask.to, message: ask.name }), undefined);
+  }
+
+  // ---- turns -------------------------------------------------------------------------------
+
+  #enqueue(cell: Cell): void {
+    if (!cell.queued) {
+      cell.queued = true;
+      this.#runQueue.push(cell);
+    }
+    if (!this.#scheduled && !this.#running) {
+      this.#scheduled = true;
+      this.#host.timers.soon(this.#run);
+    }
+  }
+
+  readonly #run = (): void => {
+    this.#scheduled = false;
+    if (this.#stopped) return;
+    this.#running = true;
+    this.#nowMs = this.#host.clock.monotonicMs();
+    let left = turnsPerRun;
+    while (left > 0) {
+      const cell = this.#runQueue.shift();
+      if (cell === undefined) break;
+      cell.queued = false;
+      left -= this.#runCell(cell);
+    }
+    this.#running = false;
+    this.#router.flush();
+    if (this.#runQueue.length > 0 && !this.#scheduled) {
+      this.#scheduled = true;
+      this.#host.timers.later(this.#run);
+    }
+  };
+
+  /** Up to 64 turns of one actor; how many it took. */
+  #runCell(cell: Cell): number {
+    const { mailbox } = cell;
+    let turns = 0;
+    while (turns < turnsPerActor) {
+      if (cell.state === 'stopped') return turns + 1;
+      // While it starts or backs off, an actor hears its own messages and answers only.
+      const envelope = cell.state === 'running' ? mailbox.shift() : mailbox.shiftControl();
+      if (envelope === undefined) return turns + 1;
+      turns += 1;
+      this.#turns += 1;
+      if (this.#turns % sampleEvery === 0) this.#timedTurn(cell, envelope);
+      else this.#turn(cell, envelope);
+    }
+    if (mailbox.length > 0) this.#enqueue(cell);
+    return turns;
+  }
+
+  #timedTurn(cell: Cell, envelope: Envelope): void {
+    const { clock } = this.#host;
+    this.#nowMs = clock.monotonicMs();
+    this.#turn(cell, envelope);
+    const endMs = clock.monotonicMs();
+    cell.handlingSeconds += ((endMs - this.#nowMs) * sampleEvery) / 1000;
+    this.#nowMs = endMs;
+  }
+
+  #turn(cell: Cell, envelope: Envelope): void {
+    if (envelope === cell.sampled) {
+      cell.waitedSeconds = Math.max(0, this.#nowMs - cell.sampledAtMs) / 1000;
+      cell.sampled = undefined;
+    }
+    this.#trace = envelope.trace;
+    try {
+      if (envelope.kind === 'reply' || envelope.kind === 'error') this.#replyTurn(cell, envelope);
+      else this.#messageTurn(cell, envelope);
+    } catch (error) {
+      if (error instanceof KvError || error instanceof CorruptionError) {
+        this.#answer(envelope, toFailure(error), undefined);
+        if (envelope.kind !== 'ask') this.#logFailure(cell, envelope.name, toFailure(error));
+      } else this.#crash(cell, error, envelope);
+    }
+    this.#trace = '';
+  }
+
+  #replyTurn(cell: Cell, envelope: Envelope): void {
+    const ask = this.#asks.take(envelope.askId);
+    if (ask === undefined || ask.incarnation !== cell.incarnation) return;
+    ask.done(envelope.failure, envelope.body as never);
+  }
+
+  #messageTurn(cell: Cell, envelope: Envelope): void {
+    if (envelope.deadlineMs < this.#nowMs) {
+      cell.expired += 1;
+      return;
+    }
+    cell.handled += 1;
+    const handler = cell.instance[envelope.name];
+    assert(handler !== undefined, `${cell.address} has no handler ${envelope.name}`);
+    const result = handler.call(cell.instance, envelope.body, envelope);
+    if (result instanceof DeferredReply) {
+      const { incarnation } = cell;
+      result.onSettled((problem, reply) => {
+        if (envelope.kind === 'ask') this.#answer(envelope, problem, reply);
+        else if (problem !== undefined && cell.incarnation === incarnation)
+          this.#logFailure(cell, envelope.name, problem);
+      });
+    } else if (envelope.kind === 'ask') this.#answer(envelope, undefined, result);
+  }
+
+  #logFailure(cell: Cell, message: string, problem: Failure): void {
+    this.#host.log.debug('session.failed', {
+      actor: cell.address,
+      message,
+      code: problem.code,
+      detail: describeFailure(problem),
+    });
+  }
+
+  // ---- what an actor sees ------------------------------------------------------------------
+
+  #context(cell: Cell): BaseContext<Record<string, never>> {
+    const { incarnation } = cell;
+    const { clock, random, log, metrics, probe, timers, capabilities } = this.#host;
+    const isCurrent = (): boolean => cell.incarnation === incarnation && !this.#stopped;
+    const toSelf = (name: string, body: unknown): void => {
+      if (isCurrent()) this.#own(cell, name, body);
+    };
+    const given: Record<string, unknown> = {};
+    for (const need of cell.spec.kind.needs as readonly Need[]) given[need] = capabilities[need];
+    const context = {
+      node: this.node,
+      shard: cell.shard,
+      clock,
+      random,
+      log,
+      metrics,
+      probe,
+      tell: (ref: Ref<unknown>, name: string, body: unknown): void => {
+        if (isCurrent() && !this.#send('tell', ref, name, body, 0, Infinity, undefined))
+          this.#tellsDropped += 1;
+      },
+      ask: (
+        ref: Ref<unknown>,
+        name: string,
+        body: unknown,
+        timeoutMs: number,
+        done: Done<never>,
+      ): void => {
+        if (isCurrent()) this.#ask(cell, ref, name, body, timeoutMs, done);
+      },
+      later: <Reply>(): Deferred<Reply> =>
+        new DeferredReply<Reply>() as unknown as Deferred<Reply>,
+      session: <Reply>(work: (session: Session) => Promise<Reply>): Later<Reply> =>
+        this.#session(cell, work),
+      toSelf,
+      after: (delayMs: number, name: string, body: unknown): TimerHandle =>
+        timers.after(delayMs, () => toSelf(name, body)),
+      watch: (ref: Ref<unknown>, name: string, body: unknown): void => {
+        const watched = this.#cells.get(ref.actor)?.[ref.shard];
+        if (watched === undefined || ref.node !== this.node) toSelf(name, body);
+        else watched.watchers.push({ cell, incarnation, name, body });
+      },
+      stopNode: (reason: string): void => {
+        if (isCurrent()) this.#host.stopNode(reason);
+      },
+      ...given,
+    };
+    return context as unknown as BaseContext<Record<string, never>>;
+  }
+
+  #session<Reply>(cell: Cell, work: (session: Session) => Promise<Reply>): Later<Reply> {
+    const { incarnation } = cell;
+    const trace = this.#trace;
+    const deferred = new DeferredReply<Reply>();
+    const isCurrent = (): boolean => cell.incarnation === incarnation && !this.#stopped;
+    const ask = (
+      ref: Ref<unknown>,
+      name: string,
+      body: unknown,
+      timeoutMs: number,
+    ): Promise<unknown> =>
+      new Promise((resolve, reject) => {
+        if (!isCurrent()) return;
+        if (!this.#running) this.#nowMs = this.#host.clock.monotonicMs();
+        this.#trace = trace;
+        this.#ask(cell, ref, name, body, timeoutMs, (problem, reply) => {
+          if (problem === undefined) resolve(reply);
+          else reject(new KvError(problem.code, problem.fields));
+        });
+      });
+    const sleep = (delayMs: number): Promise<void> =>
+      new Promise((resolve) => {
+        this.#host.timers.after(delayMs, () => {
+          if (isCurrent()) resolve();
+        });
+      });
+    work({ ask, sleep } as unknown as Session).then(deferred.resolve, (error: unknown) => {
+      if (!isCurrent()) return;
+      if (error instanceof KvError || error instanceof CorruptionError)
+        deferred.fail(toFailure(error));
+      else if (cell.state === 'starting')
+        deferred.fail(failure('BUG', { detail: String((error as Error).stack ?? error) }));
+      else this.#crash(cell, error, undefined);
+    });
+    return deferred as unknown as Later<Reply>;
+  }
+
+  // ---- figures -----------------------------------------------------------------------------
+
+  /** The mailbox figures of this thread's actors. */
+  samples(): MetricSample[] {
+    const samples: MetricSample[] = [];
+    const add = (
+      name: string,
+      help: string,
+      type: 'counter' | 'gauge',
+      value: number,
+      cell: Cell,
+    ): void => {
+      const labels = { actor: cell.name, shard: String(cell.shard) };
+      samples.push({ name, help, type, labels, value, buckets: [], sum: 0 });
+    };
+    for (const cell of this.#started) {
+      add('kvd_mailbox_depth', 'Messages that wait', 'gauge', cell.mailbox.length, cell);
+      add('kvd_mailbox_wait_seconds', 'Wait of a sampled message', 'gauge', cell.waitedSeconds, cell);
+      add('kvd_mailbox_handled_total', 'Messages handled', 'counter', cell.handled, cell);
+      add('kvd_mailbox_expired_total', 'Dropped at their deadline', 'counter', cell.expired, cell);
+      add('kvd_mailbox_refused_total', 'Refused, mailbox full', 'counter', cell.refused, cell);
+      add('kvd_actor_busy_seconds_total', 'Handling, estimated', 'counter', cell.handlingSeconds, cell);
+    }
+    return samples;
+  }
+}
+
+function firstLine(text: string): string {
+  return text.split('\n', 1)[0] ?? text;
+}
