@@ -6,15 +6,7 @@
 // (coordinator, storage) a handler takes a Deferred, asks with a callback, and answers later: the
 // callback runs as a turn of the actor, so it may see the actor's state, and no promise is made.
 
-import type {
-  Capabilities,
-  Clock,
-  Log,
-  Need,
-  Probe,
-  Random,
-  TimerHandle,
-} from './environment.ts';
+import type { Capabilities, Clock, Log, Need, Probe, Random, TimerHandle } from './environment.ts';
 import type { Failure } from './errors.ts';
 import type { MetricRegistry } from './metrics.ts';
 import type {
@@ -105,6 +97,8 @@ export interface BaseContext<Own> {
   readonly session: <Reply>(work: (session: Session) => Promise<Reply>) => Later<Reply>;
   /** A message to this actor, in its control lane. */
   readonly toSelf: <K extends TellNames<Own>>(name: K, body: BodyOf<Own[K]>) => void;
+  /** The same once what already waits (messages, sockets) has had its turn: for batching. */
+  readonly toSelfLater: <K extends TellNames<Own>>(name: K, body: BodyOf<Own[K]>) => void;
   /** The same after `delayMs`; the timer dies with the actor. */
   readonly after: <K extends TellNames<Own>>(
     delayMs: number,
@@ -148,7 +142,8 @@ export function actor<Messages extends MessageTable, Options, Own, N extends Nee
   readonly protocol: Protocol<Messages>;
   readonly needs?: readonly N[];
   readonly create: (
-    context: Context<Own, N>,
+    // Not inferred from here: what `needs` does not list would be missing at run time.
+    context: Context<Own, NoInfer<N>>,
     options: Options,
   ) => Handlers<Messages> & Handlers<Own> & Lifecycle;
 }): ActorKind<Messages, Options, Own, N> {

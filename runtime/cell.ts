@@ -4,6 +4,7 @@
 import type { Envelope } from './envelope.ts';
 import type { Failure } from './errors.ts';
 import { Mailbox } from './mailbox.ts';
+import { type MetricSample, plainSample } from './metrics.ts';
 import { type ActorSpec, CrashHistory } from './supervisor.ts';
 
 export type CellState = 'starting' | 'running' | 'back-off' | 'stopped';
@@ -29,6 +30,10 @@ export class Cell {
   /** Raised by each restart: what belongs to an earlier instance has no effect any more. */
   incarnation = 0;
   instance: Record<string, Handler | undefined> = {};
+  /** Told how the first start ended, once. */
+  onFirstStart: ((problem: Error | undefined) => void) | undefined;
+  /** In the call of start(): a session that begins now is the one of the start. */
+  isEntering = false;
   /** In the kernel's run queue. */
   queued = false;
   watchers: Watcher[] = [];
@@ -75,4 +80,23 @@ export class DeferredReply<Reply> {
     this.#reply = reply;
     this.#listener?.(failure, reply);
   }
+}
+
+/** What the mailboxes of `cells` tell about themselves. */
+export function mailboxSamples(cells: readonly Cell[]): MetricSample[] {
+  return cells.flatMap((cell) => {
+    const labels = { actor: cell.name, shard: String(cell.shard) };
+    const gauge = (name: string, help: string, value: number): MetricSample =>
+      plainSample(`kvd_mailbox_${name}`, help, 'gauge', value, labels);
+    const counter = (name: string, help: string, value: number): MetricSample =>
+      plainSample(`kvd_${name}_total`, help, 'counter', value, labels);
+    return [
+      gauge('depth', 'Messages that wait', cell.mailbox.length),
+      gauge('wait_seconds', 'Wait of a sampled message', cell.waitedSeconds),
+      counter('mailbox_handled', 'Messages handled', cell.handled),
+      counter('mailbox_expired', 'Dropped at their deadline', cell.expired),
+      counter('mailbox_refused', 'Refused, mailbox full', cell.refused),
+      counter('actor_busy_seconds', 'Handling, estimated', cell.handlingSeconds),
+    ];
+  });
 }

@@ -47,7 +47,8 @@ export interface Log {
  * thread pool takes tens (docs/performance.md). Only `sync` waits for the device.
  *
  * Errors: DISK_FULL (nothing of this write counts; the caller cuts the file back), DISK_FAILED
- * (the file is poisoned: FS-6).
+ * (the file is poisoned: FS-6), CorruptionError for a block that cannot be read (FS-7). Use after
+ * closing is a BugError; closing twice is not.
  */
 export interface DiskFile {
   readonly path: string;
@@ -72,8 +73,9 @@ export type OpenMode =
   /** Must exist; for writing and reading. */
   | 'modify';
 
-/** Paths are relative to the node's data directory, with forward slashes. */
+/** Paths are relative to the node's data directory, with forward slashes; '' is the directory. */
 export interface Disk {
+  /** NOT_FOUND where the file (or for `create` its directory) is missing, CONFLICT where it exists. */
   readonly open: (path: string, mode: OpenMode) => DiskFile;
   /** The whole file; undefined where there is none. */
   readonly read: (path: string) => Uint8Array | undefined;

@@ -44,10 +44,17 @@ export const errorTable = {
   DISK_FULL: row(503, 'OOM', 'later', 'none', 'The disk is full; reads go on.'),
   DISK_FAILED: row(503, 'MISCONF', 'later', 'unknown', 'The disk refused a write or a sync.'),
   CORRUPT: row(503, 'ERR', 'later', 'none', 'Stored bytes fail their checksum.'),
+  DATA_REFUSED: row(503, 'ERR', 'never', 'none', 'The data directory is not of this node.'),
   CLOCK_SKEW: row(503, 'ERR', 'later', 'none', 'Clocks differ by more than the bound.'),
   FUTURE_VERSION: row(503, 'ERR', 'later', 'none', 'The stored version is too far ahead.'),
   TIMEOUT: row(504, 'ERR', 'later', 'unknown', 'Not enough answers in time.'),
-  UNKNOWN_OUTCOME: row(504, 'ERR', 'later', 'unknown', 'The operation may or may not have happened.'),
+  UNKNOWN_OUTCOME: row(
+    504,
+    'ERR',
+    'later',
+    'unknown',
+    'The operation may or may not have happened.',
+  ),
   UNREACHABLE: row(503, 'ERR', 'later', 'unknown', 'The connection to the node ended.'),
   NO_SUCH_ACTOR: row(503, 'ERR', 'later', 'none', 'The node does not run this actor.'),
   ACTOR_RESTARTED: row(500, 'ERR', 'later', 'unknown', 'The actor failed on this message.'),
@@ -132,4 +139,11 @@ export function toFailure(error: unknown): Failure {
   if (error instanceof CorruptionError)
     return failure('CORRUPT', { file: error.file, offset: error.offset });
   return failure('BUG', { detail: error instanceof Error ? error.message : String(error) });
+}
+
+/** Any thrown value for a log: in one line, and with its stack. */
+export function describeThrown(error: unknown): { summary: string; stack: string } {
+  const summary = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  const stack = error instanceof Error ? (error.stack ?? summary) : summary;
+  return { summary: summary.split('\n', 1)[0] ?? summary, stack };
 }

@@ -9,7 +9,7 @@ declare const Buffer: {
   isBuffer(bytes: Uint8Array): boolean;
 };
 
-const native = (farmhash as unknown as { fingerprint32(input: Uint8Array | string): number })
+const native = (farmhash as unknown as { fingerprint32: (input: Uint8Array | string) => number })
   .fingerprint32;
 
 /** 32-bit farmhash fingerprint of `bytes`; about 170 ns a call, so compute it once and pass it on. */

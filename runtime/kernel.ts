@@ -6,32 +6,26 @@
 // never runs the receiver: a handler is never entered while another one runs, so state cannot
 // change under a handler's feet.
 
-import type { BaseContext, Deferred, Done, Later, Ref, Session } from './actor.ts';
+import type { Done, Ref } from './actor.ts';
 import { AskTable, type PendingAsk } from './ask-table.ts';
-import { Cell, DeferredReply } from './cell.ts';
+import { Cell, DeferredReply, mailboxSamples } from './cell.ts';
+import { createContext, type KernelSide } from './context.ts';
 import type { Envelope, Link, Router } from './envelope.ts';
-import type { Host, Need, TimerHandle } from './environment.ts';
+import type { Host } from './environment.ts';
 import {
   assert,
   BugError,
   CorruptionError,
   describeFailure,
+  describeThrown,
   type Failure,
   failure,
   KvError,
   toFailure,
 } from './errors.ts';
 import { Ring } from './mailbox.ts';
-import type { MetricSample } from './metrics.ts';
-import type {
-  AskNames,
-  BodyOf,
-  Descriptor,
-  Lane,
-  Protocol,
-  ReplyOf,
-  TellNames,
-} from './protocol.ts';
+import { type MetricSample, plainSample } from './metrics.ts';
+import type { AskNames, BodyOf, Descriptor, Protocol, ReplyOf, TellNames } from './protocol.ts';
 import type { ActorSpec } from './supervisor.ts';
 
 const turnsPerActor = 64;
@@ -64,6 +58,7 @@ export class Kernel {
   readonly #started: Cell[] = [];
   readonly #runQueue = new Ring<Cell>();
   readonly #asks: AskTable;
+  readonly #side: KernelSide;
   #scheduled = false;
   #running = false;
   #stopped = false;
@@ -85,6 +80,7 @@ export class Kernel {
       this.#nowMs = this.#host.clock.monotonicMs();
       this.#asks.tick(this.#nowMs);
     };
+    this.#side = this.#sideOfContexts();
   }
 
   /** Asks that wait for an answer. */
@@ -98,19 +94,18 @@ export class Kernel {
   spawn(spec: ActorSpec): Promise<void> {
     const { name } = spec.kind.protocol;
     const cell = new Cell(spec, `${this.node}/${name}/${spec.shard}`);
-    let shards = this.#cells.get(name);
-    if (shards === undefined) {
-      shards = [];
-      this.#cells.set(name, shards);
-    }
+    const shards = this.#cells.get(name) ?? [];
+    this.#cells.set(name, shards);
     assert(shards[spec.shard] === undefined, `two actors at ${cell.address}`);
     shards[spec.shard] = cell;
     this.#started.push(cell);
     return new Promise((resolve, reject) => {
-      this.#instantiate(cell, (problem) => {
+      cell.onFirstStart = (problem) => {
+        cell.onFirstStart = undefined;
         if (problem === undefined) resolve();
         else reject(problem);
-      });
+      };
+      this.#instantiate(cell);
     });
   }
 
@@ -132,47 +127,54 @@ export class Kernel {
     this.#stopped = true;
   }
 
-  #instantiate(cell: Cell, started: (problem: Error | undefined) => void): void {
+  #instantiate(cell: Cell): void {
     const { kind, options } = cell.spec;
+    const { incarnation } = cell;
     cell.state = 'starting';
     try {
-      const context = this.#context(cell);
+      const context = createContext(this.#side, cell);
       cell.instance = kind.create(context as never, options) as Cell['instance'];
       const start = cell.instance['start'] as (() => unknown) | undefined;
+      cell.isEntering = true;
       const result = start?.call(cell.instance);
-      if (!(result instanceof DeferredReply)) {
-        this.#ready(cell);
-        started(undefined);
-        return;
-      }
-      result.onSettled((problem) => {
-        if (problem === undefined) {
-          this.#ready(cell);
-          started(undefined);
-        } else {
-          cell.state = 'stopped';
-          started(new KvError(problem.code, problem.fields));
-        }
-      });
+      cell.isEntering = false;
+      if (!(result instanceof DeferredReply)) this.#ready(cell);
+      else
+        result.onSettled((problem) => {
+          if (cell.incarnation !== incarnation) return;
+          if (problem === undefined) this.#ready(cell);
+          else this.#startFailed(cell, new KvError(problem.code, problem.fields));
+        });
     } catch (error) {
-      cell.state = 'stopped';
-      started(error instanceof Error ? error : new BugError(String(error)));
+      cell.isEntering = false;
+      this.#startFailed(cell, error instanceof Error ? error : new BugError(String(error)));
     }
   }
 
   #ready(cell: Cell): void {
     cell.state = 'running';
     this.#enqueue(cell);
+    cell.onFirstStart?.(undefined);
+  }
+
+  /** The first start fails to whoever spawned it; a later one is a crash again. */
+  #startFailed(cell: Cell, problem: Error): void {
+    if (cell.incarnation > 0) this.#crash(cell, problem, undefined);
+    else {
+      cell.state = 'stopped';
+      cell.onFirstStart?.(problem);
+    }
   }
 
   #crash(cell: Cell, error: unknown, poison: Envelope | undefined): void {
     const { log, clock } = this.#host;
-    const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    log.error('actor.crashed', { actor: cell.address, message: poison?.name, error: message });
+    const { summary, stack } = describeThrown(error);
+    log.error('actor.crashed', { actor: cell.address, message: poison?.name, error: stack });
     if (poison !== undefined)
       this.#answer(poison, failure('ACTOR_RESTARTED', { actor: cell.address }), undefined);
     cell.incarnation += 1;
-    cell.mailbox.clearControl();
+    cell.mailbox.clearOwn();
+    cell.sampled = undefined;
     for (const id of this.#asks.select((ask) => ask.cell === cell)) this.#asks.take(id);
     for (const { cell: watching, incarnation, name, body } of cell.watchers)
       if (watching.incarnation === incarnation) this.#own(watching, name, body);
@@ -180,22 +182,25 @@ export class Kernel {
     const pauseMs = cell.crashes.next(clock.monotonicMs());
     if (pauseMs === undefined) {
       cell.state = 'stopped';
-      this.#host.stopNode(`actor ${cell.address} crashed: ${firstLine(message)}`);
+      const reason = `actor ${cell.address} crashed: ${summary}`;
+      cell.onFirstStart?.(new BugError(reason));
+      this.#host.stopNode(reason);
       return;
     }
     cell.state = 'back-off';
     this.#host.timers.after(pauseMs, () => {
-      if (this.#stopped) return;
-      this.#instantiate(cell, (problem) => {
-        if (problem !== undefined) this.#crash(cell, problem, undefined);
-      });
+      if (!this.#stopped) this.#instantiate(cell);
     });
   }
 
   // ---- sending -----------------------------------------------------------------------------
 
   tell<P, K extends TellNames<P>>(ref: Ref<P>, name: K, body: BodyOf<P[K]>): void {
-    if (!this.#send('tell', ref, name, body, 0, Infinity, undefined)) this.#tellsDropped += 1;
+    this.#tell(ref, name, body);
+  }
+
+  #tell(ref: Ref<unknown>, name: string, body: unknown): void {
+    if (!this.#send(ref, name, body, 0, Infinity, undefined)) this.#tellsDropped += 1;
   }
 
   /** From outside of any actor: an edge, a launcher, a test. */
@@ -207,10 +212,9 @@ export class Kernel {
     done: Done<ReplyOf<P[K]>>,
     trace = '',
   ): void {
-    this.#nowMs = this.#host.clock.monotonicMs();
-    this.#trace = trace;
-    this.#ask(undefined, ref, name, body, timeoutMs, done as Done<never>);
-    this.#trace = '';
+    this.#traced(trace, () => {
+      this.#ask(undefined, ref, name, body, timeoutMs, done);
+    });
   }
 
   #ask(
@@ -221,6 +225,8 @@ export class Kernel {
     timeoutMs: number,
     done: Done<never>,
   ): void {
+    // Outside of a turn (a file was synced, a session goes on) the time of the last turn is old.
+    if (!this.#running) this.#nowMs = this.#host.clock.monotonicMs();
     const deadlineMs = this.#nowMs + Math.max(0, timeoutMs);
     const ask: PendingAsk = {
       cell,
@@ -232,7 +238,7 @@ export class Kernel {
       done,
     };
     const id = this.#asks.open(ask, this.#nowMs, deadlineMs);
-    if (!this.#send('ask', ref, name, body, id, deadlineMs, ask))
+    if (!this.#send(ref, name, body, id, deadlineMs, ask))
       this.#settle(
         id,
         failure('OVERLOADED', { to: `${ref.node}/${ref.actor}`, message: name }),
@@ -241,7 +247,6 @@ export class Kernel {
   }
 
   #send(
-    kind: 'tell' | 'ask',
     ref: Ref<unknown>,
     name: string,
     body: unknown,
@@ -250,6 +255,7 @@ export class Kernel {
     ask: PendingAsk | undefined,
   ): boolean {
     if (this.#stopped) return true;
+    const kind = ask === undefined ? 'tell' : 'ask';
     const descriptor = this.#descriptors.get(ref.actor)?.get(name);
     assert(descriptor?.kind === kind, `no ${kind} ${name} in the protocol of ${ref.actor}`);
     const envelope: Envelope = {
@@ -315,7 +321,7 @@ export class Kernel {
   }
 
   #deliverTo(cell: Cell, envelope: Envelope): boolean {
-    const lane: Lane = envelope.descriptor?.lane ?? 'control';
+    const lane = envelope.descriptor?.lane ?? 'control';
     if (cell.state === 'stopped') return false;
     if (!cell.mailbox.push(envelope, lane)) {
       cell.refused += 1;
@@ -323,7 +329,7 @@ export class Kernel {
     }
     if (cell.sampled === undefined) {
       cell.sampled = envelope;
-      cell.sampledAtMs = this.#nowMs;
+      cell.sampledAtMs = this.#running ? this.#nowMs : this.#host.clock.monotonicMs();
     }
     this.#enqueue(cell);
     return true;
@@ -345,7 +351,7 @@ export class Kernel {
       body,
       failure: undefined,
     };
-    assert(cell.mailbox.push(envelope, 'control'), `control lane of ${cell.address} is full`);
+    assert(cell.mailbox.pushOwn(envelope), `the own lane of ${cell.address} is full`);
     this.#enqueue(cell);
   }
 
@@ -403,7 +409,7 @@ export class Kernel {
       body,
       failure: problem,
     };
-    assert(ask.cell.mailbox.push(envelope, 'control'), `control lane of ${ask.cell.address} full`);
+    assert(ask.cell.mailbox.pushOwn(envelope), `the own lane of ${ask.cell.address} is full`);
     this.#enqueue(ask.cell);
   }
 
@@ -440,20 +446,23 @@ export class Kernel {
     }
     this.#running = false;
     this.#router.flush();
-    if (this.#runQueue.length > 0 && !this.#scheduled) {
-      this.#scheduled = true;
-      this.#host.timers.later(this.#run);
-    }
+    this.#scheduleRest();
   };
+
+  #scheduleRest(): void {
+    if (this.#runQueue.length === 0 || this.#scheduled) return;
+    this.#scheduled = true;
+    this.#host.timers.later(this.#run);
+  }
 
   /** Up to 64 turns of one actor; how many it took. */
   #runCell(cell: Cell): number {
     const { mailbox } = cell;
     let turns = 0;
     while (turns < turnsPerActor) {
-      if (cell.state === 'stopped') return turns + 1;
-      // While it starts or backs off, an actor hears its own messages and answers only.
-      const envelope = cell.state === 'running' ? mailbox.shift() : mailbox.shiftControl();
+      if (cell.state === 'stopped' || cell.state === 'back-off') return turns + 1;
+      // While it starts, an actor hears its own messages and answers only.
+      const envelope = cell.state === 'running' ? mailbox.shift() : mailbox.shiftOwn();
       if (envelope === undefined) return turns + 1;
       turns += 1;
       this.#turns += 1;
@@ -525,122 +534,36 @@ export class Kernel {
     });
   }
 
-  // ---- what an actor sees ------------------------------------------------------------------
-
-  #context(cell: Cell): BaseContext<Record<string, never>> {
-    const { incarnation } = cell;
-    const { clock, random, log, metrics, probe, timers, capabilities } = this.#host;
-    const isCurrent = (): boolean => cell.incarnation === incarnation && !this.#stopped;
-    const toSelf = (name: string, body: unknown): void => {
-      if (isCurrent()) this.#own(cell, name, body);
-    };
-    const given: Record<string, unknown> = {};
-    for (const need of cell.spec.kind.needs as readonly Need[]) given[need] = capabilities[need];
-    const context = {
-      node: this.node,
-      shard: cell.shard,
-      clock,
-      random,
-      log,
-      metrics,
-      probe,
-      tell: (ref: Ref<unknown>, name: string, body: unknown): void => {
-        if (isCurrent() && !this.#send('tell', ref, name, body, 0, Infinity, undefined))
-          this.#tellsDropped += 1;
-      },
-      ask: (
-        ref: Ref<unknown>,
-        name: string,
-        body: unknown,
-        timeoutMs: number,
-        done: Done<never>,
-      ): void => {
-        if (isCurrent()) this.#ask(cell, ref, name, body, timeoutMs, done);
-      },
-      later: <Reply>(): Deferred<Reply> =>
-        new DeferredReply<Reply>() as unknown as Deferred<Reply>,
-      session: <Reply>(work: (session: Session) => Promise<Reply>): Later<Reply> =>
-        this.#session(cell, work),
-      toSelf,
-      after: (delayMs: number, name: string, body: unknown): TimerHandle =>
-        timers.after(delayMs, () => toSelf(name, body)),
-      watch: (ref: Ref<unknown>, name: string, body: unknown): void => {
-        const watched = this.#cells.get(ref.actor)?.[ref.shard];
-        if (watched === undefined || ref.node !== this.node) toSelf(name, body);
-        else watched.watchers.push({ cell, incarnation, name, body });
-      },
-      stopNode: (reason: string): void => {
-        if (isCurrent()) this.#host.stopNode(reason);
-      },
-      ...given,
-    };
-    return context as unknown as BaseContext<Record<string, never>>;
+  #traced(trace: string, work: () => void): void {
+    const before = this.#trace;
+    this.#trace = trace;
+    work();
+    this.#trace = before;
   }
 
-  #session<Reply>(cell: Cell, work: (session: Session) => Promise<Reply>): Later<Reply> {
-    const { incarnation } = cell;
-    const trace = this.#trace;
-    const deferred = new DeferredReply<Reply>();
-    const isCurrent = (): boolean => cell.incarnation === incarnation && !this.#stopped;
-    const ask = (
-      ref: Ref<unknown>,
-      name: string,
-      body: unknown,
-      timeoutMs: number,
-    ): Promise<unknown> =>
-      new Promise((resolve, reject) => {
-        if (!isCurrent()) return;
-        if (!this.#running) this.#nowMs = this.#host.clock.monotonicMs();
-        this.#trace = trace;
-        this.#ask(cell, ref, name, body, timeoutMs, (problem, reply) => {
-          if (problem === undefined) resolve(reply);
-          else reject(new KvError(problem.code, problem.fields));
-        });
-      });
-    const sleep = (delayMs: number): Promise<void> =>
-      new Promise((resolve) => {
-        this.#host.timers.after(delayMs, () => {
-          if (isCurrent()) resolve();
-        });
-      });
-    work({ ask, sleep } as unknown as Session).then(deferred.resolve, (error: unknown) => {
-      if (!isCurrent()) return;
-      if (error instanceof KvError || error instanceof CorruptionError)
-        deferred.fail(toFailure(error));
-      else if (cell.state === 'starting')
-        deferred.fail(failure('BUG', { detail: String((error as Error).stack ?? error) }));
-      else this.#crash(cell, error, undefined);
-    });
-    return deferred as unknown as Later<Reply>;
+  #sideOfContexts(): KernelSide {
+    return {
+      node: this.node,
+      host: this.#host,
+      isStopped: () => this.#stopped,
+      tell: (ref, name, body) => this.#tell(ref, name, body),
+      ask: (cell, ref, name, body, timeoutMs, done) =>
+        this.#ask(cell, ref, name, body, timeoutMs, done),
+      own: (cell, name, body) => this.#own(cell, name, body),
+      find: (ref) => this.#cells.get(ref.actor)?.[ref.shard],
+      crash: (cell, error) => this.#crash(cell, error, undefined),
+      trace: () => this.#trace,
+      traced: (trace, work) => this.#traced(trace, work),
+    };
   }
 
   // ---- figures -----------------------------------------------------------------------------
 
-  /** The mailbox figures of this thread's actors. */
+  /** The mailbox figures of this thread's actors, and what this thread could not send. */
   samples(): MetricSample[] {
-    const samples: MetricSample[] = [];
-    const add = (
-      name: string,
-      help: string,
-      type: 'counter' | 'gauge',
-      value: number,
-      cell: Cell,
-    ): void => {
-      const labels = { actor: cell.name, shard: String(cell.shard) };
-      samples.push({ name, help, type, labels, value, buckets: [], sum: 0 });
-    };
-    for (const cell of this.#started) {
-      add('kvd_mailbox_depth', 'Messages that wait', 'gauge', cell.mailbox.length, cell);
-      add('kvd_mailbox_wait_seconds', 'Wait of a sampled message', 'gauge', cell.waitedSeconds, cell);
-      add('kvd_mailbox_handled_total', 'Messages handled', 'counter', cell.handled, cell);
-      add('kvd_mailbox_expired_total', 'Dropped at their deadline', 'counter', cell.expired, cell);
-      add('kvd_mailbox_refused_total', 'Refused, mailbox full', 'counter', cell.refused, cell);
-      add('kvd_actor_busy_seconds_total', 'Handling, estimated', 'counter', cell.handlingSeconds, cell);
-    }
-    return samples;
+    return [
+      ...mailboxSamples(this.#started),
+      plainSample('kvd_tells_dropped_total', 'Tells not sent', 'counter', this.#tellsDropped),
+    ];
   }
-}
-
-function firstLine(text: string): string {
-  return text.split('\n', 1)[0] ?? text;
 }

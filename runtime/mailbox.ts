@@ -1,6 +1,7 @@
-// A bounded mailbox with three lanes. Control messages (answers, timers, own messages) go first
-// and have a bound of their own, so that user traffic can never crowd them out; background work
-// goes last, but gets one turn in eight so that it cannot starve (style rule 1.5).
+// A bounded mailbox with lanes. What belongs to the actor itself (answers, timers, messages to self)
+// goes first, then control messages of others; both have a bound of their own, so that user traffic
+// can never crowd them out. Background work goes last, but gets one turn in eight so that it cannot
+// starve (style rule 1.5).
 
 import type { Envelope } from './envelope.ts';
 import type { Lane } from './protocol.ts';
@@ -45,12 +46,14 @@ export class Ring<T> {
   }
 }
 
+/** Of the own lane and of the control lane each. */
 const controlCapacity = 65_536;
 /** Every so many messages the background lane goes before the user lane. */
 const backgroundTurn = 8;
 
 export class Mailbox {
   readonly capacity: number;
+  readonly #own = new Ring<Envelope>();
   readonly #control = new Ring<Envelope>();
   readonly #user = new Ring<Envelope>();
   readonly #background = new Ring<Envelope>();
@@ -62,11 +65,7 @@ export class Mailbox {
   }
 
   get length(): number {
-    return this.#control.length + this.#user.length + this.#background.length;
-  }
-
-  get hasControl(): boolean {
-    return this.#control.length > 0;
+    return this.#own.length + this.#control.length + this.#user.length + this.#background.length;
   }
 
   /** False: the lane is full and the message was not taken. */
@@ -78,7 +77,15 @@ export class Mailbox {
     return true;
   }
 
+  /** A message of the actor to itself, or an answer that it waits for. */
+  pushOwn(envelope: Envelope): boolean {
+    if (this.#own.length >= controlCapacity) return false;
+    this.#own.push(envelope);
+    return true;
+  }
+
   shift(): Envelope | undefined {
+    if (this.#own.length > 0) return this.#own.shift();
     if (this.#control.length > 0) return this.#control.shift();
     this.#turns += 1;
     if (this.#turns % backgroundTurn === 0 && this.#background.length > 0)
@@ -86,12 +93,12 @@ export class Mailbox {
     return this.#user.shift() ?? this.#background.shift();
   }
 
-  shiftControl(): Envelope | undefined {
-    return this.#control.shift();
+  shiftOwn(): Envelope | undefined {
+    return this.#own.shift();
   }
 
   /** Own messages and answers die with the actor that waits for them. */
-  clearControl(): void {
-    this.#control.clear();
+  clearOwn(): void {
+    this.#own.clear();
   }
 }

@@ -51,14 +51,14 @@ export class MetricRegistry {
       },
       value: () => total,
     };
-    const sample = (): MetricSample => ({ ...plain(name, help, labels, 'counter'), value: total });
+    const sample = (): MetricSample => plainSample(name, help, 'counter', total, labels);
     this.#series.set(id, { sample, counter });
     return counter;
   }
 
   /** `read` is called when somebody asks; a later registration replaces an earlier one. */
   gauge(name: string, help: string, read: () => number, labels: Labels = {}): void {
-    const sample = (): MetricSample => ({ ...plain(name, help, labels, 'gauge'), value: read() });
+    const sample = (): MetricSample => plainSample(name, help, 'gauge', read(), labels);
     this.#series.set(seriesId(name, labels), { sample });
   }
 
@@ -76,7 +76,7 @@ export class MetricRegistry {
       },
     };
     const sample = (): MetricSample => ({
-      ...plain(name, help, labels, 'histogram'),
+      ...plainSample(name, help, 'histogram', 0, labels),
       buckets: [...buckets],
       sum,
     });
@@ -100,13 +100,15 @@ function bucketOf(value: number): number {
   return low;
 }
 
-function plain(
+/** A counter or gauge as a sample, for figures that live outside of a registry. */
+export function plainSample(
   name: string,
   help: string,
-  labels: Labels,
   type: MetricSample['type'],
+  value: number,
+  labels: Labels = {},
 ): MetricSample {
-  return { name, help, labels, type, value: 0, buckets: [], sum: 0 };
+  return { name, help, labels, type, value, buckets: [], sum: 0 };
 }
 
 function seriesId(name: string, labels: Labels): string {

@@ -37,11 +37,9 @@ export const Gossiper = protocol('gossiper', 30, {
   >(1, { lane: 'control' }),
   /** Step three: what step two asked for. Safe to lose, repeat or reorder. */
   news: tell<{ readonly states: readonly NodeState[] }>(2, { lane: 'control' }),
-  /** This node's own figures, from its store. */
-  loadChanged: tell<NodeLoad>(3),
   /** This node shuts down: tell the others now rather than let them find out. */
-  leaving: ask<object, object>(4, { lane: 'control' }),
-  states: ask<object, { readonly states: readonly NodeState[] }>(5),
+  leaving: ask<object, object>(3, { lane: 'control' }),
+  states: ask<object, { readonly states: readonly NodeState[] }>(4),
 });
 export type Gossiper = typeof Gossiper.messages;
 

@@ -1,4 +1,5 @@
-// Figures of the node. A monitor sits on every thread and answers for it.
+// Figures of the node. A monitor sits on every thread and answers for it; whoever renders them asks
+// all of them and adds up.
 
 import type { MetricSample } from '../../runtime/metrics.ts';
 import { ask, protocol } from '../../runtime/protocol.ts';

@@ -3,7 +3,8 @@
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
-import type { RangeRequest, RecordPage } from '../storage/protocol.ts';
+import type { RecordPage } from '../model/record-pages.ts';
+import type { RangeRequest } from '../storage/protocol.ts';
 
 export const Replica = protocol('replica', 20, {
   /** Applies one record as it is stamped; also how read repair repairs (RR-5). Idempotent. */

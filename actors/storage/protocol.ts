@@ -2,13 +2,7 @@
 // storage keys.
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
-
-/** A page of records in key order. */
-export interface RecordPage {
-  readonly records: readonly Uint8Array[];
-  /** True: nothing beyond the last record within the range. False: ask again after it. */
-  readonly isDone: boolean;
-}
+import type { RecordPage } from '../model/record-pages.ts';
 
 export interface RangeRequest {
   /** First key of the range, included. */
@@ -49,7 +43,6 @@ export interface StoreStats {
   readonly tables: number;
   readonly tableBytes: number;
   readonly walBytes: number;
-  readonly durability: string;
 }
 
 /** One shard's write-ahead log: a record is answered when it is durable. */
@@ -58,6 +51,16 @@ export const WalWriter = protocol('wal-writer', 11, {
     layout: { record: 'bytes' },
     replyLayout: { lsn: 'u53' },
   }),
+  /**
+   * Before the first append: the records of the next segment that an earlier run left, oldest
+   * first. CORRUPT where acknowledged records are damaged (WAL-10, WAL-11).
+   */
+  recover: ask<
+    { readonly flushedThrough: number },
+    { readonly records: readonly Uint8Array[]; readonly lastLsn: number; readonly isDone: boolean }
+  >(4),
+  /** Recovery is over and its records are safe elsewhere: starts a new segment (WAL-12). */
+  begin: ask<{ readonly afterLsn: number }, object>(5),
   /** Everything up to this LSN is in tables that the manifest names (WAL-9). */
   release: tell<{ readonly throughLsn: number }>(2),
   stats: ask<object, { readonly bytes: number; readonly segments: number }>(3),
@@ -85,6 +88,11 @@ export const Memtable = protocol('memtable', 12, {
     replyLayout: { record: 'bytes?' },
   }),
   range: ask<RangeRequest, RecordPage>(3, { layout: rangeLayout, replyLayout: pageLayout }),
+  /** Fails with OVERLOADED where the table is full: recovery flushes and tries again. */
+  load: ask<
+    { readonly records: readonly Uint8Array[]; readonly lsn: number },
+    { readonly loaded: number }
+  >(7),
   /** Closes the active table, if it holds anything, and starts a new one. */
   freeze: ask<object, { readonly table: FrozenTable | undefined }>(4),
   /** Its table is installed: the arena may be used again. */

@@ -1,0 +1,78 @@
+// What the cluster looks like to an operator: gossip's states (load, addresses) joined with the
+// failure detector's opinion (condition, phi) and the ring (who belongs). Every member has a row,
+// also one that was never heard of.
+
+import type { NodeState, PeerState } from '../membership/protocol.ts';
+import type { Ring } from '../model/ring.ts';
+import type { GatewayDefaults } from './http-requests.ts';
+
+export interface ClusterView {
+  readonly ring: Ring;
+  readonly states: readonly NodeState[];
+  readonly peers: readonly PeerState[];
+  readonly defaults: GatewayDefaults;
+}
+
+/** The one epoch of a fixed membership. */
+const epoch = 1;
+const mebibyte = 1024 * 1024;
+
+const megabytes = (bytes: number): number => Math.round((bytes / mebibyte) * 10) / 10;
+
+function nodeRow(node: string, { states, peers }: ClusterView): { readonly keys_count: number } {
+  const state = states.find((known) => known.node === node);
+  const peer = peers.find((known) => known.node === node);
+  const isDraining = state?.status === 'draining' && peer?.condition !== 'dead';
+  return {
+    node_id: node,
+    address: state === undefined ? null : `${state.host}:${state.httpPort}`,
+    internode_port: state?.internodePort ?? null,
+    dc: 'dc1',
+    rack: 'r1',
+    status: isDraining ? 'draining' : (peer?.condition ?? 'unknown'),
+    role: 'member',
+    keys_count: state?.load.keys ?? 0,
+    memory_used_mb: megabytes(state?.load.memoryBytes ?? 0),
+    disk_used_mb: megabytes(state?.load.diskBytes ?? 0),
+    phi: Math.round((peer?.phi ?? 0) * 100) / 100,
+    shards: state?.shards ?? 0,
+    generation: state?.generation ?? 0,
+  } as { readonly keys_count: number };
+}
+
+/** Load is what each node said last; `total_keys` counts each key once, as well as that allows. */
+export function clusterStatus(view: ClusterView): object {
+  const { ring, defaults } = view;
+  const nodes = ring.members.map((node) => nodeRow(node, view));
+  const copies = nodes.reduce((sum, { keys_count: keys }) => sum + keys, 0);
+  const total = Math.round(copies / ring.replicationFactor);
+  return {
+    nodes,
+    total_keys: total,
+    total_keys_estimate: true,
+    replication_factor: ring.replicationFactor,
+    epoch,
+    consistency: { read: defaults.readLevel, write: defaults.writeLevel },
+  };
+}
+
+/** Enough for a client to compute where a key lives. */
+export function ringDocument({ ring, states }: ClusterView): object {
+  const shares = ring.ownership();
+  return {
+    members: ring.members,
+    virtual_nodes: ring.virtualNodes,
+    replication_factor: ring.replicationFactor,
+    partitioner: 'consistent-hash',
+    hash: 'farmhash-fingerprint32',
+    epoch,
+    nodes: ring.members.map((node) => {
+      const state = states.find((known) => known.node === node);
+      return {
+        node_id: node,
+        address: state === undefined ? null : `${state.host}:${state.httpPort}`,
+        share: Math.round((shares.get(node) ?? 0) * 10_000) / 10_000,
+      };
+    }),
+  };
+}

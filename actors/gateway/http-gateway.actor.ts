@@ -1,0 +1,464 @@
+// Answers HTTP requests: checks them, asks the coordinator of the key, renders the outcome. A hot
+// path: requests are answered from callbacks, without a session and without a promise.
+//
+// Every request gets exactly one answer, at the latest at its deadline, and every failure leaves as
+// a problem document. An attempt that failed goes on to the next replica where that cannot do
+// harm: a read always, a write only if the failed attempt certainly had no effect (rule ID-1).
+
+import {
+  actor,
+  type Call,
+  type Context,
+  type Deferred,
+  type Done,
+  type Later,
+  type Ref,
+  refTo,
+} from '../../runtime/actor.ts';
+import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
+import type { MetricSample } from '../../runtime/metrics.ts';
+import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
+import { requiredAcks } from '../model/consistency.ts';
+import { storageKey, valueTypes } from '../model/record.ts';
+import type { Ring } from '../model/ring.ts';
+import { hashKey } from '../model/token.ts';
+import type { Monitor } from '../observability/protocol.ts';
+import {
+  Coordinator,
+  type ReadReply,
+  type WriteReply,
+  type WriteRequest,
+} from '../replication/protocol.ts';
+import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
+import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
+import {
+  batchGetAnswer,
+  batchWriteAnswer,
+  deleteAnswer,
+  getAnswer,
+  headAnswer,
+  jsonAnswer,
+  type Outcome,
+  pageAnswer,
+  putAnswer,
+  rawAnswer,
+  textAnswer,
+} from './http-answers.ts';
+import {
+  checkQuery,
+  type GatewaySettings,
+  parseBatchKeys,
+  parseBatchPut,
+  parseKey,
+  parsePage,
+  parsePut,
+  parseTerms,
+  type Terms,
+  type TermsKind,
+  wantsBytes,
+} from './http-requests.ts';
+import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
+import { KeyRouter } from './key-router.ts';
+import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
+import { RouteFigures } from './route-figures.ts';
+
+export interface HttpGatewayOptions extends GatewaySettings {
+  readonly ring: Ring;
+  /** Coordinators of this node. */
+  readonly coordinatorShards: number;
+  readonly gossiper: Ref<Gossiper>;
+  readonly detector: Ref<FailureDetector>;
+  /** One per thread. */
+  readonly monitors: readonly Ref<Monitor>[];
+  /** Figures as the text of /metrics: actors/observability/prometheus-text.ts. */
+  readonly renderMetrics: (samples: Iterable<MetricSample>) => string;
+}
+
+/** One request on its way. */
+interface Exchange {
+  readonly request: HttpRequest;
+  readonly route: HttpRoute;
+  readonly startedMs: number;
+  /** When the edge stops waiting. */
+  readonly edgeDeadlineMs: number;
+  readonly answer: Deferred<HttpAnswer>;
+  /** Known as soon as the headers are read. */
+  terms: Terms | undefined;
+  deadlineMs: number;
+  coordinator: string;
+}
+
+/** Operations of one batch that are under way at the same time. */
+const batchParallel = 128;
+const figuresTimeoutMs = 2000;
+const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
+/** What goes on while the node drains. */
+const servedWhileDraining: ReadonlySet<string> = new Set([
+  'livez',
+  'readyz',
+  'metrics',
+  'cluster-status',
+  'ring',
+]);
+
+class HttpGatewayActor implements Handlers<HttpGateway> {
+  readonly #ctx: Context;
+  readonly #options: HttpGatewayOptions;
+  readonly #router: KeyRouter;
+  readonly #figures: RouteFigures;
+  readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
+  #isDraining = false;
+  #open = 0;
+  #whenIdle: Deferred<object>[] = [];
+  #nextScanShard = 0;
+
+  constructor(ctx: Context, options: HttpGatewayOptions) {
+    this.#ctx = ctx;
+    this.#options = options;
+    const { ring, coordinatorShards } = options;
+    this.#router = new KeyRouter({ node: ctx.node, ring, coordinatorShards });
+    this.#figures = new RouteFigures(ctx.metrics);
+    this.#handlers = {
+      put: (exchange) => this.#put(exchange),
+      get: (exchange) => this.#get(exchange),
+      head: (exchange) => this.#get(exchange),
+      delete: (exchange) => this.#delete(exchange),
+      list: (exchange) => this.#page(exchange, 'list'),
+      scan: (exchange) => this.#page(exchange, 'scan'),
+      'batch-put': (exchange) => this.#batchPut(exchange),
+      'batch-get': (exchange) => this.#batchGet(exchange),
+      'batch-delete': (exchange) => this.#batchDelete(exchange),
+      'cluster-status': (exchange) => this.#cluster(exchange, clusterStatus),
+      ring: (exchange) => this.#cluster(exchange, ringDocument),
+      livez: (exchange) => this.#finish(exchange, jsonAnswer({ status: 'alive' })),
+      readyz: (exchange) => this.#ready(exchange),
+      metrics: (exchange) => this.#metrics(exchange),
+    };
+  }
+
+  // ---- messages ----------------------------------------------------------------------------
+
+  handle(request: HttpRequest, call: Call): HttpAnswer | Later<HttpAnswer> {
+    const route = routesByName.get(request.route);
+    if (route === undefined)
+      return problemAnswer(failure('NOT_FOUND', { detail: 'there is nothing under this path' }));
+    const exchange: Exchange = {
+      request,
+      route,
+      startedMs: this.#ctx.clock.monotonicMs(),
+      edgeDeadlineMs: call.deadlineMs,
+      answer: this.#ctx.later<HttpAnswer>(),
+      terms: undefined,
+      deadlineMs: call.deadlineMs,
+      coordinator: this.#ctx.node,
+    };
+    this.#open += 1;
+    try {
+      this.#dispatch(exchange);
+    } catch (error) {
+      const problem = toFailure(error);
+      // A defect is not answered but ends the actor: its state is suspect.
+      if (problem.code === 'BUG') throw error;
+      this.#refuse(exchange, problem);
+    }
+    return exchange.answer;
+  }
+
+  peersChanged({ peers }: PeerStates): void {
+    this.#router.update(peers);
+  }
+
+  /** Answers when the last open request is answered. */
+  startDraining(): Later<object> | object {
+    this.#isDraining = true;
+    if (this.#open === 0) return {};
+    const idle = this.#ctx.later<object>();
+    this.#whenIdle.push(idle);
+    return idle;
+  }
+
+  drain(): Later<void> | void {
+    const idle = this.startDraining();
+    // Settled with an empty object: nobody looks at it.
+    return this.#open === 0 ? undefined : (idle as Later<void>);
+  }
+
+  // ---- one request -------------------------------------------------------------------------
+
+  #dispatch(exchange: Exchange): void {
+    const { request, route } = exchange;
+    const { name, method, path, isServed } = route;
+    const handler = this.#handlers[name];
+    if (!isServed || handler === undefined)
+      return this.#refuse(
+        exchange,
+        failure('NOT_IMPLEMENTED', { detail: `${method} ${path} is not there yet` }),
+      );
+    if (this.#isDraining && !servedWhileDraining.has(name))
+      return this.#refuse(
+        exchange,
+        failure('DRAINING', { node: this.#ctx.node, detail: 'this node is stopping; ask another' }),
+      );
+    checkQuery(route, request.query);
+    handler(exchange);
+  }
+
+  /** Reads the headers; from here on the answer names its level and has its deadline. */
+  #begin(exchange: Exchange, kind: TermsKind): Terms {
+    const terms = parseTerms(exchange.request, kind, this.#options);
+    exchange.terms = terms;
+    exchange.deadlineMs = Math.min(exchange.edgeDeadlineMs, exchange.startedMs + terms.timeoutMs);
+    return terms;
+  }
+
+  #finish(exchange: Exchange, { status, headers, body }: HttpAnswer): void {
+    const { route, startedMs, terms, coordinator, answer } = exchange;
+    const level = terms?.level;
+    const seconds = (this.#ctx.clock.monotonicMs() - startedMs) / 1000;
+    this.#figures.record(route.name, status, seconds);
+    answer.resolve({
+      status,
+      headers: {
+        ...headers,
+        'x-coordinator': coordinator,
+        ...(level === undefined ? {} : { 'x-consistency-level': level }),
+      },
+      body,
+    });
+    this.#open -= 1;
+    if (this.#open > 0) return;
+    for (const idle of this.#whenIdle) idle.resolve({});
+    this.#whenIdle = [];
+  }
+
+  #refuse(exchange: Exchange, problem: Failure): void {
+    this.#finish(exchange, problemAnswer(problem));
+  }
+
+  /** Runs one operation on a key: at its best coordinator, then at others where that is safe. */
+  #run<K extends KeyVerb>(
+    verb: K,
+    body: BodyOf<Coordinator[K]>,
+    deadlineMs: number,
+    done: Done<ReplyOf<Coordinator[K]>>,
+  ): void {
+    const { ask, clock, node } = this.#ctx;
+    const { namespace, key, level } = body;
+    const candidates = this.#router.candidates(hashKey(storageKey(namespace, key)).token);
+    const attempt = (index: number, earlier: Failure | undefined): void => {
+      const target = candidates[index];
+      const leftMs = deadlineMs - clock.monotonicMs();
+      if (target === undefined || (index > 0 && leftMs <= 0))
+        return done(earlier ?? this.#unavailable(level), undefined);
+      ask(target, verb, body, leftMs, (problem, reply) => {
+        if (problem === undefined) return done(undefined, reply);
+        const final = finalFailure(verb, problem);
+        if (attemptsNext(verb, problem, target.node === node)) attempt(index + 1, final);
+        else done(final, undefined);
+      });
+    };
+    attempt(0, undefined);
+  }
+
+  #unavailable(level: string): Failure {
+    const { replicationFactor } = this.#options.ring;
+    const required = requiredAcks(level as Terms['level'], replicationFactor);
+    return failure('UNAVAILABLE', {
+      required,
+      alive: 0,
+      detail: `${required} of ${replicationFactor} replicas needed, none of them is reachable`,
+    });
+  }
+
+  /** The same, for a request about one key; `render` makes the answer. */
+  #single<K extends KeyVerb>(
+    exchange: Exchange,
+    verb: K,
+    body: BodyOf<Coordinator[K]>,
+    render: (reply: ReplyOf<Coordinator[K]>) => HttpAnswer,
+  ): void {
+    this.#run(verb, body, exchange.deadlineMs, (problem, reply) => {
+      if (problem !== undefined || reply === undefined)
+        return this.#refuse(exchange, problem ?? failure('BUG'));
+      exchange.coordinator = reply.coordinator;
+      this.#finish(exchange, render(reply));
+    });
+  }
+
+  // ---- single keys -------------------------------------------------------------------------
+
+  #keyOf({ request }: Exchange): Uint8Array {
+    return parseKey(request.params['key'] ?? '', this.#options.limits);
+  }
+
+  #put(exchange: Exchange): void {
+    const { namespace, level } = this.#begin(exchange, 'write');
+    const key = this.#keyOf(exchange);
+    const operation = parsePut(exchange.request, this.#options.limits);
+    this.#single(exchange, 'write', { namespace, key, level, ...operation }, (reply) =>
+      putAnswer(key, reply),
+    );
+  }
+
+  #delete(exchange: Exchange): void {
+    const { namespace, level } = this.#begin(exchange, 'write');
+    const key = this.#keyOf(exchange);
+    this.#single(exchange, 'write', removal(namespace, key, level), (reply) =>
+      deleteAnswer(key, reply),
+    );
+  }
+
+  #get(exchange: Exchange): void {
+    const { namespace, level } = this.#begin(exchange, 'read');
+    const key = this.#keyOf(exchange);
+    const { request, route } = exchange;
+    this.#single(exchange, 'read', { namespace, key, level }, ({ record, nowMs }) => {
+      if (record === undefined)
+        return problemAnswer(failure('NOT_FOUND', { detail: 'there is no such key' }));
+      if (route.name === 'head') return headAnswer(record, nowMs);
+      return wantsBytes(request) ? rawAnswer(record, nowMs) : getAnswer(key, record, nowMs);
+    });
+  }
+
+  // ---- batches -----------------------------------------------------------------------------
+
+  /** Runs `items` with bounded parallelism; outcomes in the order of the items. */
+  #all<Item, Reply>(
+    items: readonly Item[],
+    run: (item: Item, done: Done<Reply>) => void,
+    done: (outcomes: readonly Outcome<Reply>[]) => void,
+  ): void {
+    const outcomes: Outcome<Reply>[] = [];
+    let next = 0;
+    let ended = 0;
+    const step = (): void => {
+      const index = next;
+      next += 1;
+      run(items[index] as Item, (problem, reply) => {
+        outcomes[index] = reply === undefined ? { failure: problem ?? failure('BUG') } : { reply };
+        ended += 1;
+        if (ended === items.length) done(outcomes);
+        else if (next < items.length) step();
+      });
+    };
+    if (items.length === 0) done([]);
+    while (next < Math.min(items.length, batchParallel)) step();
+  }
+
+  #writeAll(exchange: Exchange, writes: readonly WriteRequest[], isDelete: boolean): void {
+    this.#all<WriteRequest, WriteReply>(
+      writes,
+      (write, done) => this.#run('write', write, exchange.deadlineMs, done),
+      (outcomes) => {
+        const keys = writes.map(({ key }) => key);
+        this.#finish(exchange, batchWriteAnswer(keys, outcomes, isDelete));
+      },
+    );
+  }
+
+  #batchPut(exchange: Exchange): void {
+    const { namespace, level } = this.#begin(exchange, 'write');
+    const operations = parseBatchPut(exchange.request, this.#options.limits);
+    const writes = operations.map((operation) => ({ namespace, level, ...operation }));
+    this.#writeAll(exchange, writes, false);
+  }
+
+  #batchDelete(exchange: Exchange): void {
+    const { namespace, level } = this.#begin(exchange, 'write');
+    const { limits } = this.#options;
+    const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: false });
+    const writes = keys.map((key) => removal(namespace, key, level));
+    this.#writeAll(exchange, writes, true);
+  }
+
+  #batchGet(exchange: Exchange): void {
+    const { namespace, level } = this.#begin(exchange, 'read');
+    const { limits } = this.#options;
+    const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: true });
+    this.#all<Uint8Array, ReadReply>(
+      keys,
+      (key, done) => this.#run('read', { namespace, key, level }, exchange.deadlineMs, done),
+      (outcomes) => this.#finish(exchange, batchGetAnswer(keys, outcomes, limits.batchBytes)),
+    );
+  }
+
+  // ---- pages -------------------------------------------------------------------------------
+
+  #page(exchange: Exchange, kind: 'list' | 'scan'): void {
+    const { namespace, level } = this.#begin(exchange, 'scan');
+    const page = parsePage(exchange.request, kind, { namespace, limits: this.#options.limits });
+    const { scope, after, limit, withValues } = page;
+    const shard = this.#nextScanShard;
+    this.#nextScanShard = (shard + 1) % this.#options.coordinatorShards;
+    const { ask, clock, node } = this.#ctx;
+    ask(
+      refTo(Coordinator, node, shard),
+      'scan',
+      { namespace, prefix: scope.filter, after, limit, level },
+      exchange.deadlineMs - clock.monotonicMs(),
+      (problem, reply) => {
+        if (reply === undefined)
+          return this.#refuse(exchange, finalFailure('read', problem ?? failure('BUG')));
+        this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
+      },
+    );
+  }
+
+  // ---- the node and the cluster ------------------------------------------------------------
+
+  #ready(exchange: Exchange): void {
+    const isReady = !this.#isDraining && this.#router.knowsPeers;
+    if (isReady)
+      return this.#finish(exchange, jsonAnswer({ status: 'ready', node: this.#ctx.node }));
+    const detail = this.#isDraining ? 'this node is stopping' : 'this node is starting';
+    this.#refuse(exchange, failure('DRAINING', { node: this.#ctx.node, detail }));
+  }
+
+  #cluster(exchange: Exchange, render: (view: ClusterView) => object): void {
+    const { ring, gossiper, detector, defaults } = this.#options;
+    const { ask } = this.#ctx;
+    ask(gossiper, 'states', {}, figuresTimeoutMs, (problem, gossip) => {
+      if (gossip === undefined) return this.#refuse(exchange, problem ?? failure('BUG'));
+      ask(detector, 'peers', {}, figuresTimeoutMs, (unknown, liveness) => {
+        if (liveness === undefined) return this.#refuse(exchange, unknown ?? failure('BUG'));
+        const view = { ring, defaults, states: gossip.states, peers: liveness.peers };
+        this.#finish(exchange, jsonAnswer(render(view)));
+      });
+    });
+  }
+
+  /** A thread that does not answer in time is left out and counted, so that the rest is seen. */
+  #metrics(exchange: Exchange): void {
+    const { monitors, renderMetrics } = this.#options;
+    const { ask } = this.#ctx;
+    this.#all<Ref<Monitor>, { readonly samples: readonly MetricSample[] }>(
+      monitors,
+      (thread, done) => ask(thread, 'samples', {}, figuresTimeoutMs, done),
+      (outcomes) => {
+        const replies = outcomes.flatMap((outcome) => ('reply' in outcome ? [outcome.reply] : []));
+        const silent: MetricSample = {
+          name: 'kvd_monitor_silent_threads',
+          help: 'Threads whose figures are missing on this page',
+          type: 'gauge',
+          labels: {},
+          value: outcomes.length - replies.length,
+          buckets: [],
+          sum: 0,
+        };
+        const samples = replies.flatMap((reply) => reply.samples);
+        const text = renderMetrics([...samples, silent]);
+        this.#finish(exchange, textAnswer(text, metricsContentType));
+      },
+    );
+  }
+}
+
+function removal(namespace: number, key: Uint8Array, level: string): WriteRequest {
+  return { namespace, key, level, value: undefined, valueType: valueTypes.bytes, ttlMs: 0 };
+}
+
+export const httpGateway = actor({
+  protocol: HttpGateway,
+  create: (ctx, options: HttpGatewayOptions) => new HttpGatewayActor(ctx, options),
+});

@@ -1,0 +1,386 @@
+// Requests checked and turned into operations. Every refusal names the field and says what was
+// expected; nothing is coerced, rounded or ignored. A request is checked as a whole before any of
+// it runs: a batch with one bad operation has no effect at all.
+
+import { utf8 } from '../../runtime/bytes.ts';
+import { KvError } from '../../runtime/errors.ts';
+import { type Level, parseLevel } from '../model/consistency.ts';
+import { valueTypes } from '../model/record.ts';
+import { decodeBase64 } from './base64.ts';
+import { type CursorKind, type CursorScope, decodeCursor } from './cursor.ts';
+import type { HttpRoute } from './http-routes.ts';
+import { JsonReader, type Slice } from './json-slices.ts';
+import type { HttpRequest } from './protocol.ts';
+
+export interface GatewayLimits {
+  /** A key, bytes. Default 1,024. */
+  readonly keyBytes: number;
+  /** A value, bytes. Default 1 MiB. */
+  readonly valueBytes: number;
+  /** Operations of a batch. Default 1,000. */
+  readonly batchOperations: number;
+  /** Bytes of the values in the answer of a batch; the edge bounds the request. Default 16 MiB. */
+  readonly batchBytes: number;
+  /** Keys on a page. Default 1,000. */
+  readonly scanRows: number;
+  /** Longest time to live, seconds. Default ten years. */
+  readonly ttlSecondsMax: number;
+}
+
+export interface GatewayDefaults {
+  readonly readLevel: Level;
+  readonly writeLevel: Level;
+  /** Deadlines in milliseconds where the request names none. Defaults 5,000, 5,000, 10,000. */
+  readonly readTimeoutMs: number;
+  readonly writeTimeoutMs: number;
+  readonly scanTimeoutMs: number;
+}
+
+export interface GatewaySettings {
+  /** Ids by name; `default` is among them. */
+  readonly namespaces: Readonly<Record<string, number>>;
+  readonly defaults: GatewayDefaults;
+  readonly limits: GatewayLimits;
+}
+
+export const defaultGatewaySettings: GatewaySettings = {
+  namespaces: { default: 0 },
+  defaults: {
+    readLevel: 'QUORUM',
+    writeLevel: 'QUORUM',
+    readTimeoutMs: 5000,
+    writeTimeoutMs: 5000,
+    scanTimeoutMs: 10_000,
+  },
+  limits: {
+    keyBytes: 1024,
+    valueBytes: 1024 * 1024,
+    batchOperations: 1000,
+    batchBytes: 16 * 1024 * 1024,
+    scanRows: 1000,
+    ttlSecondsMax: 10 * 365 * 24 * 3600,
+  },
+};
+
+/** Under which terms a request runs. */
+export interface Terms {
+  readonly namespace: number;
+  readonly level: Level;
+  readonly timeoutMs: number;
+}
+
+export type TermsKind = 'read' | 'write' | 'scan';
+
+/** A value to write. */
+export interface ValueToPut {
+  readonly value: Uint8Array;
+  readonly valueType: number;
+  /** 0: never expires. */
+  readonly ttlMs: number;
+}
+
+export interface KeyedPut extends ValueToPut {
+  readonly key: Uint8Array;
+}
+
+/** A page of a list or a scan. */
+export interface PageRequest {
+  readonly scope: CursorScope;
+  readonly limit: number;
+  readonly after: Uint8Array | undefined;
+  readonly withValues: boolean;
+}
+
+const deadlineMsMax = 60_000;
+const namespaceName = /^[A-Za-z0-9_-]{1,64}$/;
+const wholeNumber = /^(0|[1-9][0-9]{0,15})$/;
+const loneSurrogate = /[\ud800-\udfff]/u;
+const pageRows = 100;
+const jsonType = 'application/json';
+const bytesType = 'application/octet-stream';
+
+function refuse(field: string, expected: string): never {
+  throw new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
+}
+
+function missing(what: string): never {
+  throw new KvError('NOT_IMPLEMENTED', { detail: `${what} is not there yet` });
+}
+
+// ---- headers and query ---------------------------------------------------------------------
+
+/** Refuses query parameters that the route does not know, so that typos are not silent. */
+export function checkQuery(route: HttpRoute, query: HttpRequest['query']): void {
+  for (const name of Object.keys(query))
+    if (!route.query.includes(name))
+      refuse(
+        name,
+        route.query.length === 0
+          ? 'no query parameters here'
+          : `one of the query parameters ${route.query.join(', ')}`,
+      );
+}
+
+export function parseTerms(
+  request: HttpRequest,
+  kind: TermsKind,
+  { namespaces, defaults }: GatewaySettings,
+): Terms {
+  const { headers } = request;
+  const level = headers['consistency-level'];
+  const usual = kind === 'write' ? defaults.writeLevel : defaults.readLevel;
+  const timeoutMs = {
+    read: defaults.readTimeoutMs,
+    write: defaults.writeTimeoutMs,
+    scan: defaults.scanTimeoutMs,
+  }[kind];
+  if (kind === 'write')
+    for (const name of ['if-match', 'if-none-match'])
+      if (headers[name] !== undefined) missing(`the condition ${name}`);
+  return {
+    namespace: parseNamespace(headers['x-namespace'] ?? 'default', namespaces),
+    level: level === undefined ? usual : parseLevel(level),
+    timeoutMs: parseDeadline(headers['x-deadline-ms']) ?? timeoutMs,
+  };
+}
+
+function parseNamespace(name: string, namespaces: GatewaySettings['namespaces']): number {
+  if (!namespaceName.test(name)) refuse('X-Namespace', '1 to 64 of the characters A-Z a-z 0-9 _ -');
+  const id = Object.hasOwn(namespaces, name) ? namespaces[name] : undefined;
+  if (id === undefined)
+    throw new KvError('NOT_FOUND', { namespace: name, detail: `no such namespace: ${name}` });
+  return id;
+}
+
+function parseDeadline(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  return parseWhole(text, 'X-Deadline-Ms', 1, deadlineMsMax);
+}
+
+function parseWhole(text: string, field: string, min: number, max: number): number {
+  const value = wholeNumber.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= min && value <= max)) refuse(field, `a whole number from ${min} to ${max}`);
+  return value;
+}
+
+function parseFlag(text: string | undefined, field: string): boolean {
+  if (text === undefined || text === 'false' || text === '0') return false;
+  if (text === 'true' || text === '1' || text === '') return true;
+  return refuse(field, 'true or false');
+}
+
+/** The media type without its parameters, in lower case; empty where there is none. */
+function contentType(request: HttpRequest): string {
+  const [essence = ''] = (request.headers['content-type'] ?? '').split(';', 1);
+  return essence.trim().toLowerCase();
+}
+
+function unsupported(found: string, expected: string): never {
+  const detail = `content-type: expected ${expected}, found ${found === '' ? 'none' : found}`;
+  throw new KvError('UNSUPPORTED_MEDIA_TYPE', { detail });
+}
+
+export function wantsBytes(request: HttpRequest): boolean {
+  return request.headers['accept']?.toLowerCase().includes(bytesType) ?? false;
+}
+
+// ---- keys and values -----------------------------------------------------------------------
+
+/** The UTF-8 of a key, 1 byte to the limit. */
+export function parseKey(text: string, { keyBytes }: GatewayLimits, field = 'key'): Uint8Array {
+  if (text === '') refuse(field, 'a key of at least one byte');
+  if (loneSurrogate.test(text)) refuse(field, 'text without lone surrogates');
+  const key = utf8.encode(text);
+  if (key.length > keyBytes) tooLarge(field, key.length, keyBytes);
+  return key;
+}
+
+function tooLarge(field: string, bytes: number, limit: number): never {
+  const detail = `${field}: ${bytes} bytes, at most ${limit} are taken`;
+  throw new KvError('TOO_LARGE', { field, bytes, limit, detail });
+}
+
+/** Seconds as a JSON value to milliseconds; what is zero or below is refused (rule TTL-4). */
+function parseTtl(value: unknown, { ttlSecondsMax }: GatewayLimits, field: string): number {
+  const isValid = Number.isInteger(value) && (value as number) >= 1;
+  if (!isValid || (value as number) > ttlSecondsMax)
+    refuse(field, `a whole number of seconds from 1 to ${ttlSecondsMax}`);
+  return (value as number) * 1000;
+}
+
+function parseBytes(bytes: Uint8Array, { start, end }: Slice, field: string): Uint8Array {
+  const raw = bytes.subarray(start + 1, end - 1);
+  // Some encoders escape the slash, which is a digit of base64.
+  const text = raw.includes(0x5c)
+    ? utf8.encode(JSON.parse(utf8.decode(bytes.subarray(start, end))) as string)
+    : raw;
+  return decodeBase64(text) ?? refuse(field, 'padded base64');
+}
+
+/** What one operation's members may hold; `key` only in a batch. */
+interface Members {
+  key?: string;
+  value?: Slice;
+  isText?: boolean;
+  ttl?: unknown;
+  encoding?: unknown;
+}
+
+function readMember(reader: JsonReader, name: string, path: string, members: Members): void {
+  if (name === 'value') {
+    members.isText = reader.peek() === 0x22;
+    members.value = reader.skip();
+  } else if (name === 'ttl') members.ttl = reader.value();
+  else if (name === 'encoding') members.encoding = reader.value();
+  else if (name === 'if_not_exists') {
+    const wanted = reader.value();
+    if (wanted === true) missing('if_not_exists');
+    if (wanted !== false) refuse(`${path}if_not_exists`, 'true or false');
+  } else refuse(`${path}${name}`, 'one of the members value, ttl, encoding, if_not_exists');
+}
+
+function toValue(
+  bytes: Uint8Array,
+  { value: slice, isText, ttl, encoding }: Members,
+  limits: GatewayLimits,
+  path: string,
+): ValueToPut {
+  if (slice === undefined) return refuse(`${path}value`, 'any JSON value');
+  if (encoding !== undefined && encoding !== 'base64') refuse(`${path}encoding`, '"base64"');
+  const isBase64 = encoding === 'base64';
+  if (isBase64 && isText !== true) refuse(`${path}value`, 'a string of base64');
+  const value = isBase64
+    ? parseBytes(bytes, slice, `${path}value`)
+    : bytes.subarray(slice.start, slice.end);
+  checkValue(value, limits, `${path}value`);
+  return {
+    value,
+    valueType: isBase64 ? valueTypes.bytes : valueTypes.json,
+    ttlMs: ttl === undefined ? 0 : parseTtl(ttl, limits, `${path}ttl`),
+  };
+}
+
+function checkValue(value: Uint8Array, { valueBytes }: GatewayLimits, field: string): void {
+  if (value.length > valueBytes) tooLarge(field, value.length, valueBytes);
+}
+
+/** A single put: a JSON document or, as octet-stream, the value itself. */
+export function parsePut(request: HttpRequest, limits: GatewayLimits): ValueToPut {
+  const { body, query } = request;
+  const type = contentType(request);
+  if (parseFlag(query['if_not_exists'], 'if_not_exists')) missing('if_not_exists');
+  if (type === bytesType) {
+    checkValue(body, limits, 'value');
+    const ttl = query['ttl'];
+    const ttlMs = ttl === undefined ? 0 : parseWhole(ttl, 'ttl', 1, limits.ttlSecondsMax) * 1000;
+    return { value: body, valueType: valueTypes.bytes, ttlMs };
+  }
+  if (type !== jsonType) unsupported(type, `${jsonType} or ${bytesType}`);
+  if (query['ttl'] !== undefined) refuse('ttl', 'it in the JSON body, not in the query');
+  const reader = new JsonReader(body);
+  const members: Members = {};
+  reader.object((name) => readMember(reader, name, '', members));
+  reader.end();
+  return toValue(body, members, limits, '');
+}
+
+// ---- batches -------------------------------------------------------------------------------
+
+function readBatch(
+  request: HttpRequest,
+  list: string,
+  onElement: (reader: JsonReader) => void,
+): void {
+  const type = contentType(request);
+  if (type !== jsonType) unsupported(type, jsonType);
+  const reader = new JsonReader(request.body);
+  let hasList = false;
+  reader.object((name) => {
+    if (name === list) {
+      hasList = true;
+      reader.array(() => onElement(reader));
+    } else if (name === 'atomic') {
+      const atomic = reader.value();
+      if (atomic === true) missing('an atomic batch');
+      if (atomic !== false) refuse('atomic', 'true or false');
+    } else refuse(name, `one of the members ${list}, atomic`);
+  });
+  reader.end();
+  if (!hasList) refuse(list, 'a list');
+}
+
+function checkCount(count: number, list: string, { batchOperations }: GatewayLimits): void {
+  if (count > batchOperations)
+    throw new KvError('TOO_LARGE', {
+      field: list,
+      limit: batchOperations,
+      detail: `${list}: more than ${batchOperations} in one batch`,
+    });
+}
+
+/** Refuses a key that two operations of a batch name: which one would win is anyone's guess. */
+function checkFresh(seen: Set<string>, key: string, field: string): void {
+  if (seen.has(key)) refuse(field, 'each key once in a batch of writes');
+  seen.add(key);
+}
+
+export function parseBatchPut(request: HttpRequest, limits: GatewayLimits): readonly KeyedPut[] {
+  const operations: KeyedPut[] = [];
+  const seen = new Set<string>();
+  readBatch(request, 'operations', (reader) => {
+    const path = `operations[${operations.length}].`;
+    checkCount(operations.length + 1, 'operations', limits);
+    const members: Members = {};
+    reader.object((name) => {
+      if (name === 'key') members.key = reader.text();
+      else readMember(reader, name, path, members);
+    });
+    const key = parseKey(members.key ?? '', limits, `${path}key`);
+    checkFresh(seen, members.key ?? '', `${path}key`);
+    operations.push({ key, ...toValue(request.body, members, limits, path) });
+  });
+  return operations;
+}
+
+export interface BatchKeysOptions {
+  readonly limits: GatewayLimits;
+  /** A read may ask for a key twice, a delete may not. */
+  readonly mayRepeat: boolean;
+}
+
+export function parseBatchKeys(
+  request: HttpRequest,
+  { limits, mayRepeat }: BatchKeysOptions,
+): readonly Uint8Array[] {
+  const keys: Uint8Array[] = [];
+  const seen = new Set<string>();
+  readBatch(request, 'keys', (reader) => {
+    const field = `keys[${keys.length}]`;
+    checkCount(keys.length + 1, 'keys', limits);
+    const text = reader.text();
+    keys.push(parseKey(text, limits, field));
+    if (!mayRepeat) checkFresh(seen, text, field);
+  });
+  return keys;
+}
+
+// ---- pages ---------------------------------------------------------------------------------
+
+export function parsePage(
+  { query }: HttpRequest,
+  kind: CursorKind,
+  { namespace, limits }: { readonly namespace: number; readonly limits: GatewayLimits },
+): PageRequest {
+  const prefix = query['prefix'] ?? '';
+  const filter = prefix === '' ? new Uint8Array(0) : parseKey(prefix, limits, 'prefix');
+  const rows = kind === 'list' ? 'limit' : 'count';
+  const limit = query[rows];
+  const cursor = query['cursor'] ?? '';
+  const scope: CursorScope = { kind, namespace, filter };
+  return {
+    scope,
+    limit: limit === undefined ? pageRows : parseWhole(limit, rows, 1, limits.scanRows),
+    after: cursor === '' ? undefined : decodeCursor(cursor, scope),
+    withValues: parseFlag(query['values'], 'values'),
+  };
+}

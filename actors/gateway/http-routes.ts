@@ -1,0 +1,158 @@
+// The HTTP face as a table: what the edge registers, what the gateway answers, what a client may
+// ask. Rows of the contract that nothing serves yet are here too and answer 501, so that the table
+// always shows the whole face. Also the form of a problem (RFC 9457), which edge and gateway share.
+
+import { utf8 } from '../../runtime/bytes.ts';
+import { errorTable, type Failure } from '../../runtime/errors.ts';
+import type { HttpAnswer } from './protocol.ts';
+
+export type HttpMethod = 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
+
+/** `value`: a JSON document or the raw bytes of a value; `none`: a body is refused. */
+export type BodyKind = 'none' | 'json' | 'value';
+
+export interface HttpRoute {
+  readonly name: string;
+  readonly method: HttpMethod;
+  /** Pattern as fastify takes it: `:name` is one percent-decoded segment. */
+  readonly path: string;
+  readonly body: BodyKind;
+  /** Query parameters that it knows; any other is refused by name. */
+  readonly query: readonly string[];
+  /** False: the answer is 501 NOT_IMPLEMENTED. */
+  readonly isServed: boolean;
+  /** One sentence for the documentation. */
+  readonly what: string;
+}
+
+export const apiPrefix = '/api/v1';
+
+function served(
+  name: string,
+  [method, path]: readonly [HttpMethod, string],
+  [body, query]: readonly [BodyKind, readonly string[]],
+  what: string,
+): HttpRoute {
+  return { name, method, path, body, query, isServed: true, what };
+}
+
+function planned(name: string, method: HttpMethod, path: string, what: string): HttpRoute {
+  const body: BodyKind = method === 'POST' || method === 'PUT' ? 'json' : 'none';
+  return { name, method, path, body, query: [], isServed: false, what };
+}
+
+const key = `${apiPrefix}/keys/:key`;
+const batch = `${apiPrefix}/batch`;
+const admin = `${apiPrefix}/admin`;
+const inNamespace = `${apiPrefix}/namespaces/:namespace/*`;
+
+// biome-ignore format: a table
+export const httpRoutes: readonly HttpRoute[] = [
+  served('put', ['PUT', key], ['value', ['ttl', 'if_not_exists']], 'Writes a value.'),
+  served('get', ['GET', key], ['none', []], 'Reads a value.'),
+  served('delete', ['DELETE', key], ['none', []], 'Deletes a key.'),
+  served('head', ['HEAD', key], ['none', []], 'Says whether a key exists.'),
+  served('list', ['GET', `${apiPrefix}/keys`], ['none', ['prefix', 'limit', 'cursor', 'values']], 'Keys in byte order, by prefix.'),
+  served('scan', ['GET', `${apiPrefix}/scan`], ['none', ['cursor', 'count', 'values']], 'All keys, each exactly once.'),
+  served('batch-put', ['POST', `${batch}/put`], ['json', []], 'Writes many values, each by itself.'),
+  served('batch-get', ['POST', `${batch}/get`], ['json', []], 'Reads many values, in the order asked.'),
+  served('batch-delete', ['POST', `${batch}/delete`], ['json', []], 'Deletes many keys, each by itself.'),
+  served('cluster-status', ['GET', `${admin}/cluster/status`], ['none', []], 'All nodes: state, load, suspicion.'),
+  served('ring', ['GET', `${apiPrefix}/ring`], ['none', []], 'Members, virtual nodes, replication, shares.'),
+  served('livez', ['GET', '/livez'], ['none', []], 'The process answers.'),
+  served('readyz', ['GET', '/readyz'], ['none', []], 'The node serves; 503 while it starts or stops.'),
+  served('metrics', ['GET', '/metrics'], ['none', []], 'Figures for Prometheus.'),
+
+  planned('cas', 'POST', `${key}/cas`, 'Writes if the key is as expected.'),
+  planned('incr', 'POST', `${key}/incr`, 'Adds to an integer.'),
+  planned('ttl', 'POST', `${key}/ttl`, 'Changes when a key expires.'),
+  planned('watch', 'GET', `${apiPrefix}/watch`, 'A stream of changes.'),
+  planned('node-add', 'POST', `${admin}/cluster/nodes`, 'Adds a node.'),
+  planned('node-remove', 'DELETE', `${admin}/cluster/nodes/:id`, 'Removes a node.'),
+  planned('node-replace', 'POST', `${admin}/cluster/nodes/:id/replace`, 'Replaces a node.'),
+  planned('rebalance', 'POST', `${admin}/cluster/rebalance`, 'Evens out the shares.'),
+  planned('operation', 'GET', `${admin}/operations/:id`, 'Progress of an operation.'),
+  planned('repair', 'POST', `${admin}/repair`, 'Compares replicas and repairs them.'),
+  planned('flush', 'POST', `${admin}/flush`, 'Writes memory to tables.'),
+  planned('compact', 'POST', `${admin}/compact`, 'Merges tables.'),
+  planned('snapshots', 'GET', `${admin}/snapshots`, 'Lists snapshots.'),
+  planned('snapshot-create', 'POST', `${admin}/snapshots`, 'Takes a snapshot.'),
+  planned('snapshot-restore', 'POST', `${admin}/snapshots/:id/restore`, 'Goes back to a snapshot.'),
+  planned('snapshot-delete', 'DELETE', `${admin}/snapshots/:id`, 'Deletes a snapshot.'),
+  planned('namespaces', 'GET', `${admin}/namespaces`, 'Lists namespaces.'),
+  planned('namespace-create', 'POST', `${admin}/namespaces`, 'Creates a namespace.'),
+  planned('namespace', 'GET', `${admin}/namespaces/:name`, 'Shows a namespace.'),
+  planned('namespace-alter', 'PUT', `${admin}/namespaces/:name`, 'Changes a namespace.'),
+  planned('namespace-drop', 'DELETE', `${admin}/namespaces/:name`, 'Drops a namespace.'),
+  planned('users', 'GET', `${admin}/users`, 'Lists users.'),
+  planned('user-create', 'POST', `${admin}/users`, 'Creates a user.'),
+  planned('user-drop', 'DELETE', `${admin}/users/:name`, 'Drops a user.'),
+  planned('promote', 'POST', `${admin}/dc/:dc/promote`, 'Makes a passive datacenter active.'),
+  planned('in-namespace-get', 'GET', inNamespace, 'Any GET, in a namespace.'),
+  planned('in-namespace-put', 'PUT', inNamespace, 'Any PUT, in a namespace.'),
+  planned('in-namespace-post', 'POST', inNamespace, 'Any POST, in a namespace.'),
+  planned('in-namespace-delete', 'DELETE', inNamespace, 'Any DELETE, in a namespace.'),
+  planned('openapi', 'GET', `${apiPrefix}/openapi.json`, 'This face as OpenAPI 3.1.'),
+  planned('docs', 'GET', '/docs', 'This face, to browse.'),
+  planned('dashboard', 'GET', '/dashboard', 'The cluster, to watch.'),
+];
+
+export const routesByName: ReadonlyMap<string, HttpRoute> = new Map(
+  httpRoutes.map((route) => [route.name, route]),
+);
+
+/** The request headers that mean something here; the edge passes these on and no others. */
+export const requestHeaders: readonly string[] = [
+  'accept',
+  'consistency-level',
+  'content-type',
+  'if-match',
+  'if-none-match',
+  'x-deadline-ms',
+  'x-namespace',
+];
+
+export interface BodyLimits {
+  /** A value, bytes. Default 1 MiB. */
+  readonly valueBytes: number;
+  /** The body of a batch, bytes. Default 16 MiB. */
+  readonly batchBytes: number;
+}
+
+export const defaultBodyLimits: BodyLimits = {
+  valueBytes: 1024 * 1024,
+  batchBytes: 16 * 1024 * 1024,
+};
+
+const adminBytes = 64 * 1024;
+/** Around a value: names, spaces, time to live. */
+const documentBytes = 4096;
+
+/** What the edge accepts on a route before it stops reading (rule SE-4). */
+export function bodyBytesMax(route: HttpRoute, { valueBytes, batchBytes }: BodyLimits): number {
+  // A value over its limit by a little is still read, for an error that names the value; base64
+  // makes it a third longer.
+  if (route.body === 'value') return Math.ceil(valueBytes * 1.5) + documentBytes;
+  return route.name.startsWith('batch-') ? batchBytes : adminBytes;
+}
+
+/**
+ * A failure as a problem document. `status` only where it is not that of the code's row. 429 and
+ * 503 come with Retry-After, in seconds.
+ */
+export function problemAnswer({ code, fields }: Failure, status?: number): HttpAnswer {
+  const row = errorTable[code];
+  const actual = status ?? row.status;
+  const { detail, ...figures } = fields;
+  const document = {
+    ...figures,
+    type: `urn:kvd:problem:${code.toLowerCase().replaceAll('_', '-')}`,
+    title: row.title,
+    status: actual,
+    detail: detail ?? row.title,
+    code,
+  };
+  const headers: Record<string, string> = { 'content-type': 'application/problem+json' };
+  if (actual === 429 || actual === 503) headers['retry-after'] = '1';
+  return { status: actual, headers, body: utf8.encode(JSON.stringify(document)) };
+}

@@ -1,0 +1,49 @@
+// Which coordinator runs a request: this node's own where it holds the key, else one on a replica
+// (model.md section 3). Replicas that are alive come first in ring order, suspected ones after
+// them, dead ones not at all. Liveness changes the order of asking only, never who holds a key.
+
+import { type Ref, refTo } from '../../runtime/actor.ts';
+import type { PeerState } from '../membership/protocol.ts';
+import type { Ring } from '../model/ring.ts';
+import { shardOf } from '../model/token.ts';
+import { Coordinator } from '../replication/protocol.ts';
+
+export interface KeyRouterOptions {
+  readonly node: string;
+  readonly ring: Ring;
+  /** Coordinators of this node. */
+  readonly coordinatorShards: number;
+}
+
+export class KeyRouter {
+  readonly #options: KeyRouterOptions;
+  #peers: ReadonlyMap<string, PeerState> = new Map();
+
+  constructor(options: KeyRouterOptions) {
+    this.#options = options;
+  }
+
+  /** False until the failure detector has spoken; a node alone knows enough. */
+  get knowsPeers(): boolean {
+    return this.#peers.size > 0 || this.#options.ring.members.length === 1;
+  }
+
+  update(peers: readonly PeerState[]): void {
+    this.#peers = new Map(peers.map((peer) => [peer.node, peer]));
+  }
+
+  /** Coordinators to ask, best first; empty where no replica is reachable. */
+  candidates(token: number): readonly Ref<Coordinator>[] {
+    const { node, ring, coordinatorShards } = this.#options;
+    const replicas = ring.replicasOf(token);
+    const own = refTo(Coordinator, node, shardOf(token, coordinatorShards));
+    const found: Ref<Coordinator>[] = replicas.includes(node) ? [own] : [];
+    for (const condition of ['alive', 'suspected'] as const)
+      for (const replica of replicas) {
+        const peer = replica === node ? undefined : this.#peers.get(replica);
+        if (peer?.condition === condition && peer.shards > 0)
+          found.push(refTo(Coordinator, replica, shardOf(token, peer.shards)));
+      }
+    return found;
+  }
+}

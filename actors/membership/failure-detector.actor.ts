@@ -1,0 +1,134 @@
+// Says who is alive, from the beats that gossip brings, and tells the coordinators and gateways of
+// this node. Phi below 5 is alive, up to 8 suspected, above dead; hard bounds beside it: suspected
+// after 10 s of silence, dead after 30 s (model.md section 4).
+//
+// It only changes routing; ownership and quorum sizes never depend on it (GO-7). When this process
+// itself was paused it convicts nobody: everyone seems silent to a sleeper (FD-3).
+
+import { actor, type Context, type Ref } from '../../runtime/actor.ts';
+import type { Handlers, Tell } from '../../runtime/protocol.ts';
+import { ArrivalWindow } from './phi.ts';
+import {
+  FailureDetector,
+  type NodeState,
+  type PeerCondition,
+  type PeerState,
+  type PeerStates,
+} from './protocol.ts';
+
+export interface DetectorOptions {
+  /** All members, this node included. */
+  readonly members: readonly string[];
+  readonly shards: number;
+  readonly gossipIntervalMs: number;
+  readonly suspectPhi: number;
+  readonly deadPhi: number;
+  readonly suspectAfterMs: number;
+  readonly deadAfterMs: number;
+  readonly listeners: readonly Ref<{ peersChanged: Tell<PeerStates> }>[];
+}
+
+interface Own {
+  readonly check: Tell<object>;
+}
+
+interface Peer {
+  readonly window: ArrivalWindow;
+  state: NodeState;
+  condition: PeerCondition;
+}
+
+class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
+  readonly #ctx: Context<Own>;
+  readonly #options: DetectorOptions;
+  readonly #peers = new Map<string, Peer>();
+  #checkedMs: number;
+
+  constructor(ctx: Context<Own>, options: DetectorOptions) {
+    this.#ctx = ctx;
+    this.#options = options;
+    this.#checkedMs = ctx.clock.monotonicMs();
+  }
+
+  start(): void {
+    this.#publish();
+    this.#ctx.after(this.#checkMs, 'check', {});
+  }
+
+  heard({ state, atMs }: { readonly state: NodeState; readonly atMs: number }): void {
+    let peer = this.#peers.get(state.node);
+    if (peer === undefined || peer.state.generation !== state.generation) {
+      const window = new ArrivalWindow(atMs, this.#options.gossipIntervalMs);
+      peer = { window, state, condition: peer?.condition ?? 'dead' };
+      this.#peers.set(state.node, peer);
+    } else {
+      peer.window.heard(atMs);
+      peer.state = state;
+    }
+    if (this.#judge(state.node, peer, atMs)) this.#publish();
+  }
+
+  check(): void {
+    const nowMs = this.#ctx.clock.monotonicMs();
+    const lateMs = nowMs - this.#checkedMs - this.#checkMs;
+    this.#checkedMs = nowMs;
+    this.#ctx.after(this.#checkMs, 'check', {});
+    if (lateMs > this.#options.suspectAfterMs / 2) {
+      this.#ctx.log.warn('detector.own-pause', { lateMs: Math.round(lateMs) });
+      for (const peer of this.#peers.values()) peer.window.forgive(nowMs);
+    }
+    for (const [node, peer] of this.#peers) this.#judge(node, peer, nowMs);
+    // Also without a change: a coordinator that restarted learns the state within a second.
+    this.#publish();
+  }
+
+  peers(): PeerStates {
+    const nowMs = this.#ctx.clock.monotonicMs();
+    const { members, shards } = this.#options;
+    const peers = [...members].sort().map((node): PeerState => {
+      if (node === this.#ctx.node) return { node, condition: 'alive', phi: 0, shards };
+      const peer = this.#peers.get(node);
+      if (peer === undefined) return { node, condition: 'dead', phi: 0, shards };
+      const { window, condition, state } = peer;
+      return { node, condition, phi: window.phi(nowMs), shards: state.shards };
+    });
+    return { peers };
+  }
+
+  get #checkMs(): number {
+    return Math.min(1_000, this.#options.gossipIntervalMs);
+  }
+
+  /** True where the peer's condition changed. */
+  #judge(node: string, peer: Peer, nowMs: number): boolean {
+    const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs } = this.#options;
+    const silenceMs = peer.window.silenceMs(nowMs);
+    const phi = peer.window.phi(nowMs);
+    const condition: PeerCondition =
+      peer.state.status === 'draining' || silenceMs > deadAfterMs || phi > deadPhi
+        ? 'dead'
+        : silenceMs > suspectAfterMs || phi > suspectPhi
+          ? 'suspected'
+          : 'alive';
+    if (condition === peer.condition) return false;
+    this.#ctx.log.info('peer.changed', {
+      peer: node,
+      from: peer.condition,
+      to: condition,
+      phi: Math.round(phi * 100) / 100,
+      silenceMs: Math.round(silenceMs),
+    });
+    peer.condition = condition;
+    return true;
+  }
+
+  #publish(): void {
+    const states = this.peers();
+    for (const listener of this.#options.listeners) this.#ctx.tell(listener, 'peersChanged', states);
+  }
+}
+
+export const failureDetector = actor({
+  protocol: FailureDetector,
+  create: (ctx: Context<Own>, options: DetectorOptions) => new FailureDetectorActor(ctx, options),
+});

@@ -1,0 +1,166 @@
+// Spreads heartbeats. Once per round this node raises its own heartbeat and runs the three-step
+// exchange with one peer: digests out, what I lack and what they want back, their wants out. News
+// reaches n nodes in O(log n) rounds (Demers et al., "Epidemic Algorithms", 1987).
+//
+// A round goes to a random member, alive or not: a partition that cut everyone off would never
+// heal if only reachable nodes were tried. Membership itself is a fixed list here: states of
+// strangers are ignored.
+//
+// Invariant: (generation, heartbeat) of this node only ever grows, also across restarts; the
+// generation is durable before the first message leaves (GO-1; actors/node/identity.ts).
+
+import { actor, type Context, type Later, type Ref } from '../../runtime/actor.ts';
+import type { Handlers, Tell } from '../../runtime/protocol.ts';
+import type { Store } from '../storage/protocol.ts';
+import {
+  type Digest,
+  type FailureDetector,
+  Gossiper,
+  type NodeLoad,
+  type NodeState,
+} from './protocol.ts';
+import { compare, digestsOf, generationLeadMaxSeconds, merged, type View } from './view.ts';
+
+export interface GossipOptions {
+  /** Time between rounds, milliseconds. Default 1,000; range 100 to 60,000. */
+  readonly roundMs: number;
+  /** The gossipers of all other members. */
+  readonly peers: readonly Ref<Gossiper>[];
+  readonly detector: Ref<FailureDetector>;
+  /** This node's stores: their figures are its load. */
+  readonly stores: readonly Ref<Store>[];
+  /** This node as it starts; heartbeat and load change from here. */
+  readonly self: NodeState;
+}
+
+interface Own {
+  readonly round: Tell<object>;
+  readonly measure: Tell<object>;
+  readonly measured: Tell<NodeLoad>;
+  readonly merge: Tell<{ readonly states: readonly NodeState[] }>;
+}
+
+/** The load of this node is measured every so many rounds. */
+const roundsPerMeasure = 2;
+
+class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
+  readonly #ctx: Context<Own>;
+  readonly #options: GossipOptions;
+  readonly #members: ReadonlySet<string>;
+  #view: View;
+  #self: NodeState;
+
+  constructor(ctx: Context<Own>, options: GossipOptions) {
+    this.#ctx = ctx;
+    this.#options = options;
+    this.#self = options.self;
+    this.#members = new Set([ctx.node, ...options.peers.map((peer) => peer.node)]);
+    this.#view = new Map([[ctx.node, options.self]]);
+  }
+
+  start(): void {
+    this.#ctx.toSelf('round', {});
+    this.#ctx.toSelf('measure', {});
+  }
+
+  round(): Later<void> {
+    const { random, after, toSelf, tell } = this.#ctx;
+    const { peers, roundMs } = this.#options;
+    this.#beat({});
+    // Jitter: nodes must not beat in step.
+    after(roundMs * (0.9 + 0.2 * random.float()), 'round', {});
+    const peer = peers[random.int(peers.length)];
+    const digests = digestsOf(this.#view);
+    const view = this.#view;
+    return this.#ctx.session(async (session) => {
+      if (peer === undefined) return;
+      // A failed exchange ends the session; the next round tries another peer.
+      const answer = await session.ask(peer, 'exchange', { digests }, roundMs);
+      const states = answer.wanted.flatMap((node) => view.get(node) ?? []);
+      if (states.length > 0) tell(peer, 'news', { states });
+      toSelf('merge', { states: answer.states });
+    });
+  }
+
+  exchange({ digests }: { readonly digests: readonly Digest[] }): {
+    readonly states: readonly NodeState[];
+    readonly wanted: readonly string[];
+  } {
+    const { states, wanted } = compare(this.#view, digests);
+    return { states, wanted: wanted.filter((node) => this.#members.has(node)) };
+  }
+
+  news({ states }: { readonly states: readonly NodeState[] }): void {
+    this.merge({ states });
+  }
+
+  merge({ states }: { readonly states: readonly NodeState[] }): void {
+    const { clock, tell, log, node, stopNode } = this.#ctx;
+    const latest = clock.wallMicros() / 1e6 + generationLeadMaxSeconds;
+    for (const state of states) {
+      if (!this.#members.has(state.node)) continue;
+      if (state.generation > latest) {
+        log.warn('gossip.generation-refused', { node: state.node, generation: state.generation });
+        continue;
+      }
+      if (state.node === node) {
+        // Another process runs with our id and started later: it is the one (GO-3).
+        if (state.generation > this.#self.generation)
+          stopNode(`another process runs as node ${node} with a newer generation`);
+        continue;
+      }
+      const { view, isNews } = merged(this.#view, state);
+      this.#view = view;
+      if (isNews) tell(this.#options.detector, 'heard', { state, atMs: clock.monotonicMs() });
+    }
+  }
+
+  /** Asks the stores for their figures; a store that is busy keeps the last ones. */
+  measure(): Later<void> {
+    const { stores, roundMs } = this.#options;
+    const { toSelf, after } = this.#ctx;
+    after(roundMs * roundsPerMeasure, 'measure', {});
+    return this.#ctx.session(async (session) => {
+      let load: NodeLoad = { keys: 0, memoryBytes: 0, diskBytes: 0 };
+      for (const store of stores) {
+        const stats = await session.ask(store, 'stats', {}, roundMs * roundsPerMeasure);
+        load = {
+          keys: load.keys + stats.records,
+          memoryBytes: load.memoryBytes + stats.memtableBytes,
+          diskBytes: load.diskBytes + stats.tableBytes + stats.walBytes,
+        };
+      }
+      toSelf('measured', load);
+    });
+  }
+
+  measured(load: NodeLoad): void {
+    this.#self = { ...this.#self, load };
+  }
+
+  leaving(): Later<object> {
+    this.#beat({ status: 'draining' });
+    const { peers, roundMs } = this.#options;
+    const states = [this.#self];
+    for (const peer of peers) this.#ctx.tell(peer, 'news', { states });
+    return this.#ctx.session(async (session) => {
+      // A moment for the links to send it.
+      await session.sleep(Math.min(50, roundMs));
+      return {};
+    });
+  }
+
+  states(): { readonly states: readonly NodeState[] } {
+    return { states: [...this.#view.values()] };
+  }
+
+  #beat(changed: Partial<NodeState>): void {
+    this.#self = { ...this.#self, ...changed, heartbeat: this.#self.heartbeat + 1 };
+    this.#view = new Map(this.#view).set(this.#ctx.node, this.#self);
+  }
+}
+
+export const gossiper = actor({
+  protocol: Gossiper,
+  create: (ctx: Context<Own>, options: GossipOptions) => new GossiperActor(ctx, options),
+});

@@ -1,0 +1,100 @@
+// Pages of records from several sources for one range, merged into one page: replicas of a
+// cluster, shards of a node, memory and tables of a shard.
+//
+// A source whose page was cut short (isDone = false) says nothing about keys after its last one,
+// so the merge ends there: a key is never taken for missing because a page was full (short-read
+// protection, SC-3).
+
+import { compareBytes } from '../../runtime/bytes.ts';
+import { recordKey } from './record.ts';
+import type { Resolve } from './resolve.ts';
+
+/** Records in ascending key order, each key once. */
+export interface RecordPage {
+  readonly records: readonly Uint8Array[];
+  /** True: nothing beyond the last record within the range. False: ask again after it. */
+  readonly isDone: boolean;
+}
+
+/** Records one after the other in key order. */
+export interface RecordCursor {
+  readonly next: () => Uint8Array | undefined;
+}
+
+/** The page of a cursor that stands at the start of the range. */
+export function readPage(
+  cursor: RecordCursor,
+  { to, limit, bytes }: { readonly to: Uint8Array | undefined; limit: number; bytes: number },
+): RecordPage {
+  const records: Uint8Array[] = [];
+  let size = 0;
+  for (;;) {
+    const record = cursor.next();
+    if (record === undefined) return { records, isDone: true };
+    if (to !== undefined && compareBytes(recordKey(record), to) >= 0)
+      return { records, isDone: true };
+    if (records.length === limit || size >= bytes) return { records, isDone: false };
+    records.push(record);
+    size += record.length;
+  }
+}
+
+/** At most `limit` winners by `resolve`; every page covers the same range from its first key on. */
+export function mergePages(
+  pages: readonly RecordPage[],
+  limit: number,
+  resolve: Resolve,
+): RecordPage {
+  const [only] = pages;
+  if (only !== undefined && pages.length === 1 && only.records.length <= limit) return only;
+  const end = commonEnd(pages);
+  const at = new Array<number>(pages.length).fill(0);
+  const records: Uint8Array[] = [];
+  for (;;) {
+    const key = lowestKey(pages, at);
+    if (key === undefined) break;
+    if (end !== undefined && compareBytes(key, end) > 0) return { records, isDone: false };
+    if (records.length === limit) return { records, isDone: false };
+    records.push(takeWinner(pages, at, key, resolve));
+  }
+  return { records, isDone: end === undefined };
+}
+
+/** The last key up to which every page speaks; undefined: to the end of the range. */
+function commonEnd(pages: readonly RecordPage[]): Uint8Array | undefined {
+  let end: Uint8Array | undefined;
+  for (const { records, isDone } of pages) {
+    const last = records[records.length - 1];
+    if (isDone || last === undefined) continue;
+    const key = recordKey(last);
+    if (end === undefined || compareBytes(key, end) < 0) end = key;
+  }
+  return end;
+}
+
+function lowestKey(pages: readonly RecordPage[], at: readonly number[]): Uint8Array | undefined {
+  let lowest: Uint8Array | undefined;
+  for (let i = 0; i < pages.length; i += 1) {
+    const record = pages[i]?.records[at[i] as number];
+    if (record === undefined) continue;
+    const key = recordKey(record);
+    if (lowest === undefined || compareBytes(key, lowest) < 0) lowest = key;
+  }
+  return lowest;
+}
+
+function takeWinner(
+  pages: readonly RecordPage[],
+  at: number[],
+  key: Uint8Array,
+  resolve: Resolve,
+): Uint8Array {
+  let winner: Uint8Array | undefined;
+  for (let i = 0; i < pages.length; i += 1) {
+    const record = pages[i]?.records[at[i] as number];
+    if (record === undefined || compareBytes(recordKey(record), key) !== 0) continue;
+    winner = winner === undefined ? record : resolve(winner, record);
+    at[i] = (at[i] as number) + 1;
+  }
+  return winner as Uint8Array;
+}

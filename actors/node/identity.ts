@@ -1,0 +1,86 @@
+// Whose data directory this is (FS-11), and how often it was started. The incarnation grows with
+// every start and is durable before the first message or stamp of that start: it tells writes and
+// heartbeats of one life from those of the next (GO-1).
+//
+// What decides where data lies (members, ring, shards) is written down too: a start with other
+// values would look for keys in the wrong place, so it is refused.
+
+import { crc32, utf8 } from '../../runtime/bytes.ts';
+import type { Disk } from '../../runtime/environment.ts';
+import { CorruptionError, KvError } from '../../runtime/errors.ts';
+
+const path = 'identity.json';
+const formatVersion = 1;
+
+export interface Identity {
+  readonly clusterName: string;
+  readonly node: string;
+  /** Sorted node ids. */
+  readonly members: readonly string[];
+  readonly replicationFactor: number;
+  readonly virtualNodes: number;
+  readonly shards: number;
+}
+
+interface Stored extends Identity {
+  readonly formatVersion: number;
+  readonly incarnation: number;
+}
+
+/**
+ * Checks the directory against `identity`, or marks a new one, and raises the incarnation:
+ * at least `unixSeconds`. DATA_REFUSED says what differs.
+ */
+export async function openIdentity(
+  disk: Disk,
+  identity: Identity,
+  unixSeconds: number,
+): Promise<{ readonly incarnation: number }> {
+  const bytes = disk.read(path);
+  let incarnation = Math.floor(unixSeconds);
+  if (bytes !== undefined) {
+    const stored = decode(bytes);
+    refuseOther(stored, identity);
+    incarnation = Math.max(incarnation, stored.incarnation + 1);
+  }
+  await disk.replace(path, encode({ ...identity, formatVersion, incarnation }));
+  return { incarnation };
+}
+
+function refuseOther(stored: Stored, identity: Identity): void {
+  const compared: readonly (keyof Identity)[] = [
+    'clusterName',
+    'node',
+    'members',
+    'replicationFactor',
+    'virtualNodes',
+    'shards',
+  ];
+  for (const field of compared) {
+    const before = JSON.stringify(stored[field]);
+    const now = JSON.stringify(identity[field]);
+    if (before !== now)
+      throw new KvError('DATA_REFUSED', {
+        field,
+        detail: `the data directory has ${field} ${before}, this node was started with ${now}`,
+      });
+  }
+}
+
+function encode(stored: Stored): Uint8Array {
+  const text = JSON.stringify(stored);
+  return utf8.encode(`${text}\n${String(crc32(utf8.encode(text)))}\n`);
+}
+
+function decode(bytes: Uint8Array): Stored {
+  const [text = '', checksum = ''] = utf8.decode(bytes).split('\n');
+  if (String(crc32(utf8.encode(text))) !== checksum)
+    throw new CorruptionError(path, 0, 'identity fails its checksum');
+  const stored = JSON.parse(text) as Stored;
+  if (stored.formatVersion !== formatVersion)
+    throw new KvError('DATA_REFUSED', {
+      field: 'formatVersion',
+      detail: `the data directory has format ${stored.formatVersion}, this program writes ${formatVersion}`,
+    });
+  return stored;
+}

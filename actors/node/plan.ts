@@ -1,0 +1,277 @@
+// The plan of a node: all its actors, where each one runs, how much mail it takes and what happens
+// when it crashes. The launcher and the simulator run this same table; it is the only file that
+// imports actors.
+//
+// Start order is table order, stop order the reverse: storage before what reads and writes it,
+// membership before the gateway that routes by it.
+
+import type { ActorKind, Ref } from '../../runtime/actor.ts';
+import { refTo } from '../../runtime/actor.ts';
+import { fingerprint32Text } from '../../runtime/hash.ts';
+import type { MetricSample } from '../../runtime/metrics.ts';
+import type { Placement, ThreadGroup } from '../../runtime/placement.ts';
+import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
+import { httpGateway } from '../gateway/http-gateway.actor.ts';
+import { defaultGatewaySettings } from '../gateway/http-requests.ts';
+import { HttpGateway } from '../gateway/protocol.ts';
+import { failureDetector } from '../membership/failure-detector.actor.ts';
+import { gossiper } from '../membership/gossiper.actor.ts';
+import { FailureDetector, Gossiper } from '../membership/protocol.ts';
+import { keyBytesMax, recordBytesMax } from '../model/record.ts';
+import { lastWriteWins } from '../model/resolve.ts';
+import { Ring } from '../model/ring.ts';
+import { monitor } from '../observability/monitor.actor.ts';
+import { renderPrometheus } from '../observability/prometheus-text.ts';
+import { Monitor } from '../observability/protocol.ts';
+import { coordinator } from '../replication/coordinator.actor.ts';
+import { Coordinator } from '../replication/protocol.ts';
+import { replica } from '../replication/replica.actor.ts';
+import { compactor } from '../storage/compactor.actor.ts';
+import { memtable } from '../storage/memtable.actor.ts';
+import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
+import { store } from '../storage/store.actor.ts';
+import { tableReader } from '../storage/table-reader.actor.ts';
+import { walWriter } from '../storage/wal-writer.actor.ts';
+import type { Durability, Tunables } from './settings.ts';
+
+export interface Member {
+  readonly node: string;
+  readonly host: string;
+  /** Port of the member's first thread; its other threads listen on the ports after it. */
+  readonly internodePort: number;
+}
+
+/** One node, completely. */
+export interface NodeSettings {
+  readonly node: string;
+  readonly clusterName: string;
+  /** Of this start; from openIdentity. */
+  readonly incarnation: number;
+  /** All members, this node included. */
+  readonly members: readonly Member[];
+  readonly placement: Placement;
+  readonly host: string;
+  readonly httpPort: number;
+  readonly internodePort: number;
+  readonly durability: Durability;
+  readonly tunables: Tunables;
+  /** Figures of the thread that calls it. */
+  readonly samples: () => readonly MetricSample[];
+}
+
+export interface PlannedActor {
+  readonly group: ThreadGroup;
+  readonly thread: number;
+  readonly spec: ActorSpec;
+}
+
+/** A crash here may leave what was acknowledged in doubt: the node stops and recovers. */
+const fatal = stopNode();
+/** State is rebuilt from messages within a second: a new instance is as good. */
+const forgiving = restart({ fromMs: 100, toMs: 10_000, limit: 5, withinMs: 60_000 });
+
+/** Arena bytes: a full memtable, what was let in meanwhile, and one record of any size. */
+export function arenaBytes({ memtableBytes, inFlightBytes, valueBytesMax }: Tunables): number {
+  const largest = recordBytesMax - 16 * 1024 * 1024 + valueBytesMax + keyBytesMax;
+  return memtableBytes * 2 + inFlightBytes * 2 + largest * 2 + 64 * 1024;
+}
+
+export function arenaCount({ arenasPerShard }: Tunables, shards: number): number {
+  return arenasPerShard * shards;
+}
+
+/** The thread group of each actor, for the router. */
+export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
+  [Monitor.name]: 'control',
+  [WalWriter.name]: 'shard',
+  [Memtable.name]: 'shard',
+  [TableReader.name]: 'shard',
+  [Compactor.name]: 'background',
+  [Store.name]: 'shard',
+  replica: 'shard',
+  [Coordinator.name]: 'shard',
+  [Gossiper.name]: 'control',
+  [FailureDetector.name]: 'control',
+  [HttpGateway.name]: 'shard',
+};
+
+interface Row {
+  readonly kind: ActorKind;
+  readonly options: unknown;
+  readonly shard: number;
+  readonly capacity: number;
+  readonly onCrash: CrashPolicy;
+}
+
+/** All actors of a node in start order. BAD_REQUEST where the ring cannot be built. */
+export function planNode(settings: NodeSettings): readonly PlannedActor[] {
+  const { placement, members, tunables } = settings;
+  const ring = new Ring({
+    members: members.map(({ node }) => node),
+    virtualNodes: tunables.virtualNodes,
+    replicationFactor: tunables.replicationFactor,
+  });
+  const shards = [...Array(placement.shards).keys()];
+  const planned = (row: Row, thread: number): PlannedActor => ({
+    group: threadGroups[row.kind.protocol.name] ?? 'control',
+    thread,
+    spec: {
+      kind: row.kind,
+      options: row.options,
+      shard: row.shard,
+      mailboxCapacity: row.capacity,
+      onCrash: row.onCrash,
+    },
+  });
+  const placed = (row: Row): PlannedActor => {
+    const group = threadGroups[row.kind.protocol.name] ?? 'control';
+    return planned(row, placement.threadOf(group, row.shard));
+  };
+  const monitors = [...Array(placement.threads).keys()].map((thread) =>
+    planned(monitorRow(settings, thread), thread),
+  );
+  return [
+    ...monitors,
+    ...shards.flatMap((shard) => storageRows(settings, shard).map(placed)),
+    ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
+    ...membershipRows(settings).map(placed),
+    placed(gatewayRow(settings, ring)),
+  ];
+}
+
+function monitorRow({ samples }: NodeSettings, thread: number): Row {
+  const options = { samples };
+  return { kind: row(monitor), options, shard: thread, capacity: 64, onCrash: forgiving };
+}
+
+/** An actor's own option and message types are its business; the kernel moves plain values. */
+function row(kind: unknown): ActorKind {
+  return kind as ActorKind;
+}
+
+const shardDirectory = (shard: number): string => `shard-${shard}`;
+
+function storageRows(settings: NodeSettings, shard: number): Row[] {
+  const { node, clusterName, incarnation, tunables, durability } = settings;
+  const directory = shardDirectory(shard);
+  const identity = { clusterName, node, incarnation };
+  const capacity = tunables.mailboxMessages;
+  const first = shard * tunables.arenasPerShard;
+  const arenas = [...Array(tunables.arenasPerShard).keys()].map((i) => first + i);
+  const resolve = lastWriteWins;
+  const wal = {
+    directory: `${directory}/wal`,
+    identity,
+    segmentBytes: tunables.walSegmentBytes,
+    durability,
+    syncIntervalMs: tunables.walSyncIntervalMs,
+  };
+  const { blockCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
+  const front = {
+    wal: refTo(WalWriter, node, shard),
+    memtable: refTo(Memtable, node, shard),
+    tables: refTo(TableReader, node, shard),
+    compactor: refTo(Compactor, node, shard),
+    resolve,
+    directory,
+    identity,
+    memtableBytes,
+    inFlightBytes,
+    reserveBytes,
+  };
+  const at = { shard, capacity, onCrash: fatal };
+  return [
+    { kind: row(walWriter), options: wal, ...at },
+    { kind: row(memtable), options: { arenas, resolve }, ...at },
+    { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
+    { kind: row(compactor), options: { directory }, ...at },
+    { kind: row(store), options: front, ...at },
+  ];
+}
+
+function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
+  const { node, incarnation, placement, tunables } = settings;
+  const capacity = tunables.mailboxMessages;
+  const replicaOptions = {
+    store: refTo(Store, node, shard),
+    shards: placement.shards,
+    rangeRowsMax: 1_024,
+    rangeBytesMax: 4 * 1024 * 1024,
+  };
+  const coordinatorOptions = {
+    ring,
+    resolve: lastWriteWins,
+    writer: fingerprint32Text(node),
+    incarnation,
+    shards: placement.shards,
+    boundPath: `${shardDirectory(shard)}/clock-bound`,
+    speculateAfterMs: tunables.speculateAfterMs,
+  };
+  const at = { shard, capacity, onCrash: fatal };
+  return [
+    { kind: row(replica), options: replicaOptions, ...at },
+    { kind: row(coordinator), options: coordinatorOptions, ...at },
+  ];
+}
+
+function membershipRows(settings: NodeSettings): Row[] {
+  const { node, members, placement, tunables, incarnation, host } = settings;
+  const shards = [...Array(placement.shards).keys()];
+  const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs, gossipIntervalMs } = tunables;
+  const listeners: Ref<never>[] = [
+    ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
+    refTo(HttpGateway, node) as Ref<never>,
+  ];
+  const detectorOptions = {
+    members: members.map((member) => member.node),
+    shards: placement.shards,
+    gossipIntervalMs,
+    suspectPhi,
+    deadPhi,
+    suspectAfterMs,
+    deadAfterMs,
+    listeners,
+  };
+  const gossipOptions = {
+    roundMs: gossipIntervalMs,
+    peers: members
+      .filter((member) => member.node !== node)
+      .map((member) => refTo(Gossiper, member.node)),
+    detector: refTo(FailureDetector, node),
+    stores: shards.map((shard) => refTo(Store, node, shard)),
+    self: {
+      node,
+      generation: incarnation,
+      heartbeat: 0,
+      status: 'serving',
+      host,
+      internodePort: settings.internodePort,
+      httpPort: settings.httpPort,
+      shards: placement.shards,
+      load: { keys: 0, memoryBytes: 0, diskBytes: 0 },
+    },
+  };
+  const at = { shard: 0, capacity: 1_024, onCrash: forgiving };
+  return [
+    { kind: row(failureDetector), options: detectorOptions, ...at },
+    { kind: row(gossiper), options: gossipOptions, ...at },
+  ];
+}
+
+function gatewayRow(settings: NodeSettings, ring: Ring): Row {
+  const { node, placement, tunables } = settings;
+  const { readTimeoutMs, writeTimeoutMs, scanTimeoutMs, valueBytesMax } = tunables;
+  const { namespaces, defaults, limits } = defaultGatewaySettings;
+  const options = {
+    ring,
+    coordinatorShards: placement.shards,
+    gossiper: refTo(Gossiper, node),
+    detector: refTo(FailureDetector, node),
+    monitors: [...Array(placement.threads).keys()].map((thread) => refTo(Monitor, node, thread)),
+    renderMetrics: renderPrometheus,
+    namespaces,
+    defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
+    limits: { ...limits, valueBytes: valueBytesMax },
+  };
+  return { kind: row(httpGateway), options, shard: 0, capacity: 16_384, onCrash: forgiving };
+}

@@ -1,0 +1,78 @@
+// Every tunable of a node: unit in the name, default, range, one sentence. The launcher reads them
+// from a file, the environment and flags; the simulator draws hostile values from the same ranges
+// (rule SIM-8); docs/configuration.md is compared with this table by a test.
+
+import { KvError } from '../../runtime/errors.ts';
+
+export interface SettingRow {
+  readonly default: number;
+  readonly min: number;
+  readonly max: number;
+  readonly what: string;
+}
+
+const row = (byDefault: number, min: number, max: number, what: string): SettingRow => ({
+  default: byDefault,
+  min,
+  max,
+  what,
+});
+
+const kiB = 1024;
+const miB = 1024 * kiB;
+
+export const settingRows = {
+  replicationFactor: row(3, 1, 9, 'Copies of each key; every member must agree.'),
+  virtualNodes: row(256, 1, 4096, 'Places of each node on the ring; every member must agree.'),
+  memtableBytes: row(64 * miB, 64 * kiB, 1024 * miB, 'A memtable of this size is flushed.'),
+  inFlightBytes: row(16 * miB, 64 * kiB, 256 * miB, 'Records that may wait for the WAL, per shard.'),
+  arenasPerShard: row(3, 2, 8, 'Memtables per shard: one active, the others wait for their flush.'),
+  walSegmentBytes: row(64 * miB, 64 * kiB, 1024 * miB, 'Size of one WAL file.'),
+  walSyncIntervalMs: row(1_000, 10, 60_000, 'Time between syncs with durability `periodic`.'),
+  blockCacheBytes: row(64 * miB, 64 * kiB, 64 * 1024 * miB, 'Decoded table blocks, per shard.'),
+  reserveBytes: row(64 * miB, 0, 1024 * 1024 * miB, 'Below this free space writes are refused.'),
+  valueBytesMax: row(miB, 1, 16 * miB, 'Longest value.'),
+  readTimeoutMs: row(5_000, 10, 600_000, 'A read ends at the latest.'),
+  writeTimeoutMs: row(5_000, 10, 600_000, 'A write ends at the latest.'),
+  scanTimeoutMs: row(10_000, 10, 600_000, 'A page of a list or scan ends at the latest.'),
+  speculateAfterMs: row(100, 5, 60_000, 'A read that waits longer asks one replica more.'),
+  gossipIntervalMs: row(1_000, 100, 60_000, 'Time between gossip rounds.'),
+  suspectPhi: row(5, 1, 16, 'Phi above which a node is suspected.'),
+  deadPhi: row(8, 1, 32, 'Phi above which a node is taken for dead.'),
+  suspectAfterMs: row(10_000, 500, 600_000, 'Silence after which a node is suspected in any case.'),
+  deadAfterMs: row(30_000, 1_000, 600_000, 'Silence after which a node is dead in any case.'),
+  mailboxMessages: row(8_192, 16, 1_000_000, 'Messages that may wait for a storage actor.'),
+} as const satisfies Record<string, SettingRow>;
+
+export type SettingName = keyof typeof settingRows;
+export type Tunables = Readonly<Record<SettingName, number>>;
+
+export const settingNames = Object.keys(settingRows) as readonly SettingName[];
+
+export function defaultTunables(): Tunables {
+  const values: Partial<Record<SettingName, number>> = {};
+  for (const name of settingNames) values[name] = settingRows[name].default;
+  return values as Tunables;
+}
+
+/** The defaults with `overrides` applied. BAD_REQUEST names the setting and its range. */
+export function tunablesFrom(overrides: Readonly<Record<string, unknown>>): Tunables {
+  const values: Record<string, number> = { ...defaultTunables() };
+  for (const [name, value] of Object.entries(overrides)) {
+    if (!Object.hasOwn(settingRows, name))
+      throw new KvError('BAD_REQUEST', { field: name, detail: `unknown setting ${name}` });
+    const { min, max } = settingRows[name as SettingName];
+    if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max)
+      throw new KvError('BAD_REQUEST', {
+        field: name,
+        detail: `setting ${name}: expected a whole number from ${min} to ${max}`,
+      });
+    values[name] = value;
+  }
+  return values as Tunables;
+}
+
+/** When a write is acknowledged: after an fdatasync (group), after a write to the page cache
+ * with an fdatasync now and then (periodic), or without any (none). */
+export const durabilities = ['group', 'periodic', 'none'] as const;
+export type Durability = (typeof durabilities)[number];

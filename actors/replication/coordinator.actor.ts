@@ -1,0 +1,407 @@
+// Runs one request on all replicas of its key. It sits on a replica: a write is stamped above the
+// newest record that this replica holds, so a write that saw another one wins over it however
+// skewed the clocks are (model.md section 1).
+//
+// Requests are explicit state machines (write-path.ts, read-path.ts) driven by ask callbacks, not
+// sessions: a promise per hop would cost more than the work (docs/performance.md).
+
+import { actor, type Call, type Context, type Deferred, type Later } from '../../runtime/actor.ts';
+import { refTo } from '../../runtime/actor.ts';
+import { assert, errorTable, type Failure, failure, KvError } from '../../runtime/errors.ts';
+import type { Handlers, Tell } from '../../runtime/protocol.ts';
+import { type Level, parseLevel, requiredAcks } from '../model/consistency.ts';
+import {
+  encodeRecord,
+  isLive,
+  recordHlc,
+  recordVersion,
+  storageKey,
+  valueTypes,
+} from '../model/record.ts';
+import type { Resolve } from '../model/resolve.ts';
+import type { Ring } from '../model/ring.ts';
+import { hashKey, type KeyHashes, shardOf } from '../model/token.ts';
+import type { PeerState, PeerStates } from '../membership/protocol.ts';
+import {
+  Coordinator,
+  type ReadReply,
+  type ReadRequest,
+  Replica,
+  type ScanReply,
+  type ScanRequest,
+  type WriteReply,
+  type WriteRequest,
+} from './protocol.ts';
+import { type ReadAction, ReadPath } from './read-path.ts';
+import { ScanPath } from './scan-path.ts';
+import { decodeBound, encodeBound, Stamper } from './stamper.ts';
+import { WritePath } from './write-path.ts';
+
+export interface CoordinatorOptions {
+  readonly ring: Ring;
+  readonly resolve: Resolve;
+  /** fingerprint32 of this node's id. */
+  readonly writer: number;
+  readonly incarnation: number;
+  readonly shards: number;
+  /** File of the clock bound, in the data directory. */
+  readonly boundPath: string;
+  /** A read that waits longer asks one replica more, milliseconds. Default 100. */
+  readonly speculateAfterMs: number;
+}
+
+interface Own {
+  readonly extend: Tell<object>;
+  readonly extended: Tell<{ readonly bound: number }>;
+  readonly sweep: Tell<object>;
+}
+
+interface OpenRead {
+  readonly path: ReadPath;
+  readonly key: Uint8Array;
+  readonly hashes: KeyHashes;
+  readonly required: number;
+  readonly startedMs: number;
+  readonly timeoutMs: number;
+  readonly later: Deferred<ReadReply>;
+}
+
+class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
+  readonly #ctx: Context<Own, 'disk'>;
+  readonly #options: CoordinatorOptions;
+  readonly #peers = new Map<string, PeerState>();
+  readonly #reads = new Set<OpenRead>();
+  #stamper: Stamper | undefined;
+  #isExtending = false;
+  #isSweeping = false;
+  /** Writes that wait for the clock bound. */
+  #unstamped: (() => void)[] = [];
+
+  constructor(ctx: Context<Own, 'disk'>, options: CoordinatorOptions) {
+    this.#ctx = ctx;
+    this.#options = options;
+    ctx.metrics.gauge('kvd_coordinator_open_reads', 'Reads in flight', () => this.#reads.size, {
+      shard: String(ctx.shard),
+    });
+  }
+
+  start(): void {
+    const { boundPath } = this.#options;
+    const bytes = this.#ctx.disk.read(boundPath);
+    this.#stamper = new Stamper(bytes === undefined ? 0 : decodeBound(bytes, boundPath));
+  }
+
+  peersChanged({ peers }: PeerStates): void {
+    for (const peer of peers) this.#peers.set(peer.node, peer);
+  }
+
+  // ---- writes ------------------------------------------------------------------------------
+
+  write(request: WriteRequest, call: Call): Later<WriteReply> {
+    const level = parseLevel(request.level);
+    const key = storageKey(request.namespace, request.key);
+    const hashes = hashKey(key);
+    const replicas = this.#options.ring.replicasOf(hashes.token);
+    if (!replicas.includes(this.#ctx.node)) throw notReplica(this.#ctx.node);
+    const targets = this.#live(replicas);
+    const required = this.#admit(level, replicas, targets);
+    const later = this.#ctx.later<WriteReply>();
+    const timeoutMs = this.#left(call);
+    this.#ctx.ask(
+      this.#replica(this.#ctx.node, hashes.token),
+      'read',
+      { key, hash: hashes.hash, digest: false },
+      timeoutMs,
+      (problem, reply) => {
+        // Nothing was sent yet: whatever went wrong had no effect.
+        if (problem !== undefined) later.fail(withoutEffect(problem));
+        else
+          this.#whenReady(() => {
+            const stamped = this.#stamp(request, key, hashes, reply?.record);
+            this.#send(stamped, targets, required, hashes.token, timeoutMs, later);
+          }, later);
+      },
+    );
+    return later;
+  }
+
+  /** Runs `work` when the clock bound allows a stamp; a KvError in it is the answer. */
+  #whenReady(work: () => void, later: Deferred<WriteReply>): void {
+    const guarded = (): void => {
+      try {
+        work();
+      } catch (error) {
+        if (!(error instanceof KvError)) throw error;
+        later.fail(error.toFailure());
+      }
+    };
+    const wallMicros = this.#ctx.clock.wallMicros();
+    const stamper = this.#stamperOrBug();
+    if (stamper.nextBound(wallMicros) !== undefined) this.extend();
+    if (stamper.isReady(wallMicros)) guarded();
+    else this.#unstamped.push(guarded);
+  }
+
+  extend(): Later<void> | void {
+    const bound = this.#stamperOrBug().nextBound(this.#ctx.clock.wallMicros());
+    if (this.#isExtending || bound === undefined) return;
+    this.#isExtending = true;
+    const { disk, toSelf } = this.#ctx;
+    const { boundPath } = this.#options;
+    return this.#ctx.session(async () => {
+      await disk.replace(boundPath, encodeBound(bound));
+      toSelf('extended', { bound });
+    });
+  }
+
+  extended({ bound }: { readonly bound: number }): void {
+    this.#isExtending = false;
+    const stamper = this.#stamperOrBug();
+    stamper.extended(bound);
+    const waiting = this.#unstamped;
+    this.#unstamped = [];
+    for (const work of waiting) work();
+  }
+
+  #stamp(
+    request: WriteRequest,
+    key: Uint8Array,
+    { token, hash }: KeyHashes,
+    before: Uint8Array | undefined,
+  ): { record: Uint8Array; reply: WriteReply } {
+    const { writer, incarnation } = this.#options;
+    const wallMicros = this.#ctx.clock.wallMicros();
+    const nowMs = Math.floor(wallMicros / 1000);
+    const hlc = this.#stamperOrBug().stamp(wallMicros, before === undefined ? 0 : recordHlc(before));
+    const version = (before === undefined ? 0 : recordVersion(before)) + 1;
+    const record = encodeRecord({
+      key,
+      value: request.value ?? new Uint8Array(0),
+      valueType: request.value === undefined ? valueTypes.bytes : request.valueType,
+      isTombstone: request.value === undefined,
+      hlc,
+      writer,
+      incarnation,
+      version,
+      expiresAt: request.ttlMs === 0 ? 0 : nowMs + request.ttlMs,
+      token,
+      hash,
+    });
+    const existed = before !== undefined && isLive(before, nowMs);
+    const coordinator = this.#ctx.node;
+    return { record, reply: { version, hlc, writer, incarnation, existed, coordinator } };
+  }
+
+  #send(
+    { record, reply }: { record: Uint8Array; reply: WriteReply },
+    targets: readonly string[],
+    required: number,
+    token: number,
+    timeoutMs: number,
+    later: Deferred<WriteReply>,
+  ): void {
+    const path = new WritePath(required, targets.length);
+    for (const node of targets)
+      this.#ctx.ask(this.#replica(node, token), 'write', { record }, timeoutMs, (problem) => {
+        const outcome = problem === undefined ? path.acked() : path.failed(problem);
+        if (outcome.kind === 'acked') later.resolve(reply);
+        else if (outcome.kind === 'failed') later.fail(outcome.failure);
+      });
+  }
+
+  // ---- reads -------------------------------------------------------------------------------
+
+  read(request: ReadRequest, call: Call): Later<ReadReply> {
+    const level = parseLevel(request.level);
+    const key = storageKey(request.namespace, request.key);
+    const hashes = hashKey(key);
+    const replicas = this.#options.ring.replicasOf(hashes.token);
+    const candidates = this.#live(replicas);
+    const required = this.#admit(level, replicas, candidates);
+    const open: OpenRead = {
+      path: new ReadPath(required, candidates, this.#options.resolve),
+      key,
+      hashes,
+      required,
+      startedMs: this.#ctx.clock.monotonicMs(),
+      timeoutMs: this.#left(call),
+      later: this.#ctx.later<ReadReply>(),
+    };
+    this.#reads.add(open);
+    this.#run(open, open.path.begin());
+    this.#startSweep();
+    return open.later;
+  }
+
+  #run(open: OpenRead, actions: readonly ReadAction[]): void {
+    for (const action of actions) {
+      if (action.kind === 'read') this.#askRead(open, action.node, action.digest);
+      else this.#askRepair(open, action.node, action.record);
+    }
+    const { outcome } = open.path;
+    if (outcome.kind === 'open' || !this.#reads.delete(open)) return;
+    if (outcome.kind === 'failed') {
+      const { required, path } = open;
+      open.later.fail(failure('TIMEOUT', { required, received: path.received }));
+      return;
+    }
+    const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
+    const { record } = outcome;
+    const live = record !== undefined && isLive(record, nowMs) ? record : undefined;
+    open.later.resolve({ record: live, nowMs, coordinator: this.#ctx.node });
+  }
+
+  #askRead(open: OpenRead, node: string, digest: boolean): void {
+    const { key, hashes, path, timeoutMs } = open;
+    this.#ctx.ask(
+      this.#replica(node, hashes.token),
+      'read',
+      { key, hash: hashes.hash, digest },
+      timeoutMs,
+      (problem, reply) => {
+        if (problem !== undefined) return this.#run(open, path.failed(node));
+        assert(reply !== undefined, 'a read answer without a body');
+        this.#run(open, path.answered(node, reply));
+      },
+    );
+  }
+
+  #askRepair(open: OpenRead, node: string, record: Uint8Array): void {
+    const { hashes, path, timeoutMs } = open;
+    this.#ctx.probe.reach('blocking read repair');
+    this.#ctx.ask(this.#replica(node, hashes.token), 'write', { record }, timeoutMs, (problem) =>
+      this.#run(open, problem === undefined ? path.repaired(node) : path.repairFailed(node)),
+    );
+  }
+
+  /** Reads that wait too long ask one replica more (RR-3, RR-7). */
+  sweep(): void {
+    this.#isSweeping = false;
+    const { speculateAfterMs } = this.#options;
+    const nowMs = this.#ctx.clock.monotonicMs();
+    for (const open of this.#reads) {
+      if (nowMs - open.startedMs < speculateAfterMs) continue;
+      this.#ctx.probe.reach('speculative read');
+      this.#run(open, open.path.speculate());
+    }
+    if (this.#reads.size > 0) this.#startSweep();
+  }
+
+  #startSweep(): void {
+    if (this.#isSweeping) return;
+    this.#isSweeping = true;
+    this.#ctx.after(this.#options.speculateAfterMs, 'sweep', {});
+  }
+
+  // ---- scans -------------------------------------------------------------------------------
+
+  scan(request: ScanRequest, call: Call): Later<ScanReply> {
+    const { ring, resolve } = this.#options;
+    const level = parseLevel(request.level);
+    const later = this.#ctx.later<ScanReply>();
+    const path = new ScanPath({ request, ring, level, resolve });
+    const deadlineMs = call.deadlineMs - this.#marginMs(call.deadlineMs);
+    this.#scanRound(path, deadlineMs, later);
+    return later;
+  }
+
+  #scanRound(path: ScanPath, deadlineMs: number, later: Deferred<ScanReply>): void {
+    const nodes = this.#live(this.#options.ring.members);
+    const missing = path.begin(nodes.map((node) => ({ node, shards: this.#shardsOf(node) })));
+    if (missing !== undefined) {
+      later.fail(failure('UNAVAILABLE', missing));
+      return;
+    }
+    const timeoutMs = deadlineMs - this.#ctx.clock.monotonicMs();
+    const round = path.request();
+    const next = (): void => {
+      const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
+      const outcome = path.outcome(nowMs);
+      if (outcome === 'open') return;
+      if (outcome === 'failed') later.fail(failure('TIMEOUT', { detail: 'replicas did not answer' }));
+      else if (outcome === 'more') this.#scanRound(path, deadlineMs, later);
+      else later.resolve(outcome);
+    };
+    for (const node of nodes)
+      for (let shard = 0; shard < this.#shardsOf(node); shard += 1)
+        this.#ctx.ask(refTo(Replica, node, shard), 'range', round, timeoutMs, (problem, page) => {
+          if (!path.isRound(round)) return;
+          if (problem === undefined && page !== undefined) path.answered(node, page);
+          else path.failed(node);
+          next();
+        });
+  }
+
+  // ---- who -----------------------------------------------------------------------------------
+
+  #replica(node: string, token: number): ReturnType<typeof refTo<Replica>> {
+    return refTo(Replica, node, shardOf(token, this.#shardsOf(node)));
+  }
+
+  #shardsOf(node: string): number {
+    if (node === this.#ctx.node) return this.#options.shards;
+    return this.#peers.get(node)?.shards ?? 1;
+  }
+
+  /** Nodes that are not convicted: this one first, then the alive, then the suspected. */
+  #live(nodes: readonly string[]): string[] {
+    const self: string[] = [];
+    const alive: string[] = [];
+    const suspected: string[] = [];
+    for (const node of nodes) {
+      if (node === this.#ctx.node) self.push(node);
+      else {
+        const condition = this.#peers.get(node)?.condition;
+        if (condition === 'alive') alive.push(node);
+        else if (condition === 'suspected') suspected.push(node);
+      }
+    }
+    return [...self, ...alive, ...suspected];
+  }
+
+  /** Answers needed; UNAVAILABLE before anything is sent where they cannot be had (WR-2). */
+  #admit(level: Level, replicas: readonly string[], live: readonly string[]): number {
+    const required = requiredAcks(level, replicas.length);
+    if (live.length < required)
+      throw new KvError('UNAVAILABLE', {
+        required,
+        alive: live.length,
+        level,
+        detail: `${required} of ${replicas.length} replicas needed, ${live.length} alive`,
+      });
+    return required;
+  }
+
+  /** Time for the replicas: a little less than the caller waits, so that it hears why. */
+  #left(call: Call): number {
+    const leftMs = call.deadlineMs - this.#ctx.clock.monotonicMs();
+    return leftMs - this.#marginMs(call.deadlineMs);
+  }
+
+  #marginMs(deadlineMs: number): number {
+    const leftMs = deadlineMs - this.#ctx.clock.monotonicMs();
+    return Math.min(50, leftMs / 10);
+  }
+
+  #stamperOrBug(): Stamper {
+    assert(this.#stamper !== undefined, 'a request before start');
+    return this.#stamper;
+  }
+}
+
+function notReplica(node: string): KvError {
+  return new KvError('UNAVAILABLE', { detail: `node ${node} is no replica of this key` });
+}
+
+/** Before anything is sent, an unknown effect is known after all: none. */
+function withoutEffect(problem: Failure): Failure {
+  if (errorTable[problem.code].effect === 'none') return problem;
+  return failure('UNAVAILABLE', { detail: `the local replica did not answer: ${problem.code}` });
+}
+
+export const coordinator = actor({
+  protocol: Coordinator,
+  needs: ['disk'],
+  create: (ctx: Context<Own, 'disk'>, options: CoordinatorOptions) =>
+    new CoordinatorActor(ctx, options),
+});

@@ -1,0 +1,197 @@
+// One read on its way through the replicas (RR-1 to RR-3). Pure: answers in, actions out.
+//
+//   reading   the data from one replica, etags from the others that the level needs
+//     | all etags equal ------------------------------------------------------------> done
+//   comparing the data from all that answered, merged by the namespace's rule
+//     | everyone holds the winner --------------------------------------------------> done
+//   repairing the winner goes to those that lack it, and to further replicas when one of them is
+//             slow or fails, until as many hold it as the level asks --------------> done
+//
+// The last step is what makes quorum reads monotonic (G5): a value that was once returned is held
+// by a quorum, even when its write failed half-way.
+
+import { assert } from '../../runtime/errors.ts';
+import { compareEtags, type Etag, equalEtags, noEtag, recordEtag } from '../model/record.ts';
+import { type Resolve, resolveAll } from '../model/resolve.ts';
+
+export type ReadAction =
+  | { readonly kind: 'read'; readonly node: string; readonly digest: boolean }
+  | { readonly kind: 'repair'; readonly node: string; readonly record: Uint8Array };
+
+export type ReadOutcome =
+  | { readonly kind: 'open' }
+  | { readonly kind: 'done'; readonly record: Uint8Array | undefined }
+  | { readonly kind: 'failed' };
+
+export interface ReadAnswer extends Etag {
+  /** Absent in an answer to a digest read, and where there is nothing (hlc 0). */
+  readonly record: Uint8Array | undefined;
+}
+
+type Phase = 'reading' | 'comparing' | 'repairing' | 'ended';
+
+interface Held {
+  readonly etag: Etag;
+  readonly record: Uint8Array | undefined;
+  readonly isFull: boolean;
+}
+
+const nothing: readonly ReadAction[] = [];
+
+export class ReadPath {
+  readonly #required: number;
+  readonly #candidates: readonly string[];
+  readonly #resolve: Resolve;
+  /** Candidates that were asked, in order. */
+  #asked = 0;
+  #phase: Phase = 'reading';
+  readonly #answers = new Map<string, Held>();
+  readonly #failed = new Set<string>();
+  readonly #waiting = new Set<string>();
+  #winner: Uint8Array | undefined;
+  readonly #holders = new Set<string>();
+  outcome: ReadOutcome = { kind: 'open' };
+
+  /** `candidates`: live replicas in the order of preference, at least `required` of them. */
+  constructor(required: number, candidates: readonly string[], resolve: Resolve) {
+    assert(candidates.length >= required, 'a read needs as many candidates as answers');
+    this.#required = required;
+    this.#candidates = candidates;
+    this.#resolve = resolve;
+  }
+
+  /** Replicas that have answered. */
+  get received(): number {
+    return this.#answers.size;
+  }
+
+  get isRepairing(): boolean {
+    return this.#phase === 'repairing';
+  }
+
+  begin(): readonly ReadAction[] {
+    const actions: ReadAction[] = [];
+    while (this.#asked < this.#required) actions.push(...this.#readNext(this.#asked > 0));
+    return actions;
+  }
+
+  answered(node: string, answer: ReadAnswer): readonly ReadAction[] {
+    if (this.#phase === 'ended' || this.#phase === 'repairing') return nothing;
+    const { hlc, writer, incarnation, record } = answer;
+    const isFull = record !== undefined || hlc === 0;
+    this.#answers.set(node, { etag: { hlc, writer, incarnation }, record, isFull });
+    this.#waiting.delete(node);
+    return this.#phase === 'reading' ? this.#compare() : this.#merge();
+  }
+
+  failed(node: string): readonly ReadAction[] {
+    if (this.#phase === 'ended' || this.#phase === 'repairing') return nothing;
+    this.#waiting.delete(node);
+    this.#failed.add(node);
+    this.#answers.delete(node);
+    if (this.#phase === 'comparing') {
+      // It answered before and is gone now: the others, and one more, have to do.
+      this.#phase = 'reading';
+    }
+    const more = this.#readNext(false);
+    if (more.length > 0) return more;
+    return this.#waiting.size + this.#answers.size < this.#required ? this.#fail() : this.#compare();
+  }
+
+  /** Somebody is slow: ask one replica more, or repair one more. */
+  speculate(): readonly ReadAction[] {
+    if (this.#phase === 'reading') return this.#readNext(false);
+    if (this.#phase === 'repairing') return this.#repairNext();
+    return nothing;
+  }
+
+  repaired(node: string): readonly ReadAction[] {
+    this.#holders.add(node);
+    if (this.#phase === 'repairing' && this.#holders.size >= this.#required) this.#finish();
+    return nothing;
+  }
+
+  repairFailed(node: string): readonly ReadAction[] {
+    if (this.#phase !== 'repairing') return nothing;
+    this.#waiting.delete(node);
+    const more = this.#repairNext();
+    if (more.length === 0 && this.#holders.size + this.#waiting.size < this.#required)
+      return this.#fail();
+    return more;
+  }
+
+  #readNext(digest: boolean): readonly ReadAction[] {
+    const node = this.#candidates[this.#asked];
+    if (node === undefined) return nothing;
+    this.#asked += 1;
+    this.#waiting.add(node);
+    return [{ kind: 'read', node, digest }];
+  }
+
+  /** Enough answers of the first round: equal, or a reason to look closer. */
+  #compare(): readonly ReadAction[] {
+    if (this.#answers.size < this.#required) return nothing;
+    const held = [...this.#answers.values()];
+    const first = held[0] as Held;
+    const areEqual = held.every(({ etag }) => equalEtags(etag, first.etag));
+    const full = held.find(({ isFull }) => isFull);
+    if (areEqual && full !== undefined) {
+      this.#winner = full.record;
+      this.#finish();
+      return nothing;
+    }
+    this.#phase = 'comparing';
+    const actions: ReadAction[] = [];
+    for (const [node, { isFull }] of this.#answers) {
+      if (isFull) continue;
+      this.#waiting.add(node);
+      actions.push({ kind: 'read', node, digest: false });
+    }
+    return actions.length > 0 ? actions : this.#merge();
+  }
+
+  #merge(): readonly ReadAction[] {
+    for (const { isFull } of this.#answers.values()) if (!isFull) return nothing;
+    this.#winner = resolveAll(
+      [...this.#answers.values()].map(({ record }) => record),
+      this.#resolve,
+    );
+    const winner = this.#winner === undefined ? noEtag : recordEtag(this.#winner);
+    for (const [node, { etag }] of this.#answers)
+      if (compareEtags(etag, winner) === 0) this.#holders.add(node);
+    if (this.#holders.size >= this.#required || this.#winner === undefined) {
+      this.#finish();
+      return nothing;
+    }
+    this.#phase = 'repairing';
+    this.#waiting.clear();
+    const actions: ReadAction[] = [];
+    for (const node of this.#answers.keys())
+      if (!this.#holders.has(node)) actions.push(this.#repair(node, this.#winner));
+    return actions;
+  }
+
+  #repair(node: string, record: Uint8Array): ReadAction {
+    this.#waiting.add(node);
+    return { kind: 'repair', node, record };
+  }
+
+  /** The next replica that was never asked, or that failed to answer the read. */
+  #repairNext(): readonly ReadAction[] {
+    const node = this.#candidates[this.#asked];
+    if (node === undefined || this.#winner === undefined) return nothing;
+    this.#asked += 1;
+    return [this.#repair(node, this.#winner)];
+  }
+
+  #finish(): void {
+    this.#phase = 'ended';
+    this.outcome = { kind: 'done', record: this.#winner };
+  }
+
+  #fail(): readonly ReadAction[] {
+    this.#phase = 'ended';
+    this.outcome = { kind: 'failed' };
+    return nothing;
+  }
+}

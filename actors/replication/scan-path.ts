@@ -1,0 +1,150 @@
+// One page of keys from the whole cluster, in byte order. Every live node is asked for its part of
+// the range; the answers are merged as soon as every range of the ring is covered by as many
+// replicas as the level asks (SC-3). A page that was cut short limits the merge to its last key,
+// so that a key which only one replica returned is never taken for missing on the others. Pure.
+//
+// Rounds go on until the page is full of live keys or the range ends: tombstones and expired
+// records are merged first and left out after (RR-8).
+
+import { prefixEnd } from '../../runtime/bytes.ts';
+import type { ErrorFields } from '../../runtime/errors.ts';
+import { type Level, requiredAcks } from '../model/consistency.ts';
+import { isLive, recordKey, storageKey, userKey } from '../model/record.ts';
+import { mergePages, type RecordPage } from '../model/record-pages.ts';
+import type { Resolve } from '../model/resolve.ts';
+import type { Ring } from '../model/ring.ts';
+import type { RangeRequest } from '../storage/protocol.ts';
+import type { ScanReply, ScanRequest } from './protocol.ts';
+
+export interface ScanOptions {
+  readonly request: ScanRequest;
+  readonly ring: Ring;
+  readonly level: Level;
+  readonly resolve: Resolve;
+}
+
+export interface ScanTarget {
+  readonly node: string;
+  readonly shards: number;
+}
+
+/** Bytes of one round and replica. */
+const roundBytes = 1024 * 1024;
+/** After so many rounds (ranges full of tombstones) the page ends early, with a cursor (SC-5). */
+const roundsMax = 16;
+
+interface Part {
+  shardsLeft: number;
+  readonly pages: RecordPage[];
+  isFailed: boolean;
+}
+
+export class ScanPath {
+  readonly #options: ScanOptions;
+  readonly #to: Uint8Array | undefined;
+  #from: Uint8Array;
+  #round: RangeRequest | undefined;
+  #parts = new Map<string, Part>();
+  readonly #live: Uint8Array[] = [];
+  #last: Uint8Array | undefined;
+  #rounds = 0;
+
+  constructor(options: ScanOptions) {
+    this.#options = options;
+    const { namespace, prefix, after } = options.request;
+    const start = storageKey(namespace, prefix);
+    this.#to = prefixEnd(start);
+    this.#from = after === undefined ? start : successor(storageKey(namespace, after));
+  }
+
+  /** Starts a round with these nodes; the reason where they cannot cover the ring. */
+  begin(targets: readonly ScanTarget[]): ErrorFields | undefined {
+    this.#round = undefined;
+    this.#parts = new Map(
+      targets.map(({ node, shards }) => [node, { shardsLeft: shards, pages: [], isFailed: false }]),
+    );
+    return this.#uncovered((part) => part !== undefined);
+  }
+
+  request(): RangeRequest {
+    const limit = Math.max(this.#options.request.limit - this.#live.length + 1, 2);
+    this.#round ??= { from: this.#from, to: this.#to, limit, bytes: roundBytes };
+    return this.#round;
+  }
+
+  /** Answers of an earlier round do not count. */
+  isRound(round: RangeRequest): boolean {
+    return this.#round === round;
+  }
+
+  answered(node: string, page: RecordPage): void {
+    const part = this.#parts.get(node);
+    if (part === undefined) return;
+    part.pages.push(page);
+    part.shardsLeft -= 1;
+  }
+
+  failed(node: string): void {
+    const part = this.#parts.get(node);
+    if (part !== undefined) part.isFailed = true;
+  }
+
+  outcome(nowMs: number): 'open' | 'more' | 'failed' | ScanReply {
+    if (this.#uncovered((part) => part?.shardsLeft === 0 && !part.isFailed) !== undefined) {
+      const canStill = this.#uncovered((part) => part !== undefined && !part.isFailed);
+      return canStill === undefined ? 'open' : 'failed';
+    }
+    return this.#merge(nowMs);
+  }
+
+  #merge(nowMs: number): 'more' | ScanReply {
+    const { request, resolve } = this.#options;
+    const complete = [...this.#parts.values()].filter(
+      (part) => part.shardsLeft === 0 && !part.isFailed,
+    );
+    const pages = complete.flatMap((part) => part.pages);
+    const merged = mergePages(pages, Number.MAX_SAFE_INTEGER, resolve);
+    this.#round = undefined;
+    for (const record of merged.records) {
+      if (isLive(record, nowMs)) {
+        if (this.#live.length === request.limit) return this.#page(nowMs, false);
+        this.#live.push(record);
+      }
+      this.#last = recordKey(record);
+    }
+    if (merged.isDone) return this.#page(nowMs, true);
+    this.#rounds += 1;
+    if (this.#rounds >= roundsMax) return this.#page(nowMs, false);
+    if (this.#last !== undefined) this.#from = successor(this.#last);
+    return 'more';
+  }
+
+  #page(nowMs: number, isDone: boolean): ScanReply {
+    const next = isDone || this.#last === undefined ? undefined : userKey(this.#last).slice();
+    return { records: this.#live, next, nowMs };
+  }
+
+  /** Undefined where every range has enough replicas among the parts that count. */
+  #uncovered(counts: (part: Part | undefined) => boolean): ErrorFields | undefined {
+    const { ring, level } = this.#options;
+    for (const replicas of ring.replicaLists()) {
+      const required = requiredAcks(level, replicas.length);
+      const alive = replicas.filter((node) => counts(this.#parts.get(node))).length;
+      if (alive < required)
+        return {
+          required,
+          alive,
+          level,
+          detail: `a range needs ${required} of ${replicas.length} replicas, ${alive} alive`,
+        };
+    }
+    return undefined;
+  }
+}
+
+/** The first key after `key`. */
+function successor(key: Uint8Array): Uint8Array {
+  const next = new Uint8Array(key.length + 1);
+  next.set(key);
+  return next;
+}

@@ -1,0 +1,64 @@
+// Gives writes their hlc. Stamps of one writer are strictly increasing, also across restarts and
+// when the wall clock steps back: a bound ahead of every issued stamp is durable before the stamp
+// is used (HLC-3). A key's stored stamp raises the stamp of the write that replaces it, but never
+// this clock (HLC-4), and only within the bound on clock skew (HLC-5).
+
+import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
+import { CorruptionError, KvError } from '../../runtime/errors.ts';
+import { maxSkewMicros, nextHlc } from '../model/hlc.ts';
+
+/** How far ahead a bound reaches. */
+export const boundLeadMicros = 10_000_000;
+
+export class Stamper {
+  #last = 0;
+  #bound = 0;
+
+  /** `bound`: the durable bound of the last run, 0 at the first. */
+  constructor(bound: number) {
+    this.#last = bound;
+    this.#bound = bound;
+  }
+
+  /** The bound to make durable next; undefined while the current one reaches far enough. */
+  nextBound(wallMicros: number): number | undefined {
+    const next = nextHlc(this.#last, wallMicros);
+    return next + boundLeadMicros / 2 <= this.#bound ? undefined : next + boundLeadMicros;
+  }
+
+  /** `bound` is on disk. */
+  extended(bound: number): void {
+    this.#bound = Math.max(this.#bound, bound);
+  }
+
+  /** True: a stamp may be given now. False: the bound has to be extended first. */
+  isReady(wallMicros: number): boolean {
+    return nextHlc(this.#last, wallMicros) <= this.#bound;
+  }
+
+  /** A stamp above `floor`, the newest stored stamp of the key. FUTURE_VERSION beyond the skew. */
+  stamp(wallMicros: number, floor: number): number {
+    if (floor >= wallMicros + maxSkewMicros && floor > this.#last)
+      throw new KvError('FUTURE_VERSION', {
+        stored: floor,
+        wallMicros,
+        detail: 'the stored version is further in the future than clocks may differ',
+      });
+    this.#last = nextHlc(this.#last, wallMicros);
+    return nextHlc(this.#last - 1, this.#last, floor);
+  }
+}
+
+/** File of one bound: the number, then its CRC-32. */
+export function encodeBound(bound: number): Uint8Array {
+  const writer = new ByteWriter(12);
+  writer.u53(bound);
+  writer.u32(crc32(writer.view()));
+  return writer.copy();
+}
+
+export function decodeBound(bytes: Uint8Array, path: string): number {
+  if (bytes.length !== 12 || new ByteReader(bytes, 8).u32() !== crc32(bytes.subarray(0, 8)))
+    throw new CorruptionError(path, 0, 'clock bound fails its checksum');
+  return new ByteReader(bytes).u53();
+}

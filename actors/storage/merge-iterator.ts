@@ -1,0 +1,59 @@
+// Several sorted cursors as one: for each key the winner of all records that have it. Compaction
+// and long scans read through it. With a handful of inputs a linear search for the lowest key is
+// as fast as a heap (docs/performance.md), and simpler.
+
+import { compareBytes, noBytes } from '../../runtime/bytes.ts';
+import { assert } from '../../runtime/errors.ts';
+import { recordKey } from '../model/record.ts';
+import type { RecordCursor } from '../model/record-pages.ts';
+import type { Resolve } from '../model/resolve.ts';
+
+interface Head {
+  readonly cursor: RecordCursor;
+  /** Undefined: the cursor has ended. */
+  record: Uint8Array | undefined;
+  key: Uint8Array;
+}
+
+/**
+ * Winners in strictly ascending key order. Each cursor gives its records in strictly ascending key
+ * order too; a record must stay as it is after its cursor was asked for the next one.
+ */
+export function mergeCursors(cursors: readonly RecordCursor[], resolve: Resolve): RecordCursor {
+  let heads = cursors.map((cursor): Head => ({ cursor, record: undefined, key: noBytes }));
+  for (const head of heads) advance(head);
+  heads = heads.filter(isOpen);
+  const next = (): Uint8Array | undefined => {
+    const key = lowestKey(heads);
+    if (key === undefined) return undefined;
+    let winner: Uint8Array | undefined;
+    let hasEnded = false;
+    for (const head of heads) {
+      const { record } = head;
+      if (record === undefined || compareBytes(head.key, key) !== 0) continue;
+      winner = winner === undefined ? record : resolve(winner, record);
+      advance(head);
+      hasEnded ||= !isOpen(head);
+    }
+    if (hasEnded) heads = heads.filter(isOpen);
+    return winner;
+  };
+  return { next };
+}
+
+const isOpen = ({ record }: Head): boolean => record !== undefined;
+
+function lowestKey(heads: readonly Head[]): Uint8Array | undefined {
+  let lowest: Uint8Array | undefined;
+  for (const { key } of heads)
+    if (lowest === undefined || compareBytes(key, lowest) < 0) lowest = key;
+  return lowest;
+}
+
+function advance(head: Head): void {
+  head.record = head.cursor.next();
+  if (head.record === undefined) return;
+  const key = recordKey(head.record);
+  assert(compareBytes(head.key, key) < 0, 'a cursor gave its keys out of order');
+  head.key = key;
+}

@@ -1,0 +1,13 @@
+// Names of table files: the file number in ten digits, so that names sort as numbers do.
+
+export const tableName = (fileNumber: number): string =>
+  `${String(fileNumber).padStart(10, '0')}.sst`;
+
+export const tablePath = (directory: string, fileNumber: number): string =>
+  `${directory}/tables/${tableName(fileNumber)}`;
+
+/** The number in a table's file name; undefined for any other file. */
+export function tableNumber(name: string): number | undefined {
+  const match = /^(\d{10})\.sst$/.exec(name);
+  return match === null ? undefined : Number(match[1]);
+}

@@ -1,0 +1,402 @@
+// One shard's write-ahead log with group commit: records that wait while a sync runs go into the
+// next batch, written with one write and made durable by one fdatasync (WAL-7). Under load a batch
+// holds hundreds of records; an idle shard pays one sync per record.
+//
+// Invariant: an append is answered only after an fdatasync that STARTED after its bytes were
+// written has returned without error. A sync that fails stops the node: what the kernel holds can
+// no longer be trusted, so nothing is retried (FS-6). Answers come in LSN order.
+//
+// Phases: recovering (old segments are read, none is written) -> idle <-> syncing, with rotating
+// in between when a segment is full.
+
+import { actor, type Context, type Deferred, type Later } from '../../runtime/actor.ts';
+import { ByteWriter, concatBytes } from '../../runtime/bytes.ts';
+import type { Disk, DiskFile } from '../../runtime/environment.ts';
+import { assert, failure, KvError } from '../../runtime/errors.ts';
+import { syncFile } from '../../runtime/files.ts';
+import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import { WalWriter } from './protocol.ts';
+import {
+  appendWalRecord,
+  encodeSegmentHeader,
+  segmentChain,
+  segmentHeaderSpace,
+  segmentName,
+  type SegmentHeader,
+  type WalRecordType,
+  walRecordLength,
+  walRecordTypes,
+} from './wal-format.ts';
+import { WalRecovery } from './wal-recovery.ts';
+
+export interface WalOptions {
+  /** Directory of the segments inside the data directory. */
+  readonly directory: string;
+  readonly identity: {
+    readonly clusterName: string;
+    readonly node: string;
+    readonly incarnation: number;
+  };
+  /** Size of a segment; a record that is larger gets a segment of its own. */
+  readonly segmentBytes: number;
+  readonly durability: 'group' | 'periodic' | 'none';
+  /** With durability `periodic`: milliseconds between syncs. */
+  readonly syncIntervalMs: number;
+  /** Bytes that may be on their way to the disk at once: more damage than that is no torn tail. */
+  readonly inFlightBytes: number;
+}
+
+interface Own {
+  readonly commit: Tell<object>;
+  readonly synced: Tell<{ readonly error: string | undefined }>;
+  readonly rotated: Tell<{ readonly segment: Segment }>;
+  readonly rotationFailed: Tell<{ readonly code: string }>;
+  readonly mark: Tell<{ readonly afterLsn: number }>;
+  readonly syncPeriodically: Tell<object>;
+}
+
+interface Segment {
+  readonly number: number;
+  readonly path: string;
+  readonly file: DiskFile;
+  /** Where the chain of its records starts. */
+  readonly chain: number;
+}
+
+interface Finished {
+  readonly path: string;
+  readonly bytes: number;
+  readonly lastLsn: number;
+}
+
+interface Append {
+  readonly record: Uint8Array;
+  readonly later: Deferred<{ readonly lsn: number }>;
+}
+
+type Phase = 'recovering' | 'idle' | 'syncing' | 'rotating';
+
+/** After a sync with nothing behind it, this long until a mark closes the window (WAL-15). */
+const markAfterMs = 100;
+/** One write to the file, at most, unless one record is larger. */
+const batchBytesMax = 4 * 1024 * 1024;
+
+class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
+  readonly #ctx: Context<Own, 'disk'>;
+  readonly #options: WalOptions;
+  readonly #batch = new ByteWriter(64 * 1024);
+  #phase: Phase = 'recovering';
+  #recovery: WalRecovery | undefined;
+  #segment: Segment | undefined;
+  /** Where the next record goes. */
+  #position = 0;
+  /** Finished segments that are not released yet, oldest first. */
+  #finished: Finished[] = [];
+  #lastLsn = 0;
+  #durableLsn = 0;
+  /** Checksum of the last record: the chain. */
+  #chain = 0;
+  #waiting: Append[] = [];
+  #committing: { readonly appends: readonly Append[]; readonly lastLsn: number } | undefined;
+  #isScheduled = false;
+  #markedLsn = 0;
+
+  constructor(ctx: Context<Own, 'disk'>, options: WalOptions) {
+    this.#ctx = ctx;
+    this.#options = options;
+    const shard = String(ctx.shard);
+    const bytes = (): number => this.stats().bytes;
+    ctx.metrics.gauge('kvd_wal_bytes', 'Bytes in WAL segments', bytes, { shard });
+  }
+
+  start(): Later<void> {
+    const { disk } = this.#ctx;
+    const { directory } = this.#options;
+    return this.#ctx.session(async () => {
+      await disk.makeDirectory(directory);
+    });
+  }
+
+  // ---- recovery ------------------------------------------------------------------------------
+
+  recover({ flushedThrough }: BodyOf<WalWriter['recover']>): ReplyOf<WalWriter['recover']> {
+    assert(this.#phase === 'recovering', 'recovery after begin');
+    const { disk, log, shard, probe } = this.#ctx;
+    const { directory, identity, inFlightBytes } = this.#options;
+    this.#recovery ??= new WalRecovery(
+      { disk, directory, shard, clusterName: identity.clusterName, node: identity.node },
+      { flushedThrough, inFlightBytes },
+    );
+    const part = this.#recovery.next();
+    if (part.torn !== undefined) {
+      probe.reach('torn tail cut');
+      log.warn('wal.torn-tail', { shard, file: part.torn.path, offset: part.torn.offset });
+    }
+    return { records: part.records, lastLsn: part.lastLsn, isDone: part.isDone };
+  }
+
+  /**
+   * The recovered segments go only when the new one is durable. Its header names no predecessor:
+   * everything before it is in tables, so a recovery that finds it looks at nothing older.
+   */
+  begin({ afterLsn }: { readonly afterLsn: number }): Later<object> {
+    assert(this.#phase === 'recovering', 'begin twice');
+    const recovery = this.#recovery;
+    assert(recovery !== undefined, 'begin before recover');
+    const { disk, toSelf } = this.#ctx;
+    const { segmentBytes, directory } = this.#options;
+    const number = recovery.nextSegmentNumber;
+    const header = this.#header(number, {
+      previousSegmentNumber: 0,
+      previousLastLsn: afterLsn,
+      previousChain: 0,
+    });
+    this.#lastLsn = afterLsn;
+    this.#durableLsn = afterLsn;
+    this.#markedLsn = afterLsn;
+    if (this.#options.durability === 'periodic') this.#ctx.toSelf('syncPeriodically', {});
+    return this.#ctx.session(async () => {
+      const segment = await openSegment(disk, directory, { number, header, segmentBytes });
+      for (const old of recovery.paths) disk.remove(old);
+      await disk.syncDirectory(directory);
+      toSelf('rotated', { segment });
+      return {};
+    });
+  }
+
+  // ---- appends -------------------------------------------------------------------------------
+
+  append({ record }: { readonly record: Uint8Array }): Later<{ readonly lsn: number }> {
+    const later = this.#ctx.later<{ readonly lsn: number }>();
+    this.#waiting.push({ record, later });
+    this.#schedule();
+    return later;
+  }
+
+  /** Once what already waits has had its turn: the more records, the fewer syncs. */
+  #schedule(): void {
+    if (this.#isScheduled || this.#phase !== 'idle' || this.#waiting.length === 0) return;
+    this.#isScheduled = true;
+    this.#ctx.toSelfLater('commit', {});
+  }
+
+  commit(): void {
+    this.#isScheduled = false;
+    if (this.#phase !== 'idle' || this.#waiting.length === 0) return;
+    const segment = this.#segmentOrBug();
+    const before = { lsn: this.#lastLsn, chain: this.#chain };
+    const taken = this.#encodeBatch(segment.number);
+    if (taken === 0) return this.#rotate();
+    const appends = this.#waiting.splice(0, taken);
+    if (!this.#write(segment)) {
+      this.#lastLsn = before.lsn;
+      this.#chain = before.chain;
+      const full = failure('DISK_FULL', { detail: 'the log could not be extended' });
+      for (const { later } of appends) later.fail(full);
+      return this.#schedule();
+    }
+    this.#committing = { appends, lastLsn: this.#lastLsn };
+    this.#phase = 'syncing';
+    if (this.#options.durability === 'group') this.#sync(segment);
+    else this.synced({ error: undefined });
+  }
+
+  /** Encodes what waits, as far as it fits into the segment; how many records that is. */
+  #encodeBatch(segmentNumber: number): number {
+    this.#batch.reset();
+    let taken = 0;
+    for (const { record } of this.#waiting) {
+      const end = this.#position + this.#batch.length + walRecordLength(record.length);
+      const isAlone = this.#position === segmentHeaderSpace && taken === 0;
+      if (end > this.#options.segmentBytes && !isAlone) break;
+      if (this.#batch.length > batchBytesMax) break;
+      this.#encode(walRecordTypes.data, [record], segmentNumber);
+      taken += 1;
+    }
+    return taken;
+  }
+
+  #encode(type: WalRecordType, payload: readonly Uint8Array[], segmentNumber: number): void {
+    this.#lastLsn += 1;
+    this.#chain = appendWalRecord(this.#batch, {
+      type,
+      lsn: this.#lastLsn,
+      durableLsn: this.#durableLsn,
+      previousCrc: this.#chain,
+      segmentNumber,
+      payload,
+    });
+  }
+
+  /** False: no space; nothing of the batch is left in the file (WAL-6). */
+  #write({ file }: Segment): boolean {
+    try {
+      file.write(this.#batch.view(), this.#position);
+    } catch (error) {
+      if (!(error instanceof KvError) || error.code !== 'DISK_FULL') throw error;
+      this.#ctx.probe.reach('append cut back');
+      file.truncate(this.#position);
+      return false;
+    }
+    this.#position += this.#batch.length;
+    return true;
+  }
+
+  #sync({ file }: Segment): void {
+    const { toSelf } = this.#ctx;
+    file.sync((error) => toSelf('synced', { error: error?.message }));
+  }
+
+  synced({ error }: { readonly error: string | undefined }): void {
+    if (error !== undefined) {
+      // Nobody may be told anything: the batch may be on the disk or not (FS-6).
+      this.#ctx.stopNode(`disk: the log could not be synced: ${error}`);
+      return;
+    }
+    const committing = this.#committing;
+    this.#phase = 'idle';
+    this.#committing = undefined;
+    if (committing !== undefined) {
+      this.#durableLsn = committing.lastLsn;
+      let lsn = committing.lastLsn - committing.appends.length;
+      for (const { later } of committing.appends) {
+        lsn += 1;
+        later.resolve({ lsn });
+      }
+    }
+    if (this.#waiting.length > 0) this.commit();
+    else if (this.#durableLsn > this.#markedLsn && this.#options.durability === 'group')
+      this.#ctx.after(markAfterMs, 'mark', { afterLsn: this.#durableLsn });
+  }
+
+  /** A small record that says: all before me is durable. Rot is then told from a torn tail. */
+  mark({ afterLsn }: { readonly afterLsn: number }): void {
+    if (this.#phase !== 'idle' || this.#durableLsn !== afterLsn) return;
+    const segment = this.#segmentOrBug();
+    if (this.#position + walRecordLength(0) > this.#options.segmentBytes) return;
+    const before = { lsn: this.#lastLsn, chain: this.#chain };
+    this.#batch.reset();
+    this.#encode(walRecordTypes.mark, [], segment.number);
+    if (!this.#write(segment)) {
+      this.#lastLsn = before.lsn;
+      this.#chain = before.chain;
+      return;
+    }
+    this.#markedLsn = this.#lastLsn;
+    this.#committing = { appends: [], lastLsn: this.#lastLsn };
+    this.#phase = 'syncing';
+    this.#sync(segment);
+  }
+
+  /** Durability `periodic`: what was acknowledged meanwhile becomes durable now. */
+  syncPeriodically(): void {
+    const { stopNode, after } = this.#ctx;
+    after(this.#options.syncIntervalMs, 'syncPeriodically', {});
+    this.#segment?.file.sync((error) => {
+      if (error !== undefined) stopNode(`disk: the log could not be synced: ${error.message}`);
+    });
+  }
+
+  // ---- segments ------------------------------------------------------------------------------
+
+  #rotate(): void {
+    const segment = this.#segmentOrBug();
+    const { disk, toSelf } = this.#ctx;
+    const { directory, segmentBytes } = this.#options;
+    this.#phase = 'rotating';
+    const number = segment.number + 1;
+    const header = this.#header(number, {
+      previousSegmentNumber: segment.number,
+      previousLastLsn: this.#lastLsn,
+      previousChain: this.#chain,
+    });
+    const finished = { path: segment.path, bytes: this.#position, lastLsn: this.#lastLsn };
+    this.#ctx.session(async () => {
+      try {
+        // With durability `periodic` the old segment may still wait for its sync (WAL-9).
+        await syncFile(segment.file);
+        const next = await openSegment(disk, directory, { number, header, segmentBytes });
+        segment.file.close();
+        toSelf('rotated', { segment: next });
+      } catch (error) {
+        if (!(error instanceof KvError)) throw error;
+        toSelf('rotationFailed', { code: error.code });
+      }
+    });
+    this.#finished.push(finished);
+  }
+
+  rotated({ segment }: { readonly segment: Segment }): void {
+    this.#segment = segment;
+    this.#position = segmentHeaderSpace;
+    this.#chain = segment.chain;
+    this.#phase = 'idle';
+    this.#schedule();
+  }
+
+  rotationFailed({ code }: { readonly code: string }): void {
+    if (code !== 'DISK_FULL') {
+      this.#ctx.stopNode(`disk: a new log segment could not be written: ${code}`);
+      return;
+    }
+    this.#finished.pop();
+    this.#phase = 'idle';
+    const full = failure('DISK_FULL', { detail: 'no space for a new log segment' });
+    for (const { later } of this.#waiting.splice(0)) later.fail(full);
+  }
+
+  release({ throughLsn }: { readonly throughLsn: number }): void {
+    const { disk } = this.#ctx;
+    while (this.#finished[0] !== undefined && this.#finished[0].lastLsn <= throughLsn) {
+      const old = this.#finished.shift();
+      if (old !== undefined) disk.remove(old.path);
+    }
+  }
+
+  stats(): { readonly bytes: number; readonly segments: number } {
+    const bytes = this.#finished.reduce((sum, old) => sum + old.bytes, this.#position);
+    return { bytes, segments: this.#finished.length + (this.#segment === undefined ? 0 : 1) };
+  }
+
+  #header(
+    segmentNumber: number,
+    previous: Pick<SegmentHeader, 'previousSegmentNumber' | 'previousLastLsn' | 'previousChain'>,
+  ): Uint8Array {
+    const { identity } = this.#options;
+    const { shard } = this.#ctx;
+    return encodeSegmentHeader({ kind: 'wal', ...identity, shard, segmentNumber, ...previous });
+  }
+
+  #segmentOrBug(): Segment {
+    assert(this.#segment !== undefined, 'an append before begin');
+    return this.#segment;
+  }
+}
+
+/** A new segment, extended ahead with zeros; durable with its directory when this ends. */
+async function openSegment(
+  disk: Disk,
+  directory: string,
+  options: { readonly number: number; readonly header: Uint8Array; readonly segmentBytes: number },
+): Promise<Segment> {
+  const { number, header, segmentBytes } = options;
+  const path = `${directory}/${segmentName(number)}`;
+  const file = disk.open(path, 'create');
+  try {
+    file.truncate(Math.max(segmentBytes, header.length));
+    file.write(header, 0);
+    await syncFile(file);
+    await disk.syncDirectory(directory);
+    return { number, path, file, chain: segmentChain(header) };
+  } catch (error) {
+    file.close();
+    disk.remove(path);
+    throw error;
+  }
+}
+
+export const walWriter = actor({
+  protocol: WalWriter,
+  needs: ['disk'],
+  create: (ctx: Context<Own, 'disk'>, options: WalOptions) => new WalWriterActor(ctx, options),
+});

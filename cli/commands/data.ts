@@ -1,0 +1,237 @@
+// Commands on keys: put, get, del, exists, list, scan. Values are JSON texts, shown and stored as
+// they are written; with --raw-bytes they are bytes.
+
+import { buffer } from 'node:stream/consumers';
+import { type Command, InvalidArgumentError } from 'commander';
+import { ClientError } from '../client/http-client.ts';
+import { type PageItem, type PageQuery, readPages } from '../client/pages.ts';
+import { ExitError, exitCodes, type Invocation } from './invocation.ts';
+
+/** The invocation of a command that runs: made from the options of the whole line. */
+export type Invoke = (command: Command) => Invocation;
+
+const pageRows = 500;
+
+export const keyPath = (key: string): string =>
+  `/api/v1/keys/${encodeURIComponent(key).replace(/^\.+$/, (dots) => dots.replaceAll('.', '%2E'))}`;
+
+/** For options that count: a whole number from `min`. */
+export function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`expected a whole number from ${min} to ${max}`);
+  };
+}
+
+export function addDataCommands(program: Command, invoke: Invoke): void {
+  program
+    .command('put <key> <value>')
+    .description('write a value: JSON as it is, any other text as a JSON string, - from stdin')
+    .option('--ttl <seconds>', 'expire after so many seconds', wholeNumber(1, 315_360_000))
+    .option('--raw-bytes', 'store the bytes of the value, not JSON')
+    .action((key: string, value: string, options: PutOptions, command: Command) =>
+      put(invoke(command), { key, value, ...options }),
+    );
+  program
+    .command('get <key>')
+    .description('print a value as it was stored')
+    .action((key: string, _options: object, command: Command) => get(invoke(command), key));
+  program
+    .command('del <key...>')
+    .description('delete keys; one that is not there is no error')
+    .action((keys: string[], _options: object, command: Command) => del(invoke(command), keys));
+  program
+    .command('exists <key>')
+    .description('exit code 0 if the key exists, 4 if not')
+    .action((key: string, _options: object, command: Command) => exists(invoke(command), key));
+  program
+    .command('list')
+    .description('keys in byte order')
+    .option('--prefix <text>', 'only keys that start with it')
+    .option('--limit <count>', 'at most so many keys', wholeNumber(1, 1e12))
+    .option('--values', 'with their values')
+    .action((options: ListOptions, command: Command) =>
+      list(invoke(command), '/api/v1/keys', options),
+    );
+  program
+    .command('scan')
+    .description('all keys, each exactly once')
+    .option('--limit <count>', 'at most so many keys', wholeNumber(1, 1e12))
+    .option('--values', 'with their values')
+    .action((options: ListOptions, command: Command) =>
+      list(invoke(command), '/api/v1/scan', options),
+    );
+}
+
+interface PutOptions {
+  readonly ttl?: number;
+  readonly rawBytes?: boolean;
+}
+
+interface PutArguments extends PutOptions {
+  readonly key: string;
+  readonly value: string;
+}
+
+/** A JSON text as it is; any other text becomes a JSON string. */
+function asJson(text: string): string {
+  try {
+    JSON.parse(text);
+    return text;
+  } catch {
+    return JSON.stringify(text);
+  }
+}
+
+async function put(
+  invocation: Invocation,
+  { key, value, ttl, rawBytes }: PutArguments,
+): Promise<void> {
+  const form = invocation.form('raw');
+  const bytes = value === '-' ? await buffer(invocation.io.stdin) : Buffer.from(value);
+  const isBytes = rawBytes === true;
+  const body = isBytes ? bytes : jsonBody(bytes, ttl);
+  const query = isBytes && ttl !== undefined ? `?ttl=${ttl}` : '';
+  const answer = await invocation.withClient((client) =>
+    client.call({
+      method: 'PUT',
+      path: keyPath(key) + query,
+      headers: { 'content-type': isBytes ? 'application/octet-stream' : 'application/json' },
+      body,
+      isIdempotent: true,
+      isWrite: true,
+    }),
+  );
+  const { version } = JSON.parse(answer.body.toString()) as { version: number };
+  if (form === 'json') await invocation.write(`${answer.body.toString()}\n`);
+  else await invocation.say(`OK version ${version}`);
+}
+
+function jsonBody(bytes: Buffer, ttl: number | undefined): Buffer {
+  // The newline that a shell's echo adds is no part of a text.
+  const text = asJson(bytes.toString().replace(/\r?\n$/, ''));
+  return Buffer.from(`{"value":${text}${ttl === undefined ? '' : `,"ttl":${ttl}`}}`);
+}
+
+async function get(invocation: Invocation, key: string): Promise<void> {
+  const form = invocation.form('raw');
+  const answer = await invocation.withClient((client) =>
+    client.call({
+      method: 'GET',
+      path: keyPath(key),
+      headers: { accept: form === 'json' ? 'application/json' : 'application/octet-stream' },
+      isIdempotent: true,
+      isWrite: false,
+    }),
+  );
+  const { body, headers } = answer;
+  const isText = form === 'json' || headers['x-value-type'] !== 'bytes';
+  if (form === 'table') {
+    const row = [key, headers['x-version'], headers['x-ttl-remaining'], body.toString()];
+    await invocation.table(['key', 'version', 'ttl', 'value'], [row]);
+  } else {
+    await invocation.write(body);
+    // Bytes leave as they are, for pipes and files.
+    if (isText) await invocation.write('\n');
+  }
+}
+
+async function del(invocation: Invocation, keys: readonly string[]): Promise<void> {
+  const form = invocation.form('raw');
+  await invocation.withClient(async (client) => {
+    for (const key of keys) {
+      const { body } = await client.call({
+        method: 'DELETE',
+        path: keyPath(key),
+        isIdempotent: true,
+        isWrite: true,
+      });
+      const { deleted } = JSON.parse(body.toString()) as { deleted: boolean };
+      if (form === 'json') await invocation.write(`${body.toString()}\n`);
+      else await invocation.say(deleted ? 'deleted' : 'not there');
+    }
+  });
+}
+
+async function exists(invocation: Invocation, key: string): Promise<void> {
+  const form = invocation.form('raw');
+  const isThere = await invocation.withClient(async (client) => {
+    try {
+      await client.call({ method: 'HEAD', path: keyPath(key), isIdempotent: true, isWrite: false });
+      return true;
+    } catch (error) {
+      if (error instanceof ClientError && error.code === 'NOT_FOUND') return false;
+      throw error;
+    }
+  });
+  if (form === 'json') await invocation.json({ key, exists: isThere });
+  else await invocation.say(String(isThere));
+  if (!isThere) throw new ExitError(exitCodes.notFound, '');
+}
+
+interface ListOptions {
+  readonly prefix?: string;
+  readonly limit?: number;
+  readonly values?: boolean;
+}
+
+async function list(
+  invocation: Invocation,
+  path: PageQuery['path'],
+  { prefix, limit = Infinity, values }: ListOptions,
+): Promise<void> {
+  const form = invocation.form('raw', ['table', 'json', 'jsonl', 'raw']);
+  const withValues = values === true;
+  const query: PageQuery = {
+    path,
+    pageRows: Math.min(limit, pageRows),
+    withValues,
+    ...(prefix === undefined ? {} : { prefix }),
+  };
+  await invocation.withClient(async (client) => {
+    const rows: string[][] = [];
+    let left = limit;
+    for await (const page of readPages(client, query)) {
+      const items = page.slice(0, left);
+      left -= items.length;
+      if (form === 'table') rows.push(...items.map((item) => tableRow(item, withValues)));
+      else if (items.length > 0)
+        await invocation.write(items.map((item) => `${itemLine(item, form)}\n`).join(''));
+      if (left <= 0) break;
+    }
+    if (form === 'table')
+      await invocation.table(withValues ? ['key', 'version', 'ttl', 'value'] : ['key'], rows);
+  });
+}
+
+function tableRow({ key, version, ttlRemaining, value }: PageItem, withValues: boolean): string[] {
+  if (!withValues) return [key];
+  return [key, String(version ?? '-'), String(ttlRemaining ?? '-'), value?.toString() ?? ''];
+}
+
+function itemLine(item: PageItem, form: string): string {
+  const { key, keyText, value } = item;
+  if (form !== 'raw') return value === undefined ? keyText : recordLine(item).toString();
+  return value === undefined ? key : `${key}\t${oneLine(value).toString()}`;
+}
+
+/** One item as a line that an import takes. */
+export function recordLine({ keyText, value, encoding, ttlRemaining }: PageItem): Buffer {
+  const rest = [
+    encoding === undefined ? '' : `,"encoding":${JSON.stringify(encoding)}`,
+    ttlRemaining === undefined ? '' : `,"ttl":${Math.max(1, ttlRemaining)}`,
+  ];
+  const text = oneLine(value ?? Buffer.from('null'));
+  return Buffer.concat([
+    Buffer.from(`{"key":${keyText},"value":`),
+    text,
+    Buffer.from(`${rest.join('')}}`),
+  ]);
+}
+
+/** A newline in a JSON text is white space between tokens: a space says the same. */
+export function oneLine(value: Buffer): Buffer {
+  if (!value.includes(0x0a) && !value.includes(0x0d)) return value;
+  return value.map((byte) => (byte === 0x0a || byte === 0x0d ? 0x20 : byte)) as Buffer;
+}

@@ -1,0 +1,125 @@
+// What every command of kvctl shares: the client, the way of printing, and the meaning of its exit
+// codes. Commands return nothing when all is well and throw an ExitError or a ClientError else.
+
+import type { Readable, Writable } from 'node:stream';
+import Table from 'cli-table3';
+import { ClientError, HttpClient, type HttpClientOptions } from '../client/http-client.ts';
+
+/** interfaces of kvctl with the shell (docs/cli.md). */
+export const exitCodes = {
+  ok: 0,
+  refused: 1,
+  usage: 2,
+  unreachable: 3,
+  notFound: 4,
+  outcomeUnknown: 5,
+} as const;
+
+/** Ends the command with this code; `message` goes to the standard error output unless empty. */
+export class ExitError extends Error {
+  readonly exitCode: number;
+
+  constructor(exitCode: number, message: string) {
+    super(message);
+    this.name = 'ExitError';
+    this.exitCode = exitCode;
+  }
+}
+
+export function exitCodeOf(error: ClientError): number {
+  if (error.isOutcomeUnknown) return exitCodes.outcomeUnknown;
+  if (error.code === 'UNREACHABLE' && error.status === 0) return exitCodes.unreachable;
+  if (error.code === 'NOT_FOUND') return exitCodes.notFound;
+  return error.status === 0 ? exitCodes.usage : exitCodes.refused;
+}
+
+/** The surroundings of one run: the process's, or a test's. */
+export interface CommandIo {
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+export type OutputForm = 'table' | 'json' | 'jsonl' | 'raw';
+
+/** Options that every command takes. */
+export interface GlobalOptions {
+  readonly output?: OutputForm;
+  readonly consistency?: string;
+  readonly ns?: string;
+  readonly endpoint?: readonly string[];
+  readonly quiet?: boolean;
+  readonly timeout?: number;
+}
+
+const defaultEndpoint = 'http://127.0.0.1:7000';
+
+export class Invocation {
+  readonly io: CommandIo;
+  readonly isQuiet: boolean;
+  readonly #options: GlobalOptions;
+
+  constructor(io: CommandIo, options: GlobalOptions) {
+    this.io = io;
+    this.#options = options;
+    this.isQuiet = options.quiet === true;
+  }
+
+  /** What `-o` asks for, or the command's own form. */
+  form(usual: OutputForm, allowed: readonly OutputForm[] = ['table', 'json', 'raw']): OutputForm {
+    const form = this.#options.output ?? usual;
+    if (!allowed.includes(form))
+      throw new ExitError(exitCodes.usage, `-o ${form}: expected one of ${allowed.join(', ')}`);
+    return form;
+  }
+
+  /** Runs `work` with a client that is closed afterwards. */
+  async withClient<Result>(
+    work: (client: HttpClient) => Promise<Result>,
+    changed: Partial<HttpClientOptions> = {},
+  ): Promise<Result> {
+    const { consistency, ns, endpoint, timeout } = this.#options;
+    const fromEnv = (this.io.env['KVCTL_ENDPOINT'] ?? '').split(',').map((text) => text.trim());
+    const named = endpoint ?? fromEnv.filter((text) => text !== '');
+    const client = new HttpClient({
+      endpoints: named.length > 0 ? named : [defaultEndpoint],
+      headers: {
+        ...(consistency === undefined ? {} : { 'consistency-level': consistency }),
+        ...(ns === undefined ? {} : { 'x-namespace': ns }),
+      },
+      ...changed,
+      ...(timeout === undefined ? {} : { deadlineMs: timeout }),
+    });
+    try {
+      return await work(client);
+    } finally {
+      client.close();
+    }
+  }
+
+  /** To the standard output; waits while its reader is behind. Nothing of it is lost by `-q`. */
+  async write(data: string | Uint8Array): Promise<void> {
+    const { stdout } = this.io;
+    if (stdout.write(data)) return;
+    await new Promise<void>((resolve) => {
+      stdout.once('drain', resolve);
+      stdout.once('close', resolve);
+    });
+  }
+
+  /** Words for a person: silent with `-q`. */
+  async say(text: string): Promise<void> {
+    if (!this.isQuiet) await this.write(`${text}\n`);
+  }
+
+  async table(head: readonly string[], rows: readonly (readonly unknown[])[]): Promise<void> {
+    const table = new Table({ head: [...head], style: { head: [], border: [] } });
+    for (const row of rows) table.push(row.map((cell) => String(cell ?? '-')));
+    await this.write(`${table.toString()}\n`);
+  }
+
+  json(value: unknown): Promise<void> {
+    return this.write(`${JSON.stringify(value, null, 2)}\n`);
+  }
+}

@@ -1,0 +1,83 @@
+// kvctl as a function: arguments and streams in, an exit code out. Global options may stand before
+// or after the command. Commands of the contract that are not there yet exist and say so.
+
+import { Command, CommanderError, Option } from 'commander';
+import { ClientError } from '../client/http-client.ts';
+import { addClusterCommands } from './cluster.ts';
+import { addDataCommands, wholeNumber } from './data.ts';
+import {
+  type CommandIo,
+  ExitError,
+  exitCodeOf,
+  exitCodes,
+  type GlobalOptions,
+  Invocation,
+} from './invocation.ts';
+import { addTransferCommands } from './transfer.ts';
+
+// biome-ignore format: a list
+const plannedCommands = [
+  'ttl', 'cas', 'incr', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
+  'rebalance', 'repair', 'ns', 'user', 'snapshot', 'backup', 'restore', 'sst', 'wal', 'bench',
+  'explain', 'top', 'sim', 'completion',
+] as const;
+
+/** Runs one command line, without the names of node and script. Exit codes: see invocation.ts. */
+export async function runKvctl(args: readonly string[], io: CommandIo): Promise<number> {
+  try {
+    await createProgram(io).parseAsync([...args], { from: 'user' });
+    return exitCodes.ok;
+  } catch (error) {
+    return exitCodeFor(error, io);
+  }
+}
+
+function exitCodeFor(error: unknown, { stderr }: CommandIo): number {
+  if (error instanceof CommanderError)
+    // Commander has said what is wrong; asking for help or the version is no mistake.
+    return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+  if (error instanceof ExitError) {
+    if (error.message !== '') stderr.write(`kvctl: ${error.message}\n`);
+    return error.exitCode;
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  stderr.write(`kvctl: ${text}\n`);
+  return error instanceof ClientError ? exitCodeOf(error) : exitCodes.refused;
+}
+
+function createProgram(io: CommandIo): Command {
+  const program = new Command('kvctl')
+    .description('Reads, writes and looks after a kvd cluster.')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+    })
+    .addOption(
+      new Option('-o, --output <form>', 'how to print').choices(['table', 'json', 'jsonl', 'raw']),
+    )
+    .option('--consistency <level>', 'ONE, TWO, THREE, QUORUM or ALL')
+    .option('--ns <namespace>', 'namespace')
+    .option('--endpoint <url>', 'a node, repeatable; default KVCTL_ENDPOINT', collect)
+    .option('-q, --quiet', 'print only what was asked for')
+    .option('--timeout <ms>', 'over all attempts of a request', wholeNumber(1, 3_600_000));
+  const invoke = (command: Command): Invocation =>
+    new Invocation(io, command.optsWithGlobals<GlobalOptions>());
+  addDataCommands(program, invoke);
+  addTransferCommands(program, invoke);
+  addClusterCommands(program, invoke);
+  for (const name of plannedCommands) addPlanned(program, name);
+  return program;
+}
+
+const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
+
+function addPlanned(program: Command, name: string): void {
+  program
+    .command(name, { hidden: true })
+    .argument('[arguments...]')
+    .allowUnknownOption()
+    .action(() => {
+      throw new ExitError(exitCodes.refused, `${name}: not implemented yet`);
+    });
+}

@@ -1,0 +1,231 @@
+// A node's configuration: defaults, then the file, then KVD_* variables, then flags; later ones win.
+// Unknown names and values out of range are refused with what was expected: a typo must not start
+// a node with other settings than its operator believes.
+
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { parse } from 'yaml';
+import type { Member } from '../../actors/node/plan.ts';
+import { type Durability, durabilities, type Tunables, tunablesFrom } from '../../actors/node/settings.ts';
+import { KvError } from '../../runtime/errors.ts';
+import { defaultProfile, defaultShards, type Profile } from '../../runtime/placement.ts';
+
+export interface NodeConfig {
+  readonly nodeId: string;
+  readonly clusterName: string;
+  readonly dataDir: string;
+  readonly host: string;
+  readonly httpPort: number;
+  readonly internodePort: number;
+  /** All members; empty: this node alone. */
+  readonly seeds: readonly Member[];
+  readonly profile: Profile;
+  readonly shards: number;
+  readonly durability: Durability;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
+  readonly logFormat: 'json' | 'pretty';
+  readonly insecure: boolean;
+  readonly tunables: Tunables;
+}
+
+/** Names as in the file; flags are the same in kebab-case, variables in KVD_UPPER_SNAKE_CASE. */
+const optionNames = [
+  'nodeId',
+  'clusterName',
+  'dataDir',
+  'host',
+  'httpPort',
+  'internodePort',
+  'seeds',
+  'profile',
+  'shards',
+  'durability',
+  'memory',
+  'logLevel',
+  'logFormat',
+  'insecure',
+] as const;
+type OptionName = (typeof optionNames)[number];
+
+const unsupported = ['respPort', 'dc', 'rack', 'weight', 'auth', 'tls'] as const;
+
+export type RawConfig = Readonly<Record<string, unknown>>;
+
+export interface ConfigSources {
+  /** Path of a YAML file. */
+  readonly file: string | undefined;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** From the command line, camelCase. */
+  readonly flags: RawConfig;
+  /** From `--set name=value`. */
+  readonly set: Readonly<Record<string, number>>;
+}
+
+/** BAD_REQUEST names the option and what was expected. */
+export function loadConfig({ file, environment, flags, set }: ConfigSources): NodeConfig {
+  const fromFile = file === undefined ? {} : readFile(file);
+  const { settings: fileSettings = {}, ...fileOptions } = fromFile;
+  refuseUnknown(fileOptions, file ?? '');
+  const merged: RawConfig = { ...fileOptions, ...fromEnvironment(environment), ...flags };
+  if (!isObject(fileSettings)) throw invalid('settings', 'a mapping of setting names to numbers');
+  const shards = shardsOf(merged);
+  const memory = merged['memory'] === undefined ? {} : fromMemory(merged['memory'], shards.shards);
+  const tunables = tunablesFrom({ ...memory, ...fileSettings, ...set });
+  const config: NodeConfig = {
+    nodeId: nodeName(merged['nodeId'] ?? 'n1', 'nodeId'),
+    clusterName: nodeName(merged['clusterName'] ?? 'kvd', 'clusterName'),
+    dataDir: text(merged['dataDir'] ?? './kvd-data', 'dataDir'),
+    host: text(merged['host'] ?? '127.0.0.1', 'host'),
+    httpPort: port(merged['httpPort'] ?? 7000, 'httpPort'),
+    internodePort: port(merged['internodePort'] ?? 7002, 'internodePort'),
+    seeds: seedList(merged['seeds']),
+    ...shards,
+    durability: oneOf(merged['durability'] ?? 'group', durabilities, 'durability'),
+    logLevel: oneOf(
+      merged['logLevel'] ?? 'info',
+      ['debug', 'info', 'warn', 'error'] as const,
+      'logLevel',
+    ),
+    logFormat: oneOf(merged['logFormat'] ?? 'json', ['json', 'pretty'] as const, 'logFormat'),
+    insecure: flag(merged['insecure'] ?? false, 'insecure'),
+    tunables,
+  };
+  check(config);
+  return config;
+}
+
+function check({ host, insecure, seeds, nodeId }: NodeConfig): void {
+  if (!isLoopback(host) && !insecure)
+    throw new KvError('BAD_REQUEST', {
+      field: 'host',
+      detail: `host ${host} is reachable from outside, and there is no authentication yet: use a loopback address or say --insecure`,
+    });
+  if (seeds.length > 0 && !seeds.some(({ node }) => node === nodeId))
+    throw invalid('seeds', `all members, this node (${nodeId}) among them`);
+}
+
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function readFile(path: string): RawConfig {
+  let content: unknown;
+  try {
+    content = parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new KvError('BAD_REQUEST', {
+      field: 'config',
+      detail: `cannot read ${path}: ${(error as Error).message.split('\n', 1)[0] ?? ''}`,
+    });
+  }
+  if (content === null) return {};
+  if (!isObject(content)) throw invalid('config', `a YAML mapping in ${path}`);
+  return content;
+}
+
+function isObject(value: unknown): value is RawConfig {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function refuseUnknown(options: RawConfig, where: string): void {
+  for (const name of Object.keys(options)) {
+    if ((unsupported as readonly string[]).includes(name))
+      throw new KvError('BAD_REQUEST', { field: name, detail: `${name} is not implemented yet` });
+    if (!(optionNames as readonly string[]).includes(name))
+      throw new KvError('BAD_REQUEST', { field: name, detail: `unknown option ${name} ${where}` });
+  }
+}
+
+function fromEnvironment(environment: ConfigSources['environment']): RawConfig {
+  const found: Partial<Record<OptionName, string>> = {};
+  for (const name of optionNames) {
+    const variable = `KVD_${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+    const value = environment[variable];
+    if (value !== undefined && value !== '') found[name] = value;
+  }
+  return found;
+}
+
+function invalid(field: string, expected: string): KvError {
+  return new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
+}
+
+function text(value: unknown, field: string): string {
+  if (typeof value !== 'string' || value === '') throw invalid(field, 'text');
+  return value;
+}
+
+/** Names that end up in file names, metrics and addresses (SE-26). */
+function nodeName(value: unknown, field: string): string {
+  const name = text(value, field);
+  if (!/^[A-Za-z0-9_-]{1,64}$/.test(name))
+    throw invalid(field, '1 to 64 letters, digits, hyphens or underscores');
+  return name;
+}
+
+function wholeNumber(value: unknown, field: string, low: number, high: number): number {
+  const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
+  if (typeof number !== 'number' || !Number.isInteger(number) || number < low || number > high)
+    throw invalid(field, `a whole number from ${low} to ${high}`);
+  return number;
+}
+
+const port = (value: unknown, field: string): number => wholeNumber(value, field, 0, 65_535);
+
+function flag(value: unknown, field: string): boolean {
+  if (value === true || value === 'true' || value === '1') return true;
+  if (value === false || value === 'false' || value === '0') return false;
+  throw invalid(field, 'true or false');
+}
+
+function oneOf<T extends string>(value: unknown, allowed: readonly T[], field: string): T {
+  const found = allowed.find((candidate) => candidate === value);
+  if (found === undefined) throw invalid(field, `one of ${allowed.join(', ')}`);
+  return found;
+}
+
+/** `n1@127.0.0.1:7002,n2@127.0.0.1:7012`, or a list of such. */
+export function seedList(value: unknown): Member[] {
+  if (value === undefined) return [];
+  const list: unknown[] = Array.isArray(value) ? value : text(value, 'seeds').split(',');
+  const members = list.map((item): Member => {
+    const match = /^([A-Za-z0-9_-]{1,64})@(.+):(\d{1,5})$/.exec(String(item).trim());
+    if (match === null) throw invalid('seeds', 'members as id@host:port');
+    const [, node = '', host = '', digits] = match;
+    return { node, host, internodePort: port(digits, 'seeds') };
+  });
+  if (new Set(members.map(({ node }) => node)).size !== members.length)
+    throw invalid('seeds', 'each member once');
+  return members;
+}
+
+function shardsOf(merged: RawConfig): { profile: Profile; shards: number } {
+  const cores = availableParallelism();
+  const profile = oneOf(
+    merged['profile'] ?? defaultProfile(cores),
+    ['single', 'small', 'wide'] as const,
+    'profile',
+  );
+  const shards = wholeNumber(
+    merged['shards'] ?? defaultShards(profile, cores),
+    'shards',
+    1,
+    64,
+  );
+  return { profile, shards };
+}
+
+/** A memory budget for memtables (3 per shard) and block caches: `512M`, `2G`, or bytes. */
+function fromMemory(value: unknown, shards: number): Record<string, number> {
+  const match = /^(\d+)([kmgKMG]?)$/.exec(String(value));
+  if (match === null) throw invalid('memory', 'bytes, or a number with K, M or G');
+  const unit = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }[(match[2] ?? '').toLowerCase()] ?? 1;
+  const bytes = Number(match[1]) * unit;
+  if (bytes < 32 * 1024 ** 2) throw invalid('memory', 'at least 32M');
+  const share = Math.floor(bytes / shards);
+  const clamp = (size: number): number => Math.min(Math.max(size, 65_536), 1024 ** 3);
+  return {
+    memtableBytes: clamp(Math.floor(share / 8)),
+    blockCacheBytes: clamp(Math.floor(share / 4)),
+  };
+}

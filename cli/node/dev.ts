@@ -1,0 +1,227 @@
+// `kvd dev`: a local cluster for trying things, one process per node as in production. It prints
+// where everything listens once every node serves, keeps each node's log in its directory, and
+// stops all of them on Ctrl-C or SIGTERM. A node that ends by itself or is killed stays down (that
+// is what one tries here); the command to start it again is printed.
+
+import { type ChildProcess, fork } from 'node:child_process';
+import { mkdirSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { KvError } from '../../runtime/errors.ts';
+import { importFile } from '../commands/transfer.ts';
+import { exitCodes } from './exit-codes.ts';
+
+interface DevNode {
+  readonly id: string;
+  readonly httpPort: number;
+  readonly internodePort: number;
+  readonly directory: string;
+  process: ChildProcess | undefined;
+}
+
+interface DevOptions {
+  readonly nodes: number;
+  readonly basePort: number;
+  readonly dataDir: string;
+  readonly replication: number;
+  readonly durability: string;
+  readonly set: Readonly<Record<string, number>>;
+  readonly load: string | undefined;
+  readonly keyField: string | undefined;
+  readonly prefix: string;
+}
+
+const host = '127.0.0.1';
+const portsPerNode = 10;
+const stopTimeoutMs = 15_000;
+
+/** Ends when every node has ended. BAD_REQUEST for options that do not fit. */
+export async function runDev(raw: Readonly<Record<string, unknown>>): Promise<void> {
+  const options = readOptions(raw);
+  const nodes = planNodes(options);
+  const cluster = new DevCluster(nodes, options);
+  const stop = (): void => void cluster.stop();
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  const isServing = await cluster.start();
+  if (isServing) {
+    process.stdout.write(cluster.welcome());
+    if (options.load !== undefined) await load(options, nodes);
+  }
+  process.exitCode = await cluster.ended();
+}
+
+function readOptions(raw: Readonly<Record<string, unknown>>): DevOptions {
+  const nodes = whole(raw['nodes'], 'nodes', 1, 64);
+  const replication =
+    raw['replication'] === undefined
+      ? Math.min(3, nodes)
+      : whole(raw['replication'], 'replication', 1, Math.min(nodes, 9));
+  const load = raw['load'] as string | undefined;
+  const keyField = raw['keyField'] as string | undefined;
+  if (load !== undefined && keyField === undefined)
+    throw new KvError('BAD_REQUEST', { field: 'key-field', detail: '--load needs --key-field' });
+  return {
+    nodes,
+    basePort: whole(raw['basePort'], 'base-port', 1, 65_535 - nodes * portsPerNode),
+    dataDir: String(raw['dataDir']),
+    replication,
+    durability: String(raw['durability']),
+    set: raw['set'] as Record<string, number>,
+    load,
+    keyField,
+    prefix: (raw['prefix'] as string | undefined) ?? '',
+  };
+}
+
+function whole(value: unknown, field: string, low: number, high: number): number {
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < low || number > high)
+    throw new KvError('BAD_REQUEST', {
+      field,
+      detail: `--${field}: expected a whole number from ${low} to ${high}`,
+    });
+  return number;
+}
+
+function planNodes({ nodes, basePort, dataDir }: DevOptions): DevNode[] {
+  return Array.from({ length: nodes }, (_, i) => ({
+    id: `n${i + 1}`,
+    httpPort: basePort + portsPerNode * i,
+    internodePort: basePort + portsPerNode * i + 2,
+    directory: join(dataDir, `n${i + 1}`),
+    process: undefined,
+  }));
+}
+
+class DevCluster {
+  readonly #nodes: readonly DevNode[];
+  readonly #options: DevOptions;
+  #isStopping = false;
+  #exitCode: number = exitCodes.ok;
+  #allEnded: (() => void) | undefined;
+
+  constructor(nodes: readonly DevNode[], options: DevOptions) {
+    this.#nodes = nodes;
+    this.#options = options;
+  }
+
+  /** True when every node serves; false when one of them ended before that. */
+  async start(): Promise<boolean> {
+    process.stdout.write(`starting ${this.#nodes.length} nodes in ${this.#options.dataDir}\n`);
+    const serving = await Promise.all(this.#nodes.map((node) => this.#spawn(node)));
+    if (serving.every(Boolean)) return true;
+    await this.stop();
+    return false;
+  }
+
+  welcome(): string {
+    const lines = this.#nodes.map(
+      ({ id, httpPort, process: child }) =>
+        `  ${id}  http://${host}:${httpPort}  pid ${child?.pid ?? 0}`,
+    );
+    const [first] = this.#nodes;
+    const endpoint = `http://${host}:${first?.httpPort ?? 0}`;
+    const isDefault = first?.httpPort === 7000;
+    const flag = isDefault ? '' : ` --endpoint ${endpoint}`;
+    return [
+      `ready: ${this.#nodes.length} nodes, ${this.#options.replication} copies of each key`,
+      ...lines,
+      'try next, in another terminal:',
+      `  npm run --silent kvctl -- put greeting '"hello"'${flag}`,
+      `  npm run --silent kvctl -- get greeting${flag}`,
+      `  npm run --silent kvctl -- status${flag}`,
+      `  curl ${endpoint}/api/v1/keys/greeting`,
+      'Ctrl-C stops all nodes; the data stays and is there at the next start.',
+      '',
+    ].join('\n');
+  }
+
+  /** Asks every node to stop; ends those that do not within 15 seconds. */
+  async stop(): Promise<void> {
+    if (this.#isStopping) {
+      for (const { process: child } of this.#nodes) child?.kill('SIGKILL');
+      return;
+    }
+    this.#isStopping = true;
+    process.stdout.write('stopping\n');
+    for (const { process: child } of this.#nodes) child?.kill('SIGTERM');
+    const late = setTimeout(() => {
+      for (const { process: child } of this.#nodes) child?.kill('SIGKILL');
+    }, stopTimeoutMs);
+    await this.ended();
+    clearTimeout(late);
+  }
+
+  ended(): Promise<number> {
+    return new Promise((resolve) => {
+      const before = this.#allEnded;
+      this.#allEnded = () => {
+        before?.();
+        resolve(this.#exitCode);
+      };
+      this.#checkEnded();
+    });
+  }
+
+  #checkEnded(): void {
+    if (this.#nodes.every(({ process: child }) => child === undefined)) this.#allEnded?.();
+  }
+
+  #spawn(node: DevNode): Promise<boolean> {
+    mkdirSync(node.directory, { recursive: true, mode: 0o700 });
+    const log = openSync(join(node.directory, 'kvd.log'), 'a', 0o600);
+    const child = fork(kvdPath(), this.#arguments(node), {
+      stdio: ['ignore', log, log, 'ipc'],
+    });
+    node.process = child;
+    let lastLine = '';
+    return new Promise((resolve) => {
+      child.on('message', (message: { ready?: boolean; failed?: string }) => {
+        if (message.ready === true) resolve(true);
+        if (message.failed !== undefined) lastLine = message.failed;
+      });
+      child.on('exit', (code, signal) => {
+        node.process = undefined;
+        resolve(false);
+        this.#nodeEnded(node, lastLine, code, signal);
+      });
+    });
+  }
+
+  #nodeEnded(node: DevNode, line: string, code: number | null, signal: string | null): void {
+    if (!this.#isStopping || (code ?? 1) !== 0) {
+      const how = signal === null ? `exit code ${code ?? 0}` : signal;
+      process.stdout.write(`${node.id} ended (${how})${line === '' ? '' : `: ${line}`}\n`);
+      if (!this.#isStopping && line === '')
+        process.stdout.write(
+          `  start it again: npm run --silent kvd -- ${this.#arguments(node).join(' ')}\n`,
+        );
+    }
+    if (code !== 0 && (code !== null || !this.#isStopping))
+      this.#exitCode = code ?? exitCodes.crash;
+    this.#checkEnded();
+  }
+
+  #arguments({ id, httpPort, internodePort, directory }: DevNode): string[] {
+    const { durability, replication, set } = this.#options;
+    const seeds = this.#nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
+    const settings = { ...set, replicationFactor: replication };
+    return [
+      ...['--node-id', id, '--cluster-name', 'dev', '--data-dir', directory],
+      ...['--http-port', String(httpPort), '--internode-port', String(internodePort)],
+      ...['--seeds', seeds, '--durability', durability],
+      ...Object.entries(settings).flatMap(([name, value]) => ['--set', `${name}=${value}`]),
+    ];
+  }
+}
+
+function kvdPath(): string {
+  return fileURLToPath(new URL('../kvd.js', import.meta.url));
+}
+
+async function load({ load: file, keyField, prefix }: DevOptions, nodes: readonly DevNode[]): Promise<void> {
+  if (file === undefined || keyField === undefined) return;
+  const endpoints = nodes.map(({ httpPort }) => `http://${host}:${httpPort}`);
+  await importFile({ file, keyField, prefix, endpoints });
+}

@@ -1,0 +1,176 @@
+// One thread of a node, put together: host, links, kernel, and the actors that the plan places
+// here. The main thread calls it for itself; each worker thread calls it in node-thread.ts.
+
+import { type NodeSettings, planNode, threadGroups } from '../../actors/node/plan.ts';
+import { HttpGateway } from '../../actors/gateway/protocol.ts';
+import { Monitor } from '../../actors/observability/protocol.ts';
+import { allProtocols } from '../../actors/node/protocols.ts';
+import { refTo } from '../../runtime/actor.ts';
+import type { Log } from '../../runtime/environment.ts';
+import { Kernel } from '../../runtime/kernel.ts';
+import { createLz4 } from '../../runtime/lz4.ts';
+import type { MetricSample } from '../../runtime/metrics.ts';
+import { placementOf, type Profile } from '../../runtime/placement.ts';
+import { lowerThreadPriority } from '../../runtime/host/priority.ts';
+import { createNodeDisk } from '../../runtime/host/node-disk.ts';
+import { createNodeHost } from '../../runtime/host/node-host.ts';
+import { createTaskPool } from '../../runtime/host/task-pool.ts';
+import type { ThreadControl } from '../../runtime/host/thread-control.ts';
+import type { ThreadPart } from '../../runtime/host/threads.ts';
+import { Codec } from '../../transport/codec.ts';
+import { HttpEdge } from '../../transport/edge-http.ts';
+import { PeerTable } from '../../transport/peer-table.ts';
+import { ThreadLink, ThreadReceiver } from '../../transport/thread-link.ts';
+import { NodeRouter } from '../../transport/transport.ts';
+
+/** All that a thread needs to know; plain data and shared memory. */
+export interface ThreadSeed {
+  readonly thread: number;
+  readonly settings: Omit<NodeSettings, 'samples' | 'placement'>;
+  readonly profile: Profile;
+  readonly shards: number;
+  readonly dataDir: string;
+  readonly lz4Module: object;
+  readonly arenas: readonly SharedArrayBuffer[];
+  readonly part: ThreadPart;
+}
+
+export interface ThreadRuntime extends ThreadControl {
+  readonly kernel: Kernel;
+}
+
+const gossipTimeoutMs = 1_000;
+const drainingTimeoutMs = 5_000;
+
+/** Builds the thread; nothing runs before `start`. `fatal` ends the node. */
+export function createThreadRuntime(
+  seed: ThreadSeed,
+  log: Log,
+  fatal: (reason: string) => void,
+): ThreadRuntime {
+  return new NodeThread(seed, log, fatal);
+}
+
+class NodeThread implements ThreadRuntime {
+  readonly kernel: Kernel;
+  readonly #seed: ThreadSeed;
+  readonly #planned: readonly PlannedActor[];
+  readonly #peers: PeerTable | undefined;
+  readonly #receivers: readonly ThreadReceiver[];
+  readonly #tasks: TaskPool | undefined;
+  readonly #samples: () => readonly MetricSample[];
+  readonly #edge: HttpEdge | undefined;
+
+  constructor(seed: ThreadSeed, log: Log, fatal: (reason: string) => void) {
+    this.#seed = seed;
+    const { thread, profile, shards, settings } = seed;
+    const placement = placementOf(profile, shards);
+    const isBackground = thread === placement.threadOf('background', 0);
+    this.#tasks = isBackground ? createPool(seed) : undefined;
+    const host = createNodeHost({ log, capabilities: capabilitiesOf(seed, this.#tasks), onStop: fatal });
+    const codec = new Codec(allProtocols);
+    const links = threadLinks(seed, codec, host.clock);
+    this.#peers = isBackground ? undefined : peerTable(seed, codec, host, () => this.kernel);
+    const router = new NodeRouter({
+      node: settings.node,
+      placement,
+      thread,
+      groupOf: (actor) => threadGroups[actor] ?? 'control',
+      threadOverride: (actor, shard) => (actor === Monitor.name ? shard : undefined),
+      threadLinks: (other) => links.get(other),
+      peers: this.#peers,
+    });
+    this.kernel = new Kernel({
+      node: settings.node,
+      thread: placement.nameOf(thread),
+      host,
+      router,
+      protocols: allProtocols,
+    });
+    this.#receivers = receivers(seed, codec, host.clock, links, this.kernel);
+    if (thread === 0)
+      host.metrics.gauge('kvd_process_resident_bytes', 'Resident memory of the node', () =>
+        process.memoryUsage.rss(),
+      );
+    this.#samples = () => [...this.kernel.samples(), ...host.metrics.samples()];
+    const all = planNode({ ...settings, placement, samples: this.#samples });
+    this.#planned = all.filter((actor) => actor.thread === thread);
+    const hostsGateway = this.#planned.some(
+      ({ spec }) => spec.kind.protocol.name === HttpGateway.name,
+    );
+    this.#edge = hostsGateway ? this.#createEdge() : undefined;
+  }
+
+  readonly start = async (): Promise<void> => {
+    const { thread, profile, shards } = this.#seed;
+    if (this.#peers === undefined && placementOf(profile, shards).threads > 1)
+      lowerThreadPriority();
+    await this.#peers?.listen();
+    for (const { spec } of this.#planned) await this.kernel.spawn(spec);
+    await this.#edge?.listen();
+    void thread;
+  };
+
+  /** Says goodbye, finishes requests, flushes; the order is that of the node's threads. */
+  readonly drain = async (): Promise<void> => {
+    const { node } = this.#seed.settings;
+    const hasGossiper = this.#hosts(Gossiper.name);
+    if (hasGossiper) await this.#tell(refTo(Gossiper, node), 'leaving', gossipTimeoutMs);
+    if (this.#edge !== undefined) {
+      await this.#tell(refTo(HttpGateway, node), 'startDraining', drainingTimeoutMs);
+      await this.#edge.close();
+    }
+    if (!hasGossiper) await this.kernel.drain();
+  };
+
+  readonly stop = async (): Promise<void> => {
+    this.kernel.stop();
+    await this.#peers?.close();
+    for (const receiver of this.#receivers) receiver.close();
+    await this.#tasks?.close();
+  };
+
+  readonly samples = (): Promise<readonly MetricSample[]> => Promise.resolve(this.#samples());
+
+  #hosts(name: string): boolean {
+    return this.#planned.some(({ spec }) => spec.kind.protocol.name === name);
+  }
+
+  /** Asks and goes on whatever the answer: a drain never hangs. */
+  #tell(
+    ref: Ref<Gossiper> | Ref<HttpGateway>,
+    name: 'leaving' | 'startDraining',
+    timeoutMs: number,
+  ): Promise<void> {
+    return new Promise((resolve) => {
+      this.kernel.ask(ref as Ref<never>, name as never, {} as never, timeoutMs, () => resolve());
+    });
+  }
+
+  #createEdge(): HttpEdge {
+    const { host, httpPort, node, tunables } = this.#seed.settings;
+    const gateway = refTo(HttpGateway, node);
+    return new HttpEdge({
+      host,
+      port: httpPort,
+      limits: { value: tunables.valueBytesMax, batch: defaultBodyLimits.batch } as never,
+      ask: (request, timeoutMs, trace, done) =>
+        this.kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
+    });
+  }
+}
+
+function createPool({ lz4Module }: ThreadSeed): TaskPool {
+  return createTaskPool({ threadsMin: 0, threadsMax: 1, lz4Module });
+}
+
+function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool | undefined): Capabilities {
+  const { dataDir, arenas, lz4Module } = seed;
+  const lz4 = createLz4(lz4Module);
+  return { disk: createNodeDisk(dataDir), lz4, arenas, tasks: tasks ?? noTasks };
+}
+
+/** The pool belongs to the background thread; nobody else lists the need. */
+const noTasks: Tasks = {
+  run: (name) => Promise.reject(new BugError(`task ${name} outside of the background thread`)),
+};

@@ -1,0 +1,66 @@
+// Tasks over piscina: a pool of low-priority threads for pure functions, so that building blocks
+// and checking checksums never holds up a shard. Results and errors travel as plain data, because
+// piscina keeps neither the class nor the fields of an error.
+//
+// The pool waits for work without `Atomics.wait` (atomics: 'disabled'), which would keep each
+// worker's event loop standing still between two tasks.
+
+import { Piscina } from 'piscina';
+import type { Tasks } from '../environment.ts';
+import { BugError, type Failure, KvError } from '../errors.ts';
+
+export interface TaskPoolOptions {
+  /** Threads kept ready, and the most there may be. */
+  readonly threadsMin: number;
+  readonly threadsMax: number;
+  /** The compiled LZ4 module; each thread makes its own instance of it. */
+  readonly lz4Module: object;
+  /** Tasks that may wait; one more is refused with OVERLOADED. Default 1,024. */
+  readonly queueLengthMax?: number;
+  /** Another worker file than task-worker.ts, which serves its own tasks by `taskServer`. */
+  readonly worker?: URL;
+}
+
+export interface TaskPool extends Tasks {
+  /** Ends the threads; tasks that still run are dropped. */
+  readonly close: () => Promise<void>;
+}
+
+/** How a worker answers: expected failures are data. */
+export type TaskOutcome =
+  | { readonly ok: true; readonly output: unknown }
+  | { readonly ok: false; readonly failure: Failure };
+
+export interface TaskCall {
+  readonly task: string;
+  readonly input: unknown;
+}
+
+export interface TaskWorkerData {
+  readonly lz4Module: object;
+}
+
+export function createTaskPool(options: TaskPoolOptions): TaskPool {
+  const { threadsMin, threadsMax, lz4Module, queueLengthMax = 1024 } = options;
+  const worker = options.worker ?? new URL('./task-worker.js', import.meta.url);
+  const workerData: TaskWorkerData = { lz4Module };
+  const pool = new Piscina<TaskCall, TaskOutcome>({
+    filename: worker.href,
+    name: 'serveTask',
+    minThreads: threadsMin,
+    maxThreads: threadsMax,
+    maxQueue: queueLengthMax,
+    atomics: 'disabled',
+    workerData,
+  });
+  const run = async (task: string, input: unknown): Promise<unknown> => {
+    if (pool.queueSize >= queueLengthMax)
+      throw new KvError('OVERLOADED', { task, capacity: queueLengthMax });
+    const outcome = await pool.run({ task, input });
+    if (outcome.ok) return outcome.output;
+    const { code, fields } = outcome.failure;
+    if (code === 'BUG') throw new BugError(`task ${task}: ${String(fields['detail'])}`);
+    throw new KvError(code, fields);
+  };
+  return { run: run as Tasks['run'], close: () => pool.destroy() };
+}

@@ -1,0 +1,142 @@
+// LZ4 blocks by the lz4-wasm package's WebAssembly module, called directly: its JavaScript half
+// does not load in Node, copies twice and trusts the length in front of a block.
+//
+// A block here is a plain LZ4 block without that length; the caller stores the length and both are
+// under its checksum. Invariants: no length reaches the module unchecked; after any failure, and
+// after a block that made its memory grow beyond a bound, the instance is thrown away, because
+// WebAssembly memory never shrinks and a trap leaves it in an unknown state.
+// Format: https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
+
+import type { Lz4 } from './environment.ts';
+import { assert, KvError } from './errors.ts';
+
+/** A compiled `WebAssembly.Module`; it may be sent to another thread. */
+export type WasmModule = object;
+
+interface Exports {
+  readonly memory: { readonly buffer: ArrayBuffer };
+  readonly compress: (result: number, at: number, length: number) => void;
+  readonly decompress: (result: number, at: number, length: number) => void;
+  readonly __wbindgen_add_to_stack_pointer: (change: number) => number;
+  readonly __wbindgen_malloc: (length: number) => number;
+  readonly __wbindgen_free: (at: number, length: number) => void;
+}
+
+declare const WebAssembly: {
+  readonly Instance: new (
+    module: WasmModule,
+    imports: Readonly<Record<string, Readonly<Record<string, unknown>>>>,
+  ) => { readonly exports: unknown };
+};
+
+/** Longest input of `compress` and output of `decompress`, bytes: a block with one large record. */
+export const lz4BytesMax = 32 * 1024 * 1024;
+/** An instance whose memory grew beyond this is replaced before its next use. */
+const memoryBytesMax = 8 * 1024 * 1024;
+/** In front of each block, inside the module only: the length of its content, little-endian. */
+const prefixBytes = 4;
+const resultBytes = 16;
+
+/** One instance; for one thread. `module` comes from runtime/host/lz4-module.ts. */
+export function createLz4(module: WasmModule): Lz4 {
+  return new WasmLz4(module);
+}
+
+class WasmLz4 implements Lz4 {
+  readonly #module: WasmModule;
+  #exports: Exports | undefined;
+  /** The output that the caller may still look at. */
+  #outputAt = 0;
+  #outputLength = 0;
+
+  constructor(module: WasmModule) {
+    this.#module = module;
+    this.#exports = instantiate(module);
+  }
+
+  readonly compress = (bytes: Uint8Array): Uint8Array => {
+    assert(bytes.length <= lz4BytesMax, `a block of ${bytes.length} bytes is too long for LZ4`);
+    const exports = this.#ready();
+    const at = exports.__wbindgen_malloc(bytes.length);
+    new Uint8Array(exports.memory.buffer).set(bytes, at);
+    const [outputAt, length, , isError] = this.#call(exports, 'compress', at, bytes.length);
+    assert(isError === 0 || isError === undefined, 'LZ4 refused to compress');
+    return new Uint8Array(exports.memory.buffer, outputAt + prefixBytes, length - prefixBytes);
+  };
+
+  readonly decompress = (block: Uint8Array, length: number): Uint8Array => {
+    if (!Number.isInteger(length) || length < 0 || length > lz4BytesMax)
+      throw corrupt(`a length of ${length} bytes`);
+    if (block.length > blockBytesMax(length))
+      throw corrupt(`${block.length} bytes for a content of ${length}`);
+    try {
+      return this.#decompress(block, length);
+    } catch (error) {
+      this.#exports = undefined;
+      throw error instanceof KvError ? error : corrupt('not an LZ4 block');
+    }
+  };
+
+  #decompress(block: Uint8Array, length: number): Uint8Array {
+    const exports = this.#ready();
+    const inputLength = prefixBytes + block.length;
+    const at = exports.__wbindgen_malloc(inputLength);
+    const input = new Uint8Array(exports.memory.buffer, at, inputLength);
+    writePrefix(input, length);
+    input.set(block, prefixBytes);
+    const [outputAt, outputLength, , isError] = this.#call(exports, 'decompress', at, inputLength);
+    if (isError !== 0) throw corrupt('not an LZ4 block');
+    if (outputLength !== length) throw corrupt(`${outputLength} bytes instead of ${length}`);
+    return new Uint8Array(exports.memory.buffer, outputAt, length).slice();
+  }
+
+  /** [address, length, error, isError] of the output; the last two only where it may fail. */
+  #call(
+    exports: Exports,
+    name: 'compress' | 'decompress',
+    at: number,
+    length: number,
+  ): readonly [number, number, number, number] {
+    const result = exports.__wbindgen_add_to_stack_pointer(-resultBytes);
+    // The module reports an error only where there may be one.
+    new Uint8Array(exports.memory.buffer, result, resultBytes).fill(0);
+    exports[name](result, at, length);
+    const view = new DataView(exports.memory.buffer, result, resultBytes);
+    const words = [0, 4, 8, 12].map((offset) => view.getUint32(offset, true));
+    exports.__wbindgen_add_to_stack_pointer(resultBytes);
+    const [outputAt = 0, outputLength = 0, error = 0, isError = 0] = words;
+    if (isError === 0) {
+      this.#outputAt = outputAt;
+      this.#outputLength = outputLength;
+    }
+    return [outputAt, outputLength, error, isError];
+  }
+
+  /** An instance with nothing left over from the call before. */
+  #ready(): Exports {
+    let exports = this.#exports;
+    if (exports === undefined || exports.memory.buffer.byteLength > memoryBytesMax) {
+      exports = instantiate(this.#module);
+      this.#exports = exports;
+    } else if (this.#outputLength > 0)
+      exports.__wbindgen_free(this.#outputAt, this.#outputLength);
+    this.#outputLength = 0;
+    return exports;
+  }
+}
+
+function instantiate(module: WasmModule): Exports {
+  // The module's only import turns an error text into an object; a call's failure says enough.
+  const imports = { './lz4_wasm_bg.js': { __wbindgen_string_new: () => 0 } };
+  return new WebAssembly.Instance(module, imports).exports as Exports;
+}
+
+/** Content that cannot be compressed grows by one byte in 255 and a few. */
+const blockBytesMax = (length: number): number => length + Math.ceil(length / 255) + 16;
+
+function writePrefix(target: Uint8Array, length: number): void {
+  for (let i = 0; i < prefixBytes; i += 1) target[i] = length >>> (8 * i);
+}
+
+const corrupt = (what: string): KvError =>
+  new KvError('CORRUPT', { detail: `LZ4 block: ${what}` });

@@ -1,0 +1,97 @@
+// What clients did and saw: the only thing that checkers of promises look at (rule 2.8).
+//
+// Outcomes: `ok`, the answer was received; `fail`, the operation certainly had no effect; `info`,
+// nobody can tell, so it may take effect at any later time. A process that got `info` is retired:
+// its operation stays open for ever.
+
+import type { Etag } from '../actors/model/record.ts';
+import { crc32, utf8 } from '../runtime/bytes.ts';
+
+export type Outcome = 'ok' | 'fail' | 'info';
+export type OperationKind = 'put' | 'get' | 'delete';
+export type Phase = 'load' | 'chaos' | 'final';
+
+export interface Operation {
+  readonly index: number;
+  readonly kind: OperationKind;
+  readonly key: string;
+  readonly process: number;
+  readonly node: string;
+  readonly level: string;
+  readonly phase: Phase;
+  readonly invokedMs: number;
+  /** Undefined: it never ended for its client. */
+  readonly returnedMs: number | undefined;
+  readonly outcome: Outcome;
+  /** What a put wrote, what a get saw; undefined: a delete, or nothing was found. */
+  readonly value: string | undefined;
+  /** Names the write: of an ok write its own, of a get that found something the write it saw. */
+  readonly etag: Etag | undefined;
+  /** Why it failed, for people. */
+  readonly code: string | undefined;
+}
+
+/** A value as it stands in a history: enough to tell any two apart, without the bytes. */
+export function valueText(bytes: Uint8Array): string {
+  return `${utf8.decode(bytes.subarray(0, 16))}/${bytes.length}/${crc32(bytes).toString(16)}`;
+}
+
+export class History {
+  readonly #operations: Operation[] = [];
+
+  /** Adds an operation when it starts; its index. */
+  invoke(started: Omit<Operation, 'index' | 'returnedMs' | 'outcome' | 'etag' | 'code'>): number {
+    const index = this.#operations.length;
+    this.#operations.push({
+      ...started,
+      index,
+      returnedMs: undefined,
+      outcome: 'info',
+      etag: undefined,
+      code: 'OPEN',
+    });
+    return index;
+  }
+
+  complete(
+    index: number,
+    ended: Pick<Operation, 'outcome' | 'code'> &
+      Partial<Pick<Operation, 'value' | 'etag' | 'returnedMs'>>,
+  ): void {
+    const started = this.#operations[index];
+    if (started === undefined) throw new RangeError(`no operation ${index}`);
+    this.#operations[index] = { ...started, ...ended };
+  }
+
+  get operations(): readonly Operation[] {
+    return this.#operations;
+  }
+
+  count(outcome: Outcome, phase?: Phase): number {
+    let count = 0;
+    for (const operation of this.#operations)
+      if (operation.outcome === outcome && (phase === undefined || operation.phase === phase))
+        count += 1;
+    return count;
+  }
+}
+
+/** The operations of each key, in the order of their starts. */
+export function byKey(operations: readonly Operation[]): Map<string, Operation[]> {
+  const keys = new Map<string, Operation[]>();
+  for (const operation of operations) {
+    const known = keys.get(operation.key);
+    if (known === undefined) keys.set(operation.key, [operation]);
+    else known.push(operation);
+  }
+  return keys;
+}
+
+/** One operation in a line, for people. */
+export function formatOperation(operation: Operation): string {
+  const { index, kind, key, level, node, invokedMs, returnedMs, outcome, value, etag } = operation;
+  const end = returnedMs === undefined ? '...' : returnedMs.toFixed(3);
+  const stamp = etag === undefined ? '-' : `${etag.hlc}.${etag.writer}.${etag.incarnation}`;
+  const code = operation.code === undefined ? '' : ` ${operation.code}`;
+  return `#${index} ${kind} ${key} at ${level} on ${node} [${invokedMs.toFixed(3)}, ${end}] ${outcome}${code} value=${value ?? 'none'} etag=${stamp}`;
+}

@@ -1,0 +1,87 @@
+// What the simulated nodes run: kvd itself, from the same plan, identity and settings as a real
+// node. Also the wire format and LZ4, the two things that are the real ones here too.
+
+import { openIdentity } from '../actors/node/identity.ts';
+import { arenaBytes, arenaCount, type Member, planNode } from '../actors/node/plan.ts';
+import { allProtocols } from '../actors/node/protocols.ts';
+import type { Durability, Tunables } from '../actors/node/settings.ts';
+import { ByteWriter } from '../runtime/bytes.ts';
+import type { Lz4 } from '../runtime/environment.ts';
+import { loadLz4Module } from '../runtime/host/lz4-module.ts';
+import { createLz4 } from '../runtime/lz4.ts';
+import { placementOf } from '../runtime/placement.ts';
+import { Codec } from '../transport/codec.ts';
+import type { NodeProgram, SimCodec } from './cluster.ts';
+
+const clusterName = 'sim';
+
+export interface KvdOptions {
+  readonly names: readonly string[];
+  readonly shards: number;
+  readonly durability: Durability;
+  readonly tunables: Tunables;
+}
+
+export function kvdProgram({ names, shards, durability, tunables }: KvdOptions): NodeProgram {
+  const placement = placementOf('single', shards);
+  const members: Member[] = names.map((node, i) => ({
+    node,
+    host: '127.0.0.1',
+    internodePort: 7002 + 10 * i,
+  }));
+  const { replicationFactor, virtualNodes } = tunables;
+  return {
+    protocols: allProtocols,
+    arenas: Array.from({ length: arenaCount(tunables, shards) }, () => arenaBytes(tunables)),
+    actorsOf: async (node, host) => {
+      const identity = {
+        clusterName,
+        node,
+        members: [...names].sort(),
+        replicationFactor,
+        virtualNodes,
+        shards,
+      };
+      const unixSeconds = host.clock.wallMicros() / 1e6;
+      const { incarnation } = await openIdentity(host.capabilities.disk, identity, unixSeconds);
+      const at = names.indexOf(node);
+      const planned = planNode({
+        node,
+        clusterName,
+        incarnation,
+        members,
+        placement,
+        host: '127.0.0.1',
+        httpPort: 7000 + 10 * at,
+        internodePort: 7002 + 10 * at,
+        durability,
+        tunables,
+        samples: () => host.metrics.samples(),
+      });
+      return planned.map(({ spec }) => spec);
+    },
+  };
+}
+
+/** The wire format of real nodes. */
+export function kvdCodec(): SimCodec {
+  const codec = new Codec(allProtocols);
+  const writer = new ByteWriter(4096);
+  return {
+    encode: (envelope, nowMs) => {
+      writer.reset();
+      codec.encodeEnvelope(writer, envelope, nowMs);
+      return writer.view();
+    },
+    decode: (bytes, nowMs, via, { from, to }) => codec.decodeEnvelope(bytes, nowMs, via, from, to),
+    transcode: (descriptor, isReply, body) => codec.transcode(descriptor, isReply, body),
+  };
+}
+
+let lz4: Lz4 | undefined;
+
+/** One instance for all worlds of this process: it keeps nothing between two calls. */
+export function sharedLz4(): Lz4 {
+  lz4 ??= createLz4(loadLz4Module());
+  return lz4;
+}

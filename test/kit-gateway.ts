@@ -1,0 +1,382 @@
+// Small nodes for tests of the gateway: real kernels joined by links that hand envelopes over at
+// once, an edge on a free port of 127.0.0.1, and stand-ins for everything behind the gateway. The
+// stand-in coordinators of all nodes share one map, so they behave as one store.
+
+import { type IncomingHttpHeaders, request as httpRequest } from 'node:http';
+import { actor, type Context, type Deferred, type Later, refTo } from '../runtime/actor.ts';
+import { compareBytes, startsWith, utf8 } from '../runtime/bytes.ts';
+import type { Envelope, Link } from '../runtime/envelope.ts';
+import type { Host } from '../runtime/environment.ts';
+import { type ErrorCode, failure, type Failure } from '../runtime/errors.ts';
+import { createNodeHost } from '../runtime/host/node-host.ts';
+import { Kernel } from '../runtime/kernel.ts';
+import type { MetricSample } from '../runtime/metrics.ts';
+import type { Handlers } from '../runtime/protocol.ts';
+import { stopNode } from '../runtime/supervisor.ts';
+import { httpGateway, type HttpGatewayOptions } from '../actors/gateway/http-gateway.actor.ts';
+import { defaultGatewaySettings, type GatewayLimits } from '../actors/gateway/http-requests.ts';
+import { HttpGateway } from '../actors/gateway/protocol.ts';
+import {
+  FailureDetector,
+  Gossiper,
+  type NodeState,
+  type PeerState,
+} from '../actors/membership/protocol.ts';
+import {
+  encodeRecord,
+  recordKey,
+  recordVersion,
+  storageKey,
+  userKey,
+} from '../actors/model/record.ts';
+import { Ring } from '../actors/model/ring.ts';
+import { monitor } from '../actors/observability/monitor.actor.ts';
+import { renderPrometheus } from '../actors/observability/prometheus-text.ts';
+import { Monitor } from '../actors/observability/protocol.ts';
+import {
+  Coordinator,
+  type ReadReply,
+  type ReadRequest,
+  type ScanReply,
+  type ScanRequest,
+  type WriteReply,
+  type WriteRequest,
+} from '../actors/replication/protocol.ts';
+import { HttpEdge } from '../transport/edge-http.ts';
+
+export const protocols = [Coordinator, FailureDetector, Gossiper, HttpGateway, Monitor];
+
+/** The clock of all stand-ins: milliseconds since 1970. */
+export const nowMs = 1_700_000_000_000;
+
+/** What the coordinators of a cluster share, and how they misbehave. */
+export interface Backend {
+  readonly records: Map<string, Uint8Array>;
+  /** Requests as they came: node, verb, request. */
+  readonly seen: {
+    node: string;
+    verb: string;
+    request: WriteRequest | ReadRequest | ScanRequest;
+  }[];
+  /** Failures to answer with, by node. */
+  readonly failing: Map<string, Failure>;
+  /** Keys whose requests are never answered. */
+  readonly hanging: Set<string>;
+  readonly held: Deferred<WriteReply>[];
+}
+
+export function createBackend(): Backend {
+  return { records: new Map(), seen: [], failing: new Map(), hanging: new Set(), held: [] };
+}
+
+class FakeCoordinator implements Handlers<Coordinator> {
+  readonly #ctx: Context;
+  readonly #backend: Backend;
+
+  constructor(ctx: Context, backend: Backend) {
+    this.#ctx = ctx;
+    this.#backend = backend;
+  }
+
+  peersChanged(): void {}
+
+  write(request: WriteRequest): WriteReply | Later<WriteReply> {
+    const id = this.#begin('write', request, request.key);
+    if (this.#backend.hanging.has(id)) {
+      const held = this.#ctx.later<WriteReply>();
+      this.#backend.held.push(held);
+      return held;
+    }
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    if (problem !== undefined) return failed(this.#ctx, problem);
+    const before = this.#backend.records.get(id);
+    const version = before === undefined ? 1 : recordVersion(before) + 1;
+    const etag = { hlc: nowMs * 1000 + version, writer: 7, incarnation: 2 };
+    const { value, valueType, ttlMs, namespace, key } = request;
+    if (value === undefined) this.#backend.records.delete(id);
+    else {
+      const expiresAt = ttlMs === 0 ? 0 : nowMs + ttlMs;
+      const fields = { key: storageKey(namespace, key), value, valueType, version, expiresAt };
+      const record = encodeRecord({ ...etag, ...fields, isTombstone: false, token: 0, hash: 0 });
+      this.#backend.records.set(id, record);
+    }
+    return { ...etag, version, existed: before !== undefined, coordinator: this.#ctx.node };
+  }
+
+  read(request: ReadRequest): ReadReply | Later<ReadReply> {
+    const id = this.#begin('read', request, request.key);
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    if (this.#backend.hanging.has(id)) return this.#ctx.later<ReadReply>();
+    if (problem !== undefined) return failed(this.#ctx, problem);
+    return { record: this.#backend.records.get(id), nowMs, coordinator: this.#ctx.node };
+  }
+
+  scan(request: ScanRequest): ScanReply | Later<ScanReply> {
+    this.#begin('scan', request, request.prefix);
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    if (problem !== undefined) return failed(this.#ctx, problem);
+    const { prefix, after, limit } = request;
+    const all = [...this.#backend.records.values()]
+      .filter((record) => startsWith(userKey(recordKey(record)), prefix))
+      .filter(
+        (record) => after === undefined || compareBytes(userKey(recordKey(record)), after) > 0,
+      )
+      .sort((a, b) => compareBytes(recordKey(a), recordKey(b)));
+    const records = all.slice(0, limit);
+    const last = records.at(-1);
+    const next = all.length > limit && last !== undefined ? userKey(recordKey(last)) : undefined;
+    return { records, next, nowMs };
+  }
+
+  #begin(verb: string, request: WriteRequest | ReadRequest | ScanRequest, key: Uint8Array): string {
+    this.#backend.seen.push({ node: this.#ctx.node, verb, request });
+    return utf8.decode(key);
+  }
+}
+
+function failed<Reply>(ctx: Context, problem: Failure): Later<Reply> {
+  const later = ctx.later<Reply>();
+  later.fail(problem);
+  return later;
+}
+
+const fakeCoordinator = actor({
+  protocol: Coordinator,
+  create: (ctx, backend: Backend) => new FakeCoordinator(ctx, backend),
+});
+
+const fakeGossiper = actor({
+  protocol: Gossiper,
+  create: (_ctx, states: readonly NodeState[]) => ({
+    exchange: () => ({ states: [], wanted: [] }),
+    news: () => undefined,
+    loadChanged: () => undefined,
+    leaving: () => ({}),
+    states: () => ({ states }),
+  }),
+});
+
+const fakeDetector = actor({
+  protocol: FailureDetector,
+  create: (_ctx, peers: readonly PeerState[]) => ({
+    heard: () => undefined,
+    peers: () => ({ peers }),
+  }),
+});
+
+export interface ClusterOptions {
+  readonly nodes?: readonly string[];
+  readonly replicationFactor?: number;
+  readonly limits?: Partial<GatewayLimits>;
+  /** False: the failure detector has not spoken yet. */
+  readonly tellsPeers?: boolean;
+}
+
+export interface TestCluster {
+  readonly backend: Backend;
+  /** The node whose gateway the edge asks. */
+  readonly kernel: Kernel;
+  readonly ring: Ring;
+  readonly port: number;
+  readonly setPeers: (conditions: Readonly<Record<string, PeerState['condition']>>) => void;
+  /** Nodes to which no link leads any more. */
+  readonly cut: Set<string>;
+  readonly close: () => Promise<void>;
+}
+
+const shardsPerNode = 2;
+
+const stateOf = (node: string, index: number): NodeState => ({
+  node,
+  generation: 5,
+  heartbeat: 9,
+  status: 'serving',
+  host: '127.0.0.1',
+  internodePort: 7002 + 10 * index,
+  httpPort: 7000 + 10 * index,
+  shards: shardsPerNode,
+  load: { keys: 100 + index, memoryBytes: 3 * 1024 * 1024, diskBytes: 5 * 1024 * 1024 },
+});
+
+const peerOf = (node: string, condition: PeerState['condition'] = 'alive'): PeerState => ({
+  node,
+  condition,
+  phi: 0.25,
+  shards: shardsPerNode,
+});
+
+/** One cluster with an edge at its first node. */
+export async function startCluster(options: ClusterOptions = {}): Promise<TestCluster> {
+  const nodes = options.nodes ?? ['n1'];
+  const backend = createBackend();
+  const cut = new Set<string>();
+  const kernels = new Map<string, Kernel>();
+  const ring = new Ring({
+    members: nodes,
+    virtualNodes: 16,
+    replicationFactor: options.replicationFactor ?? nodes.length,
+  });
+  const hosts = new Map(nodes.map((node) => [node, createTestHost()]));
+  const hostOf = (node: string): Host => hosts.get(node) as Host;
+  for (const node of nodes) kernels.set(node, createKernel(node, kernels, cut, hostOf(node)));
+  for (const [node, kernel] of kernels) {
+    for (let shard = 0; shard < shardsPerNode; shard += 1)
+      await spawn(kernel, fakeCoordinator, backend, shard);
+    if (node !== nodes[0]) continue;
+    const samples = (): MetricSample[] => [...kernel.samples(), ...hostOf(node).metrics.samples()];
+    await spawn(kernel, monitor, { samples });
+    await spawn(kernel, fakeGossiper, nodes.map(stateOf));
+    await spawn(
+      kernel,
+      fakeDetector,
+      nodes.map((name) => peerOf(name)),
+    );
+    await spawn(kernel, httpGateway, gatewayOptions(node, ring, options));
+  }
+  const [first = ''] = nodes;
+  const kernel = kernels.get(first) as Kernel;
+  const gateway = refTo(HttpGateway, first);
+  const setPeers: TestCluster['setPeers'] = (conditions) =>
+    kernel.tell(gateway, 'peersChanged', {
+      peers: nodes.map((node) => peerOf(node, conditions[node])),
+    });
+  if (options.tellsPeers !== false) setPeers({});
+  const edge = new HttpEdge({
+    host: '127.0.0.1',
+    port: 0,
+    ask: (request, timeoutMs, trace, done) =>
+      kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
+  });
+  const { port } = await edge.listen();
+  const close = async (): Promise<void> => {
+    await edge.close();
+    for (const one of kernels.values()) one.stop();
+  };
+  return { backend, kernel, ring, port, setPeers, cut, close };
+}
+
+function gatewayOptions(node: string, ring: Ring, { limits }: ClusterOptions): HttpGatewayOptions {
+  return {
+    ...defaultGatewaySettings,
+    limits: { ...defaultGatewaySettings.limits, ...limits },
+    ring,
+    coordinatorShards: shardsPerNode,
+    gossiper: refTo(Gossiper, node),
+    detector: refTo(FailureDetector, node),
+    monitors: [refTo(Monitor, node)],
+    renderMetrics: renderPrometheus,
+  };
+}
+
+function createKernel(
+  node: string,
+  kernels: ReadonlyMap<string, Kernel>,
+  cut: Set<string>,
+  host: Host,
+): Kernel {
+  const linkFrom = (from: string, to: string): Link => {
+    const link: Link = {
+      name: `${from}->${to}`,
+      send: (envelope: Envelope): boolean => {
+        if (cut.has(to) || cut.has(from)) return false;
+        const via = envelope.kind === 'ask' ? linkFrom(to, from) : undefined;
+        kernels.get(to)?.deliver({ ...envelope, via });
+        return true;
+      },
+    };
+    return link;
+  };
+  return new Kernel({
+    node,
+    thread: 'test',
+    host,
+    router: {
+      linkTo: (to) => (kernels.has(to) && to !== node ? linkFrom(node, to) : undefined),
+      flush: () => undefined,
+    },
+    protocols,
+  });
+}
+
+/** The real clock and timers; a node that stops itself fails the test. */
+export function createTestHost(): Host {
+  const quiet = (): void => undefined;
+  return createNodeHost({
+    log: { debug: quiet, info: quiet, warn: quiet, error: quiet },
+    capabilities: {} as Host['capabilities'],
+    onStop: (reason) => {
+      throw new Error(`the node stopped: ${reason}`);
+    },
+  });
+}
+
+function spawn(kernel: Kernel, kind: unknown, options: unknown, shard = 0): Promise<void> {
+  return kernel.spawn({
+    kind: kind as never,
+    options,
+    shard,
+    mailboxCapacity: 4096,
+    onCrash: stopNode(),
+  });
+}
+
+// ---- requests ------------------------------------------------------------------------------
+
+export interface Sent {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Uint8Array;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly bytes: Buffer;
+  readonly text: string;
+}
+
+/** One request on a connection of its own. `path` goes out as it is. */
+export function send(port: number, method: string, path: string, sent: Sent = {}): Promise<Answer> {
+  const { headers = {}, body } = sent;
+  return new Promise((resolve, reject) => {
+    const length = body === undefined ? {} : { 'content-length': Buffer.byteLength(body) };
+    const request = httpRequest(
+      { host: '127.0.0.1', port, method, path, headers: { ...length, ...headers }, agent: false },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', reject);
+        response.on('end', () => {
+          const bytes = Buffer.concat(chunks);
+          const { statusCode = 0 } = response;
+          resolve({ status: statusCode, headers: response.headers, bytes, text: bytes.toString() });
+        });
+      },
+    );
+    request.on('error', reject);
+    request.end(body);
+  });
+}
+
+/** The same with a JSON body. */
+export function sendJson(
+  port: number,
+  method: string,
+  path: string,
+  body: string,
+): Promise<Answer> {
+  return send(port, method, path, { headers: { 'content-type': 'application/json' }, body });
+}
+
+export interface Problem {
+  readonly code: ErrorCode;
+  readonly status: number;
+  readonly title: string;
+  readonly detail: string;
+  readonly type: string;
+  readonly field?: string;
+  readonly position?: number;
+}
+
+export const problemOf = (answer: Answer): Problem => JSON.parse(answer.text) as Problem;
+
+export const failWith = (code: ErrorCode): Failure => failure(code, { node: 'somewhere' });

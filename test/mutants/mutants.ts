@@ -1,0 +1,35 @@
+// Planted bugs that the simulator must find (rule 2.9). Each one is a text patch of a compiled
+// file: `find` must occur there exactly once, so that a patch which no longer fits is noticed.
+
+export interface Mutant {
+  readonly id: string;
+  /** What the bug is, and which promise it breaks. */
+  readonly what: string;
+  /** Below the output folder. */
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+  /** Found within so many seeds, from the first. */
+  readonly seeds: number;
+}
+
+export const mutants: readonly Mutant[] = [
+  {
+    id: 'stale-read-repair',
+    what: 'a quorum read answers without waiting until a quorum holds the value (RR-3, G5)',
+    file: 'actors/replication/read-path.js',
+    find: 'if (this.#holders.size >= this.#required || this.#winner === undefined) {',
+    replace: 'if (this.#winner !== null) {',
+    seeds: 60,
+  },
+];
+
+/** The patched text; throws where the patch does not fit exactly once. */
+export function patched(text: string, { id, file, find, replace }: Mutant): string {
+  const count = text.split(find).length - 1;
+  if (count !== 1)
+    throw new Error(
+      `mutant ${id}: its text occurs ${count} times in ${file}, expected once; adapt test/mutants/mutants.ts`,
+    );
+  return text.replace(find, () => replace);
+}

@@ -1,0 +1,56 @@
+// The pool of background threads: tasks by name, their results and errors, bounds, and the
+// priority of its threads.
+
+import { expect } from 'chai';
+import { crc32, utf8 } from '../../runtime/bytes.ts';
+import { BugError } from '../../runtime/errors.ts';
+import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { createTaskPool, type TaskPool } from '../../runtime/host/task-pool.ts';
+import { createLz4 } from '../../runtime/lz4.ts';
+import type { CompressedBlock } from '../../runtime/tasks.ts';
+import { codeRejectedBy } from '../kit.ts';
+
+const lz4Module = loadLz4Module();
+
+describe('task pool', () => {
+  let pool: TaskPool;
+
+  before(() => {
+    pool = createTaskPool({ threadsMin: 1, threadsMax: 1, lz4Module, queueLengthMax: 2 });
+  });
+
+  after(() => pool.close());
+
+  it('task pool: blocks come back compressed, in order, with their checksums', async () => {
+    const blocks = ['a', 'b', 'c'].map((letter) => utf8.encode(letter.repeat(5000)));
+    const packed = await pool.run<unknown, CompressedBlock[]>('compress-blocks', { blocks });
+    const lz4 = createLz4(lz4Module);
+    const back = packed.map(({ bytes }) => utf8.decode(lz4.decompress(bytes, 5000)));
+    expect(back).to.deep.equal(blocks.map((block) => utf8.decode(block)));
+    expect(packed.map(({ crc }) => crc)).to.deep.equal(packed.map(({ bytes }) => crc32(bytes)));
+  });
+
+  it('task pool: checksums are those of this thread', async () => {
+    const parts = [new Uint8Array(0), utf8.encode('123456789')];
+    const sums = await pool.run<unknown, number[]>('checksum', { parts });
+    expect(sums).to.deep.equal([0, 0xcbf43926]);
+  });
+
+  it('task pool: an unknown task, also a name of every object, is a bug of its caller', async () => {
+    for (const name of ['no-such-task', 'toString']) {
+      const error = await pool.run(name, {}).catch((thrown: unknown) => thrown);
+      expect(error)
+        .to.be.instanceOf(BugError)
+        .with.property('message', `task ${name}: there is no task ${name}`);
+    }
+  });
+
+  it('task pool: what would wait beyond the bound is OVERLOADED (threads=1, waiting=2)', async () => {
+    const input = { parts: [new Uint8Array(1_000_000)] };
+    const runs = Array.from({ length: 6 }, () => pool.run('checksum', input));
+    const codes = await Promise.all(runs.map(codeRejectedBy));
+    expect(codes).to.include('OVERLOADED');
+    expect(new Set(codes)).to.deep.equal(new Set(['nothing was thrown', 'OVERLOADED']));
+    expect(await pool.run('checksum', { parts: [] })).to.deep.equal([]);
+  });
+});

@@ -1,0 +1,327 @@
+// The HTTP socket: fastify turns requests into gateway messages and answers back into bytes. It
+// knows the table of routes, limits and the form of a problem; it decides nothing about a request
+// that could be read, and refuses by itself only what could not.
+//
+// Limits: rules SE-2 (slow clients), SE-3 (headers, bodies where none belong), SE-4 (bodies counted
+// while they stream), SE-6 (one strict decoding of the path). Bodies reach the gateway as bytes.
+
+import type { ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import {
+  type BodyLimits,
+  bodyBytesMax,
+  defaultBodyLimits,
+  type HttpRoute,
+  httpRoutes,
+  problemAnswer,
+  requestHeaders,
+} from '../actors/gateway/http-routes.ts';
+import type { HttpAnswer, HttpRequest } from '../actors/gateway/protocol.ts';
+import { type ErrorCode, type Failure, failure, KvError } from '../runtime/errors.ts';
+
+/** Asks the gateway; `done` gets exactly one of the two. kernel.ask, with the gateway's ref. */
+export type AskGateway = (
+  request: HttpRequest,
+  timeoutMs: number,
+  trace: string,
+  done: (problem: Failure | undefined, answer: HttpAnswer | undefined) => void,
+) => void;
+
+export interface HttpEdgeOptions {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  readonly ask: AskGateway;
+  /** Default: 1 MiB for a value, 16 MiB for a batch. */
+  readonly limits?: BodyLimits;
+}
+
+const headersTimeoutMs = 10_000;
+const requestTimeoutMs = 30_000;
+const keepAliveTimeoutMs = 5000;
+const checkIntervalMs = 5000;
+const requestsPerSocketMax = 10_000;
+const connectionsMax = 10_000;
+const headersMax = 100;
+const headerBytesMax = 16 * 1024;
+/** A key of 1 KiB, every byte percent-encoded; what is longer is the gateway's to refuse. */
+const paramLengthMax = 8192;
+/** The gateway answers by itself at its deadline; this is for a gateway that does not. */
+const answerTimeoutMs = 15_000;
+const answerMarginMs = 500;
+const deadlineMsMax = 60_000;
+/** Connections that are still busy this long after close() are cut. */
+const closeTimeoutMs = 5000;
+
+const methods = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS'] as const;
+const traceparent = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$/;
+const emptyBody = new Uint8Array(0);
+
+export class HttpEdge {
+  readonly #options: HttpEdgeOptions;
+  readonly #app: FastifyInstance;
+  #isClosing = false;
+
+  constructor(options: HttpEdgeOptions) {
+    this.#options = options;
+    this.#app = createApp();
+    const limits = options.limits ?? defaultBodyLimits;
+    for (const route of httpRoutes) this.#register(route, limits);
+    this.#refuseOtherMethods();
+  }
+
+  /** BAD_REQUEST where the address cannot be had, with what to do about it. */
+  async listen(): Promise<{ readonly port: number }> {
+    const { host, port } = this.#options;
+    try {
+      await this.#app.listen({ host, port });
+    } catch (error) {
+      throw listenError(error, host, port);
+    }
+    const address = this.#app.server.address();
+    return { port: address !== null && typeof address === 'object' ? address.port : port };
+  }
+
+  /** Takes no more connections, lets open requests end, cuts what is left after 5 s. */
+  async close(): Promise<void> {
+    this.#isClosing = true;
+    const cut = setTimeout(() => this.#app.server.closeAllConnections(), closeTimeoutMs);
+    try {
+      await this.#app.close();
+    } finally {
+      clearTimeout(cut);
+    }
+  }
+
+  #register(route: HttpRoute, limits: BodyLimits): void {
+    const { method, path, body } = route;
+    this.#app.route({
+      method,
+      url: path,
+      bodyLimit: bodyBytesMax(route, limits),
+      ...(body === 'none' ? { onRequest: refuseBody } : {}),
+      handler: (request, reply) => this.#handle(route, request, reply),
+    });
+  }
+
+  #handle(route: HttpRoute, request: FastifyRequest, reply: FastifyReply): void {
+    const query = parseQuery(request.raw.url ?? '');
+    if (query === undefined) {
+      const detail = 'query: expected name=value pairs with valid percent-encoded UTF-8';
+      return send(reply, problemAnswer(failure('BAD_REQUEST', { detail })));
+    }
+    const message: HttpRequest = {
+      route: route.name,
+      params: request.params as Record<string, string>,
+      query,
+      headers: pickHeaders(request),
+      body: plainBytes(request.body),
+    };
+    // From here on the answer goes straight to the socket.
+    reply.hijack();
+    const trace = traceOf(request.headers['traceparent']);
+    this.#options.ask(message, timeoutOf(message), trace, (problem, answer) => {
+      const final = answer ?? problemAnswer(problem ?? failure('BUG'));
+      write(reply.raw, final, { isHead: route.method === 'HEAD', isLast: this.#isClosing });
+    });
+  }
+
+  #refuseOtherMethods(): void {
+    const known = new Map<string, string[]>();
+    for (const { path, method } of httpRoutes)
+      known.set(path, [...(known.get(path) ?? []), method]);
+    for (const [url, allowed] of known) {
+      const others = methods.filter((method) => !allowed.includes(method));
+      const refuse = (request: FastifyRequest, reply: FastifyReply): void => {
+        const detail = `${request.method} is not taken here; ${allowed.join(', ')} would be`;
+        send(reply.header('allow', allowed.join(', ')), problemOf('METHOD_NOT_ALLOWED', detail));
+      };
+      // Before the body is read: what it holds does not matter.
+      this.#app.route({ method: others, url, onRequest: refuse, handler: refuse });
+    }
+  }
+}
+
+function createApp(): FastifyInstance {
+  const app = fastify({
+    logger: false,
+    requestTimeout: requestTimeoutMs,
+    keepAliveTimeout: keepAliveTimeoutMs,
+    maxRequestsPerSocket: requestsPerSocketMax,
+    forceCloseConnections: 'idle',
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    http: {
+      headersTimeout: headersTimeoutMs,
+      connectionsCheckingInterval: checkIntervalMs,
+      maxHeaderSize: headerBytesMax,
+    },
+    routerOptions: {
+      maxParamLength: paramLengthMax,
+      // The gateway gets the query from the raw URL, once and strictly.
+      querystringParser: () => ({}),
+    },
+    frameworkErrors: (error, _request, reply) => {
+      send(reply as FastifyReply, frameworkProblem(error));
+    },
+    clientErrorHandler: refuseSocket,
+  });
+  app.server.maxHeadersCount = headersMax;
+  app.server.maxConnections = connectionsMax;
+  app.removeAllContentTypeParsers();
+  for (const type of ['application/json', 'application/octet-stream'])
+    app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body, done) => {
+      done(null, body);
+    });
+  app.setNotFoundHandler((request, reply) => {
+    const [path = ''] = request.url.split('?', 1);
+    send(reply, problemOf('NOT_FOUND', `there is nothing under ${path}`));
+  });
+  app.setErrorHandler((error, _request, reply) => send(reply, frameworkProblem(error)));
+  return app;
+}
+
+// ---- requests ------------------------------------------------------------------------------
+
+/** Plain bytes: a Buffer is a class of Node that must not reach actors. */
+function plainBytes(body: unknown): Uint8Array {
+  if (!(body instanceof Uint8Array)) return emptyBody;
+  return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
+}
+
+function pickHeaders({ headers }: FastifyRequest): Record<string, string> {
+  const picked: Record<string, string> = {};
+  for (const name of requestHeaders) {
+    const value = headers[name];
+    if (typeof value === 'string') picked[name] = value;
+  }
+  return picked;
+}
+
+/** The last of each name. Undefined where percent-encoding or its UTF-8 is broken. */
+function parseQuery(url: string): Record<string, string> | undefined {
+  const at = url.indexOf('?');
+  const query: Record<string, string> = {};
+  if (at < 0) return query;
+  try {
+    for (const pair of url.slice(at + 1).split('&')) {
+      if (pair === '') continue;
+      const equals = pair.indexOf('=');
+      const name = decodeText(equals < 0 ? pair : pair.slice(0, equals));
+      const value = equals < 0 ? '' : decodeText(pair.slice(equals + 1));
+      // An own property, also for a name like __proto__.
+      Object.defineProperty(query, name, { value, enumerable: true, configurable: true });
+    }
+  } catch {
+    return undefined;
+  }
+  return query;
+}
+
+const decodeText = (text: string): string => decodeURIComponent(text.replaceAll('+', ' '));
+
+/** A little more than the client's deadline: the gateway's own answer says more. */
+function timeoutOf({ headers }: HttpRequest): number {
+  const asked = Number(headers['x-deadline-ms']);
+  return asked > 0 && asked <= deadlineMsMax ? asked + answerMarginMs : answerTimeoutMs;
+}
+
+/** The trace id of a W3C trace context header; empty where there is none. */
+function traceOf(header: unknown): string {
+  return typeof header === 'string' ? (traceparent.exec(header)?.[1] ?? '') : '';
+}
+
+function refuseBody(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
+  const { headers } = request;
+  const length = headers['content-length'];
+  if (headers['transfer-encoding'] === undefined && (length === undefined || length === '0'))
+    return done();
+  send(reply, problemOf('BAD_REQUEST', `${request.method} takes no body here`));
+}
+
+// ---- answers -------------------------------------------------------------------------------
+
+interface WriteOptions {
+  readonly isHead: boolean;
+  /** The connection ends with this answer. */
+  readonly isLast: boolean;
+}
+
+function write(raw: ServerResponse, answer: HttpAnswer, { isHead, isLast }: WriteOptions): void {
+  const { status, body } = answer;
+  const headers: Record<string, string | number> = { ...answer.headers };
+  if (!isHead) headers['content-length'] = body.length;
+  if (isLast) headers['connection'] = 'close';
+  raw.writeHead(status, headers);
+  if (isHead) raw.end();
+  else raw.end(body);
+}
+
+/** For refusals: fastify keeps the headers that it has set, such as `connection: close`. */
+function send(reply: FastifyReply, { status, headers, body }: HttpAnswer): void {
+  void reply.code(status).headers(headers).send(Buffer.from(body));
+}
+
+const problemOf = (code: ErrorCode, detail: string): HttpAnswer =>
+  problemAnswer(failure(code, { detail }));
+
+/** Fastify's own refusals: what could not be read as a request of this face. */
+function frameworkProblem(error: unknown): HttpAnswer {
+  const { code, statusCode, message } = error as {
+    readonly code?: string;
+    readonly statusCode?: number;
+    readonly message: string;
+  };
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE')
+    return problemOf('TOO_LARGE', 'the body is over the limit of this path');
+  if (statusCode === 415)
+    return problemOf(
+      'UNSUPPORTED_MEDIA_TYPE',
+      'content-type: expected application/json or application/octet-stream',
+    );
+  if (code === 'FST_ERR_BAD_URL')
+    return problemOf('BAD_REQUEST', 'path: expected valid percent-encoded UTF-8');
+  if (statusCode === 414) return problemOf('TOO_LARGE', 'the path is too long');
+  if (statusCode !== undefined && statusCode < 500) return problemOf('BAD_REQUEST', message);
+  return problemOf('BUG', message);
+}
+
+const socketProblems: Readonly<Record<string, readonly [number, ErrorCode, string]>> = {
+  HPE_HEADER_OVERFLOW: [431, 'TOO_LARGE', `headers: more than ${headerBytesMax} bytes`],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'BAD_REQUEST', 'the request did not arrive in time'],
+};
+
+/** What is no HTTP at all, or too slow: an answer by hand, then the connection ends. */
+function refuseSocket(error: { readonly code?: string }, socket: Duplex): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const [status, code, detail] = socketProblems[error.code ?? ''] ?? [
+    400,
+    'BAD_REQUEST',
+    'this is not valid HTTP/1.1',
+  ];
+  const { headers, body } = problemAnswer(failure(code, { detail }), status);
+  const lines = [
+    `HTTP/1.1 ${status} Refused`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
+    `content-length: ${body.length}`,
+    'connection: close',
+  ];
+  socket.write(`${lines.join('\r\n')}\r\n\r\n`);
+  socket.end(body);
+}
+
+function listenError(error: unknown, host: string, port: number): Error {
+  const { code } = error as { readonly code?: string };
+  const details: Readonly<Record<string, string>> = {
+    EADDRINUSE: `port ${port} of ${host} is taken by another process: stop it or choose another port`,
+    EACCES: `port ${port} of ${host} needs more rights: choose one above 1023`,
+    EADDRNOTAVAIL: `${host} is no address of this machine`,
+  };
+  const detail = details[code ?? ''];
+  if (detail !== undefined) return new KvError('BAD_REQUEST', { field: 'http-port', detail });
+  return error instanceof Error ? error : new Error(String(error));
+}
