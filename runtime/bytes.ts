@@ -39,7 +39,8 @@ export const utf8 = {
 
 /** CRC-32 (IEEE 802.3) of `bytes`, continuing from `seed`. Native: 4.5 GB/s on 16 KiB. */
 export function crc32(bytes: Uint8Array, seed = 0): number {
-  return nativeCrc32(bytes, seed);
+  // zlib answers 0, not the seed, for an empty view whose buffer has no memory.
+  return bytes.length === 0 ? seed : nativeCrc32(bytes, seed);
 }
 
 /** Negative, zero or positive as `a` sorts before, with or after `b`, byte by byte. */

@@ -118,8 +118,7 @@ class WasmLz4 implements Lz4 {
     if (exports === undefined || exports.memory.buffer.byteLength > memoryBytesMax) {
       exports = instantiate(this.#module);
       this.#exports = exports;
-    } else if (this.#outputLength > 0)
-      exports.__wbindgen_free(this.#outputAt, this.#outputLength);
+    } else if (this.#outputLength > 0) exports.__wbindgen_free(this.#outputAt, this.#outputLength);
     this.#outputLength = 0;
     return exports;
   }
@@ -138,5 +137,4 @@ function writePrefix(target: Uint8Array, length: number): void {
   for (let i = 0; i < prefixBytes; i += 1) target[i] = length >>> (8 * i);
 }
 
-const corrupt = (what: string): KvError =>
-  new KvError('CORRUPT', { detail: `LZ4 block: ${what}` });
+const corrupt = (what: string): KvError => new KvError('CORRUPT', { detail: `LZ4 block: ${what}` });

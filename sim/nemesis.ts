@@ -98,7 +98,9 @@ export class Nemesis {
       case 'kill':
         return this.#crash(node, 'kill');
       case 'power-loss':
-        return this.#crash(node, 'power-loss');
+        // Mostly in the middle of something: a write that is on its way makes the difference.
+        if (this.#random.chance(0.2)) return this.#crash(node, 'power-loss');
+        return this.#cluster.crashAtCall(node, this.#random.between(1, 8), 'power-loss');
       case 'blackout':
         for (const each of this.#cluster.names) this.#crash(each, 'power-loss');
         return undefined;

@@ -56,6 +56,8 @@ const settleMs = 60_000;
 const quiesceMs = 20_000;
 const finalReaders = 8;
 const logLines = 200;
+const stackLines = 9;
+const diskReasons = /DISK_FULL|DISK_FAILED/;
 
 /** The cluster did not come back, or an operation did not succeed, though nothing is wrong. */
 export class LivenessError extends Error {
@@ -122,7 +124,8 @@ class SeedRun {
   /** A node may end itself for a failed or full disk; every other reason is a find. */
   #nodeStopped(node: string, reason: string): void {
     const { faults } = this.#options;
-    if (faults.includes('sync-error') || faults.includes('full-disk')) return;
+    const isDiskBad = faults.includes('sync-error') || faults.includes('full-disk');
+    if (isDiskBad && diskReasons.test(reason)) return;
     this.#world.fail(new UnexpectedStop(`${node} ended itself: ${reason}`));
   }
 
@@ -264,5 +267,7 @@ function verdictOf(error: unknown): Verdict {
 
 function describe(error: unknown): string {
   if (error instanceof LivenessError) return error.message;
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  if (error instanceof UnexpectedStop) return error.message;
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return text.split('\n', stackLines).join('\n    ');
 }

@@ -7,7 +7,7 @@
 //
 // SimDisk is the handle of one process; its calls end with the process (process.ts).
 
-import { crc32, noBytes } from '../runtime/bytes.ts';
+import { crc32 } from '../runtime/bytes.ts';
 import type { Disk, DiskFile, OpenMode } from '../runtime/environment.ts';
 import { assert, KvError } from '../runtime/errors.ts';
 import type { Prng } from '../runtime/prng.ts';
@@ -356,7 +356,7 @@ class SimHandle implements DiskFile {
   };
 
   readonly truncate = (size: number): void => {
-    this.#enter('disk.truncate', crc32(noBytes, size >>> 0));
+    this.#enter('disk.truncate', size >>> 0);
     this.#file.truncate(size);
   };
 

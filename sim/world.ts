@@ -11,6 +11,7 @@
 
 import { Prng } from '../runtime/prng.ts';
 import { Guard } from './guard.ts';
+import { SimCrash } from './process.ts';
 import { Trace, type TraceWindow } from './trace.ts';
 
 /** Whose event it is: events of the dead are dropped, those of the paused wait. */
@@ -180,7 +181,9 @@ export class World {
     try {
       fire();
     } catch (error) {
-      this.fail(error instanceof Error ? error : new Error(String(error)));
+      // A process that ended in the middle of its event is no failure of the run.
+      if (!(error instanceof SimCrash))
+        this.fail(error instanceof Error ? error : new Error(String(error)));
     }
     return true;
   }

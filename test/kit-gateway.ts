@@ -7,7 +7,7 @@ import { actor, type Context, type Deferred, type Later, refTo } from '../runtim
 import { compareBytes, startsWith, utf8 } from '../runtime/bytes.ts';
 import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Host } from '../runtime/environment.ts';
-import { type ErrorCode, failure, type Failure } from '../runtime/errors.ts';
+import type { ErrorCode, Failure } from '../runtime/errors.ts';
 import { createNodeHost } from '../runtime/host/node-host.ts';
 import { Kernel } from '../runtime/kernel.ts';
 import type { MetricSample } from '../runtime/metrics.ts';
@@ -44,7 +44,7 @@ import {
 } from '../actors/replication/protocol.ts';
 import { HttpEdge } from '../transport/edge-http.ts';
 
-export const protocols = [Coordinator, FailureDetector, Gossiper, HttpGateway, Monitor];
+const protocols = [Coordinator, FailureDetector, Gossiper, HttpGateway, Monitor];
 
 /** The clock of all stand-ins: milliseconds since 1970. */
 export const nowMs = 1_700_000_000_000;
@@ -65,7 +65,7 @@ export interface Backend {
   readonly held: Deferred<WriteReply>[];
 }
 
-export function createBackend(): Backend {
+function createBackend(): Backend {
   return { records: new Map(), seen: [], failing: new Map(), hanging: new Set(), held: [] };
 }
 
@@ -299,7 +299,7 @@ function createKernel(
 }
 
 /** The real clock and timers; a node that stops itself fails the test. */
-export function createTestHost(): Host {
+function createTestHost(): Host {
   const quiet = (): void => undefined;
   return createNodeHost({
     log: { debug: quiet, info: quiet, warn: quiet, error: quiet },
@@ -378,5 +378,3 @@ export interface Problem {
 }
 
 export const problemOf = (answer: Answer): Problem => JSON.parse(answer.text) as Problem;
-
-export const failWith = (code: ErrorCode): Failure => failure(code, { node: 'somewhere' });

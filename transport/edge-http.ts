@@ -163,7 +163,7 @@ function createApp(): FastifyInstance {
       querystringParser: () => ({}),
     },
     frameworkErrors: (error, _request, reply) => {
-      send(reply as FastifyReply, frameworkProblem(error));
+      send(reply, frameworkProblem(error));
     },
     clientErrorHandler: refuseSocket,
   });

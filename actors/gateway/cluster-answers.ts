@@ -19,25 +19,48 @@ const mebibyte = 1024 * 1024;
 
 const megabytes = (bytes: number): number => Math.round((bytes / mebibyte) * 10) / 10;
 
-function nodeRow(node: string, { states, peers }: ClusterView): { readonly keys_count: number } {
+/** For a member that gossip has not heard of yet. */
+const unheard: Pick<NodeState, 'shards' | 'generation' | 'load' | 'status'> = {
+  shards: 0,
+  generation: 0,
+  load: { keys: 0, memoryBytes: 0, diskBytes: 0 },
+  status: 'serving',
+};
+
+function addressOf(node: string, states: readonly NodeState[]): string | null {
   const state = states.find((known) => known.node === node);
-  const peer = peers.find((known) => known.node === node);
-  const isDraining = state?.status === 'draining' && peer?.condition !== 'dead';
+  return state === undefined ? null : `${state.host}:${state.httpPort}`;
+}
+
+function statusOf(peer: PeerState | undefined, { status }: Pick<NodeState, 'status'>): string {
+  if (peer === undefined) return 'unknown';
+  return status === 'draining' && peer.condition !== 'dead' ? 'draining' : peer.condition;
+}
+
+interface NodeRow {
+  readonly keys_count: number;
+  readonly [figure: string]: string | number | null;
+}
+
+function nodeRow(node: string, { states, peers }: ClusterView): NodeRow {
+  const known = states.find((state) => state.node === node);
+  const state = known ?? unheard;
+  const peer = peers.find((one) => one.node === node);
   return {
     node_id: node,
-    address: state === undefined ? null : `${state.host}:${state.httpPort}`,
-    internode_port: state?.internodePort ?? null,
+    address: addressOf(node, states),
+    internode_port: known?.internodePort ?? null,
     dc: 'dc1',
     rack: 'r1',
-    status: isDraining ? 'draining' : (peer?.condition ?? 'unknown'),
+    status: statusOf(peer, state),
     role: 'member',
-    keys_count: state?.load.keys ?? 0,
-    memory_used_mb: megabytes(state?.load.memoryBytes ?? 0),
-    disk_used_mb: megabytes(state?.load.diskBytes ?? 0),
+    keys_count: state.load.keys,
+    memory_used_mb: megabytes(state.load.memoryBytes),
+    disk_used_mb: megabytes(state.load.diskBytes),
     phi: Math.round((peer?.phi ?? 0) * 100) / 100,
-    shards: state?.shards ?? 0,
-    generation: state?.generation ?? 0,
-  } as { readonly keys_count: number };
+    shards: state.shards,
+    generation: state.generation,
+  };
 }
 
 /** Load is what each node said last; `total_keys` counts each key once, as well as that allows. */
@@ -66,13 +89,10 @@ export function ringDocument({ ring, states }: ClusterView): object {
     partitioner: 'consistent-hash',
     hash: 'farmhash-fingerprint32',
     epoch,
-    nodes: ring.members.map((node) => {
-      const state = states.find((known) => known.node === node);
-      return {
-        node_id: node,
-        address: state === undefined ? null : `${state.host}:${state.httpPort}`,
-        share: Math.round((shares.get(node) ?? 0) * 10_000) / 10_000,
-      };
-    }),
+    nodes: ring.members.map((node) => ({
+      node_id: node,
+      address: addressOf(node, states),
+      share: Math.round((shares.get(node) ?? 0) * 10_000) / 10_000,
+    })),
   };
 }

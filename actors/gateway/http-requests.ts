@@ -294,19 +294,18 @@ function readBatch(
   const type = contentType(request);
   if (type !== jsonType) unsupported(type, jsonType);
   const reader = new JsonReader(request.body);
-  let hasList = false;
+  const names: string[] = [];
   reader.object((name) => {
-    if (name === list) {
-      hasList = true;
-      reader.array(() => onElement(reader));
-    } else if (name === 'atomic') {
+    names.push(name);
+    if (name === list) reader.array(() => onElement(reader));
+    else if (name === 'atomic') {
       const atomic = reader.value();
       if (atomic === true) missing('an atomic batch');
       if (atomic !== false) refuse('atomic', 'true or false');
     } else refuse(name, `one of the members ${list}, atomic`);
   });
   reader.end();
-  if (!hasList) refuse(list, 'a list');
+  if (!names.includes(list)) refuse(list, 'a list');
 }
 
 function checkCount(count: number, list: string, { batchOperations }: GatewayLimits): void {

@@ -62,7 +62,7 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
       peer = { window, state, condition: peer?.condition ?? 'dead' };
       this.#peers.set(state.node, peer);
     } else {
-      peer.window.heard(atMs);
+      peer.window.heard(atMs, peer.condition === 'suspected');
       peer.state = state;
     }
     if (this.#judge(state.node, peer, atMs)) this.#publish();
@@ -75,7 +75,7 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
     this.#ctx.after(this.#checkMs, 'check', {});
     if (lateMs > this.#options.suspectAfterMs / 2) {
       this.#ctx.log.warn('detector.own-pause', { lateMs: Math.round(lateMs) });
-      for (const peer of this.#peers.values()) peer.window.forgive(nowMs);
+      for (const peer of this.#peers.values()) peer.window.forgive(lateMs, nowMs);
     }
     for (const [node, peer] of this.#peers) this.#judge(node, peer, nowMs);
     // Also without a change: a coordinator that restarted learns the state within a second.
@@ -124,7 +124,8 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
 
   #publish(): void {
     const states = this.peers();
-    for (const listener of this.#options.listeners) this.#ctx.tell(listener, 'peersChanged', states);
+    for (const listener of this.#options.listeners)
+      this.#ctx.tell(listener, 'peersChanged', states);
   }
 }
 

@@ -19,7 +19,14 @@ import {
   type NodeLoad,
   type NodeState,
 } from './protocol.ts';
-import { compare, digestsOf, generationLeadMaxSeconds, merged, type View } from './view.ts';
+import {
+  compare,
+  digestsOf,
+  generationLeadMaxSeconds,
+  isNewer,
+  merged,
+  type View,
+} from './view.ts';
 
 export interface GossipOptions {
   /** Time between rounds, milliseconds. Default 1,000; range 100 to 60,000. */
@@ -107,6 +114,9 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
         // Another process runs with our id and started later: it is the one (GO-3).
         if (state.generation > this.#self.generation)
           stopNode(`another process runs as node ${node} with a newer generation`);
+        // This actor was restarted after a crash: the others know beats that it has forgotten.
+        else if (isNewer(state, this.#self))
+          this.#self = { ...this.#self, heartbeat: state.heartbeat };
         continue;
       }
       const { view, isNews } = merged(this.#view, state);

@@ -21,11 +21,11 @@ export class ArrivalWindow {
     this.#sumMs = expectedMs * 2;
   }
 
-  /** A beat. An interval that ended a suspected silence is not fed into the window. */
-  heard(nowMs: number): void {
+  /** A beat. The interval that ended a suspected silence is no example of a usual one (FD-1). */
+  heard(nowMs: number, endsSuspicion = false): void {
     const intervalMs = nowMs - this.#lastMs;
     this.#lastMs = nowMs;
-    if (intervalMs <= 0 || intervalMs > this.#maxIntervalMs) return;
+    if (endsSuspicion || intervalMs <= 0 || intervalMs > this.#maxIntervalMs) return;
     if (this.#intervals.length < windowLength) this.#intervals.push(intervalMs);
     else {
       this.#sumMs -= this.#intervals[this.#next] as number;
@@ -47,8 +47,8 @@ export class ArrivalWindow {
     return (log10OfE * this.silenceMs(nowMs)) / this.meanMs;
   }
 
-  /** Forgives a pause of this process: nobody was silent, we were deaf (FD-3). */
-  forgive(nowMs: number): void {
-    this.#lastMs = nowMs;
+  /** Forgives a pause of this process: while it lasted nobody was silent, we were deaf (FD-3). */
+  forgive(pausedMs: number, nowMs: number): void {
+    this.#lastMs = Math.min(nowMs, this.#lastMs + pausedMs);
   }
 }

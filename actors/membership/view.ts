@@ -11,7 +11,9 @@ export const generationLeadMaxSeconds = 365 * 24 * 3600;
 
 export function isNewer(a: Digest, b: Digest | undefined): boolean {
   if (b === undefined) return true;
-  return a.generation > b.generation || (a.generation === b.generation && a.heartbeat > b.heartbeat);
+  return (
+    a.generation > b.generation || (a.generation === b.generation && a.heartbeat > b.heartbeat)
+  );
 }
 
 /** The view with `state` merged in, and whether it told anything new. */

@@ -33,7 +33,9 @@ export function readPage(
     if (record === undefined) return { records, isDone: true };
     if (to !== undefined && compareBytes(recordKey(record), to) >= 0)
       return { records, isDone: true };
-    if (records.length === limit || size >= bytes) return { records, isDone: false };
+    // One record at least: a page that is cut before its first would never get on.
+    const isFull = records.length >= limit || size >= bytes;
+    if (isFull && records.length > 0) return { records, isDone: false };
     records.push(record);
     size += record.length;
   }
@@ -47,6 +49,9 @@ export function mergePages(
 ): RecordPage {
   const [only] = pages;
   if (only !== undefined && pages.length === 1 && only.records.length <= limit) return only;
+  // Cut before its first record, a page speaks for no key at all.
+  if (pages.some((page) => !page.isDone && page.records.length === 0))
+    return { records: [], isDone: false };
   const end = commonEnd(pages);
   const at = new Array<number>(pages.length).fill(0);
   const records: Uint8Array[] = [];

@@ -164,25 +164,23 @@ export function decodeRecord(record: Uint8Array): RecordFields {
 
 /** Refuses bytes from elsewhere that are no record: BAD_REQUEST. */
 export function checkRecord(record: Uint8Array): void {
-  const problem =
-    record.length < recordHeaderBytes
-      ? 'shorter than its header'
-      : recordLengthAt(record, 0) !== record.length
-        ? 'lengths do not add up'
-        : recordKeyLength(record) <= namespaceBytes
-          ? 'key is empty'
-          : recordKeyLength(record) > namespaceBytes + keyBytesMax
-            ? 'key too long'
-            : recordValueLength(record) > valueBytesHardMax
-              ? 'value too long'
-              : ((record[2] as number) & ~tombstoneFlag) !== 0
-                ? 'unknown flag'
-                : u32(record, 12) >= 0x20_0000 ||
-                    u32(record, 28) >= 0x20_0000 ||
-                    u32(record, 36) >= 0x20_0000
-                  ? 'integer above 2^53'
-                  : undefined;
+  const problem = lengthProblem(record) ?? fieldProblem(record);
   if (problem !== undefined) throw new KvError('BAD_REQUEST', { detail: `bad record: ${problem}` });
+}
+
+function lengthProblem(record: Uint8Array): string | undefined {
+  if (record.length < recordHeaderBytes) return 'shorter than its header';
+  if (recordLengthAt(record, 0) !== record.length) return 'lengths do not add up';
+  if (recordKeyLength(record) <= namespaceBytes) return 'key is empty';
+  if (recordKeyLength(record) > namespaceBytes + keyBytesMax) return 'key too long';
+  return recordValueLength(record) > valueBytesHardMax ? 'value too long' : undefined;
+}
+
+function fieldProblem(record: Uint8Array): string | undefined {
+  if (((record[2] as number) & ~tombstoneFlag) !== 0) return 'unknown flag';
+  if (recordValueType(record) > valueTypes.json) return 'unknown value type';
+  const highest = Math.max(u32(record, 12), u32(record, 28), u32(record, 36));
+  return highest >= 0x20_0000 ? 'integer above 2^53' : undefined;
 }
 
 /** At `nowMs` this record is a live value: neither tombstone nor expired (TTL-2). */

@@ -38,13 +38,24 @@ export async function openIdentity(
 ): Promise<{ readonly incarnation: number }> {
   const bytes = disk.read(path);
   let incarnation = Math.floor(unixSeconds);
-  if (bytes !== undefined) {
+  if (bytes === undefined) refuseUnmarked(disk);
+  else {
     const stored = decode(bytes);
     refuseOther(stored, identity);
     incarnation = Math.max(incarnation, stored.incarnation + 1);
   }
   await disk.replace(path, encode({ ...identity, formatVersion, incarnation }));
   return { incarnation };
+}
+
+/** Data without its identity may be anybody's, and its last incarnation is unknown. */
+function refuseUnmarked(disk: Disk): void {
+  const found = disk.list('').find((name) => name.startsWith('shard-'));
+  if (found !== undefined)
+    throw new KvError('DATA_REFUSED', {
+      field: 'identity',
+      detail: `the data directory holds ${found} but no ${path}: it was lost or the directory is not kvd's`,
+    });
 }
 
 function refuseOther(stored: Stored, identity: Identity): void {

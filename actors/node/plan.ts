@@ -165,6 +165,8 @@ function storageRows(settings: NodeSettings, shard: number): Row[] {
     segmentBytes: tunables.walSegmentBytes,
     durability,
     syncIntervalMs: tunables.walSyncIntervalMs,
+    // One record of any size is always let in.
+    inFlightBytes: Math.max(tunables.inFlightBytes, recordBytesMax),
   };
   const { blockCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
   const front = {

@@ -4,8 +4,6 @@
 
 import { latencyBuckets, type Labels, type MetricSample } from '../../runtime/metrics.ts';
 
-export const prometheusContentType = 'text/plain; version=0.0.4; charset=utf-8';
-
 /** Adds up samples of the same series; the first one's help stays. */
 export function mergeSamples(samples: Iterable<MetricSample>): readonly MetricSample[] {
   const merged = new Map<string, MetricSample>();

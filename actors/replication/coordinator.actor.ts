@@ -7,7 +7,14 @@
 
 import { actor, type Call, type Context, type Deferred, type Later } from '../../runtime/actor.ts';
 import { refTo } from '../../runtime/actor.ts';
-import { assert, errorTable, type Failure, failure, KvError } from '../../runtime/errors.ts';
+import {
+  assert,
+  describeFailure,
+  errorTable,
+  type Failure,
+  failure,
+  KvError,
+} from '../../runtime/errors.ts';
 import type { Handlers, Tell } from '../../runtime/protocol.ts';
 import { type Level, parseLevel, requiredAcks } from '../model/consistency.ts';
 import {
@@ -51,9 +58,22 @@ export interface CoordinatorOptions {
 }
 
 interface Own {
-  readonly extend: Tell<object>;
   readonly extended: Tell<{ readonly bound: number }>;
+  readonly notExtended: Tell<Failure>;
   readonly sweep: Tell<object>;
+}
+
+/** A write that has read the key's record and needs a stamp now. */
+interface Unstamped {
+  readonly request: WriteRequest;
+  readonly key: Uint8Array;
+  readonly hashes: KeyHashes;
+  readonly before: Uint8Array | undefined;
+  readonly targets: readonly string[];
+  readonly required: number;
+  /** Monotonic: when the replicas have to have answered. */
+  readonly deadlineMs: number;
+  readonly later: Deferred<WriteReply>;
 }
 
 interface OpenRead {
@@ -62,7 +82,8 @@ interface OpenRead {
   readonly hashes: KeyHashes;
   readonly required: number;
   readonly startedMs: number;
-  readonly timeoutMs: number;
+  /** Monotonic: when the replicas have to have answered. */
+  readonly deadlineMs: number;
   readonly later: Deferred<ReadReply>;
 }
 
@@ -75,7 +96,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   #isExtending = false;
   #isSweeping = false;
   /** Writes that wait for the clock bound. */
-  #unstamped: (() => void)[] = [];
+  #unstamped: Unstamped[] = [];
 
   constructor(ctx: Context<Own, 'disk'>, options: CoordinatorOptions) {
     this.#ctx = ctx;
@@ -102,77 +123,96 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
     const replicas = this.#options.ring.replicasOf(hashes.token);
-    if (!replicas.includes(this.#ctx.node)) throw notReplica(this.#ctx.node);
+    // Stamps are unique per coordinator: no other shard's may stamp this key.
+    const isOurs = shardOf(hashes.token, this.#options.shards) === this.#ctx.shard;
+    if (!replicas.includes(this.#ctx.node) || !isOurs) throw notReplica(this.#ctx.node);
     const targets = this.#live(replicas);
     const required = this.#admit(level, replicas, targets);
     const later = this.#ctx.later<WriteReply>();
-    const timeoutMs = this.#left(call);
+    const deadlineMs = this.#deadlineOf(call);
     this.#ctx.ask(
       this.#replica(this.#ctx.node, hashes.token),
       'read',
       { key, hash: hashes.hash, digest: false },
-      timeoutMs,
+      this.#leftMs(deadlineMs),
       (problem, reply) => {
         // Nothing was sent yet: whatever went wrong had no effect.
-        if (problem !== undefined) later.fail(withoutEffect(problem));
-        else
-          this.#whenReady(() => {
-            const stamped = this.#stamp(request, key, hashes, reply?.record);
-            this.#send(stamped, targets, required, hashes.token, timeoutMs, later);
-          }, later);
+        if (problem !== undefined) return later.fail(withoutEffect(problem));
+        const before = reply?.record;
+        this.#proceed({ request, key, hashes, before, targets, required, deadlineMs, later });
       },
     );
     return later;
   }
 
-  /** Runs `work` when the clock bound allows a stamp; a KvError in it is the answer. */
-  #whenReady(work: () => void, later: Deferred<WriteReply>): void {
-    const guarded = (): void => {
-      try {
-        work();
-      } catch (error) {
-        if (!(error instanceof KvError)) throw error;
-        later.fail(error.toFailure());
-      }
-    };
+  /** Stamps and sends the write now, or when the clock bound allows it. */
+  #proceed(write: Unstamped): void {
+    const { deadlineMs, later } = write;
+    if (this.#leftMs(deadlineMs) <= 0)
+      return later.fail(failure('UNAVAILABLE', { detail: 'no time was left to send the write' }));
     const wallMicros = this.#ctx.clock.wallMicros();
     const stamper = this.#stamperOrBug();
-    if (stamper.nextBound(wallMicros) !== undefined) this.extend();
-    if (stamper.isReady(wallMicros)) guarded();
-    else this.#unstamped.push(guarded);
+    const bound = stamper.nextBound(wallMicros);
+    if (bound !== undefined) this.#extend(bound);
+    if (!stamper.isReady(wallMicros)) {
+      this.#unstamped.push(write);
+      return;
+    }
+    try {
+      this.#send(write, this.#stamp(write, wallMicros));
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      later.fail(error.toFailure());
+    }
   }
 
-  extend(): Later<void> | void {
-    const bound = this.#stamperOrBug().nextBound(this.#ctx.clock.wallMicros());
-    if (this.#isExtending || bound === undefined) return;
+  #extend(bound: number): void {
+    if (this.#isExtending) return;
     this.#isExtending = true;
     const { disk, toSelf } = this.#ctx;
     const { boundPath } = this.#options;
-    return this.#ctx.session(async () => {
-      await disk.replace(boundPath, encodeBound(bound));
-      toSelf('extended', { bound });
+    this.#ctx.session(async () => {
+      try {
+        await disk.replace(boundPath, encodeBound(bound));
+        toSelf('extended', { bound });
+      } catch (error) {
+        if (!(error instanceof KvError)) throw error;
+        toSelf('notExtended', error.toFailure());
+      }
     });
   }
 
   extended({ bound }: { readonly bound: number }): void {
     this.#isExtending = false;
-    const stamper = this.#stamperOrBug();
-    stamper.extended(bound);
+    this.#stamperOrBug().extended(bound);
+    // Each looks at the clock again: it may have gone beyond the new bound meanwhile.
+    for (const write of this.#takeUnstamped()) this.#proceed(write);
+  }
+
+  /** The next write tries to extend the bound again. */
+  notExtended(problem: Failure): void {
+    this.#isExtending = false;
+    this.#ctx.log.warn('coordinator.bound-failed', { code: problem.code });
+    for (const { later } of this.#takeUnstamped()) later.fail(withoutEffect(problem));
+  }
+
+  #takeUnstamped(): readonly Unstamped[] {
     const waiting = this.#unstamped;
     this.#unstamped = [];
-    for (const work of waiting) work();
+    return waiting;
   }
 
   #stamp(
-    request: WriteRequest,
-    key: Uint8Array,
-    { token, hash }: KeyHashes,
-    before: Uint8Array | undefined,
+    { request, key, hashes, before }: Unstamped,
+    wallMicros: number,
   ): { record: Uint8Array; reply: WriteReply } {
     const { writer, incarnation } = this.#options;
-    const wallMicros = this.#ctx.clock.wallMicros();
+    const { token, hash } = hashes;
     const nowMs = Math.floor(wallMicros / 1000);
-    const hlc = this.#stamperOrBug().stamp(wallMicros, before === undefined ? 0 : recordHlc(before));
+    const hlc = this.#stamperOrBug().stamp(
+      wallMicros,
+      before === undefined ? 0 : recordHlc(before),
+    );
     const version = (before === undefined ? 0 : recordVersion(before)) + 1;
     const record = encodeRecord({
       key,
@@ -193,16 +233,13 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   }
 
   #send(
+    { targets, required, hashes, deadlineMs, later }: Unstamped,
     { record, reply }: { record: Uint8Array; reply: WriteReply },
-    targets: readonly string[],
-    required: number,
-    token: number,
-    timeoutMs: number,
-    later: Deferred<WriteReply>,
   ): void {
     const path = new WritePath(required, targets.length);
+    const leftMs = this.#leftMs(deadlineMs);
     for (const node of targets)
-      this.#ctx.ask(this.#replica(node, token), 'write', { record }, timeoutMs, (problem) => {
+      this.#ctx.ask(this.#replica(node, hashes.token), 'write', { record }, leftMs, (problem) => {
         const outcome = problem === undefined ? path.acked() : path.failed(problem);
         if (outcome.kind === 'acked') later.resolve(reply);
         else if (outcome.kind === 'failed') later.fail(outcome.failure);
@@ -224,7 +261,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       hashes,
       required,
       startedMs: this.#ctx.clock.monotonicMs(),
-      timeoutMs: this.#left(call),
+      deadlineMs: this.#deadlineOf(call),
       later: this.#ctx.later<ReadReply>(),
     };
     this.#reads.add(open);
@@ -252,12 +289,12 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   }
 
   #askRead(open: OpenRead, node: string, digest: boolean): void {
-    const { key, hashes, path, timeoutMs } = open;
+    const { key, hashes, path, deadlineMs } = open;
     this.#ctx.ask(
       this.#replica(node, hashes.token),
       'read',
       { key, hash: hashes.hash, digest },
-      timeoutMs,
+      this.#leftMs(deadlineMs),
       (problem, reply) => {
         if (problem !== undefined) return this.#run(open, path.failed(node));
         assert(reply !== undefined, 'a read answer without a body');
@@ -267,9 +304,10 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   }
 
   #askRepair(open: OpenRead, node: string, record: Uint8Array): void {
-    const { hashes, path, timeoutMs } = open;
+    const { hashes, path, deadlineMs } = open;
+    const leftMs = this.#leftMs(deadlineMs);
     this.#ctx.probe.reach('blocking read repair');
-    this.#ctx.ask(this.#replica(node, hashes.token), 'write', { record }, timeoutMs, (problem) =>
+    this.#ctx.ask(this.#replica(node, hashes.token), 'write', { record }, leftMs, (problem) =>
       this.#run(open, problem === undefined ? path.repaired(node) : path.repairFailed(node)),
     );
   }
@@ -299,9 +337,9 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const { ring, resolve } = this.#options;
     const level = parseLevel(request.level);
     const later = this.#ctx.later<ScanReply>();
-    const path = new ScanPath({ request, ring, level, resolve });
-    const deadlineMs = call.deadlineMs - this.#marginMs(call.deadlineMs);
-    this.#scanRound(path, deadlineMs, later);
+    const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
+    const path = new ScanPath({ request, ring, level, resolve, nowMs });
+    this.#scanRound(path, this.#deadlineOf(call), later);
     return later;
   }
 
@@ -312,19 +350,19 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       later.fail(failure('UNAVAILABLE', missing));
       return;
     }
-    const timeoutMs = deadlineMs - this.#ctx.clock.monotonicMs();
+    const leftMs = this.#leftMs(deadlineMs);
     const round = path.request();
     const next = (): void => {
-      const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
-      const outcome = path.outcome(nowMs);
+      const outcome = path.outcome();
       if (outcome === 'open') return;
-      if (outcome === 'failed') later.fail(failure('TIMEOUT', { detail: 'replicas did not answer' }));
+      if (outcome === 'failed')
+        later.fail(failure('TIMEOUT', { detail: 'replicas did not answer' }));
       else if (outcome === 'more') this.#scanRound(path, deadlineMs, later);
       else later.resolve(outcome);
     };
     for (const node of nodes)
       for (let shard = 0; shard < this.#shardsOf(node); shard += 1)
-        this.#ctx.ask(refTo(Replica, node, shard), 'range', round, timeoutMs, (problem, page) => {
+        this.#ctx.ask(refTo(Replica, node, shard), 'range', round, leftMs, (problem, page) => {
           if (!path.isRound(round)) return;
           if (problem === undefined && page !== undefined) path.answered(node, page);
           else path.failed(node);
@@ -372,15 +410,13 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     return required;
   }
 
-  /** Time for the replicas: a little less than the caller waits, so that it hears why. */
-  #left(call: Call): number {
-    const leftMs = call.deadlineMs - this.#ctx.clock.monotonicMs();
-    return leftMs - this.#marginMs(call.deadlineMs);
+  /** When the replicas have to have answered: a little before the caller gives up, so that it hears why. */
+  #deadlineOf({ deadlineMs }: Call): number {
+    return deadlineMs - Math.min(50, this.#leftMs(deadlineMs) / 10);
   }
 
-  #marginMs(deadlineMs: number): number {
-    const leftMs = deadlineMs - this.#ctx.clock.monotonicMs();
-    return Math.min(50, leftMs / 10);
+  #leftMs(deadlineMs: number): number {
+    return deadlineMs - this.#ctx.clock.monotonicMs();
   }
 
   #stamperOrBug(): Stamper {
@@ -390,13 +426,13 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 }
 
 function notReplica(node: string): KvError {
-  return new KvError('UNAVAILABLE', { detail: `node ${node} is no replica of this key` });
+  return new KvError('UNAVAILABLE', { detail: `this part of node ${node} does not hold the key` });
 }
 
 /** Before anything is sent, an unknown effect is known after all: none. */
 function withoutEffect(problem: Failure): Failure {
   if (errorTable[problem.code].effect === 'none') return problem;
-  return failure('UNAVAILABLE', { detail: `the local replica did not answer: ${problem.code}` });
+  return failure('UNAVAILABLE', { detail: `nothing was sent: ${describeFailure(problem)}` });
 }
 
 export const coordinator = actor({

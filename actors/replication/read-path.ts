@@ -2,16 +2,19 @@
 //
 //   reading   the data from one replica, etags from the others that the level needs
 //     | all etags equal ------------------------------------------------------------> done
-//   comparing the data from all that answered, merged by the namespace's rule
+//   comparing the data from as many, merged by the namespace's rule
 //     | everyone holds the winner --------------------------------------------------> done
 //   repairing the winner goes to those that lack it, and to further replicas when one of them is
 //             slow or fails, until as many hold it as the level asks --------------> done
+//
+// Whoever is slow or fails is replaced by the next candidate in every phase; the read fails as soon
+// as those that hold or may still answer are fewer than the level asks.
 //
 // The last step is what makes quorum reads monotonic (G5): a value that was once returned is held
 // by a quorum, even when its write failed half-way.
 
 import { assert } from '../../runtime/errors.ts';
-import { compareEtags, type Etag, equalEtags, noEtag, recordEtag } from '../model/record.ts';
+import { type Etag, equalEtags, noEtag, recordEtag } from '../model/record.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 
 export type ReadAction =
@@ -46,8 +49,10 @@ export class ReadPath {
   #asked = 0;
   #phase: Phase = 'reading';
   readonly #answers = new Map<string, Held>();
-  readonly #failed = new Set<string>();
+  /** Asked for something that has not come yet. */
   readonly #waiting = new Set<string>();
+  readonly #failed = new Set<string>();
+  readonly #repairs = new Set<string>();
   #winner: Uint8Array | undefined;
   readonly #holders = new Set<string>();
   outcome: ReadOutcome = { kind: 'open' };
@@ -60,13 +65,9 @@ export class ReadPath {
     this.#resolve = resolve;
   }
 
-  /** Replicas that have answered. */
+  /** Replicas that have answered; while it repairs, those that hold the winner. */
   get received(): number {
-    return this.#answers.size;
-  }
-
-  get isRepairing(): boolean {
-    return this.#phase === 'repairing';
+    return this.#winner === undefined ? this.#answers.size : this.#holders.size;
   }
 
   begin(): readonly ReadAction[] {
@@ -81,33 +82,34 @@ export class ReadPath {
     const isFull = record !== undefined || hlc === 0;
     this.#answers.set(node, { etag: { hlc, writer, incarnation }, record, isFull });
     this.#waiting.delete(node);
-    return this.#phase === 'reading' ? this.#compare() : this.#merge();
+    if (this.#phase === 'reading') return this.#compare();
+    // An etag that comes late: only the data helps now.
+    return isFull ? this.#merge() : this.#readAgain(node);
   }
 
   failed(node: string): readonly ReadAction[] {
     if (this.#phase === 'ended' || this.#phase === 'repairing') return nothing;
     this.#waiting.delete(node);
-    this.#failed.add(node);
     this.#answers.delete(node);
-    if (this.#phase === 'comparing') {
-      // It answered before and is gone now: the others, and one more, have to do.
-      this.#phase = 'reading';
-    }
+    this.#failed.add(node);
     const more = this.#readNext(false);
     if (more.length > 0) return more;
-    return this.#waiting.size + this.#answers.size < this.#required ? this.#fail() : this.#compare();
+    // One that gave its etag and is asked for its data stands in both.
+    const hopeful = new Set([...this.#answers.keys(), ...this.#waiting]);
+    return hopeful.size < this.#required ? this.#fail() : nothing;
   }
 
   /** Somebody is slow: ask one replica more, or repair one more. */
   speculate(): readonly ReadAction[] {
-    if (this.#phase === 'reading') return this.#readNext(false);
-    if (this.#phase === 'repairing') return this.#repairNext();
-    return nothing;
+    if (this.#phase === 'ended') return nothing;
+    return this.#phase === 'repairing' ? this.#repairNext() : this.#readNext(false);
   }
 
   repaired(node: string): readonly ReadAction[] {
+    if (this.#phase !== 'repairing') return nothing;
+    this.#waiting.delete(node);
     this.#holders.add(node);
-    if (this.#phase === 'repairing' && this.#holders.size >= this.#required) this.#finish();
+    if (this.#holders.size >= this.#required) this.#finish();
     return nothing;
   }
 
@@ -128,6 +130,11 @@ export class ReadPath {
     return [{ kind: 'read', node, digest }];
   }
 
+  #readAgain(node: string): readonly ReadAction[] {
+    this.#waiting.add(node);
+    return [{ kind: 'read', node, digest: false }];
+  }
+
   /** Enough answers of the first round: equal, or a reason to look closer. */
   #compare(): readonly ReadAction[] {
     if (this.#answers.size < this.#required) return nothing;
@@ -142,23 +149,22 @@ export class ReadPath {
     }
     this.#phase = 'comparing';
     const actions: ReadAction[] = [];
-    for (const [node, { isFull }] of this.#answers) {
-      if (isFull) continue;
-      this.#waiting.add(node);
-      actions.push({ kind: 'read', node, digest: false });
-    }
+    for (const [node, { isFull }] of this.#answers)
+      if (!isFull) actions.push(...this.#readAgain(node));
     return actions.length > 0 ? actions : this.#merge();
   }
 
   #merge(): readonly ReadAction[] {
-    for (const { isFull } of this.#answers.values()) if (!isFull) return nothing;
+    const full = [...this.#answers].filter(([, { isFull }]) => isFull);
+    if (full.length < this.#required) return nothing;
     this.#winner = resolveAll(
-      [...this.#answers.values()].map(({ record }) => record),
+      full.map(([, { record }]) => record),
       this.#resolve,
     );
     const winner = this.#winner === undefined ? noEtag : recordEtag(this.#winner);
+    // An etag alone may say it too: that replica was slow to send the data.
     for (const [node, { etag }] of this.#answers)
-      if (compareEtags(etag, winner) === 0) this.#holders.add(node);
+      if (equalEtags(etag, winner)) this.#holders.add(node);
     if (this.#holders.size >= this.#required || this.#winner === undefined) {
       this.#finish();
       return nothing;
@@ -173,15 +179,19 @@ export class ReadPath {
 
   #repair(node: string, record: Uint8Array): ReadAction {
     this.#waiting.add(node);
+    this.#repairs.add(node);
     return { kind: 'repair', node, record };
   }
 
-  /** The next replica that was never asked, or that failed to answer the read. */
+  /** The next replica that neither holds the winner nor was sent it; one that failed comes last. */
   #repairNext(): readonly ReadAction[] {
-    const node = this.#candidates[this.#asked];
-    if (node === undefined || this.#winner === undefined) return nothing;
-    this.#asked += 1;
-    return [this.#repair(node, this.#winner)];
+    const left = this.#candidates.filter(
+      (candidate) => !this.#holders.has(candidate) && !this.#repairs.has(candidate),
+    );
+    const node = left.find((candidate) => !this.#failed.has(candidate)) ?? left[0];
+    return node === undefined || this.#winner === undefined
+      ? nothing
+      : [this.#repair(node, this.#winner)];
   }
 
   #finish(): void {

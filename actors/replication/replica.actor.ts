@@ -1,7 +1,14 @@
 // Applies and serves the records of one shard of this node, for coordinators anywhere. What comes
 // from the wire is checked here; a request whose deadline has passed was dropped before (WR-6).
 
-import { actor, type Call, type Context, type Deferred, type Later, type Ref } from '../../runtime/actor.ts';
+import {
+  actor,
+  type Call,
+  type Context,
+  type Deferred,
+  type Later,
+  type Ref,
+} from '../../runtime/actor.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
 import {
@@ -40,6 +47,9 @@ class ReplicaActor implements Handlers<Replica> {
     checkRecord(record);
     if (shardOf(recordToken(record), this.#options.shards) !== this.#ctx.shard)
       throw new KvError('BAD_REQUEST', { detail: 'record of another shard' });
+    // Stamp 0 stands for "nothing there" in the answers to digest reads.
+    if (recordHlc(record) === 0)
+      throw new KvError('BAD_REQUEST', { detail: 'bad record: no stamp' });
     const later = this.#ctx.later<{ readonly lsn: number }>();
     this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem, reply) =>
       settle(later, problem, reply),
@@ -67,12 +77,8 @@ class ReplicaActor implements Handlers<Replica> {
     const later = this.#ctx.later<RecordPage>();
     const limit = Math.min(request.limit, rangeRowsMax);
     const bytes = Math.min(request.bytes, rangeBytesMax);
-    this.#ctx.ask(
-      store,
-      'range',
-      { ...request, limit, bytes },
-      this.#left(call),
-      (problem, page) => settle(later, problem, page),
+    this.#ctx.ask(store, 'range', { ...request, limit, bytes }, this.#left(call), (problem, page) =>
+      settle(later, problem, page),
     );
     return later;
   }

@@ -6,7 +6,7 @@
 // Rounds go on until the page is full of live keys or the range ends: tombstones and expired
 // records are merged first and left out after (RR-8).
 
-import { prefixEnd } from '../../runtime/bytes.ts';
+import { compareBytes, prefixEnd } from '../../runtime/bytes.ts';
 import type { ErrorFields } from '../../runtime/errors.ts';
 import { type Level, requiredAcks } from '../model/consistency.ts';
 import { isLive, recordKey, storageKey, userKey } from '../model/record.ts';
@@ -21,6 +21,8 @@ export interface ScanOptions {
   readonly ring: Ring;
   readonly level: Level;
   readonly resolve: Resolve;
+  /** The clock that decides about expiry on this page, milliseconds since 1970 (SC-6). */
+  readonly nowMs: number;
 }
 
 export interface ScanTarget {
@@ -54,7 +56,8 @@ export class ScanPath {
     const { namespace, prefix, after } = options.request;
     const start = storageKey(namespace, prefix);
     this.#to = prefixEnd(start);
-    this.#from = after === undefined ? start : successor(storageKey(namespace, after));
+    const next = after === undefined ? start : successor(storageKey(namespace, after));
+    this.#from = compareBytes(next, start) < 0 ? start : next;
   }
 
   /** Starts a round with these nodes; the reason where they cannot cover the ring. */
@@ -89,16 +92,16 @@ export class ScanPath {
     if (part !== undefined) part.isFailed = true;
   }
 
-  outcome(nowMs: number): 'open' | 'more' | 'failed' | ScanReply {
+  outcome(): 'open' | 'more' | 'failed' | ScanReply {
     if (this.#uncovered((part) => part?.shardsLeft === 0 && !part.isFailed) !== undefined) {
       const canStill = this.#uncovered((part) => part !== undefined && !part.isFailed);
       return canStill === undefined ? 'open' : 'failed';
     }
-    return this.#merge(nowMs);
+    return this.#merge();
   }
 
-  #merge(nowMs: number): 'more' | ScanReply {
-    const { request, resolve } = this.#options;
+  #merge(): 'more' | ScanReply {
+    const { request, resolve, nowMs } = this.#options;
     const complete = [...this.#parts.values()].filter(
       (part) => part.shardsLeft === 0 && !part.isFailed,
     );
@@ -107,21 +110,21 @@ export class ScanPath {
     this.#round = undefined;
     for (const record of merged.records) {
       if (isLive(record, nowMs)) {
-        if (this.#live.length === request.limit) return this.#page(nowMs, false);
+        if (this.#live.length === request.limit) return this.#page(false);
         this.#live.push(record);
       }
       this.#last = recordKey(record);
     }
-    if (merged.isDone) return this.#page(nowMs, true);
+    if (merged.isDone) return this.#page(true);
     this.#rounds += 1;
-    if (this.#rounds >= roundsMax) return this.#page(nowMs, false);
+    if (this.#rounds >= roundsMax) return this.#page(false);
     if (this.#last !== undefined) this.#from = successor(this.#last);
     return 'more';
   }
 
-  #page(nowMs: number, isDone: boolean): ScanReply {
+  #page(isDone: boolean): ScanReply {
     const next = isDone || this.#last === undefined ? undefined : userKey(this.#last).slice();
-    return { records: this.#live, next, nowMs };
+    return { records: this.#live, next, nowMs: this.#options.nowMs };
   }
 
   /** Undefined where every range has enough replicas among the parts that count. */

@@ -1,14 +1,19 @@
 // Gives writes their hlc. Stamps of one writer are strictly increasing, also across restarts and
 // when the wall clock steps back: a bound ahead of every issued stamp is durable before the stamp
-// is used (HLC-3). A key's stored stamp raises the stamp of the write that replaces it, but never
-// this clock (HLC-4), and only within the bound on clock skew (HLC-5).
+// is used (HLC-3). A key's stored stamp moves this clock as a received message would, within the
+// bound on clock skew; beyond it the clock stays and the write is refused (HLC-4, HLC-5). It has
+// to move: two writes that saw the same stored stamp must not get the same one, since equal etags
+// stand for equal contents.
 
 import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { maxSkewMicros, nextHlc } from '../model/hlc.ts';
 
-/** How far ahead a bound reaches. */
-export const boundLeadMicros = 10_000_000;
+/**
+ * How far ahead a bound reaches. After a crash the stamps begin there, and until the wall has caught
+ * up to the skew other nodes refuse to overwrite them (HLC-5): so not further than a restart takes.
+ */
+export const boundLeadMicros = 3_000_000;
 
 export class Stamper {
   #last = 0;
@@ -31,21 +36,21 @@ export class Stamper {
     this.#bound = Math.max(this.#bound, bound);
   }
 
-  /** True: a stamp may be given now. False: the bound has to be extended first. */
+  /** True: a stamp above any floor may be given now. False: the bound has to be extended first. */
   isReady(wallMicros: number): boolean {
-    return nextHlc(this.#last, wallMicros) <= this.#bound;
+    return nextHlc(this.#last, wallMicros + maxSkewMicros) <= this.#bound;
   }
 
   /** A stamp above `floor`, the newest stored stamp of the key. FUTURE_VERSION beyond the skew. */
   stamp(wallMicros: number, floor: number): number {
-    if (floor >= wallMicros + maxSkewMicros && floor > this.#last)
+    if (floor >= Math.floor(wallMicros) + maxSkewMicros && floor > this.#last)
       throw new KvError('FUTURE_VERSION', {
         stored: floor,
         wallMicros,
         detail: 'the stored version is further in the future than clocks may differ',
       });
-    this.#last = nextHlc(this.#last, wallMicros);
-    return nextHlc(this.#last - 1, this.#last, floor);
+    this.#last = nextHlc(this.#last, wallMicros, floor);
+    return this.#last;
   }
 }
 

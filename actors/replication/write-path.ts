@@ -2,8 +2,11 @@
 // the coordinator sends and this counts (WR-2, WR-4, ID-1).
 //
 //   open --acks reach required--------------------> acked
-//   open --so many failed that it cannot any more--> refused   every failure had no effect
+//   open --so many failed that it cannot any more--> refused   all failed, none had an effect
 //                                              \--> unknown   somebody may have it
+//
+// While all that is known are refusals without effect, the replicas that are still silent decide
+// between the two, so it waits for them.
 
 import { errorTable, type Failure, failure } from '../../runtime/errors.ts';
 
@@ -22,6 +25,7 @@ export class WritePath {
   #failed = 0;
   #refusal: Failure | undefined;
   #effectPossible = false;
+  #isGiven = false;
 
   /** `sent`: replicas that it goes to, at least `required`. */
   constructor(required: number, sent: number) {
@@ -35,22 +39,28 @@ export class WritePath {
 
   acked(): WriteOutcome {
     this.#acked += 1;
-    // Exactly at the threshold: an outcome is given once.
-    return this.#acked === this.#required ? ackedOutcome : open;
+    return this.#outcome();
   }
 
   failed(problem: Failure): WriteOutcome {
     this.#failed += 1;
     if (errorTable[problem.code].effect === 'none') this.#refusal ??= problem;
     else this.#effectPossible = true;
-    if (this.#acked >= this.#required) return open;
-    if (this.#sent - this.#failed !== this.#required - 1) return open;
-    return { kind: 'failed', failure: this.#verdict() };
+    return this.#outcome();
   }
 
-  #verdict(): Failure {
-    if (!this.#effectPossible && this.#acked === 0 && this.#failed === this.#sent)
-      return this.#refusal ?? failure('UNAVAILABLE');
-    return failure('TIMEOUT', { required: this.#required, received: this.#acked });
+  /** An outcome is given once; `open` before and after it. */
+  #outcome(): WriteOutcome {
+    if (this.#isGiven) return open;
+    if (this.#acked >= this.#required) {
+      this.#isGiven = true;
+      return ackedOutcome;
+    }
+    if (this.#sent - this.#failed >= this.#required) return open;
+    const isRefused = this.#acked === 0 && !this.#effectPossible;
+    if (isRefused && this.#failed < this.#sent) return open;
+    this.#isGiven = true;
+    const unknown = failure('TIMEOUT', { required: this.#required, received: this.#acked });
+    return { kind: 'failed', failure: (isRefused ? this.#refusal : undefined) ?? unknown };
   }
 }

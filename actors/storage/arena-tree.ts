@@ -387,8 +387,7 @@ export class ArenaTree {
     const count = this.#word(node);
     for (let column = namespacePart; column < innerWords; column += fanOut) {
       this.#shift(node + column, index, count);
-      words[node + column + index] =
-        column === childPart ? child : this.#word(separator + column);
+      words[node + column + index] = column === childPart ? child : this.#word(separator + column);
     }
     words[node] = count + 1;
   }

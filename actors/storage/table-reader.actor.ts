@@ -11,8 +11,9 @@ import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
 import { recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage, readPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
+import { BlockCache } from './block-cache.ts';
 import { type RangeRequest, type TableMeta, TableReader } from './protocol.ts';
-import { BlockCache, SstableReader } from './sstable-reader.ts';
+import { SstableReader } from './sstable-reader.ts';
 import { tablePath } from './table-files.ts';
 
 export interface TableReaderOptions {

@@ -100,7 +100,8 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | undefine
   if (bytes.length < segmentHeaderSpace) return undefined;
   const reader = new ByteReader(bytes, 0, segmentHeaderSpace);
   const magic = utf8.decode(reader.rawView(6));
-  const kind = magic === logKinds.wal ? 'wal' : magic === logKinds.manifest ? 'manifest' : undefined;
+  const kind =
+    magic === logKinds.wal ? 'wal' : magic === logKinds.manifest ? 'manifest' : undefined;
   const crcAt = segmentHeaderSpace - crcBytes;
   if (kind === undefined || crc32(bytes.subarray(0, crcAt)) !== segmentChain(bytes))
     return undefined;

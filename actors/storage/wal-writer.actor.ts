@@ -10,7 +10,7 @@
 // in between when a segment is full.
 
 import { actor, type Context, type Deferred, type Later } from '../../runtime/actor.ts';
-import { ByteWriter, concatBytes } from '../../runtime/bytes.ts';
+import { ByteWriter } from '../../runtime/bytes.ts';
 import type { Disk, DiskFile } from '../../runtime/environment.ts';
 import { assert, failure, KvError } from '../../runtime/errors.ts';
 import { syncFile } from '../../runtime/files.ts';
@@ -42,13 +42,14 @@ export interface WalOptions {
   readonly durability: 'group' | 'periodic' | 'none';
   /** With durability `periodic`: milliseconds between syncs. */
   readonly syncIntervalMs: number;
-  /** Bytes that may be on their way to the disk at once: more damage than that is no torn tail. */
+  /** Bytes of records that may wait at once: a torn tail is never longer than a write of them. */
   readonly inFlightBytes: number;
 }
 
 interface Own {
   readonly commit: Tell<object>;
   readonly synced: Tell<{ readonly error: string | undefined }>;
+  readonly durable: Tell<{ readonly throughLsn: number }>;
   readonly rotated: Tell<{ readonly segment: Segment }>;
   readonly rotationFailed: Tell<{ readonly code: string }>;
   readonly mark: Tell<{ readonly afterLsn: number }>;
@@ -122,10 +123,15 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   recover({ flushedThrough }: BodyOf<WalWriter['recover']>): ReplyOf<WalWriter['recover']> {
     assert(this.#phase === 'recovering', 'recovery after begin');
     const { disk, log, shard, probe } = this.#ctx;
-    const { directory, identity, inFlightBytes } = this.#options;
+    const { directory, identity, inFlightBytes, durability } = this.#options;
     this.#recovery ??= new WalRecovery(
       { disk, directory, shard, clusterName: identity.clusterName, node: identity.node },
-      { flushedThrough, inFlightBytes },
+      {
+        flushedThrough,
+        isLogAhead: durability === 'group',
+        // Without a sync before each answer, any part of a segment may be unsynced.
+        inFlightBytesMax: durability === 'group' ? inFlightBytes + batchBytesMax : Infinity,
+      },
     );
     const part = this.#recovery.next();
     if (part.torn !== undefined) {
@@ -257,7 +263,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     this.#phase = 'idle';
     this.#committing = undefined;
     if (committing !== undefined) {
-      this.#durableLsn = committing.lastLsn;
+      if (this.#options.durability === 'group') this.#durableLsn = committing.lastLsn;
       let lsn = committing.lastLsn - committing.appends.length;
       for (const { later } of committing.appends) {
         lsn += 1;
@@ -290,11 +296,18 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
 
   /** Durability `periodic`: what was acknowledged meanwhile becomes durable now. */
   syncPeriodically(): void {
-    const { stopNode, after } = this.#ctx;
+    const { stopNode, toSelf, after } = this.#ctx;
+    const throughLsn = this.#lastLsn;
     after(this.#options.syncIntervalMs, 'syncPeriodically', {});
+    if (this.#phase !== 'idle' || throughLsn === this.#durableLsn) return;
     this.#segment?.file.sync((error) => {
       if (error !== undefined) stopNode(`disk: the log could not be synced: ${error.message}`);
+      else toSelf('durable', { throughLsn });
     });
+  }
+
+  durable({ throughLsn }: { readonly throughLsn: number }): void {
+    this.#durableLsn = Math.max(this.#durableLsn, throughLsn);
   }
 
   // ---- segments ------------------------------------------------------------------------------

@@ -116,9 +116,8 @@ export class HttpClient {
       const error = toError(outcome, request, this.#nameOf(endpoint));
       isUnknown ||= error.isOutcomeUnknown;
       const leftMs = deadline - performance.now();
-      const mayRetry = isRetryable(error) && (!error.isOutcomeUnknown || request.isIdempotent);
-      if (!mayRetry || attempt >= attemptsMax || leftMs <= 0)
-        throw isUnknown ? new ClientError(error.code, error.status, error.detail, true) : error;
+      if (!mayRetry(error, request) || attempt >= attemptsMax || leftMs <= 0)
+        throw new ClientError(error.code, error.status, error.detail, isUnknown);
       this.#retries += 1;
       const isFresh = this.#moveOn(endpoint, error, attempt);
       if (!isFresh) await sleep(Math.min(leftMs, pauseMs(attempt)));
@@ -198,7 +197,11 @@ function pauseMs(attempt: number): number {
   return Math.random() * Math.min(pauseMsMax, firstPauseMs * 2 ** attempt);
 }
 
-function isRetryable({ code, status }: ClientError): boolean {
+function mayRetry(
+  { code, status, isOutcomeUnknown }: ClientError,
+  request: ClientRequest,
+): boolean {
+  if (isOutcomeUnknown && !request.isIdempotent) return false;
   if (status === 0) return true;
   return isErrorCode(code) ? errorTable[code].retry !== 'never' : status >= 500;
 }
@@ -221,7 +224,8 @@ function toError(outcome: Attempt, request: ClientRequest, endpoint: string): Cl
 function parseProblem(body: Buffer, status: number): { code: string; detail: string } {
   try {
     const { code, detail } = JSON.parse(body.toString()) as { code?: unknown; detail?: unknown };
-    if (typeof code === 'string') return { code, detail: String(detail ?? code) };
+    if (typeof code === 'string')
+      return { code, detail: typeof detail === 'string' ? detail : code };
   } catch {
     // Not a document of ours.
   }

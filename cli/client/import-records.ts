@@ -78,7 +78,7 @@ export class Importer {
   #batchBytes = 0;
   #line = 0;
   /** What no request should have thrown: an answer that is none of ours, say. */
-  #defect: unknown;
+  #defect: Error | undefined;
 
   constructor(options: ImportOptions) {
     this.#options = options;
@@ -141,7 +141,7 @@ export class Importer {
     };
     const sent = this.#send(items).then(ended, (error: unknown) => {
       ended();
-      this.#defect ??= error;
+      this.#defect ??= error instanceof Error ? error : new Error(String(error));
     });
     this.#onTheWay.add(sent);
   }

@@ -128,7 +128,8 @@ async function get(invocation: Invocation, key: string): Promise<void> {
   const { body, headers } = answer;
   const isText = form === 'json' || headers['x-value-type'] !== 'bytes';
   if (form === 'table') {
-    const row = [key, headers['x-version'], headers['x-ttl-remaining'], body.toString()];
+    const figures = ['x-version', 'x-ttl-remaining'].map((name) => headers[name]?.toString());
+    const row = [key, ...figures, body.toString()];
     await invocation.table(['key', 'version', 'ttl', 'value'], [row]);
   } else {
     await invocation.write(body);

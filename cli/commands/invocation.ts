@@ -3,7 +3,7 @@
 
 import type { Readable, Writable } from 'node:stream';
 import Table from 'cli-table3';
-import { ClientError, HttpClient, type HttpClientOptions } from '../client/http-client.ts';
+import { type ClientError, HttpClient, type HttpClientOptions } from '../client/http-client.ts';
 
 /** interfaces of kvctl with the shell (docs/cli.md). */
 export const exitCodes = {
@@ -52,6 +52,9 @@ export interface GlobalOptions {
   readonly quiet?: boolean;
   readonly timeout?: number;
 }
+
+/** Of a table; what is not there is shown as a dash. */
+type Cell = string | number | null | undefined;
 
 const defaultEndpoint = 'http://127.0.0.1:7000';
 
@@ -113,7 +116,7 @@ export class Invocation {
     if (!this.isQuiet) await this.write(`${text}\n`);
   }
 
-  async table(head: readonly string[], rows: readonly (readonly unknown[])[]): Promise<void> {
+  async table(head: readonly string[], rows: readonly (readonly Cell[])[]): Promise<void> {
     const table = new Table({ head: [...head], style: { head: [], border: [] } });
     for (const row of rows) table.push(row.map((cell) => String(cell ?? '-')));
     await this.write(`${table.toString()}\n`);

@@ -90,8 +90,9 @@ async function importFile(
   const progress = startProgress({ stream: stderr, totalBytes, isQuiet, unit: 'records' });
   const startedMs = performance.now();
   let figures: ImportFigures | undefined;
+  let ended: ImportFigures;
   try {
-    await invocation.withClient(
+    ended = await invocation.withClient(
       (client) => {
         const importer = new Importer({
           client,
@@ -121,7 +122,7 @@ async function importFile(
     if (figures !== undefined)
       await summarize(invocation, form, figures, (performance.now() - startedMs) / 1000);
   }
-  judge(figures);
+  judge(ended);
 }
 
 /** A file to write to, open. */

@@ -34,7 +34,10 @@ function withNodeOptions(command: Command): Command {
     .option('--data-dir <dir>', 'where everything is kept (default ./kvd-data)')
     .option('--host <address>', 'address to listen on (default 127.0.0.1)')
     .option('--http-port <port>', 'REST (default 7000)')
-    .option('--internode-port <port>', 'other nodes; one port per thread from here on (default 7002)')
+    .option(
+      '--internode-port <port>',
+      'other nodes; one port per thread from here on (default 7002)',
+    )
     .option('--seeds <list>', 'all members: id@host:port,id@host:port (default: this node alone)')
     .option('--profile <profile>', 'single, small or wide (default: by the number of cores)')
     .option('--shards <count>', 'shards of this node (default: by profile)')
@@ -43,7 +46,12 @@ function withNodeOptions(command: Command): Command {
     .option('--log-level <level>', 'debug, info, warn or error (default info)')
     .option('--log-format <format>', 'json or pretty (default: pretty on a terminal)')
     .option('--insecure', 'listen beyond loopback without authentication')
-    .option('--set <name=value>', 'a setting of docs/configuration.md; may be repeated', collectSet, {});
+    .option(
+      '--set <name=value>',
+      'a setting of docs/configuration.md; may be repeated',
+      collectSet,
+      {},
+    );
 }
 
 function collectSet(text: string, previous: Record<string, number>): Record<string, number> {
@@ -55,7 +63,9 @@ function collectSet(text: string, previous: Record<string, number>): Record<stri
 
 function nodeCommand(): Command {
   const command = new Command('kvd')
-    .description('A node of a distributed key-value store. Without arguments: one node on loopback.')
+    .description(
+      'A node of a distributed key-value store. Without arguments: one node on loopback.',
+    )
     .version('0.1.0')
     .exitOverride()
     .enablePositionalOptions();

@@ -6,7 +6,12 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { parse } from 'yaml';
 import type { Member } from '../../actors/node/plan.ts';
-import { type Durability, durabilities, type Tunables, tunablesFrom } from '../../actors/node/settings.ts';
+import {
+  type Durability,
+  durabilities,
+  type Tunables,
+  tunablesFrom,
+} from '../../actors/node/settings.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { defaultProfile, defaultShards, type Profile } from '../../runtime/placement.ts';
 
@@ -192,7 +197,7 @@ export function seedList(value: unknown): Member[] {
     const match = /^([A-Za-z0-9_-]{1,64})@(.+):(\d{1,5})$/.exec(String(item).trim());
     if (match === null) throw invalid('seeds', 'members as id@host:port');
     const [, node = '', host = '', digits] = match;
-    return { node, host, internodePort: port(digits, 'seeds') };
+    return { node, host, internodePort: wholeNumber(digits, 'seeds', 1, 65_535) };
   });
   if (new Set(members.map(({ node }) => node)).size !== members.length)
     throw invalid('seeds', 'each member once');
@@ -206,12 +211,7 @@ function shardsOf(merged: RawConfig): { profile: Profile; shards: number } {
     ['single', 'small', 'wide'] as const,
     'profile',
   );
-  const shards = wholeNumber(
-    merged['shards'] ?? defaultShards(profile, cores),
-    'shards',
-    1,
-    64,
-  );
+  const shards = wholeNumber(merged['shards'] ?? defaultShards(profile, cores), 'shards', 1, 64);
   return { profile, shards };
 }
 

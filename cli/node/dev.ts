@@ -8,7 +8,7 @@ import { mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KvError } from '../../runtime/errors.ts';
-import { importFile } from '../commands/transfer.ts';
+import { runKvctl } from '../commands/program.ts';
 import { exitCodes } from './exit-codes.ts';
 
 interface DevNode {
@@ -220,8 +220,13 @@ function kvdPath(): string {
   return fileURLToPath(new URL('../kvd.js', import.meta.url));
 }
 
-async function load({ load: file, keyField, prefix }: DevOptions, nodes: readonly DevNode[]): Promise<void> {
+/** The same import as `kvctl import`, with its progress bar. */
+async function load(options: DevOptions, nodes: readonly DevNode[]): Promise<void> {
+  const { load: file, keyField, prefix } = options;
   if (file === undefined || keyField === undefined) return;
-  const endpoints = nodes.map(({ httpPort }) => `http://${host}:${httpPort}`);
-  await importFile({ file, keyField, prefix, endpoints });
+  const endpoints = nodes.flatMap(({ httpPort }) => ['--endpoint', `http://${host}:${httpPort}`]);
+  await runKvctl(
+    ['import', file, '--key-field', keyField, '--prefix', prefix, ...endpoints],
+    { stdin: process.stdin, stdout: process.stdout, stderr: process.stderr, env: process.env },
+  );
 }

@@ -1,22 +1,30 @@
 // One thread of a node, put together: host, links, kernel, and the actors that the plan places
 // here. The main thread calls it for itself; each worker thread calls it in node-thread.ts.
 
-import { type NodeSettings, planNode, threadGroups } from '../../actors/node/plan.ts';
+import { defaultBodyLimits } from '../../actors/gateway/http-routes.ts';
 import { HttpGateway } from '../../actors/gateway/protocol.ts';
-import { Monitor } from '../../actors/observability/protocol.ts';
+import { Gossiper } from '../../actors/membership/protocol.ts';
+import {
+  type NodeSettings,
+  type PlannedActor,
+  planNode,
+  threadGroups,
+} from '../../actors/node/plan.ts';
 import { allProtocols } from '../../actors/node/protocols.ts';
-import { refTo } from '../../runtime/actor.ts';
-import type { Log } from '../../runtime/environment.ts';
+import { Monitor } from '../../actors/observability/protocol.ts';
+import { type Ref, refTo } from '../../runtime/actor.ts';
+import type { Capabilities, Clock, Host, Log, Tasks } from '../../runtime/environment.ts';
+import { BugError } from '../../runtime/errors.ts';
+import { createNodeDisk } from '../../runtime/host/node-disk.ts';
+import { createNodeHost } from '../../runtime/host/node-host.ts';
+import { lowerThreadPriority } from '../../runtime/host/priority.ts';
+import { createTaskPool, type TaskPool } from '../../runtime/host/task-pool.ts';
+import type { ThreadControl } from '../../runtime/host/thread-control.ts';
+import type { ThreadPart } from '../../runtime/host/threads.ts';
 import { Kernel } from '../../runtime/kernel.ts';
 import { createLz4 } from '../../runtime/lz4.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import { placementOf, type Profile } from '../../runtime/placement.ts';
-import { lowerThreadPriority } from '../../runtime/host/priority.ts';
-import { createNodeDisk } from '../../runtime/host/node-disk.ts';
-import { createNodeHost } from '../../runtime/host/node-host.ts';
-import { createTaskPool } from '../../runtime/host/task-pool.ts';
-import type { ThreadControl } from '../../runtime/host/thread-control.ts';
-import type { ThreadPart } from '../../runtime/host/threads.ts';
 import { Codec } from '../../transport/codec.ts';
 import { HttpEdge } from '../../transport/edge-http.ts';
 import { PeerTable } from '../../transport/peer-table.ts';
@@ -65,19 +73,23 @@ class NodeThread implements ThreadRuntime {
     this.#seed = seed;
     const { thread, profile, shards, settings } = seed;
     const placement = placementOf(profile, shards);
-    const isBackground = thread === placement.threadOf('background', 0);
-    this.#tasks = isBackground ? createPool(seed) : undefined;
-    const host = createNodeHost({ log, capabilities: capabilitiesOf(seed, this.#tasks), onStop: fatal });
+    // With everything on one thread the background has no thread of its own.
+    const isBackground = thread > 0 && thread === placement.threadOf('background', 0);
+    this.#tasks = thread === placement.threadOf('background', 0) ? createPool(seed) : undefined;
+    const host = createNodeHost({
+      log,
+      capabilities: capabilitiesOf(seed, this.#tasks),
+      onStop: fatal,
+    });
     const codec = new Codec(allProtocols);
     const links = threadLinks(seed, codec, host.clock);
     this.#peers = isBackground ? undefined : peerTable(seed, codec, host, () => this.kernel);
     const router = new NodeRouter({
       node: settings.node,
       placement,
-      thread,
       groupOf: (actor) => threadGroups[actor] ?? 'control',
       threadOverride: (actor, shard) => (actor === Monitor.name ? shard : undefined),
-      threadLinks: (other) => links.get(other),
+      threadLinks: links,
       peers: this.#peers,
     });
     this.kernel = new Kernel({
@@ -102,13 +114,11 @@ class NodeThread implements ThreadRuntime {
   }
 
   readonly start = async (): Promise<void> => {
-    const { thread, profile, shards } = this.#seed;
-    if (this.#peers === undefined && placementOf(profile, shards).threads > 1)
-      lowerThreadPriority();
+    // Only the background thread talks to no other node.
+    if (this.#peers === undefined) lowerThreadPriority();
     await this.#peers?.listen();
     for (const { spec } of this.#planned) await this.kernel.spawn(spec);
     await this.#edge?.listen();
-    void thread;
   };
 
   /** Says goodbye, finishes requests, flushes; the order is that of the node's threads. */
@@ -153,7 +163,7 @@ class NodeThread implements ThreadRuntime {
     return new HttpEdge({
       host,
       port: httpPort,
-      limits: { value: tunables.valueBytesMax, batch: defaultBodyLimits.batch } as never,
+      limits: { ...defaultBodyLimits, valueBytes: tunables.valueBytesMax },
       ask: (request, timeoutMs, trace, done) =>
         this.kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
     });
@@ -174,3 +184,62 @@ function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool | undefined): Capabili
 const noTasks: Tasks = {
   run: (name) => Promise.reject(new BugError(`task ${name} outside of the background thread`)),
 };
+
+/** The writing ends towards every other thread of this node, by thread number. */
+function threadLinks(seed: ThreadSeed, codec: Codec, clock: Clock): Map<number, ThreadLink> {
+  const links = new Map<number, ThreadLink>();
+  for (const [thread, { outgoing, doorbell }] of Object.entries(seed.part.rings))
+    links.set(
+      Number(thread),
+      new ThreadLink({ name: `thread ${thread}`, ring: outgoing, doorbell, codec, clock }),
+    );
+  return links;
+}
+
+/** The reading ends; an answer goes back through the link to the same thread. */
+function receivers(
+  seed: ThreadSeed,
+  codec: Codec,
+  clock: Clock,
+  links: ReadonlyMap<number, ThreadLink>,
+  kernel: Kernel,
+): ThreadReceiver[] {
+  const { node } = seed.settings;
+  return Object.entries(seed.part.rings).map(([thread, { incoming, doorbell }]) => {
+    const back = links.get(Number(thread));
+    return new ThreadReceiver({
+      ring: incoming,
+      doorbell,
+      received: (bytes) => {
+        kernel.deliver(codec.decodeEnvelope(bytes, clock.monotonicMs(), back, node, node));
+      },
+    });
+  });
+}
+
+function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Kernel): PeerTable {
+  const { thread, settings, profile, shards } = seed;
+  const { node, clusterName, incarnation, members } = settings;
+  const { clock, timers, random, log, capabilities } = host;
+  return new PeerTable({
+    node,
+    clusterName,
+    incarnation,
+    thread,
+    placement: placementOf(profile, shards),
+    listenHost: settings.host,
+    listenPort: settings.internodePort === 0 ? 0 : settings.internodePort + thread,
+    peers: members
+      .filter((member) => member.node !== node)
+      .map((member) => ({
+        node: member.node,
+        host: member.host,
+        port: member.internodePort,
+      })),
+    codec,
+    lz4: capabilities.lz4,
+    host: { clock, timers, random, log },
+    deliver: (envelope) => kernel().deliver(envelope),
+    linkLost: (link) => kernel().linkLost(link),
+  });
+}

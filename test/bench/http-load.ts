@@ -94,7 +94,7 @@ function runConnection(
 /** Finds the end of each answer by its content-length. */
 class AnswerReader {
   readonly #answered: (status: number) => void;
-  #held = Buffer.alloc(0);
+  #held: Buffer = Buffer.alloc(0);
 
   constructor(answered: (status: number) => void) {
     this.#answered = answered;
@@ -104,7 +104,7 @@ class AnswerReader {
     this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     const headEnd = this.#held.indexOf('\r\n\r\n');
     if (headEnd < 0) return;
-    const head = this.#held.latin1Slice(0, headEnd);
+    const head = this.#held.toString('latin1', 0, headEnd);
     const length = Number(/content-length: *(\d+)/i.exec(head)?.[1] ?? 0);
     const end = headEnd + 4 + length;
     if (this.#held.length < end) return;

@@ -19,7 +19,7 @@ describe('base64', () => {
   it('base64: only the one canonical form of some bytes is accepted', () => {
     fc.assert(
       fc.property(
-        fc.string({ unit: fc.constantFrom(...'AQgw/+=09z-_ '), maxLength: 9 }),
+        fc.string({ unit: fc.constantFrom(...'AQgw/+=09z-_ '.split('')), maxLength: 9 }),
         (text) => {
           const isCanonical = Buffer.from(text, 'base64').toString('base64') === text;
           expect(decodeBase64(utf8.encode(text)) !== undefined, text).to.equal(isCanonical);

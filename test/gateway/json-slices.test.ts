@@ -47,10 +47,10 @@ function slicedValues(text: string): [string, unknown][] {
 const nearJson = fc
   .tuple(
     fc.json({ maxDepth: 4 }),
-    fc.array(fc.tuple(fc.nat(200), fc.constantFrom(...'{}[],:"\\0e+-.tfn \t\u0000é'))),
+    fc.array(fc.tuple(fc.nat(200), fc.constantFrom(...'{}[],:"\\0e+-.tfn \t\u0000é'.split('')))),
   )
   .map(([text, edits]) => {
-    const characters = [...`{"a":${text}}`];
+    const characters = `{"a":${text}}`.split('');
     for (const [at, character] of edits) characters[at % characters.length] = character;
     return characters.join('');
   });

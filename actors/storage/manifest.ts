@@ -1,0 +1,313 @@
+// The manifest on disk: a log of version edits, in files named by CURRENT (MF-1, MF-2).
+//
+// Each start and each roll-over begins a new file with a snapshot of the state; only when that file
+// and its directory are synced does CURRENT name it. A commit is one record, appended and synced.
+// Invariant: after an append or sync that failed, nothing is ever appended to that file again, for
+// nobody knows what is in it (MF-5). After a full disk the next commit starts a new file with the
+// state as it was before; after any other failure every commit fails and the node has to stop.
+//
+// Behind each synced edit follows a mark that proves it durable: should the edit rot, the next
+// start sees damage and not a torn tail. The mark itself is not waited for.
+
+import { ByteWriter, crc32, noBytes, utf8 } from '../../runtime/bytes.ts';
+import type { Disk, DiskFile } from '../../runtime/environment.ts';
+import { assert, CorruptionError, KvError } from '../../runtime/errors.ts';
+import { syncFile } from '../../runtime/files.ts';
+import { readSegment } from './segment-reader.ts';
+import { tableNumber } from './table-files.ts';
+import { decodeEdit, encodeEdit, ManifestState, type VersionEdit } from './version-edit.ts';
+import {
+  appendWalRecord,
+  encodeSegmentHeader,
+  type LogIdentity,
+  segmentChain,
+  segmentHeaderSpace,
+  type WalRecordType,
+  walRecordTypes,
+} from './wal-format.ts';
+
+/** A manifest of this size is replaced by a new one before the next commit. */
+const rollOverBytesDefault = 1024 * 1024;
+/** No edit is larger. */
+const editBytesMax = 16 * 1024 * 1024;
+const currentName = 'CURRENT';
+
+export interface ManifestOptions {
+  /** Default 1 MiB. */
+  readonly rollOverBytes?: number;
+}
+
+export const manifestName = (number: number): string =>
+  `MANIFEST-${String(number).padStart(10, '0')}`;
+
+function manifestNumber(name: string): number | undefined {
+  const match = /^MANIFEST-(\d{10})$/.exec(name);
+  return match === null ? undefined : Number(match[1]);
+}
+
+/** One line: the name, its CRC, a newline. A part of it is no CURRENT. */
+export function encodeCurrent(number: number): Uint8Array {
+  const name = manifestName(number);
+  const crc = crc32(utf8.encode(name)).toString(16).padStart(8, '0');
+  return utf8.encode(`${name} ${crc}\n`);
+}
+
+/** The manifest's number; undefined where the bytes are damaged or cut short. */
+export function decodeCurrent(bytes: Uint8Array): number | undefined {
+  const text = utf8.decode(bytes);
+  const number = manifestNumber(text.slice(0, manifestName(0).length));
+  return number !== undefined && utf8.decode(encodeCurrent(number)) === text ? number : undefined;
+}
+
+export class ManifestLog {
+  readonly #manifest: Manifest;
+  /** Commits run one after the other. */
+  #last: Promise<void> = Promise.resolve();
+
+  private constructor(manifest: Manifest) {
+    this.#manifest = manifest;
+  }
+
+  /**
+   * The manifest of the shard in `directory`, which exists; a new one where there is none. What an
+   * unsynced last edit left is cut. CorruptionError for damage, also where CURRENT is gone and
+   * tables are not; DATA_REFUSED for the manifest of another node, shard or format.
+   */
+  static open(
+    disk: Disk,
+    directory: string,
+    identity: LogIdentity,
+    { rollOverBytes = rollOverBytesDefault }: ManifestOptions = {},
+  ): Promise<ManifestLog> {
+    const place = { disk, directory, identity, rollOverBytes };
+    return openManifest(place).then((manifest) => new ManifestLog(manifest));
+  }
+
+  get state(): Omit<ManifestState, 'apply'> {
+    return this.#manifest.state;
+  }
+
+  /** The number for a new file; used by nothing before. Durable with the next commit. */
+  takeFileNumber(): number {
+    const { state } = this.#manifest;
+    const { nextFileNumber } = state;
+    state.reserveFileNumber(nextFileNumber);
+    return nextFileNumber;
+  }
+
+  /** A file that the manifest does not know has this number: no new file gets it. */
+  skipFileNumber(fileNumber: number): void {
+    this.#manifest.state.reserveFileNumber(fileNumber);
+  }
+
+  /**
+   * Durable when it resolves; the state has changed then. DISK_FULL, DISK_FAILED: the edit may be
+   * there after a restart or not, the state is as before.
+   */
+  commit(edit: VersionEdit): Promise<void> {
+    const turn = this.#last.then(() => commitEdit(this.#manifest, edit));
+    this.#last = turn.catch(() => undefined);
+    return turn;
+  }
+
+  close(): void {
+    this.#manifest.log.file.close();
+  }
+}
+
+/** Where a shard's manifest is, and whose it is. */
+interface Place {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly identity: LogIdentity;
+  readonly rollOverBytes: number;
+}
+
+/** The file that changes go to. */
+interface OpenLog {
+  readonly number: number;
+  readonly file: DiskFile;
+  size: number;
+  chain: number;
+  lastLsn: number;
+  durableLsn: number;
+  /** 'full': a new file may be started. 'failed': nothing may be written any more. */
+  condition: 'good' | 'full' | 'failed';
+}
+
+interface Manifest {
+  readonly place: Place;
+  readonly state: ManifestState;
+  log: OpenLog;
+}
+
+async function openManifest(place: Place): Promise<Manifest> {
+  const { disk, directory } = place;
+  const current = disk.read(`${directory}/${currentName}`);
+  const state = current === undefined ? newState(place) : replay(place, current);
+  const log = await startLog(place, state);
+  return { place, state, log };
+}
+
+/** No CURRENT: a new shard. Tables without it would be data that nobody finds any more. */
+function newState(place: Place): ManifestState {
+  const { disk, directory } = place;
+  const tables = disk.list(`${directory}/tables`).filter((name) => tableNumber(name) !== undefined);
+  if (tables.length > 0 || highestManifest(place) > 1)
+    throw new CorruptionError(`${directory}/${currentName}`, 0, 'it is gone, its shard is not');
+  // A first start that ended before CURRENT was written.
+  disk.remove(`${directory}/${manifestName(1)}`);
+  return new ManifestState();
+}
+
+function highestManifest({ disk, directory }: Place): number {
+  return Math.max(0, ...disk.list(directory).map((name) => manifestNumber(name) ?? 0));
+}
+
+function replay({ disk, directory, identity }: Place, current: Uint8Array): ManifestState {
+  const number = decodeCurrent(current);
+  if (number === undefined)
+    throw new CorruptionError(`${directory}/${currentName}`, 0, 'it names no manifest');
+  const path = `${directory}/${manifestName(number)}`;
+  const bytes = disk.read(path);
+  if (bytes === undefined) throw new CorruptionError(path, 0, 'it is gone, CURRENT names it');
+  const state = new ManifestState();
+  let edits = 0;
+  const expectations = {
+    kind: 'manifest' as const,
+    identity,
+    segmentNumber: number,
+    later: undefined,
+    flushedThrough: 0,
+    inFlightBytesMax: editBytesMax,
+  };
+  const verdict = readSegment(bytes, expectations, ({ payload, end }) => {
+    applyStored(state, payload, { path, offset: end - payload.length });
+    edits += 1;
+  });
+  if (verdict.kind === 'refused')
+    throw new KvError('DATA_REFUSED', { file: path, detail: verdict.reason });
+  if (verdict.kind === 'corrupt') throw new CorruptionError(path, verdict.offset, verdict.reason);
+  // The snapshot was synced before CURRENT named the file.
+  if (verdict.kind === 'unborn' || edits === 0)
+    throw new CorruptionError(path, segmentHeaderSpace, 'it does not start with a snapshot');
+  return state;
+}
+
+/** An edit that was verified and still does not fit is damage that no checksum shows. */
+function applyStored(
+  state: ManifestState,
+  payload: Uint8Array,
+  { path, offset }: { readonly path: string; readonly offset: number },
+): void {
+  let edit: VersionEdit;
+  try {
+    edit = decodeEdit(payload);
+  } catch (error) {
+    if (!(error instanceof KvError)) throw error;
+    throw new CorruptionError(path, offset, error.message);
+  }
+  const problem = state.problemWith(edit);
+  if (problem !== undefined) throw new CorruptionError(path, offset, `a version edit ${problem}`);
+  state.apply(edit);
+}
+
+/** A new file with a snapshot of the state; durable, named by CURRENT; older ones are removed. */
+async function startLog(place: Place, state: ManifestState): Promise<OpenLog> {
+  const { disk, directory } = place;
+  const previous = highestManifest(place);
+  const number = previous + 1;
+  const header = encodeSegmentHeader({
+    kind: 'manifest',
+    ...place.identity,
+    segmentNumber: number,
+    previousSegmentNumber: previous,
+    previousLastLsn: 0,
+    previousChain: 0,
+  });
+  const file = disk.open(`${directory}/${manifestName(number)}`, 'create');
+  const start = { size: header.length, chain: segmentChain(header), lastLsn: 0, durableLsn: 0 };
+  const log: OpenLog = { number, file, ...start, condition: 'good' };
+  try {
+    file.write(header, 0);
+    append(log, walRecordTypes.edit, encodeEdit(state.snapshotEdit()));
+    await syncFile(file);
+    await disk.syncDirectory(directory);
+    await disk.replace(`${directory}/${currentName}`, encodeCurrent(number));
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+  log.durableLsn = log.lastLsn;
+  mark(log);
+  for (const name of disk.list(directory)) {
+    const other = manifestNumber(name);
+    if (other !== undefined && other !== number) disk.remove(`${directory}/${name}`);
+  }
+  return log;
+}
+
+async function commitEdit(manifest: Manifest, edit: VersionEdit): Promise<void> {
+  const { place, state } = manifest;
+  const problem = state.problemWith(edit);
+  assert(problem === undefined, `a version edit ${problem}`);
+  const { condition, size } = manifest.log;
+  if (condition === 'failed')
+    throw new KvError('DISK_FAILED', { detail: 'an earlier change of the manifest failed' });
+  if (condition === 'full' || size >= place.rollOverBytes) await rollOver(manifest);
+  const { log } = manifest;
+  const nextFileNumber = Math.max(edit.nextFileNumber ?? 0, state.nextFileNumber);
+  const whole = { ...edit, nextFileNumber };
+  try {
+    append(log, walRecordTypes.edit, encodeEdit(whole));
+    await syncFile(log.file);
+  } catch (error) {
+    log.condition = conditionAfter(error);
+    throw error;
+  }
+  state.apply(whole);
+  log.durableLsn = log.lastLsn;
+  mark(log);
+}
+
+/** Where it fails, CURRENT may name either file: the old one gets no more edits. */
+async function rollOver(manifest: Manifest): Promise<void> {
+  const { log } = manifest;
+  try {
+    manifest.log = await startLog(manifest.place, manifest.state);
+  } catch (error) {
+    log.condition = conditionAfter(error);
+    throw error;
+  }
+  log.file.close();
+}
+
+function append(log: OpenLog, type: WalRecordType, payload: Uint8Array): void {
+  assert(payload.length <= editBytesMax, `a version edit of ${payload.length} bytes`);
+  const writer = new ByteWriter(payload.length + 64);
+  const lsn = log.lastLsn + 1;
+  const crc = appendWalRecord(writer, {
+    type,
+    lsn,
+    durableLsn: log.durableLsn,
+    previousCrc: log.chain,
+    segmentNumber: log.number,
+    payload: [payload],
+  });
+  log.file.write(writer.view(), log.size);
+  log.size += writer.length;
+  log.chain = crc;
+  log.lastLsn = lsn;
+}
+
+function mark(log: OpenLog): void {
+  try {
+    append(log, walRecordTypes.mark, noBytes);
+  } catch (error) {
+    // What was committed stays committed; the next commit sees the condition.
+    log.condition = conditionAfter(error);
+  }
+}
+
+const conditionAfter = (error: unknown): OpenLog['condition'] =>
+  error instanceof KvError && error.code === 'DISK_FULL' ? 'full' : 'failed';

@@ -1,0 +1,197 @@
+// Writes one table file, streaming: sorted records in, blocks out in large writes (MF-3 step 1).
+// The caller syncs file and directory afterwards; the footer, with the CRC of everything before
+// it, is the last thing written, so a table that was cut short is recognised.
+
+import { ByteWriter, compareBytes, crc32 } from '../../runtime/bytes.ts';
+import type { DiskFile, Lz4 } from '../../runtime/environment.ts';
+import { assert } from '../../runtime/errors.ts';
+import {
+  recordExpiresAt,
+  recordHash,
+  recordHlc,
+  recordIsTombstone,
+  recordKey,
+} from '../model/record.ts';
+import { BloomFilter } from './bloom-filter.ts';
+import type { TableMeta } from './protocol.ts';
+import {
+  appendBlock,
+  appendIndexEntry,
+  blockBytesDefault,
+  blockBytesMax,
+  blockSeed,
+  type BlockPlace,
+  type Codec,
+  codecs,
+  encodeFooter,
+  footerBytes,
+  restartInterval,
+} from './sstable-format.ts';
+import { type TableProperties, writeProperties } from './table-meta.ts';
+
+export interface SstableOptions {
+  /** Undefined: blocks are stored as they are. */
+  readonly lz4: Lz4 | undefined;
+  /** At least the records that will come; decides the size of the filter. */
+  readonly expectedRecords: number;
+  /** Records of a data block before compression, bytes. Default 16 KiB; 1 KiB to 1 MiB. */
+  readonly blockBytes?: number;
+  /** Default 0. */
+  readonly level?: number;
+}
+
+/** Bytes that are collected for one write. */
+const writeBytes = 1024 * 1024;
+/** A block is stored compressed where that saves at least one byte in this many. */
+const worthwhileShare = 8;
+
+export class SstableWriter {
+  readonly #file: DiskFile;
+  readonly #fileNumber: number;
+  readonly #lz4: Lz4 | undefined;
+  readonly #blockBytes: number;
+  readonly #level: number;
+  readonly #filter: BloomFilter;
+  readonly #block = new ByteWriter(2 * blockBytesDefault);
+  readonly #index = new ByteWriter(16 * 1024);
+  readonly #output = new ByteWriter(writeBytes + 4 * blockBytesDefault);
+  readonly #lastKey = new ByteWriter(256);
+  #restarts: number[] = [];
+  #blockRecords = 0;
+  #blockFirstKey = new Uint8Array(0);
+  #dataBlocks = 0;
+  /** Bytes handed to the file. */
+  #written = 0;
+  #checksum = 0;
+  #isFinished = false;
+  // Properties of what was added.
+  #firstKey = new Uint8Array(0);
+  #records = 0;
+  #tombstones = 0;
+  #minHlc = Number.MAX_SAFE_INTEGER;
+  #maxHlc = 0;
+  #maxExpiresAt = 0;
+  #neverExpires = false;
+
+  /** `file` is new and empty. */
+  constructor(file: DiskFile, fileNumber: number, options: SstableOptions) {
+    const { lz4, expectedRecords, blockBytes = blockBytesDefault, level = 0 } = options;
+    assert(blockBytes >= 1024 && blockBytes <= blockBytesMax, `blocks of ${blockBytes} bytes`);
+    this.#file = file;
+    this.#fileNumber = fileNumber;
+    this.#lz4 = lz4;
+    this.#blockBytes = blockBytes;
+    this.#level = level;
+    this.#filter = BloomFilter.create(expectedRecords);
+  }
+
+  /** Keys come in strictly ascending order. DISK_FULL, DISK_FAILED: the file is of no use. */
+  add(record: Uint8Array): void {
+    const key = recordKey(record);
+    const isFirst = this.#records === 0;
+    assert(!this.#isFinished, 'the table is finished');
+    assert(isFirst || compareBytes(this.#lastKey.view(), key) < 0, 'keys out of order');
+    if (isFirst) this.#firstKey = key.slice();
+    this.#lastKey.reset();
+    this.#lastKey.raw(key);
+    const block = this.#block;
+    if (block.length > 0 && block.length + record.length > this.#blockBytes) this.#endBlock();
+    if (block.length === 0) this.#blockFirstKey = key.slice();
+    if (this.#blockRecords % restartInterval === 0) this.#restarts.push(block.length);
+    this.#blockRecords += 1;
+    block.raw(record);
+    this.#filter.add(recordHash(record));
+    this.#count(record);
+  }
+
+  /** Writes the rest; does not sync. At least one record was added. */
+  finish(): TableMeta {
+    assert(this.#records > 0, 'a table without records');
+    if (this.#block.length > 0) this.#endBlock();
+    this.#isFinished = true;
+    const index = this.#appendPlain(this.#index.view());
+    const filter = this.#appendPlain(this.#filter.encode());
+    const table: TableProperties = {
+      fileNumber: this.#fileNumber,
+      level: this.#level,
+      records: this.#records,
+      tombstones: this.#tombstones,
+      minHlc: this.#minHlc,
+      maxHlc: this.#maxHlc,
+      maxExpiresAt: this.#neverExpires ? 0 : this.#maxExpiresAt,
+      firstKey: this.#firstKey,
+      lastKey: this.#lastKey.copy(),
+    };
+    const writer = new ByteWriter();
+    writeProperties(writer, table);
+    const properties = this.#appendPlain(writer.view());
+    this.#flush();
+    const checksum = this.#checksum;
+    const places = { index, filter, properties };
+    const { dataBlocks, fileNumber } = {
+      dataBlocks: this.#dataBlocks,
+      fileNumber: table.fileNumber,
+    };
+    this.#file.write(encodeFooter({ fileNumber, ...places, dataBlocks, checksum }), this.#written);
+    return { ...table, bytes: this.#written + footerBytes, checksum };
+  }
+
+  #count(record: Uint8Array): void {
+    const hlc = recordHlc(record);
+    const expiresAt = recordExpiresAt(record);
+    this.#records += 1;
+    if (recordIsTombstone(record)) this.#tombstones += 1;
+    if (hlc < this.#minHlc) this.#minHlc = hlc;
+    if (hlc > this.#maxHlc) this.#maxHlc = hlc;
+    if (expiresAt === 0) this.#neverExpires = true;
+    else if (expiresAt > this.#maxExpiresAt) this.#maxExpiresAt = expiresAt;
+  }
+
+  #endBlock(): void {
+    const block = this.#block;
+    for (const restart of this.#restarts) block.u32(restart);
+    block.u32(this.#restarts.length);
+    const raw = block.view();
+    const place = this.#append(raw.length, this.#encode(raw));
+    appendIndexEntry(this.#index, { firstKey: this.#blockFirstKey, ...place });
+    this.#dataBlocks += 1;
+    this.#restarts = [];
+    this.#blockRecords = 0;
+    block.reset();
+  }
+
+  #encode(raw: Uint8Array): { codec: Codec; content: Uint8Array } {
+    if (this.#lz4 !== undefined) {
+      const content = this.#lz4.compress(raw);
+      if (content.length <= raw.length - raw.length / worthwhileShare)
+        return { codec: codecs.lz4, content };
+    }
+    return { codec: codecs.none, content: raw };
+  }
+
+  #appendPlain(content: Uint8Array): BlockPlace {
+    const { offset, length } = this.#append(content.length, { codec: codecs.none, content });
+    return { offset, length };
+  }
+
+  #append(
+    rawLength: number,
+    { codec, content }: { codec: Codec; content: Uint8Array },
+  ): BlockPlace & { crc: number } {
+    const before = this.#output.length;
+    const offset = this.#written + before;
+    const seed = blockSeed(this.#fileNumber, offset);
+    const crc = appendBlock(this.#output, { codec, rawLength, content }, seed);
+    const length = this.#output.length - before;
+    if (this.#output.length >= writeBytes) this.#flush();
+    return { offset, length, crc };
+  }
+
+  #flush(): void {
+    const bytes = this.#output.view();
+    this.#file.write(bytes, this.#written);
+    this.#checksum = crc32(bytes, this.#checksum);
+    this.#written += bytes.length;
+    this.#output.reset();
+  }
+}

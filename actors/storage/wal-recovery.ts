@@ -1,0 +1,160 @@
+// Reads back the segments that an earlier run left, one at a time, oldest first. It only reads:
+// nothing is cut, appended to or removed until everything in them is safe in tables (WAL-12).
+//
+// A segment whose header names no predecessor was begun by a recovery, after everything before it
+// had become tables: older segments are leftovers and are not looked at. A torn tail is cut and
+// said; damage to what may have been acknowledged is a CorruptionError (WAL-10, WAL-11).
+
+import type { Disk } from '../../runtime/environment.ts';
+import { CorruptionError, KvError } from '../../runtime/errors.ts';
+import { readSegment, type SegmentVerdict } from './segment-reader.ts';
+import {
+  decodeSegmentHeader,
+  type SegmentHeader,
+  segmentHeaderSpace,
+  segmentName,
+  segmentNumberOf,
+  splitPayload,
+} from './wal-format.ts';
+
+export interface WalPlace {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly clusterName: string;
+  readonly node: string;
+  readonly shard: number;
+}
+
+export interface WalEvidence {
+  /** Everything up to this LSN is in tables. */
+  readonly flushedThrough: number;
+  /** The log was synced before every answer, so it may not end before what is in tables. */
+  readonly isLogAhead: boolean;
+  /** More bytes than this never waited for a sync. */
+  readonly inFlightBytesMax: number;
+}
+
+export interface RecoveredPart {
+  readonly records: readonly Uint8Array[];
+  readonly lastLsn: number;
+  readonly torn: { readonly path: string; readonly offset: number } | undefined;
+  readonly isDone: boolean;
+}
+
+interface Found {
+  readonly number: number;
+  readonly path: string;
+  /** Undefined: damaged. */
+  readonly header: SegmentHeader | undefined;
+}
+
+export class WalRecovery {
+  readonly #place: WalPlace;
+  readonly #evidence: WalEvidence;
+  /** All segments, also those that are not looked at. */
+  readonly #found: readonly Found[];
+  #next: number;
+  #lastLsn = 0;
+
+  constructor(place: WalPlace, evidence: WalEvidence) {
+    this.#place = place;
+    this.#evidence = evidence;
+    this.#found = findSegments(place);
+    const begun = this.#found.findLastIndex(({ header }) => header?.previousSegmentNumber === 0);
+    this.#next = Math.max(begun, 0);
+    if (begun < 0) this.#checkFirst();
+    this.#checkOrder();
+  }
+
+  get paths(): readonly string[] {
+    return this.#found.map(({ path }) => path);
+  }
+
+  /** Never used before, also not by a segment that was never finished. */
+  get nextSegmentNumber(): number {
+    return (this.#found[this.#found.length - 1]?.number ?? 0) + 1;
+  }
+
+  /** The next segment; CorruptionError or DATA_REFUSED end the recovery. */
+  next(): RecoveredPart {
+    const segment = this.#found[this.#next];
+    if (segment === undefined)
+      return { records: [], lastLsn: this.#lastLsn, torn: undefined, isDone: true };
+    this.#next += 1;
+    const isDone = this.#next >= this.#found.length;
+    const { path } = segment;
+    const records: Uint8Array[] = [];
+    const bytes = this.#place.disk.read(path) ?? new Uint8Array(0);
+    const verdict = readSegment(bytes, this.#expectations(segment), ({ payload }) => {
+      records.push(...splitPayload(payload));
+    });
+    refuse(verdict, path);
+    if (verdict.kind === 'unborn') return { records: [], lastLsn: this.#lastLsn, torn: undefined, isDone };
+    if (verdict.kind === 'end' || verdict.kind === 'torn') this.#lastLsn = verdict.lastLsn;
+    const torn = verdict.kind === 'torn' ? { path, offset: verdict.offset } : undefined;
+    return { records, lastLsn: this.#lastLsn, torn, isDone };
+  }
+
+  #expectations(segment: Found): Parameters<typeof readSegment>[1] {
+    const { clusterName, node, shard } = this.#place;
+    const { flushedThrough, isLogAhead, inFlightBytesMax } = this.#evidence;
+    const later = this.#found[this.#next]?.header;
+    return {
+      kind: 'wal',
+      identity: { clusterName, node, shard },
+      segmentNumber: segment.number,
+      later,
+      flushedThrough: isLogAhead ? flushedThrough : 0,
+      inFlightBytesMax,
+    };
+  }
+
+  /** Segments before the first one may only be missing where tables hold what was in them. */
+  #checkFirst(): void {
+    const first = this.#found[0];
+    if (first?.header === undefined) return;
+    if (first.header.previousLastLsn > this.#evidence.flushedThrough)
+      throw new CorruptionError(
+        first.path,
+        0,
+        `segment ${first.header.previousSegmentNumber} before it is missing`,
+      );
+  }
+
+  #checkOrder(): void {
+    for (let i = this.#next + 1; i < this.#found.length; i += 1) {
+      const { path, header } = this.#found[i] as Found;
+      const before = (this.#found[i - 1] as Found).number;
+      if (header !== undefined && header.previousSegmentNumber !== before)
+        throw new CorruptionError(path, 0, `it follows segment ${header.previousSegmentNumber}`);
+    }
+  }
+}
+
+function findSegments({ disk, directory }: WalPlace): Found[] {
+  const found: Found[] = [];
+  for (const name of disk.list(directory)) {
+    const number = segmentNumberOf(name);
+    if (number === undefined) continue;
+    const path = `${directory}/${segmentName(number)}`;
+    found.push({ number, path, header: readHeader(disk, path) });
+  }
+  return found.sort((a, b) => a.number - b.number);
+}
+
+function readHeader(disk: Disk, path: string): SegmentHeader | undefined {
+  const file = disk.open(path, 'read');
+  try {
+    const bytes = new Uint8Array(segmentHeaderSpace);
+    const length = file.read(bytes, 0);
+    return decodeSegmentHeader(bytes.subarray(0, length));
+  } finally {
+    file.close();
+  }
+}
+
+function refuse(verdict: SegmentVerdict, path: string): void {
+  if (verdict.kind === 'corrupt') throw new CorruptionError(path, verdict.offset, verdict.reason);
+  if (verdict.kind === 'refused')
+    throw new KvError('DATA_REFUSED', { file: path, detail: `${path}: ${verdict.reason}` });
+}

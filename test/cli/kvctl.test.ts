@@ -1,0 +1,254 @@
+// kvctl against servers that answer what the test wants, and against the real gateway.
+
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect } from 'chai';
+import { startCluster, type TestCluster } from '../kit-gateway.ts';
+import {
+  deadEndpoint,
+  type FakeServer,
+  kvctl,
+  ok,
+  problem,
+  type Reply,
+  startFake,
+} from '../kit-kvctl.ts';
+
+const written = ok({ key: 'k', version: 3, timestamp: 1, status: 'success' });
+
+describe('kvctl', () => {
+  const servers: FakeServer[] = [];
+  const fake = async (...replies: readonly Reply[]): Promise<FakeServer> => {
+    const server = await startFake((_request, i) => replies[Math.min(i, replies.length - 1)]);
+    servers.push(server);
+    return server;
+  };
+  afterEach(async () => {
+    for (const server of servers.splice(0)) await server.close();
+  });
+
+  // ---- exit codes --------------------------------------------------------------------------
+
+  const exits: readonly (readonly [string, number, Reply])[] = [
+    ['BAD_REQUEST', 1, problem(400, 'BAD_REQUEST')],
+    ['TOO_LARGE', 1, problem(413, 'TOO_LARGE')],
+    ['NOT_IMPLEMENTED', 1, problem(501, 'NOT_IMPLEMENTED')],
+    ['NOT_FOUND', 4, problem(404, 'NOT_FOUND')],
+  ];
+  for (const [code, exit, reply] of exits)
+    it(`kvctl: ${code} ends a put with ${exit}, its code on stderr, and no second attempt`, async () => {
+      const server = await fake(reply);
+      const run = await kvctl(['put', 'k', '1', '--endpoint', server.url]);
+      expect([run.code, run.text]).to.deep.equal([exit, '']);
+      expect(run.stderr).to.equal(`kvctl: ${code}: detail of ${code}\n`);
+      expect(server.seen.length).to.equal(1);
+    });
+
+  it('kvctl: UNAVAILABLE is tried again until the deadline, then ends with 1', async () => {
+    const server = await fake(problem(503, 'UNAVAILABLE'));
+    const run = await kvctl(['put', 'k', '1', '--endpoint', server.url, '--timeout', '150']);
+    expect(run.code).to.equal(1);
+    expect(run.stderr).to.contain('UNAVAILABLE');
+    expect(server.seen.length).to.be.greaterThan(1);
+  });
+
+  it('kvctl: no endpoint that can be reached ends with 3', async () => {
+    const endpoints = [await deadEndpoint(), await deadEndpoint()];
+    const run = await kvctl(['get', 'k', '--timeout', '100'], '', {
+      KVCTL_ENDPOINT: endpoints.join(', '),
+    });
+    expect(run.code).to.equal(3);
+    expect(run.stderr).to.match(/^kvctl: UNREACHABLE: .*ECONNREFUSED/);
+  });
+
+  it('kvctl: a write whose answers are lost ends with 5, a read with 3', async () => {
+    const server = await fake(undefined);
+    const put = await kvctl(['put', 'k', '1', '--endpoint', server.url, '--timeout', '100']);
+    expect([put.code, put.stderr.includes('UNKNOWN_OUTCOME')]).to.deep.equal([5, true]);
+    const get = await kvctl(['get', 'k', '--endpoint', server.url, '--timeout', '100']);
+    expect(get.code).to.equal(3);
+  });
+
+  it('kvctl: an unknown outcome stays unknown, whatever a later attempt says', async () => {
+    const server = await fake(problem(504, 'TIMEOUT'), problem(400, 'BAD_REQUEST'));
+    const run = await kvctl(['put', 'k', '1', '--endpoint', server.url]);
+    expect([run.code, server.seen.length]).to.deep.equal([5, 2]);
+  });
+
+  it('kvctl: TIMEOUT of a put is tried again, since a put twice is a put once', async () => {
+    const server = await fake(problem(504, 'TIMEOUT'), written);
+    const run = await kvctl(['put', 'k', '1', '--endpoint', server.url]);
+    expect([run.code, run.text]).to.deep.equal([0, 'OK version 3\n']);
+    expect(server.seen.map(({ body }) => body)).to.deep.equal(['{"value":1}', '{"value":1}']);
+  });
+
+  for (const args of [
+    [],
+    ['nonsense'],
+    ['put', 'k'],
+    ['put', 'k', '1', '--ttl', '0'],
+    ['put', 'k', '1', '--ttl', 'soon'],
+    ['put', 'k', '1', '--unknown'],
+    ['get', 'k', '-o', 'xml'],
+    ['get', 'k', '-o', 'jsonl'],
+    ['get', 'k', '--timeout', '-1'],
+    ['get', 'k', '--endpoint', 'ftp://x'],
+    ['get', 'k', '--endpoint', 'nonsense'],
+    ['import', '/no/such/file'],
+    ['import', '-', '--parallel', '0'],
+    ['export', '/no/such/directory/file'],
+  ])
+    it(`kvctl: usage, exit code 2: ${JSON.stringify(args.join(' '))}`, async () => {
+      const run = await kvctl(args);
+      expect([run.code, run.text]).to.deep.equal([2, '']);
+      expect(run.stderr).to.not.equal('');
+    });
+
+  it('kvctl: help is no mistake, and a command of later says so', async () => {
+    const help = await kvctl(['--help']);
+    expect([help.code, help.text.includes('import [options] <file>')]).to.deep.equal([0, true]);
+    for (const name of ['cas', 'repair', 'bench', 'completion']) {
+      const run = await kvctl([name, 'a', '--b']);
+      expect(run).to.include({
+        code: 1,
+        text: '',
+        stderr: `kvctl: ${name}: not implemented yet\n`,
+      });
+    }
+  });
+
+  // ---- fail-over ---------------------------------------------------------------------------
+
+  it('kvctl: an endpoint that refuses, resets or has no replicas is passed over', async () => {
+    const dead = await deadEndpoint();
+    const resets = await fake(undefined);
+    const unavailable = await fake(problem(503, 'UNAVAILABLE'));
+    const good = await fake(written);
+    const endpoints = [dead, resets.url, unavailable.url, good.url];
+    const run = await kvctl(['put', 'k', '1', ...endpoints.flatMap((url) => ['--endpoint', url])]);
+    expect([run.code, run.text]).to.deep.equal([0, 'OK version 3\n']);
+    for (const server of [resets, unavailable, good]) expect(server.seen.length).to.equal(1);
+  });
+
+  it('kvctl: an overloaded node is asked again, not the next one', async () => {
+    const busy = await fake(problem(429, 'OVERLOADED'), written);
+    const other = await fake(written);
+    const run = await kvctl(['put', 'k', '1', '--endpoint', busy.url, '--endpoint', other.url]);
+    expect([run.code, busy.seen.length, other.seen.length]).to.deep.equal([0, 2, 0]);
+  });
+
+  it('kvctl: level, namespace and deadline go out as headers', async () => {
+    const server = await fake(written);
+    const flags = ['--consistency', 'ALL', '--ns', 'default', '--timeout', '4000'];
+    await kvctl(['put', 'k', '1', '--endpoint', server.url, ...flags]);
+    const headers = server.seen[0]?.headers ?? {};
+    expect(headers).to.include({ 'consistency-level': 'ALL', 'x-namespace': 'default' });
+    expect(Number(headers['x-deadline-ms'])).to.be.within(1, 4000);
+  });
+
+  // ---- the real gateway --------------------------------------------------------------------
+
+  describe('with a node', () => {
+    let cluster: TestCluster;
+    const run = (...args: readonly string[]): ReturnType<typeof kvctl> =>
+      kvctl([...args, '--endpoint', `http://127.0.0.1:${cluster.port}`]);
+    beforeEach(async () => {
+      cluster = await startCluster();
+    });
+    afterEach(async () => {
+      await cluster.close();
+    });
+
+    it('kvctl: a JSON value is stored as it is written, any other text as a string', async () => {
+      for (const [value, stored] of [
+        ['{"b": 1.0, "a":12345678901234567890}', '{"b": 1.0, "a":12345678901234567890}'],
+        ['42', '42'],
+        ['hello "you"', '"hello \\"you\\""'],
+        ['"quoted"', '"quoted"'],
+      ] as const) {
+        expect((await run('put', 'a/b c', value)).code).to.equal(0);
+        expect((await run('get', 'a/b c')).text).to.equal(`${stored}\n`);
+      }
+    });
+
+    it('kvctl: odd keys survive the path (dots, percent, beyond ASCII, question mark)', async () => {
+      for (const key of ['.', '..', '...', '100%', 'a?b=c#d', 'é 🔑', '+']) {
+        expect((await run('put', key, JSON.stringify(key))).code, key).to.equal(0);
+        expect((await run('get', key)).text).to.equal(`${JSON.stringify(key)}\n`);
+      }
+      expect(cluster.backend.records.size).to.equal(7);
+    });
+
+    it('kvctl: bytes from stdin come back as they were, with no newline added', async () => {
+      const bytes = Buffer.from([0, 255, 10, 13, 10]);
+      const endpoint = ['--endpoint', `http://127.0.0.1:${cluster.port}`];
+      const put = await kvctl(['put', 'k', '-', '--raw-bytes', '--ttl', '9', ...endpoint], bytes);
+      expect(put.code).to.equal(0);
+      expect([...(await run('get', 'k')).stdout]).to.deep.equal([...bytes]);
+      expect(JSON.parse((await run('get', 'k', '-o', 'json')).text)).to.include({
+        value: bytes.toString('base64'),
+        encoding: 'base64',
+        ttl_remaining: 9,
+      });
+    });
+
+    it('kvctl: a value from stdin loses the one newline that echo adds', async () => {
+      const endpoint = ['--endpoint', `http://127.0.0.1:${cluster.port}`];
+      await kvctl(['put', 'k', '-', ...endpoint], 'plain text\n');
+      expect((await run('get', 'k')).text).to.equal('"plain text"\n');
+    });
+
+    it('kvctl: get, exists and del of what is not there', async () => {
+      const get = await run('get', 'none');
+      expect([get.code, get.text]).to.deep.equal([4, '']);
+      expect(get.stderr).to.equal('kvctl: NOT_FOUND: there is no such key\n');
+      const exists = await run('exists', 'none');
+      expect([exists.code, exists.text, exists.stderr]).to.deep.equal([4, 'false\n', '']);
+      await run('put', 'k', '1');
+      expect(await run('exists', 'k')).to.include({ code: 0, text: 'true\n' });
+      expect(await run('del', 'k', 'none')).to.include({ code: 0, text: 'deleted\nnot there\n' });
+    });
+
+    it('kvctl: quiet says nothing but what was asked for', async () => {
+      expect(await run('put', 'k', '1', '-q')).to.include({ code: 0, text: '', stderr: '' });
+      expect((await run('get', 'k', '-q')).text).to.equal('1\n');
+    });
+
+    it('kvctl: list and scan go over all pages, and stop at a limit', async () => {
+      for (let i = 0; i < 12; i += 1)
+        await run('put', `p:${String(i).padStart(2, '0')}`, String(i));
+      await run('put', 'q', '"other"');
+      const keys = Array.from({ length: 12 }, (_, i) => `p:${String(i).padStart(2, '0')}`);
+      expect((await run('list', '--prefix', 'p:')).text).to.equal(`${keys.join('\n')}\n`);
+      expect((await run('scan')).text).to.equal(`${keys.join('\n')}\nq\n`);
+      expect((await run('list', '--limit', '2', '--values')).text).to.equal('p:00\t0\np:01\t1\n');
+      expect((await run('list', '--limit', '1', '-o', 'json')).text).to.equal('"p:00"\n');
+      const table = (await run('list', '--prefix', 'q', '--values', '-o', 'table')).text;
+      expect(table).to.match(/│ q +│ 1 +│ - +│ "other" +│/);
+    });
+
+    it('kvctl: status and ring as table, JSON and raw', async () => {
+      const table = await run('status');
+      expect(table.text).to.match(/│ n1 +│ 127\.0\.0\.1:7000 +│ alive/);
+      expect(table.text).to.contain('about 100 keys, 1 copies of each, epoch 1');
+      expect(JSON.parse((await run('status', '-o', 'json')).text)).to.include({ total_keys: 100 });
+      expect((await run('ring', '-o', 'raw')).text).to.equal('n1\t127.0.0.1:7000\t100.00 %\n');
+    });
+
+    it('kvctl: the launcher runs as a program and hands on the exit code', async () => {
+      const launcher = fileURLToPath(new URL('../../cli/kvctl.js', import.meta.url));
+      const endpoint = ['--endpoint', `http://127.0.0.1:${cluster.port}`];
+      const execute = promisify(execFile);
+      await execute(process.execPath, [launcher, 'put', 'k', '[1]', ...endpoint]);
+      const { stdout } = await execute(process.execPath, [launcher, 'get', 'k', ...endpoint]);
+      expect(stdout).to.equal('[1]\n');
+      const failed = execute(process.execPath, [launcher, 'get', 'none', ...endpoint]);
+      const error = await failed.then(
+        () => undefined,
+        (reason: unknown) => (reason as { code: number }).code,
+      );
+      expect(error).to.equal(4);
+    });
+  });
+});

@@ -1,0 +1,172 @@
+// Real processes: `kvd dev` with three nodes, kvctl against it, kill -9 in the middle of an import,
+// kill -9 of everything, and what must be there afterwards. With the shared package records where
+// they exist (KVD_RECORDS names the file), else with records made here.
+
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
+import { expect } from 'chai';
+import { DevCluster } from './dev-cluster.ts';
+
+const kvctlPath = fileURLToPath(new URL('../../cli/kvctl.js', import.meta.url));
+const kvdPath = fileURLToPath(new URL('../../cli/kvd.js', import.meta.url));
+
+interface Result {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function run(path: string, args: readonly string[], onOutput?: (text: string) => void): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [path, ...args]);
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      stdout += chunk.toString();
+      onOutput?.(stdout);
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      stderr += chunk.toString();
+    });
+    child.once('error', reject);
+    child.once('exit', (code) => resolve({ code: code ?? 1, stdout, stderr }));
+  });
+}
+
+function madeRecords(count: number): string[] {
+  return Array.from({ length: count }, (_, i) =>
+    JSON.stringify({ name: `record-${i}`, size: i, text: 'käse'.repeat(1 + (i % 40)) }),
+  );
+}
+
+/** Up to `count` lines of real records, or made ones. */
+function recordLines(count: number): string[] {
+  const shared = process.env['KVD_RECORDS'] ?? '../shared/data/packages.jsonl.gz';
+  if (!existsSync(shared)) return madeRecords(count);
+  return gunzipSync(readFileSync(shared)).toString().split('\n').filter(Boolean).slice(0, count);
+}
+
+const nameOf = (line: string): string => (JSON.parse(line) as { name: string }).name;
+
+describe('process: three nodes', function () {
+  this.timeout(180_000);
+  let cluster: DevCluster;
+  let scratch: string;
+  const lines = recordLines(12_000);
+  const everyEndpoint = (): string[] => cluster.endpoints.flatMap((url) => ['--endpoint', url]);
+  const kvctl = (...args: string[]): Promise<Result> => run(kvctlPath, [...args, ...everyEndpoint()]);
+
+  before(async () => {
+    scratch = mkdtempSync(join(tmpdir(), 'kvd-records-'));
+    writeFileSync(join(scratch, 'records.jsonl'), `${lines.join('\n')}\n`);
+    cluster = await DevCluster.start({ nodes: 3 });
+  });
+
+  after(async () => {
+    await cluster.stop();
+    cluster.remove();
+    rmSync(scratch, { recursive: true, force: true });
+  });
+
+  /** Reads every key of the list through a live node and compares with its line. */
+  async function expectAll(acked: readonly string[], endpoint: string): Promise<void> {
+    const expected = new Map(lines.map((line) => [`pkg:${nameOf(line)}`, line]));
+    const missing: string[] = [];
+    for (let i = 0; i < acked.length; i += 500) {
+      const keys = acked.slice(i, i + 500);
+      const answer = await fetch(`${endpoint}/api/v1/batch/get`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ keys }),
+      });
+      expect(answer.status).to.equal(200);
+      const { results } = (await answer.json()) as {
+        results: { key: string; value: unknown; found: boolean }[];
+      };
+      for (const { key, value, found } of results)
+        if (!found || JSON.stringify(value) !== expected.get(key)) missing.push(key);
+    }
+    expect(missing).to.deep.equal([]);
+  }
+
+  it('cluster: put, get, exists, list, del through any node', async () => {
+    expect(await kvctl('put', 'greeting', '"hello"')).to.include({ code: 0 });
+    expect(await kvctl('get', 'greeting')).to.deep.include({ code: 0, stdout: '"hello"\n' });
+    expect(await kvctl('exists', 'greeting')).to.include({ code: 0 });
+    expect(await kvctl('del', 'greeting')).to.include({ code: 0 });
+    expect(await kvctl('get', 'greeting')).to.include({ code: 4 });
+  });
+
+  it('cluster: an import survives kill -9 of one node, and of all (records=12,000)', async () => {
+    const ackLog = join(scratch, 'acked');
+    const killed = { done: false };
+    const importing = kvctl(
+      ...['import', join(scratch, 'records.jsonl'), '--key-field', 'name'],
+      ...['--prefix', 'pkg:', '--ack-log', ackLog],
+    );
+    // The kill comes once some records are acknowledged and most are not.
+    const watch = setInterval(() => {
+      if (killed.done || !existsSync(ackLog)) return;
+      if (readFileSync(ackLog).length < 20_000) return;
+      killed.done = true;
+      cluster.kill('n2');
+    }, 5);
+    const result = await importing;
+    clearInterval(watch);
+    expect(killed.done, 'the node was killed during the import').to.equal(true);
+    expect(result.code, result.stderr + result.stdout).to.equal(0);
+    const acked = readFileSync(ackLog, 'utf8').split('\n').filter(Boolean);
+    expect(new Set(acked).size).to.equal(new Set(lines.map(nameOf)).size);
+    await expectAll(acked, cluster.endpoints[0] as string);
+
+    await cluster.killAll();
+    await cluster.launch();
+    await expectAll(acked, cluster.endpoints[1] as string);
+  });
+
+  it('cluster: a record equals its line byte for byte; lists are in key order', async () => {
+    const line = lines[Math.floor(lines.length / 2)] as string;
+    const got = await kvctl('get', `pkg:${nameOf(line)}`);
+    expect(got.stdout).to.equal(`${line}\n`);
+    const listed = await kvctl('list', 'pkg:', '--limit', '5', '-o', 'raw');
+    expect(listed.code).to.equal(0);
+    const keys = listed.stdout.trim().split('\n');
+    const sorted = lines.map((record) => `pkg:${nameOf(record)}`).sort(byBytes);
+    expect(keys).to.deep.equal(sorted.slice(0, 5));
+  });
+
+  it('cluster: a second process on the same data or port is refused with one line', async () => {
+    const dataDir = join(cluster.dataDir, 'n1');
+    const busy = await run(kvdPath, ['--data-dir', dataDir, '--http-port', '0']);
+    expect(busy.code).to.equal(3);
+    expect(busy.stderr.trim().split('\n')).to.have.length(1);
+    const port = String(cluster.basePort);
+    const taken = await run(kvdPath, [
+      ...['--data-dir', join(scratch, 'other'), '--http-port', port],
+      ...['--internode-port', String(cluster.basePort + 7)],
+    ]);
+    expect(taken.code).to.equal(2);
+    expect(taken.stderr).to.include(port);
+  });
+
+  it('cluster: SIGTERM ends everything with exit code 0, and another cluster is refused the data', async () => {
+    expect(await cluster.stop()).to.equal(0);
+    const refused = await run(kvdPath, [
+      ...['--data-dir', join(cluster.dataDir, 'n1'), '--cluster-name', 'another'],
+      ...['--http-port', '0', '--internode-port', String(cluster.basePort + 2)],
+    ]);
+    expect(refused.code).to.equal(3);
+    expect(refused.stderr).to.include('clusterName');
+    await cluster.launch();
+    const line = lines[7] as string;
+    expect((await kvctl('get', `pkg:${nameOf(line)}`)).stdout).to.equal(`${line}\n`);
+  });
+});
+
+function byBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}

@@ -1,0 +1,207 @@
+// All connections of one thread to other nodes: it listens on the thread's port, dials the thread
+// of a peer that it wants to ask, and dials again with a growing pause when a connection ends.
+//
+// A connection is dialled by the asker; answers come back on it. So there are up to two connections
+// between two threads, one for each direction of asking, and no rule is needed for who dials.
+
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { Envelope, Link } from '../runtime/envelope.ts';
+import type { Host, TimerHandle } from '../runtime/environment.ts';
+import { KvError } from '../runtime/errors.ts';
+import type { Lz4 } from '../runtime/environment.ts';
+import { type Placement, placementOf } from '../runtime/placement.ts';
+import type { Codec } from './codec.ts';
+import { type Hello, refusal } from './handshake.ts';
+import { TcpLink } from './tcp-link.ts';
+
+export interface Peer {
+  readonly node: string;
+  readonly host: string;
+  /** Of the peer's thread 0; its other threads follow. */
+  readonly port: number;
+}
+
+export interface PeerTableOptions {
+  readonly node: string;
+  readonly clusterName: string;
+  readonly incarnation: number;
+  readonly thread: number;
+  readonly placement: Placement;
+  readonly listenHost: string;
+  /** Of this thread. */
+  readonly listenPort: number;
+  readonly peers: readonly Peer[];
+  readonly codec: Codec;
+  readonly lz4: Lz4;
+  readonly host: Pick<Host, 'clock' | 'timers' | 'random' | 'log'>;
+  readonly deliver: (envelope: Envelope) => void;
+  readonly linkLost: (link: Link) => void;
+}
+
+const retryMsMin = 50;
+const retryMsMax = 5_000;
+const dialTimeoutMs = 3_000;
+const silenceCheckMs = 1_000;
+
+interface Dialled {
+  readonly peer: Peer;
+  readonly thread: number;
+  link: TcpLink | undefined;
+  failures: number;
+  retry: TimerHandle | undefined;
+}
+
+export class PeerTable {
+  readonly #options: PeerTableOptions;
+  readonly #self: Hello;
+  readonly #peers: ReadonlyMap<string, Peer>;
+  readonly #dialled = new Map<string, Dialled>();
+  readonly #accepted = new Set<TcpLink>();
+  /** Where a peer's actors run, once it has said so. */
+  readonly #placements = new Map<string, Placement>();
+  #server: Server | undefined;
+  #isClosed = false;
+
+  constructor(options: PeerTableOptions) {
+    this.#options = options;
+    const { clusterName, node, incarnation, thread, placement } = options;
+    const { profile, shards } = placement;
+    this.#self = { clusterName, node, incarnation, thread, profile, shards };
+    this.#peers = new Map(options.peers.map((peer) => [peer.node, peer]));
+  }
+
+  /** The port of this thread; BAD_REQUEST where it is taken. */
+  listen(): Promise<number> {
+    const { listenHost: host, listenPort: port } = this.#options;
+    const server = createServer((socket) => this.#accept(socket));
+    this.#server = server;
+    this.#watchSilence();
+    return new Promise((resolve, reject) => {
+      server.once('error', (error: NodeJS.ErrnoException) => {
+        reject(
+          new KvError('BAD_REQUEST', {
+            field: 'internode-port',
+            detail: `cannot listen for other nodes on ${host}:${port}: ${error.code === 'EADDRINUSE' ? 'the port is in use' : error.message}`,
+          }),
+        );
+      });
+      server.listen({ host, port }, () => {
+        const address = server.address();
+        resolve(address !== null && typeof address === 'object' ? address.port : port);
+      });
+    });
+  }
+
+  /** Where the peer runs its actors; like this node until it has said otherwise. */
+  placementOf(node: string): Placement {
+    return this.#placements.get(node) ?? this.#options.placement;
+  }
+
+  /** The connection to a peer's thread; undefined while there is none (it is being dialled). */
+  linkTo(node: string, thread: number): Link | undefined {
+    const id = `${node}/${thread}`;
+    let dialled = this.#dialled.get(id);
+    if (dialled === undefined) {
+      const peer = this.#peers.get(node);
+      if (peer === undefined || this.#isClosed) return undefined;
+      dialled = { peer, thread, link: undefined, failures: 0, retry: undefined };
+      this.#dialled.set(id, dialled);
+      this.#dial(dialled);
+    }
+    return dialled.link;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const { link, retry } of this.#dialled.values()) {
+      retry?.cancel();
+      link?.close('this node stops');
+    }
+    for (const link of this.#accepted) link.close('this node stops');
+    const server = this.#server;
+    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
+  }
+
+  #dial(dialled: Dialled): void {
+    const { peer, thread } = dialled;
+    const socket = connect({ host: peer.host, port: peer.port + thread });
+    const timer = this.#options.host.timers.after(dialTimeoutMs, () =>
+      link.close('no connection in time'),
+    );
+    const link: TcpLink = this.#wrap(socket, {
+      greeted: (hello) => {
+        timer.cancel();
+        if (hello.node !== peer.node) return `expected ${peer.node} there, found ${hello.node}`;
+        dialled.failures = 0;
+        return undefined;
+      },
+      closed: (reason) => {
+        timer.cancel();
+        dialled.link = undefined;
+        this.#retry(dialled, reason);
+      },
+    });
+    // Messages wait in its queues until the handshake is over.
+    dialled.link = link;
+  }
+
+  #retry(dialled: Dialled, reason: string): void {
+    if (this.#isClosed) return;
+    const { log, random, timers } = this.#options.host;
+    const pauseMs = Math.min(retryMsMax, retryMsMin * 2 ** dialled.failures);
+    if (dialled.failures === 0)
+      log.info('peer.connection-lost', { peer: dialled.peer.node, thread: dialled.thread, reason });
+    dialled.failures = Math.min(dialled.failures + 1, 16);
+    dialled.retry = timers.after(pauseMs * (0.5 + random.float() / 2), () => {
+      if (!this.#isClosed) this.#dial(dialled);
+    });
+  }
+
+  #accept(socket: Socket): void {
+    const link = this.#wrap(socket, {
+      greeted: () => undefined,
+      closed: () => this.#accepted.delete(link),
+    });
+    this.#accepted.add(link);
+  }
+
+  #wrap(
+    socket: Socket,
+    on: {
+      readonly greeted: (hello: Hello) => string | undefined;
+      readonly closed: (reason: string) => void;
+    },
+  ): TcpLink {
+    const { codec, lz4, host, deliver, linkLost } = this.#options;
+    const members = [...this.#peers.keys()];
+    return new TcpLink({
+      socket,
+      codec,
+      lz4,
+      clock: host.clock,
+      self: this.#self,
+      deliver,
+      greeted: (hello, link) => {
+        const refused = refusal(this.#self, hello, members) ?? on.greeted(hello);
+        if (refused !== undefined)
+          host.log.warn('peer.refused', { peer: link.name, reason: refused });
+        else this.#placements.set(hello.node, placementOf(hello.profile, hello.shards));
+        return refused;
+      },
+      closed: (link, reason) => {
+        linkLost(link);
+        on.closed(reason);
+      },
+    });
+  }
+
+  #watchSilence(): void {
+    const { clock, timers } = this.#options.host;
+    timers.after(silenceCheckMs, () => {
+      if (this.#isClosed) return;
+      const nowMs = clock.monotonicMs();
+      for (const { link } of this.#dialled.values()) link?.checkSilence(nowMs);
+      this.#watchSilence();
+    });
+  }
+}
