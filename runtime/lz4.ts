@@ -60,7 +60,7 @@ class WasmLz4 implements Lz4 {
     const at = exports.__wbindgen_malloc(bytes.length);
     new Uint8Array(exports.memory.buffer).set(bytes, at);
     const [outputAt, length, , isError] = this.#call(exports, 'compress', at, bytes.length);
-    assert(isError === 0 || isError === undefined, 'LZ4 refused to compress');
+    assert(isError === 0, 'LZ4 refused to compress');
     return new Uint8Array(exports.memory.buffer, outputAt + prefixBytes, length - prefixBytes);
   };
 
@@ -90,7 +90,7 @@ class WasmLz4 implements Lz4 {
     return new Uint8Array(exports.memory.buffer, outputAt, length).slice();
   }
 
-  /** [address, length, error, isError] of the output; the last two only where it may fail. */
+  /** [address, length, error, isError] of the output. */
   #call(
     exports: Exports,
     name: 'compress' | 'decompress',
@@ -98,7 +98,7 @@ class WasmLz4 implements Lz4 {
     length: number,
   ): readonly [number, number, number, number] {
     const result = exports.__wbindgen_add_to_stack_pointer(-resultBytes);
-    // The module reports an error only where there may be one.
+    // `compress` cannot fail and leaves the last two words as they are.
     new Uint8Array(exports.memory.buffer, result, resultBytes).fill(0);
     exports[name](result, at, length);
     const view = new DataView(exports.memory.buffer, result, resultBytes);

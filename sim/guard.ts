@@ -36,7 +36,7 @@ export class Guard {
   arm(): void {
     if (this.#random !== undefined) return;
     this.#random = Math.random;
-    Math.random = this.#banned('Math.random') as () => number;
+    Math.random = this.#banned('Math.random');
     for (const name of bannedFunctions) this.#replace(name, this.#banned(name));
     this.#replace('performance', { now: this.#banned('performance.now') });
     this.#replace('Date', this.#bannedDate());

@@ -8,7 +8,7 @@
 
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { runCampaign, serveSeeds } from './campaign.ts';
+import { exitCodes, runCampaign, serveSeeds } from './campaign.ts';
 
 const usage =
   'usage: npm run test:sim -- [--seeds N] [--first F] [--seed S] [--seconds 60] [--jobs 2] [--reconcile] [--stop] [--verbose]';
@@ -72,13 +72,16 @@ async function main(): Promise<void> {
     process.exitCode = 1;
     return;
   }
-  process.exitCode = await runCampaign({
-    ...parsed,
-    main: fileURLToPath(import.meta.url),
-    print: (line) => {
-      process.stdout.write(`${line}\n`);
-    },
-  });
+  const print = (line: string): void => {
+    process.stdout.write(`${line}\n`);
+  };
+  try {
+    const self = fileURLToPath(import.meta.url);
+    process.exitCode = await runCampaign({ ...parsed, main: self, print });
+  } catch (error) {
+    print(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    process.exitCode = exitCodes.crash;
+  }
 }
 
 await main();

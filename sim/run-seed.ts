@@ -68,6 +68,7 @@ export class LivenessError extends Error {
 }
 
 class UnexpectedStop extends Error {}
+class DataRefused extends UnexpectedStop {}
 
 export async function runSeed(seed: number, settings: SeedSettings): Promise<SeedResult> {
   const run = new SeedRun(optionsOf(seed, settings.seconds), settings.traceWindow);
@@ -121,12 +122,16 @@ class SeedRun {
     return this.#result('passed', []);
   }
 
-  /** A node may end itself for a failed or full disk; every other reason is a find. */
+  /**
+   * A node may end itself for a failed or full disk; every other reason is a find. One that calls
+   * its own data damaged has lost it or is wrong: no fault of this model damages what was synced.
+   */
   #nodeStopped(node: string, reason: string): void {
     const { faults } = this.#options;
     const isDiskBad = faults.includes('sync-error') || faults.includes('full-disk');
     if (isDiskBad && diskReasons.test(reason)) return;
-    this.#world.fail(new UnexpectedStop(`${node} ended itself: ${reason}`));
+    const what = `${node} ended itself: ${reason}`;
+    this.#world.fail(reason.includes('CORRUPT') ? new DataRefused(what) : new UnexpectedStop(what));
   }
 
   // ---- phases --------------------------------------------------------------------------------
@@ -162,7 +167,7 @@ class SeedRun {
     const endMs = this.#world.nowMs + settleMs;
     let code: string | undefined;
     for (let attempt = 0; this.#world.nowMs < endMs; attempt += 1) {
-      const node = at ?? (names[(attempt + key.length) % names.length] as string);
+      const node = at ?? names[(attempt + key.length) % names.length] ?? '';
       const value = kind === 'put' ? noBytes : undefined;
       const request = { kind, key, node, level, value, timeoutMs: 5_000 };
       const operation = await this.#registers.perform(-1, request);
@@ -262,6 +267,7 @@ class SeedRun {
 function verdictOf(error: unknown): Verdict {
   if (error instanceof LivenessError || error instanceof StuckError) return 'liveness';
   if (error instanceof NondeterminismError) return 'nondeterminism';
+  if (error instanceof DataRefused) return 'safety';
   return 'crash';
 }
 

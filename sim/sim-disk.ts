@@ -57,6 +57,14 @@ export class SimStorage {
   losePower(): void {
     const { random } = this;
     const mode: PowerLossMode = random.chance(0.5) ? 'drop' : 'torn';
+    this.#loseNames();
+    this.#entries = new Map(this.#durable);
+    for (const name of [...this.#entries.keys()].sort())
+      this.#entries.get(name)?.losePower(random, mode);
+  }
+
+  #loseNames(): void {
+    const { random } = this;
     for (const directory of [...this.#changes.keys()].sort()) {
       const isWhole = random.chance(0.1);
       for (const change of this.#changes.get(directory) ?? [])
@@ -67,9 +75,6 @@ export class SimStorage {
       if (!this.#durableDirectories.has(directory)) this.#directories.delete(directory);
     for (const name of [...this.#durable.keys()])
       if (!this.#directories.has(parentOf(name))) this.#durable.delete(name);
-    this.#entries = new Map(this.#durable);
-    for (const name of [...this.#entries.keys()].sort())
-      this.#entries.get(name)?.losePower(random, mode);
   }
 
   find(name: string): SimFile | undefined {

@@ -174,7 +174,7 @@ function tasksOf({ random }: SimMachine, process: SimProcess, lz4: Lz4): Tasks {
           try {
             resolve(runTask(coreTasks, { lz4 }, name, input) as Output);
           } catch (error) {
-            reject(error as Error);
+            reject(error instanceof Error ? error : new Error(String(error)));
           }
         });
       }),

@@ -52,7 +52,7 @@ interface Soon {
 /** After so many events the real event loop gets a turn. */
 const eventsPerTurn = 4_096;
 const lastPriority = 0x1_0000_0000;
-const { nextTick } = process;
+const nextTick = process.nextTick.bind(process);
 const yieldToLoop = setImmediate;
 
 export class World {
@@ -122,25 +122,31 @@ export class World {
 
   /**
    * Runs events until `scenario` has ended; rejects with its error, or as soon as the world fails
-   * or has no event left while the scenario still waits.
+   * (also by a rejection that nobody handles) or has no event left while the scenario still waits.
    */
   run<T>(scenario: () => Promise<T>): Promise<T> {
     if (this.#isRunning) throw new Error('this world runs already');
     this.#isRunning = true;
     return new Promise<T>((resolve, reject) => {
       let ended: (() => void) | undefined;
+      const rejected = (reason: unknown): void => this.fail(errorOf(reason));
       const finish = (end: () => void): void => {
         this.#guard.disarm();
         this.#isRunning = false;
         // The event loop once more: rejections that nobody handles are told before the end.
-        yieldToLoop(end);
+        yieldToLoop(() => {
+          process.off('unhandledRejection', rejected);
+          if (this.#failure === undefined) end();
+          else reject(this.#failure);
+        });
       };
       const step = (): void => {
-        if (this.#failure !== undefined) return finish(() => reject(this.#failure as Error));
+        if (this.#failure !== undefined) return finish(() => undefined);
         if (ended !== undefined) return finish(ended);
         if (!this.#runOne()) return finish(() => reject(new StuckError(this.nowMs)));
         this.#next(step);
       };
+      process.on('unhandledRejection', rejected);
       this.#guard.arm();
       this.#soon.push({
         owner: undefined,
@@ -150,7 +156,7 @@ export class World {
               ended = () => resolve(value);
             },
             (error: unknown) => {
-              ended = () => reject(error instanceof Error ? error : new Error(String(error)));
+              ended = () => reject(errorOf(error));
             },
           );
         },
@@ -182,8 +188,7 @@ export class World {
       fire();
     } catch (error) {
       // A process that ended in the middle of its event is no failure of the run.
-      if (!(error instanceof SimCrash))
-        this.fail(error instanceof Error ? error : new Error(String(error)));
+      if (!(error instanceof SimCrash)) this.fail(errorOf(error));
     }
     return true;
   }
@@ -273,6 +278,10 @@ export class World {
     heap[at] = last;
     return first;
   }
+}
+
+function errorOf(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
 }
 
 function isBefore(a: Event, b: Event): boolean {

@@ -34,15 +34,11 @@ export class MemoryDisk implements Disk {
     this.#files.set(path, { bytes: bytes.slice() });
   }
 
-  readonly replace = (path: string, bytes: Uint8Array): Promise<void> => {
-    try {
+  readonly replace = (path: string, bytes: Uint8Array): Promise<void> =>
+    Promise.resolve().then(() => {
       this.beforeWrite(path);
-    } catch (error) {
-      return Promise.reject(error as Error);
-    }
-    this.put(path, bytes);
-    return Promise.resolve();
-  };
+      this.put(path, bytes);
+    });
 
   readonly list = (path: string): readonly string[] => {
     const prefix = `${path}/`;

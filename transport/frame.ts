@@ -3,9 +3,10 @@
 //   u16 magic | u8 version | u8 flags | u32 payload length | u32 raw length | u32 header CRC
 //   payload | u32 payload CRC
 //
-// The payload is a run of u32 length + envelope; above 8 KiB it is LZ4 where that pays. Lengths are
+// The payload is a run of u32 length + envelope; above 8 KiB it is LZ4 where that pays: after
+// payloads that did not shrink, more and more frames go plain before the next try. Lengths are
 // checked before anything is buffered for them; a bad checksum ends the connection, because
-// nothing behind it can be trusted.
+// nothing behind it can be trusted. LZ4 never sees bytes that fail their checksum.
 
 import { ByteReader, ByteWriter, concatBytes, crc32 } from '../runtime/bytes.ts';
 import type { Lz4 } from '../runtime/environment.ts';
@@ -21,12 +22,20 @@ const helloFlag = 2;
 const compressFromBytes = 8 * 1024;
 /** A frame holds at least one value of 16 MiB with its envelope. */
 export const framePayloadMax = 24 * 1024 * 1024;
+/** A handshake is far below; until it is over, a stranger gets no more memory than this. */
+export const helloBytesMax = 4 * 1024;
+/** Frames without compression after one that did not shrink; doubled each time. */
+const plainFramesMax = 63;
+/** A buffer that grew beyond this for one large message is not kept. */
+export const keptBufferBytes = 1024 * 1024;
 
 /** Collects envelopes and makes frames of them in one reused buffer. */
 export class FrameWriter {
   readonly #lz4: Lz4;
-  readonly #payload = new ByteWriter(64 * 1024);
+  #payload = new ByteWriter(64 * 1024);
   #envelopes = 0;
+  #plainFrames = 0;
+  #plainFramesLeft = 0;
 
   constructor(lz4: Lz4) {
     this.#lz4 = lz4;
@@ -56,12 +65,26 @@ export class FrameWriter {
   /** The frame of all that was added, in memory of its own; the writer is empty after it. */
   take(): Uint8Array {
     const raw = this.#payload.view();
-    const packed = raw.length >= compressFromBytes ? this.#lz4.compress(raw) : raw;
-    const isPacked = packed.length < raw.length * 0.9;
-    const frame = frameOf(isPacked ? packed : raw, raw.length, isPacked ? lz4Flag : 0);
-    this.#payload.reset();
+    const packed = this.#compressed(raw);
+    const frame = frameOf(packed ?? raw, raw.length, packed === undefined ? 0 : lz4Flag);
+    if (raw.length > keptBufferBytes) this.#payload = new ByteWriter(64 * 1024);
+    else this.#payload.reset();
     this.#envelopes = 0;
     return frame;
+  }
+
+  /** Undefined where it is not tried or does not pay. */
+  #compressed(raw: Uint8Array): Uint8Array | undefined {
+    if (raw.length < compressFromBytes) return undefined;
+    if (this.#plainFramesLeft > 0) {
+      this.#plainFramesLeft -= 1;
+      return undefined;
+    }
+    const packed = this.#lz4.compress(raw);
+    const pays = packed.length < raw.length * 0.9;
+    this.#plainFrames = pays ? 0 : Math.min(plainFramesMax, this.#plainFrames * 2 + 1);
+    this.#plainFramesLeft = this.#plainFrames;
+    return pays ? packed : undefined;
   }
 }
 
@@ -98,12 +121,19 @@ export class FrameReader {
   #buffered = 0;
   /** Bytes that make the next step possible: a header, or a whole frame. */
   #needed = headerBytes;
+  #payloadMax = helloBytesMax;
 
   constructor(lz4: Lz4, listener: FrameListener) {
     this.#lz4 = lz4;
     this.#listener = listener;
   }
 
+  /** The handshake is over: from now on frames may be large. */
+  trust(): void {
+    this.#payloadMax = framePayloadMax;
+  }
+
+  /** Calls the listener for all that `chunk` completes. Nothing may be fed after an error. */
   feed(chunk: Uint8Array): void {
     this.#chunks.push(chunk);
     this.#buffered += chunk.length;
@@ -112,7 +142,7 @@ export class FrameReader {
     let at = 0;
     this.#needed = headerBytes;
     while (bytes.length - at >= headerBytes) {
-      const length = frameLength(bytes, at);
+      const length = frameLength(bytes, at, this.#payloadMax);
       if (bytes.length - at < length) {
         this.#needed = length;
         break;
@@ -133,16 +163,14 @@ export class FrameReader {
     if (crc32(payload) !== view.getUint32(frame.length - crcBytes, true))
       throw bad('payload fails its checksum');
     if ((flags & helloFlag) !== 0) return this.#listener.hello(payload);
-    // A copy of what LZ4 gives: handling an envelope may compress something else.
-    const raw =
-      (flags & lz4Flag) === 0 ? payload : this.#lz4.decompress(payload, rawLength).slice();
+    const raw = (flags & lz4Flag) === 0 ? payload : this.#lz4.decompress(payload, rawLength);
     const reader = new ByteReader(raw);
     while (reader.left > 0) this.#listener.envelope(reader.rawView(reader.u32()));
   }
 }
 
 /** Length of the frame at `at`, whose header is there; its limits are checked. */
-function frameLength(bytes: Uint8Array, at: number): number {
+function frameLength(bytes: Uint8Array, at: number, payloadMax: number): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, headerBytes);
   if (view.getUint16(0, true) !== magic) throw bad('no frame of kvd');
   if (view.getUint32(12, true) !== crc32(bytes.subarray(at, at + 12)))
@@ -152,8 +180,8 @@ function frameLength(bytes: Uint8Array, at: number): number {
     throw bad(`protocol version ${version}; this program speaks ${protocolVersion}`);
   const length = view.getUint32(4, true);
   const rawLength = view.getUint32(8, true);
-  if (length > framePayloadMax || rawLength > framePayloadMax)
-    throw bad(`a frame of ${Math.max(length, rawLength)} bytes; at most ${framePayloadMax}`);
+  if (length > payloadMax || rawLength > payloadMax)
+    throw bad(`a frame of ${Math.max(length, rawLength)} bytes; at most ${payloadMax}`);
   return headerBytes + length + crcBytes;
 }
 

@@ -44,11 +44,7 @@ const isCount = (value: unknown): value is number =>
  * Why `peer` may not talk to `self`; undefined where it may. `members`: who may join. Two ids with
  * one fingerprint would give their writes the same name.
  */
-export function refusal(
-  self: Hello,
-  peer: Hello,
-  members: readonly string[],
-): string | undefined {
+export function refusal(self: Hello, peer: Hello, members: readonly string[]): string | undefined {
   if (peer.clusterName !== self.clusterName)
     return `it is of cluster ${peer.clusterName}, this is ${self.clusterName}`;
   if (peer.node === self.node) return `it runs under this node's own id ${self.node}`;

@@ -3,6 +3,9 @@
 //
 // A connection is dialled by the asker; answers come back on it. So there are up to two connections
 // between two threads, one for each direction of asking, and no rule is needed for who dials.
+//
+// The pause before dialling again starts anew only after a connection that lasted: one that a peer
+// ends right after the handshake must not be tried twenty times a second.
 
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { Envelope, Link } from '../runtime/envelope.ts';
@@ -40,14 +43,20 @@ export interface PeerTableOptions {
 
 const retryMsMin = 50;
 const retryMsMax = 5_000;
-const dialTimeoutMs = 3_000;
+/** From dialling or accepting to the end of the handshake. */
+const handshakeTimeoutMs = 3_000;
 const silenceCheckMs = 1_000;
+/** What is written when this node stops gets so long to reach its peers. */
+const finishMs = 500;
 
 interface Dialled {
   readonly peer: Peer;
   readonly thread: number;
   link: TcpLink | undefined;
+  /** Connections in a row that did not last. */
   failures: number;
+  /** Monotonic time of the last handshake. */
+  greetedMs: number;
   retry: TimerHandle | undefined;
 }
 
@@ -60,6 +69,7 @@ export class PeerTable {
   /** Where a peer's actors run, once it has said so. */
   readonly #placements = new Map<string, Placement>();
   #server: Server | undefined;
+  #silenceTimer: TimerHandle | undefined;
   #isClosed = false;
 
   constructor(options: PeerTableOptions) {
@@ -73,17 +83,16 @@ export class PeerTable {
   /** The port of this thread; BAD_REQUEST where it is taken. */
   listen(): Promise<number> {
     const { listenHost: host, listenPort: port } = this.#options;
+    const { log } = this.#options.host;
     const server = createServer((socket) => this.#accept(socket));
     this.#server = server;
     this.#watchSilence();
     return new Promise((resolve, reject) => {
-      server.once('error', (error: NodeJS.ErrnoException) => {
-        reject(
-          new KvError('BAD_REQUEST', {
-            field: 'internode-port',
-            detail: `cannot listen for other nodes on ${host}:${port}: ${error.code === 'EADDRINUSE' ? 'the port is in use' : error.message}`,
-          }),
-        );
+      server.on('error', (error: NodeJS.ErrnoException) => {
+        const reason = error.code === 'EADDRINUSE' ? 'the port is in use' : error.message;
+        // Later on: a connection could not be accepted; it will be dialled again.
+        if (server.listening) log.warn('peer.not-accepted', { reason });
+        else reject(cannotListen(host, port, reason));
       });
       server.listen({ host, port }, () => {
         const address = server.address();
@@ -104,63 +113,85 @@ export class PeerTable {
     if (dialled === undefined) {
       const peer = this.#peers.get(node);
       if (peer === undefined || this.#isClosed) return undefined;
-      dialled = { peer, thread, link: undefined, failures: 0, retry: undefined };
+      dialled = { peer, thread, link: undefined, failures: 0, greetedMs: -1, retry: undefined };
       this.#dialled.set(id, dialled);
       this.#dial(dialled);
     }
     return dialled.link;
   }
 
+  /** Sends what waits, then ends all connections; within a second. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#silenceTimer?.cancel();
+    const links = [...this.#accepted];
     for (const { link, retry } of this.#dialled.values()) {
       retry?.cancel();
-      link?.close('this node stops');
+      if (link !== undefined) links.push(link);
     }
-    for (const link of this.#accepted) link.close('this node stops');
+    for (const link of links) link.finish('this node stops');
     const server = this.#server;
-    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
+    if (server === undefined) return;
+    const abandoned = this.#options.host.timers.after(finishMs, () => {
+      for (const link of links) link.abandon();
+    });
+    await new Promise((resolve) => server.close(resolve));
+    abandoned.cancel();
   }
 
   #dial(dialled: Dialled): void {
     const { peer, thread } = dialled;
     const socket = connect({ host: peer.host, port: peer.port + thread });
-    const timer = this.#options.host.timers.after(dialTimeoutMs, () =>
-      link.close('no connection in time'),
-    );
-    const link: TcpLink = this.#wrap(socket, {
+    dialled.greetedMs = Infinity;
+    // Messages wait in its queues until the handshake is over.
+    dialled.link = this.#wrap(socket, {
       greeted: (hello) => {
-        timer.cancel();
         if (hello.node !== peer.node) return `expected ${peer.node} there, found ${hello.node}`;
-        dialled.failures = 0;
+        dialled.greetedMs = this.#options.host.clock.monotonicMs();
         return undefined;
       },
       closed: (reason) => {
-        timer.cancel();
         dialled.link = undefined;
         this.#retry(dialled, reason);
       },
     });
-    // Messages wait in its queues until the handshake is over.
-    dialled.link = link;
   }
 
   #retry(dialled: Dialled, reason: string): void {
     if (this.#isClosed) return;
-    const { log, random, timers } = this.#options.host;
-    const pauseMs = Math.min(retryMsMax, retryMsMin * 2 ** dialled.failures);
+    const { clock, log, random, timers } = this.#options.host;
+    if (clock.monotonicMs() - dialled.greetedMs > retryMsMax) dialled.failures = 0;
     if (dialled.failures === 0)
       log.info('peer.connection-lost', { peer: dialled.peer.node, thread: dialled.thread, reason });
+    const pauseMs = Math.min(retryMsMax, retryMsMin * 2 ** dialled.failures);
     dialled.failures = Math.min(dialled.failures + 1, 16);
     dialled.retry = timers.after(pauseMs * (0.5 + random.float() / 2), () => {
       if (!this.#isClosed) this.#dial(dialled);
     });
   }
 
+  /** It was heard of: no need to wait for the end of the pause. */
+  #redial(node: string): void {
+    for (const dialled of this.#dialled.values()) {
+      if (dialled.peer.node !== node || dialled.link !== undefined) continue;
+      dialled.retry?.cancel();
+      this.#dial(dialled);
+    }
+  }
+
   #accept(socket: Socket): void {
+    let isGreeted = false;
     const link = this.#wrap(socket, {
-      greeted: () => undefined,
-      closed: () => this.#accepted.delete(link),
+      greeted: ({ node }) => {
+        isGreeted = true;
+        this.#redial(node);
+        return undefined;
+      },
+      closed: (reason) => {
+        this.#accepted.delete(link);
+        if (!isGreeted && !this.#isClosed)
+          this.#options.host.log.info('peer.connection-failed', { peer: link.name, reason });
+      },
     });
     this.#accepted.add(link);
   }
@@ -174,34 +205,47 @@ export class PeerTable {
   ): TcpLink {
     const { codec, lz4, host, deliver, linkLost } = this.#options;
     const members = [...this.#peers.keys()];
-    return new TcpLink({
+    const deadline = host.timers.after(handshakeTimeoutMs, () =>
+      link.close('no handshake in time'),
+    );
+    const link = new TcpLink({
       socket,
       codec,
       lz4,
       clock: host.clock,
       self: this.#self,
       deliver,
-      greeted: (hello, link) => {
+      greeted: (hello) => {
+        deadline.cancel();
         const refused = refusal(this.#self, hello, members) ?? on.greeted(hello);
         if (refused !== undefined)
-          host.log.warn('peer.refused', { peer: link.name, reason: refused });
+          host.log.warn('peer.refused', { peer: hello.node, at: link.name, reason: refused });
         else this.#placements.set(hello.node, placementOf(hello.profile, hello.shards));
         return refused;
       },
-      closed: (link, reason) => {
+      unreadable: (_, problem) =>
+        host.log.warn('peer.unreadable', { peer: link.name, reason: problem.message }),
+      closed: (_, reason) => {
+        deadline.cancel();
         linkLost(link);
         on.closed(reason);
       },
     });
+    return link;
   }
 
   #watchSilence(): void {
     const { clock, timers } = this.#options.host;
-    timers.after(silenceCheckMs, () => {
-      if (this.#isClosed) return;
+    this.#silenceTimer = timers.after(silenceCheckMs, () => {
       const nowMs = clock.monotonicMs();
       for (const { link } of this.#dialled.values()) link?.checkSilence(nowMs);
       this.#watchSilence();
     });
   }
 }
+
+const cannotListen = (host: string, port: number, reason: string): KvError =>
+  new KvError('BAD_REQUEST', {
+    field: 'internode-port',
+    detail: `cannot listen for other nodes on ${host}:${port}: ${reason}`,
+  });

@@ -3,18 +3,23 @@
 // and one write.
 //
 // Three queues by class keep each other apart: control (gossip), small, and large messages; each
-// is bounded in bytes, and a full one refuses at once (TR-3). While the socket is not drained
-// nothing more is handed to it, so a slow reader fills the queues and not the memory.
+// is bounded in bytes and in messages, and a full one refuses at once (TR-3). While the socket is
+// not drained nothing more is handed to it, so a slow reader fills the queues and not the memory.
+//
+// A damaged stream ends the connection. One message that this program cannot read (a newer peer's)
+// is dropped alone: whoever asked meets its deadline.
 
 import type { Socket } from 'node:net';
 import { ByteWriter } from '../runtime/bytes.ts';
 import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Clock, Lz4 } from '../runtime/environment.ts';
+import { failure, KvError } from '../runtime/errors.ts';
 import type { Codec } from './codec.ts';
-import { FrameReader, FrameWriter, helloFrame } from './frame.ts';
+import { framePayloadMax, FrameReader, FrameWriter, helloFrame, keptBufferBytes } from './frame.ts';
 import { decodeHello, encodeHello, type Hello } from './handshake.ts';
 
 export interface TcpLinkOptions {
+  /** Connected or connecting. */
   readonly socket: Socket;
   readonly codec: Codec;
   readonly lz4: Lz4;
@@ -23,18 +28,23 @@ export interface TcpLinkOptions {
   /** The peer's hello; the sentence that refuses it, or undefined. */
   readonly greeted: (hello: Hello, link: TcpLink) => string | undefined;
   readonly deliver: (envelope: Envelope) => void;
+  /** A message that could not be read was dropped; called for the first of a connection. */
+  readonly unreadable: (link: TcpLink, problem: KvError) => void;
   /** Once; `reason` is one sentence. */
   readonly closed: (link: TcpLink, reason: string) => void;
 }
 
-/** Bytes that may wait, by class. */
+/** What may wait, by class. */
 const queueBytesMax = { control: 4 << 20, small: 16 << 20, large: 64 << 20 } as const;
+const queueLengthMax = { control: 16_384, small: 131_072, large: 1_024 } as const;
 type QueueClass = keyof typeof queueBytesMax;
 const classes: readonly QueueClass[] = ['control', 'small', 'large'];
 /** An envelope above this size is large. */
 const largeFromBytes = 64 * 1024;
 /** A frame is closed when it holds this much. */
 const frameBytes = 256 * 1024;
+/** Beside any message in a frame: what stood there before it, and lengths. */
+const envelopeBytesMax = framePayloadMax - 2 * frameBytes;
 /** Asks went out and nothing at all came in for so long: the other end is not there any more. */
 export const silenceMsMax = 10_000;
 
@@ -45,8 +55,9 @@ interface Queue {
 
 export class TcpLink implements Link {
   readonly #options: TcpLinkOptions;
+  readonly #reader: FrameReader;
   readonly #frame: FrameWriter;
-  readonly #scratch = new ByteWriter(64 * 1024);
+  #scratch = new ByteWriter(64 * 1024);
   readonly #queues: Readonly<Record<QueueClass, Queue>> = {
     control: { items: [], bytes: 0 },
     small: { items: [], bytes: 0 },
@@ -56,22 +67,27 @@ export class TcpLink implements Link {
   #isClosed = false;
   #isBlocked = false;
   #isFlushing = false;
-  #heardMs: number;
-  /** When the oldest ask went out since something was heard; 0: none. */
-  #askedMs = 0;
+  #unreadable = 0;
+  /** When the oldest ask went out since something was heard; undefined: none. */
+  #askedMs: number | undefined;
 
   constructor(options: TcpLinkOptions) {
     this.#options = options;
     this.#frame = new FrameWriter(options.lz4);
-    this.#heardMs = options.clock.monotonicMs();
+    this.#reader = new FrameReader(options.lz4, {
+      hello: (bytes) => this.#greet(bytes),
+      envelope: (bytes) => this.#receive(bytes),
+    });
     this.#attach();
   }
 
+  /** The peer's id, before the handshake its address. */
   get name(): string {
     const { remoteAddress, remotePort } = this.#options.socket;
     return this.#peer?.node ?? `${remoteAddress ?? '?'}:${remotePort ?? 0}`;
   }
 
+  /** The handshake is over and neither end has closed. */
   get isOpen(): boolean {
     return !this.#isClosed && this.#peer !== undefined;
   }
@@ -83,48 +99,53 @@ export class TcpLink implements Link {
     this.#scratch.reset();
     codec.encodeEnvelope(this.#scratch, envelope, nowMs);
     const bytes = this.#scratch.view();
-    const queue = this.#queues[classOf(envelope, bytes.length)];
-    const limit = queueBytesMax[classOf(envelope, bytes.length)];
+    if (bytes.length > keptBufferBytes) this.#scratch = new ByteWriter(64 * 1024);
+    if (bytes.length > envelopeBytesMax) return this.#refuse(envelope, bytes.length);
+    const name = classOf(envelope, bytes.length);
+    const { items, bytes: waiting } = this.#queues[name];
+    if (items.length >= queueLengthMax[name]) return false;
     // One message of any size may always wait: it could never be sent otherwise.
-    if (queue.items.length > 0 && queue.bytes + bytes.length > limit) return false;
-    queue.items.push(bytes.slice());
-    queue.bytes += bytes.length;
-    if (envelope.kind === 'ask' && this.#askedMs === 0) this.#askedMs = nowMs;
+    if (items.length > 0 && waiting + bytes.length > queueBytesMax[name]) return false;
+    items.push(bytes.slice());
+    this.#queues[name].bytes += bytes.length;
+    if (envelope.kind === 'ask') this.#askedMs ??= nowMs;
     this.#flushSoon();
     return true;
   }
 
   /** Ends a connection whose other end has been silent although it was asked. */
   checkSilence(nowMs: number): void {
-    if (this.#askedMs === 0 || this.#isClosed) return;
-    if (nowMs - Math.max(this.#askedMs, this.#heardMs) > silenceMsMax)
+    if (this.#askedMs !== undefined && nowMs - this.#askedMs > silenceMsMax)
       this.close(`no answer for ${silenceMsMax} ms`);
   }
 
+  /** At once; what waits is lost. */
   close(reason: string): void {
+    this.#end(reason, () => this.#options.socket.destroy());
+  }
+
+  /** Hands what waits to the socket and closes it when that is written. */
+  finish(reason: string): void {
+    while (this.isOpen && this.#waits) this.#writeFrame();
+    this.#end(reason, () => this.#options.socket.destroySoon());
+  }
+
+  /** Ends a connection that `finish` could not end, because its other end does not read. */
+  abandon(): void {
+    this.#options.socket.destroy();
+  }
+
+  #end(reason: string, endSocket: () => void): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#options.socket.destroy();
+    endSocket();
     this.#options.closed(this, reason);
   }
 
   #attach(): void {
     const { socket, self } = this.#options;
-    const reader = new FrameReader(this.#options.lz4, {
-      hello: (bytes) => this.#greet(bytes),
-      envelope: (bytes) => this.#receive(bytes),
-    });
     socket.setNoDelay(true);
-    socket.on('data', (chunk) => {
-      this.#heardMs = this.#options.clock.monotonicMs();
-      this.#askedMs = 0;
-      try {
-        reader.feed(chunk);
-      } catch (error) {
-        // A peer that sends what no peer sends, or a damaged stream: nothing behind it counts.
-        this.close((error as Error).message);
-      }
-    });
+    socket.on('data', (chunk) => this.#feed(chunk));
     socket.on('drain', () => {
       this.#isBlocked = false;
       this.#flushSoon();
@@ -134,21 +155,52 @@ export class TcpLink implements Link {
     socket.write(helloFrame(encodeHello(self)));
   }
 
+  #feed(chunk: Uint8Array): void {
+    if (this.#isClosed) return;
+    this.#askedMs = undefined;
+    try {
+      this.#reader.feed(chunk);
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      this.close(error.message);
+    }
+  }
+
   #greet(bytes: Uint8Array): void {
+    if (this.#isClosed) return;
     if (this.#peer !== undefined) return this.close('a second handshake');
     const hello = decodeHello(bytes);
     const refused = this.#options.greeted(hello, this);
     if (refused !== undefined) return this.close(refused);
     this.#peer = hello;
+    this.#reader.trust();
     this.#flushSoon();
   }
 
   #receive(bytes: Uint8Array): void {
+    if (this.#isClosed) return;
     const { codec, clock, self, deliver } = this.#options;
     if (this.#peer === undefined) return this.close('a message before the handshake');
-    deliver(
-      codec.decodeEnvelope(bytes, clock.monotonicMs(), this, this.#peer.node, self.node),
-    );
+    let envelope: Envelope;
+    try {
+      const nowMs = clock.monotonicMs();
+      envelope = codec.decodeEnvelope(bytes, nowMs, this, this.#peer.node, self.node);
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      this.#unreadable += 1;
+      if (this.#unreadable === 1) this.#options.unreadable(this, error);
+      return;
+    }
+    deliver(envelope);
+  }
+
+  /** It fits into no frame: an answer becomes an error, anything else was not sent. */
+  #refuse(envelope: Envelope, bytes: number): boolean {
+    if (envelope.kind !== 'reply') return false;
+    const problem = failure('TOO_LARGE', {
+      detail: `an answer of ${bytes} bytes; at most ${envelopeBytesMax} fit into a message`,
+    });
+    return this.send({ ...envelope, kind: 'error', body: undefined, failure: problem });
   }
 
   /** One frame and one write for all that this turn of the event loop sends. */
@@ -157,13 +209,18 @@ export class TcpLink implements Link {
     this.#isFlushing = true;
     setImmediate(() => {
       this.#isFlushing = false;
-      this.#flush();
+      if (!this.isOpen || this.#isBlocked || !this.#waits) return;
+      this.#isBlocked = !this.#writeFrame();
+      if (this.#waits) this.#flushSoon();
     });
   }
 
-  #flush(): void {
-    if (!this.isOpen || this.#isBlocked) return;
-    const { socket } = this.#options;
+  get #waits(): boolean {
+    return classes.some((name) => this.#queues[name].items.length > 0);
+  }
+
+  /** False: the socket wants a pause. */
+  #writeFrame(): boolean {
     for (const name of classes) {
       const queue = this.#queues[name];
       let taken = 0;
@@ -175,9 +232,7 @@ export class TcpLink implements Link {
       }
       queue.items.splice(0, taken);
     }
-    if (this.#frame.envelopes === 0) return;
-    if (!socket.write(this.#frame.take())) this.#isBlocked = true;
-    if (classes.some((name) => this.#queues[name].items.length > 0)) this.#flushSoon();
+    return this.#options.socket.write(this.#frame.take());
   }
 }
 

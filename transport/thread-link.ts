@@ -27,6 +27,8 @@ const moreBit = 0x8000_0000;
 const lengthMask = 0x7fff_ffff;
 /** Bytes that may wait when the ring is full. */
 const overflowBytesMax = 64 * 1024 * 1024;
+/** A buffer that grew beyond this for one large message is not kept. */
+const keptScratchBytes = 1024 * 1024;
 /** Entries handled before what they caused may leave. */
 const drainEntries = 64;
 
@@ -64,13 +66,13 @@ export class ThreadLink implements Link {
   readonly name: string;
   readonly #options: ThreadLinkOptions;
   readonly #ring: RingView;
-  readonly #scratch = new ByteWriter(64 * 1024);
+  #scratch = new ByteWriter(64 * 1024);
   #tail: number;
   /** Waits for room; the parts of one envelope follow each other. */
   #overflow: { readonly bytes: Uint8Array; readonly isLast: boolean }[] = [];
   #overflowBytes = 0;
   #isDirty = false;
-  #isRetrying = false;
+  #isFlushing = false;
 
   constructor(options: ThreadLinkOptions) {
     this.name = options.name;
@@ -80,14 +82,17 @@ export class ThreadLink implements Link {
   }
 
   send(envelope: Envelope): boolean {
-    if (this.#overflowBytes > overflowBytesMax) return false;
+    if (this.#overflowBytes >= overflowBytesMax) return false;
     const { codec, clock } = this.#options;
     this.#scratch.reset();
     codec.encodeEnvelope(this.#scratch, envelope, clock.monotonicMs());
     const bytes = this.#scratch.view();
     this.#isDirty = true;
     const fits = bytes.length <= this.#entryMax;
-    if (this.#overflow.length > 0 || !fits || !this.#writeEntry(bytes, 0)) this.#hold(bytes.slice());
+    if (this.#overflow.length > 0 || !fits || !this.#writeEntry(bytes, 0))
+      this.#hold(bytes.slice());
+    if (bytes.length > keptScratchBytes) this.#scratch = new ByteWriter(64 * 1024);
+    this.#flushSoon();
     return true;
   }
 
@@ -100,7 +105,10 @@ export class ThreadLink implements Link {
     Atomics.store(words, tailWord, this.#tail);
     if (Atomics.compareExchange(words, sleepingWord, 1, 0) === 1)
       this.#options.doorbell.postMessage(0);
-    if (this.#overflow.length > 0) this.#retryLater();
+    if (this.#overflow.length > 0) {
+      this.#isDirty = true;
+      this.#flushSoon();
+    }
   }
 
   get #entryMax(): number {
@@ -110,7 +118,10 @@ export class ThreadLink implements Link {
   #hold(bytes: Uint8Array): void {
     const max = this.#entryMax;
     for (let at = 0; at < bytes.length; at += max)
-      this.#overflow.push({ bytes: bytes.subarray(at, at + max), isLast: at + max >= bytes.length });
+      this.#overflow.push({
+        bytes: bytes.subarray(at, at + max),
+        isLast: at + max >= bytes.length,
+      });
     this.#overflowBytes += bytes.length;
   }
 
@@ -124,12 +135,15 @@ export class ThreadLink implements Link {
     if (taken > 0) this.#overflow.splice(0, taken);
   }
 
-  #retryLater(): void {
-    if (this.#isRetrying) return;
-    this.#isRetrying = true;
+  /**
+   * The kernel flushes after its turns; this is for what is sent outside of them (an edge that
+   * asks, a promise that settles) and for what found no room.
+   */
+  #flushSoon(): void {
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
     setImmediate(() => {
-      this.#isRetrying = false;
-      this.#isDirty = true;
+      this.#isFlushing = false;
       this.flush();
     });
   }

@@ -49,6 +49,8 @@ export function mergePages(
 ): RecordPage {
   const [only] = pages;
   if (only !== undefined && pages.length === 1 && only.records.length <= limit) return only;
+  if (pages.some(({ records, isDone }) => records.length === 0 && !isDone))
+    return { records: [], isDone: false };
   // Cut before its first record, a page speaks for no key at all.
   if (pages.some((page) => !page.isDone && page.records.length === 0))
     return { records: [], isDone: false };

@@ -17,7 +17,7 @@ import { HttpGateway } from '../gateway/protocol.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
 import { gossiper } from '../membership/gossiper.actor.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
-import { keyBytesMax, recordBytesMax } from '../model/record.ts';
+import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
 import { lastWriteWins } from '../model/resolve.ts';
 import { Ring } from '../model/ring.ts';
 import { monitor } from '../observability/monitor.actor.ts';
@@ -70,10 +70,13 @@ const fatal = stopNode();
 /** State is rebuilt from messages within a second: a new instance is as good. */
 const forgiving = restart({ fromMs: 100, toMs: 10_000, limit: 5, withinMs: 60_000 });
 
-/** Arena bytes: a full memtable, what was let in meanwhile, and one record of any size. */
+/**
+ * Bytes of an arena: a full memtable by the store's own count, which includes the index, one record
+ * of any size on top of it, and room to spare.
+ */
 export function arenaBytes({ memtableBytes, inFlightBytes, valueBytesMax }: Tunables): number {
-  const largest = recordBytesMax - 16 * 1024 * 1024 + valueBytesMax + keyBytesMax;
-  return memtableBytes * 2 + inFlightBytes * 2 + largest * 2 + 64 * 1024;
+  const largest = recordBytesMax - valueBytesHardMax + valueBytesMax;
+  return Math.ceil(memtableBytes * 1.25) + inFlightBytes + largest * 2 + 64 * 1024;
 }
 
 export function arenaCount({ arenasPerShard }: Tunables, shards: number): number {

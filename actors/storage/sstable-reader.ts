@@ -4,7 +4,7 @@
 //
 // What it returns are views of blocks that never change.
 
-import { ByteReader, crc32 } from '../../runtime/bytes.ts';
+import { ByteReader, crc32, noBytes } from '../../runtime/bytes.ts';
 import type { DiskFile, Lz4 } from '../../runtime/environment.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import { checkRecord, recordHash, recordLengthAt } from '../model/record.ts';
@@ -28,6 +28,8 @@ import { readProperties } from './table-meta.ts';
 
 /** One read of the whole-file check. */
 const verifyBytes = 1024 * 1024;
+/** Larger blocks get a buffer of their own. */
+const scratchBytes = 32 * 1024;
 
 export class SstableReader {
   readonly meta: TableMeta;
@@ -37,6 +39,8 @@ export class SstableReader {
   readonly #cacheTable: number;
   readonly #index: TableIndex;
   readonly #filter: BloomFilter;
+  /** Blocks are read to here; only what they decode to is kept. */
+  #scratch = noBytes;
 
   private constructor(file: DiskFile, footer: Footer, lz4: Lz4, cache: BlockCache) {
     const { path } = file;
@@ -160,29 +164,42 @@ export class SstableReader {
   }
 
   #readBlock(number: number): DataBlock {
-    const { offsets, lengths, crcs } = this.#index;
-    const offset = offsets[number] as number;
-    const place = { offset, length: lengths[number] as number, crc: crcs[number] as number };
-    const content = readBlock(this.#file, this.meta, place, this.#lz4);
-    return new DataBlock(this.#file.path, offset, content);
+    const { path } = this.#file;
+    const { fileNumber } = this.meta;
+    const offset = this.#index.offsets[number] as number;
+    const length = this.#index.lengths[number] as number;
+    const crc = this.#index.crcs[number];
+    if (this.#scratch.length === 0) this.#scratch = new Uint8Array(scratchBytes);
+    const { buffer } = this.#scratch;
+    const bytes = readAt(this.#file, offset, length, this.#scratch);
+    const content = openBlock(path, { fileNumber, offset, bytes, crc }, this.#lz4);
+    // A block that is not compressed is still where it was read to.
+    const kept = content.buffer === buffer ? content.slice() : content;
+    return new DataBlock(path, offset, kept);
   }
 }
 
-/** The verified content of a block. */
+/** The verified content of a block that no index names. */
 function readBlock(
   file: DiskFile,
-  { fileNumber }: { readonly fileNumber: number },
-  { offset, length, crc }: BlockPlace & { readonly crc?: number },
+  { fileNumber }: Footer,
+  { offset, length }: BlockPlace,
   lz4: Lz4,
 ): Uint8Array {
   const bytes = readAt(file, offset, length);
-  return openBlock(file.path, { fileNumber, offset, bytes, crc }, lz4);
+  return openBlock(file.path, { fileNumber, offset, bytes, crc: undefined }, lz4);
 }
 
-function readAt(file: DiskFile, offset: number, length: number): Uint8Array {
+/** Bytes of the file; in `scratch` where they fit. CorruptionError where there are not as many. */
+function readAt(
+  file: DiskFile,
+  offset: number,
+  length: number,
+  scratch: Uint8Array = noBytes,
+): Uint8Array {
   if (offset + length > file.size())
     throw new CorruptionError(file.path, offset, 'beyond the end of the file');
-  const bytes = new Uint8Array(length);
+  const bytes = length <= scratch.length ? scratch.subarray(0, length) : new Uint8Array(length);
   const count = file.read(bytes, offset);
   if (count !== length) throw new CorruptionError(file.path, offset, 'the file is cut short');
   return bytes;

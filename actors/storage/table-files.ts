@@ -1,4 +1,5 @@
-// Names of table files: the file number in ten digits, so that names sort as numbers do.
+// Names of table files: the file number in ten digits, so that names sort as numbers do. Only the
+// manifest says which of them count; a name alone means nothing (MF-6).
 
 export const tableName = (fileNumber: number): string =>
   `${String(fileNumber).padStart(10, '0')}.sst`;

@@ -46,13 +46,13 @@ export function addDataCommands(program: Command, invoke: Invoke): void {
     .description('exit code 0 if the key exists, 4 if not')
     .action((key: string, _options: object, command: Command) => exists(invoke(command), key));
   program
-    .command('list')
-    .description('keys in byte order')
-    .option('--prefix <text>', 'only keys that start with it')
+    .command('list [prefix]')
+    .description('keys in byte order; with a prefix, those that start with it')
+    .option('--prefix <text>', 'the same as the argument')
     .option('--limit <count>', 'at most so many keys', wholeNumber(1, 1e12))
     .option('--values', 'with their values')
-    .action((options: ListOptions, command: Command) =>
-      list(invoke(command), '/api/v1/keys', options),
+    .action((prefix: string | undefined, options: ListOptions, command: Command) =>
+      list(invoke(command), '/api/v1/keys', prefix === undefined ? options : { ...options, prefix }),
     );
   program
     .command('scan')

@@ -9,6 +9,8 @@ import type { Member } from '../../actors/node/plan.ts';
 import {
   type Durability,
   durabilities,
+  type SettingName,
+  settingRows,
   type Tunables,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
@@ -52,6 +54,19 @@ const optionNames = [
 ] as const;
 type OptionName = (typeof optionNames)[number];
 
+const defaults = {
+  nodeId: 'n1',
+  clusterName: 'kvd',
+  dataDir: './kvd-data',
+  host: '127.0.0.1',
+  httpPort: 7000,
+  internodePort: 7002,
+  durability: 'group',
+  logLevel: 'info',
+  logFormat: 'json',
+  insecure: false,
+} as const satisfies Partial<Record<OptionName, unknown>>;
+
 const unsupported = ['respPort', 'dc', 'rack', 'weight', 'auth', 'tls'] as const;
 
 export type RawConfig = Readonly<Record<string, unknown>>;
@@ -71,28 +86,29 @@ export function loadConfig({ file, environment, flags, set }: ConfigSources): No
   const fromFile = file === undefined ? {} : readFile(file);
   const { settings: fileSettings = {}, ...fileOptions } = fromFile;
   refuseUnknown(fileOptions, file ?? '');
-  const merged: RawConfig = { ...fileOptions, ...fromEnvironment(environment), ...flags };
+  const merged: RawConfig = {
+    ...defaults,
+    ...given(fileOptions),
+    ...fromEnvironment(environment),
+    ...given(flags),
+  };
   if (!isObject(fileSettings)) throw invalid('settings', 'a mapping of setting names to numbers');
   const shards = shardsOf(merged);
   const memory = merged['memory'] === undefined ? {} : fromMemory(merged['memory'], shards.shards);
   const tunables = tunablesFrom({ ...memory, ...fileSettings, ...set });
   const config: NodeConfig = {
-    nodeId: nodeName(merged['nodeId'] ?? 'n1', 'nodeId'),
-    clusterName: nodeName(merged['clusterName'] ?? 'kvd', 'clusterName'),
-    dataDir: text(merged['dataDir'] ?? './kvd-data', 'dataDir'),
-    host: text(merged['host'] ?? '127.0.0.1', 'host'),
-    httpPort: port(merged['httpPort'] ?? 7000, 'httpPort'),
-    internodePort: port(merged['internodePort'] ?? 7002, 'internodePort'),
+    nodeId: nodeName(merged['nodeId'], 'nodeId'),
+    clusterName: nodeName(merged['clusterName'], 'clusterName'),
+    dataDir: text(merged['dataDir'], 'dataDir'),
+    host: text(merged['host'], 'host'),
+    httpPort: port(merged['httpPort'], 'httpPort'),
+    internodePort: port(merged['internodePort'], 'internodePort'),
     seeds: seedList(merged['seeds']),
     ...shards,
-    durability: oneOf(merged['durability'] ?? 'group', durabilities, 'durability'),
-    logLevel: oneOf(
-      merged['logLevel'] ?? 'info',
-      ['debug', 'info', 'warn', 'error'] as const,
-      'logLevel',
-    ),
-    logFormat: oneOf(merged['logFormat'] ?? 'json', ['json', 'pretty'] as const, 'logFormat'),
-    insecure: flag(merged['insecure'] ?? false, 'insecure'),
+    durability: oneOf(merged['durability'], durabilities, 'durability'),
+    logLevel: oneOf(merged['logLevel'], ['debug', 'info', 'warn', 'error'] as const, 'logLevel'),
+    logFormat: oneOf(merged['logFormat'], ['json', 'pretty'] as const, 'logFormat'),
+    insecure: flag(merged['insecure'], 'insecure'),
     tunables,
   };
   check(config);
@@ -130,6 +146,13 @@ function readFile(path: string): RawConfig {
 
 function isObject(value: unknown): value is RawConfig {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** What is absent or empty in one source leaves the word to the others. */
+function given(options: RawConfig): RawConfig {
+  return Object.fromEntries(
+    Object.entries(options).filter(([, value]) => value !== undefined && value !== null),
+  );
 }
 
 function refuseUnknown(options: RawConfig, where: string): void {
@@ -223,9 +246,10 @@ function fromMemory(value: unknown, shards: number): Record<string, number> {
   const bytes = Number(match[1]) * unit;
   if (bytes < 32 * 1024 ** 2) throw invalid('memory', 'at least 32M');
   const share = Math.floor(bytes / shards);
-  const clamp = (size: number): number => Math.min(Math.max(size, 65_536), 1024 ** 3);
+  const within = (name: SettingName, size: number): number =>
+    Math.min(Math.max(Math.floor(size), settingRows[name].min), settingRows[name].max);
   return {
-    memtableBytes: clamp(Math.floor(share / 8)),
-    blockCacheBytes: clamp(Math.floor(share / 4)),
+    memtableBytes: within('memtableBytes', share / 8),
+    blockCacheBytes: within('blockCacheBytes', share / 4),
   };
 }

@@ -28,6 +28,8 @@ const startTimeoutMs = 600_000;
 /** SIGTERM to exit, at most. */
 const drainTimeoutMs = 8_000;
 const stopTimeoutMs = 1_000;
+/** A second signal after this ends the process without a drain. */
+const impatientAfterMs = 1_000;
 
 /** Starts the node and returns when it serves; it then runs until a signal or a failure. */
 export async function runNode(config: NodeConfig): Promise<void> {
@@ -136,10 +138,17 @@ function stopOnSignals(
   log: Log,
   release: () => Promise<void>,
 ): void {
-  let isStopping = false;
+  let stoppingSinceMs: number | undefined;
   const stop = (signal: string): void => {
-    if (isStopping) process.exit(exitCodes.crash);
-    isStopping = true;
+    const nowMs = performance.now();
+    if (stoppingSinceMs !== undefined) {
+      // Ctrl-C reaches a whole process group, and the launcher of a local cluster signals too:
+      // only a second wish is a wish to end at once.
+      if (signal !== 'disconnect' && nowMs - stoppingSinceMs > impatientAfterMs)
+        process.exit(exitCodes.crash);
+      return;
+    }
+    stoppingSinceMs = nowMs;
     log.info('node.stopping', { signal });
     const late = setTimeout(() => {
       log.warn('node.stop-timeout', { afterMs: drainTimeoutMs });

@@ -33,6 +33,16 @@ export function sightOf(read: Operation, floor: Etag, deletes: readonly Operatio
       ? { kind: 'seen', version: read.etag }
       : { kind: 'stale' };
   if (compareEtags(floor, noEtag) === 0) return { kind: 'seen', version: noEtag };
+  const least = leastDelete(read, floor, deletes);
+  return least === undefined ? { kind: 'stale' } : { kind: 'seen', version: least };
+}
+
+/** The oldest delete, not older than `floor`, that may have happened before the read ended. */
+function leastDelete(
+  read: Operation,
+  floor: Etag,
+  deletes: readonly Operation[],
+): Etag | undefined {
   let least: Etag | undefined;
   for (const { etag, outcome, invokedMs } of deletes) {
     if (outcome === 'fail' || invokedMs >= (read.returnedMs ?? Infinity)) continue;
@@ -40,5 +50,5 @@ export function sightOf(read: Operation, floor: Etag, deletes: readonly Operatio
     if (compareEtags(version, floor) < 0) continue;
     if (least === undefined || compareEtags(version, least) < 0) least = version;
   }
-  return least === undefined ? { kind: 'stale' } : { kind: 'seen', version: least };
+  return least;
 }

@@ -15,6 +15,14 @@ export interface Mutant {
 
 export const mutants: readonly Mutant[] = [
   {
+    id: 'ack-before-fsync',
+    what: 'the log answers when the sync has started, not when it has ended (WAL-7)',
+    file: 'actors/storage/wal-writer.actor.js',
+    find: "file.sync((error) => toSelf('synced', { error: error?.message }));",
+    replace: "file.sync(() => undefined); toSelf('synced', { error: undefined });",
+    seeds: 40,
+  },
+  {
     id: 'stale-read-repair',
     what: 'a quorum read answers without waiting until a quorum holds the value (RR-3, G5)',
     file: 'actors/replication/read-path.js',

@@ -61,11 +61,13 @@ export class DevCluster {
     this.#child = child;
     this.#output = '';
     return new Promise((resolve, reject) => {
+      let isReady = false;
       const heard = (chunk: Buffer): void => {
         this.#output += chunk.toString();
-        if (!/^ready/m.test(this.#output) || !this.#output.includes('Ctrl-C')) return;
+        if (isReady || !/^ready/m.test(this.#output) || !this.#output.includes('Ctrl-C')) return;
         for (const [, id, pid] of this.#output.matchAll(/^ {2}(n\d+) .* pid (\d+)$/gm))
           if (id !== undefined) this.#pids.set(id, Number(pid));
+        isReady = true;
         resolve();
       };
       child.stdout.on('data', heard);
@@ -76,9 +78,10 @@ export class DevCluster {
     });
   }
 
-  /** SIGKILL to one node. */
+  /** SIGKILL to one node that runs. */
   kill(node: string): void {
     process.kill(this.pid(node), 'SIGKILL');
+    this.#pids.delete(node);
   }
 
   pid(node: string): number {
@@ -90,7 +93,7 @@ export class DevCluster {
   /** SIGKILL to every node; ends when the launcher has noticed. */
   async killAll(): Promise<void> {
     const ended = this.#ended();
-    for (const node of this.#pids.keys()) this.kill(node);
+    for (const node of [...this.#pids.keys()]) this.kill(node);
     await ended;
   }
 

@@ -136,8 +136,11 @@ const descriptors = new Map(
 
 /** Messages as JSON: enough for plain bodies. */
 export const jsonCodec: SimCodec = {
-  encode: ({ via: _via, descriptor: _descriptor, ...rest }, nowMs) =>
-    utf8.encode(JSON.stringify({ ...rest, deadlineMs: rest.deadlineMs - nowMs })),
+  encode: (envelope, nowMs) => {
+    const deadlineMs = envelope.deadlineMs - nowMs;
+    const sent = { ...envelope, via: undefined, descriptor: undefined, deadlineMs };
+    return utf8.encode(JSON.stringify(sent));
+  },
   decode: (bytes, nowMs, via) => {
     const rest = JSON.parse(utf8.decode(bytes)) as Envelope;
     const leftMs = (rest.deadlineMs as number | null) ?? Infinity;

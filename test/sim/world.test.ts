@@ -111,6 +111,12 @@ describe('sim world', () => {
     expect(error.message).to.equal('thrown in an event');
   });
 
+  it('world: a scenario that throws ends the run with its error', async () => {
+    const world = new World({ seed: 1 });
+    const error = await failureOf(world.run(() => Promise.reject(new Error('of the scenario'))));
+    expect(error.message).to.equal('of the scenario');
+  });
+
   it('world: ten thousand events go through turns of the event loop and stay in order', async () => {
     const world = new World({ seed: 1 });
     let last = -1;

@@ -1,0 +1,16 @@
+// Whole runs of kvd: short, with fixed seeds.
+
+import { expect } from 'chai';
+import { runSeed } from '../../sim/run-seed.ts';
+
+describe('sim run', () => {
+  it('run: one seed gives one hash, another seed another (seconds=6, RP-1)', async () => {
+    const first = await runSeed(3, { seconds: 6 });
+    const again = await runSeed(3, { seconds: 6 });
+    const other = await runSeed(4, { seconds: 6 });
+    expect(again).to.deep.equal(first);
+    expect(other.hash).to.not.equal(first.hash);
+    expect(first.problems).to.deep.equal([]);
+    expect(first.acknowledged).to.be.greaterThan(50);
+  }).timeout(20_000);
+});

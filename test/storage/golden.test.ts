@@ -1,0 +1,106 @@
+// The bytes of the storage formats, compared with files that were written once (test/golden/*.hex).
+// A difference means that older data cannot be read any more: raise the format's version instead.
+// KVD_REWRITE_GOLDEN=1 writes the files anew.
+
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { recordKey } from '../../actors/model/record.ts';
+import { ManifestLog, manifestName } from '../../actors/storage/manifest.ts';
+import { SstableReader } from '../../actors/storage/sstable-reader.ts';
+import { SstableWriter } from '../../actors/storage/sstable-writer.ts';
+import { concatBytes } from '../../runtime/bytes.ts';
+import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { createLz4 } from '../../runtime/lz4.ts';
+import { MemoryDisk } from '../kit-disk.ts';
+import { buildLog, identity, readLog } from './log-under-test.ts';
+import { drain, hexes, hexOf, makeRecord } from './records-under-test.ts';
+
+const lz4 = createLz4(loadLz4Module());
+
+const records = [
+  makeRecord('alpha', { hlc: 1_700_000_000_000_001, value: 'first' }),
+  makeRecord('beta', { hlc: 1_700_000_000_000_002, value: '', isTombstone: true }),
+  makeRecord('gamma', { expiresAt: 1_800_000_000_000, value: 'long enough '.repeat(12) }),
+  makeRecord('delta', { namespace: 2, value: '{"a":1}', valueType: 1, version: 3 }),
+];
+
+/** Hex in lines of 64 digits. */
+const linesOf = (bytes: Uint8Array): string => (hexOf(bytes).match(/.{1,64}/g) ?? []).join('\n');
+
+function golden(name: string): string | undefined {
+  const file = path.join(process.cwd(), 'test', 'golden', name);
+  return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined;
+}
+
+/** The bytes of the golden file, after what is written now was compared with it. */
+function compareWithGolden(name: string, bytes: Uint8Array): Uint8Array {
+  if (process.env['KVD_REWRITE_GOLDEN'] === '1')
+    writeFileSync(path.join(process.cwd(), 'test', 'golden', name), `${linesOf(bytes)}\n`);
+  const text = golden(name);
+  expect(linesOf(bytes)).to.equal(text);
+  return new Uint8Array(Buffer.from((text ?? '').replaceAll('\n', ''), 'hex'));
+}
+
+describe('golden', () => {
+  it('golden: a WAL segment has the bytes it always had, and is read', () => {
+    const [segment] = buildLog(
+      [
+        [
+          { lsn: 1, durableLsn: 0, payload: concatBytes(records.slice(0, 2)) },
+          { lsn: 2, durableLsn: 1, payload: records[2] as Uint8Array },
+          { lsn: 3, durableLsn: 2, payload: new Uint8Array(0), isMark: true },
+        ],
+      ],
+      { firstNumber: 5 },
+    );
+    const bytes = compareWithGolden('wal-segment-v1.hex', segment?.bytes as Uint8Array);
+    const { verdict, payloads } = readLog([{ number: 5, bytes }]);
+    expect(verdict).to.include({ kind: 'end', lastLsn: 3 });
+    expect(hexOf(concatBytes(payloads))).to.equal(hexOf(concatBytes(records.slice(0, 3))));
+  });
+
+  it('golden: a table has the bytes it always had, and is read', () => {
+    const disk = new MemoryDisk();
+    const file = disk.open('table', 'create');
+    const writer = new SstableWriter(file, 9, { lz4, expectedRecords: 4, blockBytes: 1024 });
+    for (const record of records) writer.add(record);
+    const meta = writer.finish();
+    disk.put('stored', compareWithGolden('sstable-v1.hex', disk.read('table') as Uint8Array));
+    const reader = SstableReader.open(disk.open('stored', 'read'), 9, lz4);
+    expect(reader.meta).to.deep.equal(meta);
+    expect(hexes(drain(reader.cursor()))).to.deep.equal(hexes(records));
+    reader.verifyAll();
+  });
+
+  it('golden: a manifest has the bytes it always had, and is read', async () => {
+    const disk = new MemoryDisk();
+    const manifest = await ManifestLog.open(disk, 'shard', identity);
+    const table = {
+      fileNumber: 3,
+      level: 0,
+      bytes: 4096,
+      records: 4,
+      tombstones: 1,
+      firstKey: recordKey(records[0] as Uint8Array),
+      lastKey: recordKey(records[3] as Uint8Array),
+      minHlc: 1_000,
+      maxHlc: 1_700_000_000_000_002,
+      maxExpiresAt: 0,
+      checksum: 0x0102_0304,
+    };
+    await manifest.commit({ added: [table], dropped: [], flushedThrough: 77 });
+    const moved = { ...table, level: 1 };
+    await manifest.commit({ added: [moved], dropped: [{ level: 0, fileNumber: 3 }] });
+    const name = `shard/${manifestName(1)}`;
+    const stored = compareWithGolden('manifest-v1.hex', disk.read(name) as Uint8Array);
+    disk.put(
+      'shard/CURRENT',
+      compareWithGolden('current-v1.hex', disk.read('shard/CURRENT') as Uint8Array),
+    );
+    disk.put(name, stored);
+    const { state } = await ManifestLog.open(disk, 'shard', identity);
+    expect([...state.tables.values()]).to.deep.equal([moved]);
+    expect([state.flushedThrough, state.nextFileNumber]).to.deep.equal([77, 4]);
+  });
+});

@@ -1,0 +1,296 @@
+// Tables: what is written is found, in order and by key; damage anywhere is a CorruptionError and
+// never a missing record (CO-1).
+
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { recordHash, recordKey } from '../../actors/model/record.ts';
+import { BlockCache } from '../../actors/storage/block-cache.ts';
+import type { TableMeta } from '../../actors/storage/protocol.ts';
+import {
+  decodeFooter,
+  decodeIndex,
+  footerBytes,
+  openBlock,
+} from '../../actors/storage/sstable-format.ts';
+import { SstableReader } from '../../actors/storage/sstable-reader.ts';
+import { type SstableOptions, SstableWriter } from '../../actors/storage/sstable-writer.ts';
+import { compareBytes, crc32 } from '../../runtime/bytes.ts';
+import { BugError, CorruptionError, KvError } from '../../runtime/errors.ts';
+import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { createLz4 } from '../../runtime/lz4.ts';
+import { Prng } from '../../runtime/prng.ts';
+import { MemoryDisk } from '../kit-disk.ts';
+import {
+  drain,
+  hexes,
+  hexOf,
+  makeRecord,
+  naiveWinners,
+  recordOf,
+  writes,
+} from './records-under-test.ts';
+
+const lz4 = createLz4(loadLz4Module());
+const path = 'tables/0000000007.sst';
+
+interface Table {
+  readonly disk: MemoryDisk;
+  readonly meta: TableMeta;
+}
+
+function writeTable(records: readonly Uint8Array[], options: Partial<SstableOptions> = {}): Table {
+  const disk = new MemoryDisk();
+  const file = disk.open(path, 'create');
+  const writer = new SstableWriter(file, 7, { lz4, expectedRecords: records.length, ...options });
+  for (const record of records) writer.add(record);
+  return { disk, meta: writer.finish() };
+}
+
+const openTable = ({ disk }: Table, cache?: BlockCache): SstableReader =>
+  SstableReader.open(disk.open(path, 'read'), 7, lz4, cache);
+
+const getFrom = (reader: SstableReader, record: Uint8Array): Uint8Array | undefined =>
+  reader.get(recordKey(record), recordHash(record));
+
+const numbered = (count: number, value = 'some text, some text'): Uint8Array[] =>
+  Array.from({ length: count }, (_, i) =>
+    makeRecord(`user:${String(i).padStart(6, '0')}`, { hlc: 100 + i, value: `${value} ${i}` }),
+  );
+
+describe('sstable', () => {
+  for (const compression of ['lz4', 'none'] as const)
+    it(`sstable: every record is found, in order and by key (${compression}, any records)`, () => {
+      const property = fc.property(
+        fc.array(writes, { minLength: 1, maxLength: 200 }),
+        writes,
+        fc.uint8Array({ maxLength: 12 }),
+        (list, other, start) => {
+          const records = naiveWinners(list.map(recordOf));
+          const options = { blockBytes: 1024, lz4: compression === 'lz4' ? lz4 : undefined };
+          const table = writeTable(records, options);
+          const reader = openTable(table, new BlockCache(2048));
+          expect(reader.meta).to.deep.equal(table.meta);
+          expect(hexes(drain(reader.cursor()))).to.deep.equal(hexes(records));
+          for (const record of records)
+            expect(hexOf(getFrom(reader, record) ?? new Uint8Array(0))).to.equal(hexOf(record));
+          for (const from of [recordKey(recordOf(other)), start]) {
+            const rest = records.filter((record) => compareBytes(recordKey(record), from) >= 0);
+            expect(hexes(drain(reader.cursor(from)))).to.deep.equal(hexes(rest));
+          }
+          const isThere = records.some(
+            (record) => hexOf(recordKey(record)) === hexOf(recordKey(recordOf(other))),
+          );
+          expect(getFrom(reader, recordOf(other)) !== undefined).to.equal(isThere);
+          reader.verifyAll();
+        },
+      );
+      fc.assert(property, { numRuns: 100 });
+    });
+
+  it('sstable: a table of 3 MB in 16 KiB blocks (records=20000)', () => {
+    const random = new Prng(5);
+    const records = numbered(20_000, Buffer.from(random.bytes(40)).toString('base64'));
+    const table = writeTable(records);
+    const reader = openTable(table, new BlockCache(64 * 1024));
+    expect(table.meta.records).to.equal(20_000);
+    expect(table.meta.bytes).to.be.lessThan(1_800_000);
+    for (let i = 0; i < 20_000; i += 7)
+      expect(getFrom(reader, records[i] as Uint8Array)?.length).to.equal(records[i]?.length);
+    expect(drain(reader.cursor()).length).to.equal(20_000);
+    reader.verifyAll();
+  });
+
+  it('sstable: a record larger than a block has one of its own (value of 3 MiB that does not compress)', () => {
+    const large = makeRecord('b', { value: new Prng(1).bytes(3 << 20) });
+    const records = [makeRecord('a'), large, makeRecord('c')];
+    const reader = openTable(writeTable(records));
+    expect(Buffer.compare(getFrom(reader, large) as Uint8Array, large)).to.equal(0);
+    expect(drain(reader.cursor()).map((record) => record.length)).to.deep.equal(
+      records.map((record) => record.length),
+    );
+    reader.verifyAll();
+  });
+
+  it('sstable: blocks that do not compress are stored as they are', () => {
+    const random = new Prng(2);
+    const records = Array.from({ length: 64 }, (_, i) =>
+      makeRecord(random.bytes(200).with(0, i), { value: random.bytes(400) }),
+    );
+    const withLz4 = writeTable(records).meta.bytes;
+    expect(withLz4).to.equal(writeTable(records, { lz4: undefined }).meta.bytes);
+  });
+
+  it('sstable: the figures of a table are those of its records', () => {
+    const records = [
+      makeRecord('a', { hlc: 30, expiresAt: 5000 }),
+      makeRecord('b', { hlc: 10, isTombstone: true, expiresAt: 9000 }),
+      makeRecord('c', { hlc: 20, expiresAt: 7000 }),
+    ];
+    const { meta, disk } = writeTable(records, { level: 2 });
+    const bytes = disk.read(path) as Uint8Array;
+    expect(meta).to.deep.equal({
+      fileNumber: 7,
+      level: 2,
+      bytes: bytes.length,
+      records: 3,
+      tombstones: 1,
+      firstKey: recordKey(records[0] as Uint8Array),
+      lastKey: recordKey(records[2] as Uint8Array),
+      minHlc: 10,
+      maxHlc: 30,
+      maxExpiresAt: 9000,
+      checksum: crc32(bytes.subarray(0, bytes.length - footerBytes)),
+    });
+    const forever = writeTable([...records, makeRecord('d')]);
+    expect(forever.meta.maxExpiresAt).to.equal(0);
+  });
+
+  it('sstable: keys out of order, twice, or after the end are a defect', () => {
+    const make = (): SstableWriter => {
+      const file = new MemoryDisk().open(path, 'create');
+      const writer = new SstableWriter(file, 7, { lz4, expectedRecords: 3 });
+      writer.add(makeRecord('b'));
+      return writer;
+    };
+    expect(() => make().add(makeRecord('a'))).to.throw(BugError, 'out of order');
+    expect(() => make().add(makeRecord('b', { hlc: 9 }))).to.throw(BugError, 'out of order');
+    const finished = make();
+    finished.finish();
+    expect(() => finished.add(makeRecord('c'))).to.throw(BugError, 'finished');
+    const file = new MemoryDisk().open(path, 'create');
+    const empty = new SstableWriter(file, 7, { lz4, expectedRecords: 3 });
+    expect(() => empty.finish()).to.throw(BugError, 'without records');
+  });
+
+  it('sstable: the filter spares reads of blocks (others=2000)', () => {
+    const table = writeTable(numbered(500));
+    const file = table.disk.open(path, 'read');
+    let reads = 0;
+    const counted = {
+      ...file,
+      read: (target: Uint8Array, position: number): number => {
+        reads += 1;
+        return file.read(target, position);
+      },
+    };
+    const reader = SstableReader.open(counted, 7, lz4);
+    reads = 0;
+    for (let i = 0; i < 2000; i += 1)
+      expect(getFrom(reader, makeRecord(`user:000100:${i}`))).to.equal(undefined);
+    expect(reads).to.be.within(1, 60);
+  });
+
+  it('sstable: a cached block is read once, and closing the table gives it back', () => {
+    const cache = new BlockCache(1 << 20);
+    const table = writeTable(numbered(1000));
+    const reader = openTable(table, cache);
+    const other = openTable(table, cache);
+    drain(reader.cursor());
+    const { blocks, bytes } = cache;
+    expect(bytes).to.be.greaterThan(80_000);
+    drain(reader.cursor());
+    expect(cache.blocks).to.equal(blocks);
+    other.get(recordKey(numbered(1)[0] as Uint8Array), recordHash(numbered(1)[0] as Uint8Array));
+    expect(cache.blocks).to.equal(blocks + 1);
+    reader.close();
+    expect(cache.blocks).to.equal(1);
+    other.close();
+    expect([cache.blocks, cache.bytes]).to.deep.equal([0, 0]);
+  });
+});
+
+describe('sstable: damage', () => {
+  const records = numbered(60, 'text text text');
+  const table = writeTable(records, { blockBytes: 2048 });
+  const good = table.disk.read(path) as Uint8Array;
+
+  /** 'corrupt', or what was read where nothing was noticed. */
+  function outcome(bytes: Uint8Array): string {
+    table.disk.put(path, bytes);
+    try {
+      const reader = openTable(table);
+      for (const record of records)
+        if (hexOf(getFrom(reader, record) ?? new Uint8Array(0)) !== hexOf(record)) return 'wrong';
+      return 'same';
+    } catch (error) {
+      if (error instanceof CorruptionError) return 'corrupt';
+      throw error;
+    }
+  }
+
+  it('sstable: any changed bit is a CorruptionError (every 5th bit)', () => {
+    const unnoticed: string[] = [];
+    for (let bit = 0; bit < good.length * 8; bit += 5) {
+      const bytes = good.slice();
+      bytes[bit >> 3] = (bytes[bit >> 3] as number) ^ (1 << (bit & 7));
+      const found = outcome(bytes);
+      if (found !== 'corrupt') unnoticed.push(`bit ${bit}: ${found}`);
+    }
+    expect(unnoticed).to.deep.equal([]);
+    expect(outcome(good)).to.equal('same');
+  });
+
+  it('sstable: a table cut short at any length is a CorruptionError', () => {
+    for (let length = 0; length < good.length; length += 13)
+      expect(outcome(good.slice(0, length)), String(length)).to.equal('corrupt');
+    expect(outcome(new Uint8Array([...good, 0]))).to.equal('corrupt');
+  });
+
+  it('sstable: two blocks that changed places are noticed, whatever the index says (MF-7)', () => {
+    const equal = Array.from({ length: 40 }, (_, i) => makeRecord(`key:${100 + i}`));
+    const plain = writeTable(equal, { blockBytes: 1024, lz4: undefined });
+    const bytes = plain.disk.read(path) as Uint8Array;
+    const footer = decodeFooter(path, bytes.length, bytes.subarray(-footerBytes));
+    const { offset, length } = footer.index;
+    const index = decodeIndex(bytes.subarray(offset + 8, offset + length - 4), footer.dataBlocks);
+    const end = index.lengths[0] as number;
+    expect(index.lengths[1]).to.equal(end);
+    const swapped = bytes.slice();
+    swapped.set(bytes.subarray(end, 2 * end), 0);
+    swapped.set(bytes.subarray(0, end), end);
+    plain.disk.put(path, swapped);
+    const reader = openTable(plain);
+    for (const record of equal.slice(0, 2))
+      expect(() => getFrom(reader, record)).to.throw(CorruptionError, 'checksum of a block');
+    const stored = { fileNumber: 7, offset: end, bytes: bytes.subarray(end, 2 * end) };
+    expect(openBlock(path, { ...stored, crc: undefined }, lz4).length).to.equal(end - 12);
+    const otherCrc = { ...stored, crc: index.crcs[0] as number };
+    expect(() => openBlock(path, otherCrc, lz4)).to.throw(CorruptionError, 'another block');
+    const otherFile = { ...stored, fileNumber: 8, crc: undefined };
+    expect(() => openBlock(path, otherFile, lz4)).to.throw(CorruptionError, 'checksum of a block');
+  });
+
+  it('sstable: a table under the name of another is a CorruptionError', () => {
+    table.disk.put(path, good);
+    const open = (): SstableReader => SstableReader.open(table.disk.open(path, 'read'), 8, lz4);
+    expect(open).to.throw(CorruptionError, 'it is table 7');
+  });
+
+  it('sstable: the error names the file and the offset', () => {
+    const bytes = good.slice();
+    bytes[20] = (bytes[20] as number) ^ 1;
+    table.disk.put(path, bytes);
+    const reader = openTable(table);
+    try {
+      getFrom(reader, records[0] as Uint8Array);
+      expect.fail('damage was not noticed');
+    } catch (error) {
+      expect(error).to.be.instanceOf(CorruptionError);
+      expect(error).to.include({ file: path, offset: 0 });
+    }
+    expect(() => reader.verifyAll()).to.throw(CorruptionError, 'checksum of the file');
+  });
+
+  it('sstable: a newer format is refused, not called damage', () => {
+    const bytes = good.slice();
+    const footer = bytes.subarray(bytes.length - footerBytes);
+    footer[4] = 2;
+    new DataView(footer.buffer, footer.byteOffset).setUint32(
+      footerBytes - 4,
+      crc32(footer.subarray(0, footerBytes - 4)),
+      true,
+    );
+    table.disk.put(path, bytes);
+    expect(() => openTable(table)).to.throw(KvError, 'table format 2');
+  });
+});
