@@ -280,7 +280,10 @@ export class Kernel {
     const link = this.#router.linkTo(ref.node, ref.actor, ref.shard);
     if (link === undefined) {
       // Nothing was sent, so nothing can have happened: not UNREACHABLE, whose effect is unknown.
-      const nowhere = failure('UNAVAILABLE', { node: ref.node, detail: 'no connection to the node' });
+      const nowhere = failure('UNAVAILABLE', {
+        node: ref.node,
+        detail: 'no connection to the node',
+      });
       if (askId !== 0) this.#settle(askId, nowhere, undefined);
       return askId !== 0;
     }

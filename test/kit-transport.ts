@@ -167,15 +167,23 @@ export function recordingLog(entries: LogEntry[]): Log {
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
 }
 
-/** The machine's clock and timers; a request to stop the node is an error. */
+/**
+ * The machine's clock and timers; a request to stop the node is an error. The runner does not wait
+ * for timers that are left over.
+ */
 export function realHost(entries: LogEntry[] = []): Host {
-  return createNodeHost({
+  const host = createNodeHost({
     log: recordingLog(entries),
     capabilities: {} as Capabilities,
     onStop: (reason) => {
       throw new BugError(reason);
     },
   });
+  const after: Host['timers']['after'] = (delayMs, fire) => {
+    const timer = setTimeout(fire, Math.ceil(delayMs)).unref();
+    return { cancel: () => clearTimeout(timer) };
+  };
+  return { ...host, timers: { ...host.timers, after } };
 }
 
 export const realLz4 = (): Lz4 => createLz4(loadLz4Module());

@@ -9,7 +9,7 @@ import { valueTypes } from '../model/record.ts';
 import { decodeBase64 } from './base64.ts';
 import { type CursorKind, type CursorScope, decodeCursor } from './cursor.ts';
 import type { HttpRoute } from './http-routes.ts';
-import { JsonReader, type Slice } from './json-slices.ts';
+import { JsonReader, type Slice } from '../model/json-slices.ts';
 import type { HttpRequest } from './protocol.ts';
 
 export interface GatewayLimits {

@@ -25,7 +25,12 @@ export const settingRows = {
   replicationFactor: row(3, 1, 9, 'Copies of each key; every member must agree.'),
   virtualNodes: row(256, 1, 4096, 'Places of each node on the ring; every member must agree.'),
   memtableBytes: row(64 * miB, 64 * kiB, 1024 * miB, 'A memtable of this size is flushed.'),
-  inFlightBytes: row(16 * miB, 64 * kiB, 256 * miB, 'Records that may wait for the WAL, per shard.'),
+  inFlightBytes: row(
+    16 * miB,
+    64 * kiB,
+    256 * miB,
+    'Records that may wait for the WAL, per shard.',
+  ),
   arenasPerShard: row(3, 2, 8, 'Memtables per shard: one active, the others wait for their flush.'),
   walSegmentBytes: row(64 * miB, 64 * kiB, 1024 * miB, 'Size of one WAL file.'),
   walSyncIntervalMs: row(1_000, 10, 60_000, 'Time between syncs with durability `periodic`.'),

@@ -28,10 +28,7 @@ class CompactorActor implements Handlers<Compactor> {
     this.#options = options;
   }
 
-  flush({
-    table,
-    fileNumber,
-  }: BodyOf<Compactor['flush']>): Later<{ readonly table: TableMeta }> {
+  flush({ table, fileNumber }: BodyOf<Compactor['flush']>): Later<{ readonly table: TableMeta }> {
     const { disk, lz4, arenas, log, shard } = this.#ctx;
     const { directory } = this.#options;
     const memory = arenas[table.arena];

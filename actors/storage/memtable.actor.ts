@@ -50,13 +50,9 @@ class MemtableActor implements Handlers<Memtable> {
     this.#active.throughLsn = lsn;
   }
 
-  load({
-    records,
-    lsn,
-  }: {
-    readonly records: readonly Uint8Array[];
-    readonly lsn: number;
-  }): { readonly loaded: number } {
+  load({ records, lsn }: { readonly records: readonly Uint8Array[]; readonly lsn: number }): {
+    readonly loaded: number;
+  } {
     let loaded = 0;
     for (const record of records) {
       if (this.#active.tree.insert(record, this.#resolve) === 'full') return { loaded };

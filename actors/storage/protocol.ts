@@ -131,10 +131,9 @@ export const TableReader = protocol('table-reader', 13, {
   range: ask<RangeRequest, RecordPage>(2, { layout: rangeLayout, replyLayout: pageLayout }),
   /** Opens and verifies a table, makes it readable (MF-3 steps 5 and 7). */
   install: ask<{ readonly table: TableMeta }, { readonly tables: number }>(3),
-  stats: ask<
-    object,
-    { readonly tables: number; readonly bytes: number; readonly records: number }
-  >(4),
+  stats: ask<object, { readonly tables: number; readonly bytes: number; readonly records: number }>(
+    4,
+  ),
 });
 export type TableReader = typeof TableReader.messages;
 

@@ -89,7 +89,8 @@ export class WalRecovery {
       records.push(...splitPayload(payload));
     });
     refuse(verdict, path);
-    if (verdict.kind === 'unborn') return { records: [], lastLsn: this.#lastLsn, torn: undefined, isDone };
+    if (verdict.kind === 'unborn')
+      return { records: [], lastLsn: this.#lastLsn, torn: undefined, isDone };
     if (verdict.kind === 'end' || verdict.kind === 'torn') this.#lastLsn = verdict.lastLsn;
     const torn = verdict.kind === 'torn' ? { path, offset: verdict.offset } : undefined;
     return { records, lastLsn: this.#lastLsn, torn, isDone };

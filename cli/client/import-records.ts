@@ -5,7 +5,7 @@
 // records of one key are never on their way at the same time: the later line wins, as in the file.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { JsonReader } from '../../actors/gateway/json-slices.ts';
+import { JsonReader } from '../../actors/model/json-slices.ts';
 import { errorTable, isErrorCode, KvError } from '../../runtime/errors.ts';
 import { ClientError, type HttpClient } from './http-client.ts';
 

@@ -1,7 +1,7 @@
 // Pages of keys as the list and scan paths answer them, read without decoding the values: what goes
 // to a file or a terminal is the text that was stored.
 
-import { JsonReader } from '../../actors/gateway/json-slices.ts';
+import { JsonReader } from '../../actors/model/json-slices.ts';
 import type { HttpClient } from './http-client.ts';
 
 /** One key of a page. */

@@ -52,7 +52,11 @@ export function addDataCommands(program: Command, invoke: Invoke): void {
     .option('--limit <count>', 'at most so many keys', wholeNumber(1, 1e12))
     .option('--values', 'with their values')
     .action((prefix: string | undefined, options: ListOptions, command: Command) =>
-      list(invoke(command), '/api/v1/keys', prefix === undefined ? options : { ...options, prefix }),
+      list(
+        invoke(command),
+        '/api/v1/keys',
+        prefix === undefined ? options : { ...options, prefix },
+      ),
     );
   program
     .command('scan')

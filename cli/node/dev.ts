@@ -190,16 +190,17 @@ class DevCluster {
   }
 
   #nodeEnded(node: DevNode, line: string, code: number | null, signal: string | null): void {
-    if (!this.#isStopping || (code ?? 1) !== 0) {
-      const how = signal === null ? `exit code ${code ?? 0}` : signal;
-      process.stdout.write(`${node.id} ended (${how})${line === '' ? '' : `: ${line}`}\n`);
+    const isAsked = this.#isStopping && code === 0;
+    if (!isAsked) {
+      const how = signal ?? `exit code ${code ?? 0}`;
+      const why = line === '' ? '' : `: ${line}`;
+      process.stdout.write(`${node.id} ended (${how})${why}\n`);
       if (!this.#isStopping && line === '')
         process.stdout.write(
           `  start it again: npm run --silent kvd -- ${this.#arguments(node).join(' ')}\n`,
         );
+      if (code !== null || !this.#isStopping) this.#exitCode = code ?? exitCodes.crash;
     }
-    if (code !== 0 && (code !== null || !this.#isStopping))
-      this.#exitCode = code ?? exitCodes.crash;
     this.#checkEnded();
   }
 
@@ -225,8 +226,10 @@ async function load(options: DevOptions, nodes: readonly DevNode[]): Promise<voi
   const { load: file, keyField, prefix } = options;
   if (file === undefined || keyField === undefined) return;
   const endpoints = nodes.flatMap(({ httpPort }) => ['--endpoint', `http://${host}:${httpPort}`]);
-  await runKvctl(
-    ['import', file, '--key-field', keyField, '--prefix', prefix, ...endpoints],
-    { stdin: process.stdin, stdout: process.stdout, stderr: process.stderr, env: process.env },
-  );
+  await runKvctl(['import', file, '--key-field', keyField, '--prefix', prefix, ...endpoints], {
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    env: process.env,
+  });
 }

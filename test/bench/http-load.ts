@@ -29,9 +29,7 @@ export function putRequest(key: string, value: string): Buffer {
 }
 
 export function getRequest(key: string): Buffer {
-  return Buffer.from(
-    `GET /api/v1/keys/${encodeURIComponent(key)} HTTP/1.1\r\nhost: bench\r\n\r\n`,
-  );
+  return Buffer.from(`GET /api/v1/keys/${encodeURIComponent(key)} HTTP/1.1\r\nhost: bench\r\n\r\n`);
 }
 
 /** Runs all requests; rejects when a connection breaks. */

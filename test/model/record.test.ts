@@ -264,7 +264,7 @@ describe('record: the order of writes (HLC-1)', () => {
       }),
     );
     expect(formatEtag({ hlc: 1_700_000_000_000_000, writer: 35, incarnation: 36 })).to.equal(
-      'gqlnpjuq68-z-10',
+      'gqll7vatq8-z-10',
     );
   });
 });

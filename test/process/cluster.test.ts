@@ -20,7 +20,11 @@ interface Result {
   readonly stderr: string;
 }
 
-function run(path: string, args: readonly string[], onOutput?: (text: string) => void): Promise<Result> {
+function run(
+  path: string,
+  args: readonly string[],
+  onOutput?: (text: string) => void,
+): Promise<Result> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [path, ...args]);
     let stdout = '';
@@ -58,7 +62,8 @@ describe('process: three nodes', function () {
   let scratch: string;
   const lines = recordLines(12_000);
   const everyEndpoint = (): string[] => cluster.endpoints.flatMap((url) => ['--endpoint', url]);
-  const kvctl = (...args: string[]): Promise<Result> => run(kvctlPath, [...args, ...everyEndpoint()]);
+  const kvctl = (...args: string[]): Promise<Result> =>
+    run(kvctlPath, [...args, ...everyEndpoint()]);
 
   before(async () => {
     scratch = mkdtempSync(join(tmpdir(), 'kvd-records-'));

@@ -39,7 +39,10 @@ export class DevCluster {
 
   /** Ends when every node serves; rejects with the output when the launcher ends before. */
   static async start(options: DevOptions): Promise<DevCluster> {
-    const cluster = new DevCluster(options, options.basePort ?? (await freeBasePort(options.nodes)));
+    const cluster = new DevCluster(
+      options,
+      options.basePort ?? (await freeBasePort(options.nodes)),
+    );
     await cluster.launch();
     return cluster;
   }

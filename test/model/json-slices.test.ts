@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { elementSlices, jsonDepthMax, memberSlices } from '../../actors/gateway/json-slices.ts';
+import { elementSlices, jsonDepthMax, memberSlices } from '../../actors/model/json-slices.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 

@@ -1,0 +1,81 @@
+// Documents that repeat what the code says are compared with the code: the tables of errors and
+// settings. KVD_GOLDEN=write writes them anew.
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { settingNames, settingRows } from '../../actors/node/settings.ts';
+import { errorTable } from '../../runtime/errors.ts';
+
+function errorsDocument(): string {
+  const rows = Object.entries(errorTable).map(
+    ([code, { status, effect, retry, title }]) =>
+      `| \`${code}\` | ${status} | ${effect} | ${retry} | ${title} |`,
+  );
+  return [
+    '# Errors',
+    '',
+    'Every error has a code of this table. REST answers with a problem document (RFC 9457) that',
+    'carries it in `code`, with figures beside it. `effect` says whether the operation may have',
+    'happened: `none` is a promise that it did not and never will; `unknown` means that nobody can',
+    'tell, so read before you repeat something that must not happen twice. `retry` says when trying',
+    'again makes sense.',
+    '',
+    '| code | HTTP status | effect | retry | meaning |',
+    '| --- | --- | --- | --- | --- |',
+    ...rows,
+    '',
+  ].join('\n');
+}
+
+function configurationDocument(): string {
+  const rows = settingNames.map((name) => {
+    const { default: value, min, max, what } = settingRows[name];
+    return `| \`${name}\` | ${value} | ${min} to ${max} | ${what} |`;
+  });
+  return [
+    '# Configuration',
+    '',
+    'Defaults, then the file of `--config`, then `KVD_*` variables, then flags: later ones win. The',
+    'file is YAML with the options of `kvd --help` in camelCase and a mapping `settings` with the',
+    'names below; variables are `KVD_` and the option in upper case with underscores',
+    '(`KVD_HTTP_PORT`); a single setting is `--set name=value`. `kvd config check` says whether a',
+    'configuration is valid, `kvd config print` shows it with every default. Unknown names are',
+    'refused.',
+    '',
+    '```yaml',
+    'nodeId: n1',
+    'httpPort: 7000',
+    'seeds: [n1@127.0.0.1:7002, n2@127.0.0.1:7012, n3@127.0.0.1:7022]',
+    'durability: group',
+    'settings:',
+    '  readTimeoutMs: 2000',
+    '```',
+    '',
+    '## Durability',
+    '',
+    '`group` (default): a write is acknowledged after an fdatasync that covers it; writes that wait',
+    'share one. `periodic`: acknowledged when written to the page cache, synced every',
+    '`walSyncIntervalMs`; a loss of power takes what came after the last sync. `none`: never synced',
+    'on purpose. All three survive `kill -9`.',
+    '',
+    '## Settings',
+    '',
+    '| name | default | range | what |',
+    '| --- | --- | --- | --- |',
+    ...rows,
+    '',
+  ].join('\n');
+}
+
+const documents = [
+  { path: 'docs/errors.md', render: errorsDocument },
+  { path: 'docs/configuration.md', render: configurationDocument },
+];
+
+describe('docs: tables equal the code', () => {
+  for (const { path, render } of documents)
+    it(`docs: ${path} says what the code says`, () => {
+      if (process.env['KVD_GOLDEN'] === 'write') writeFileSync(path, render());
+      expect(readFileSync(path, 'utf8')).to.equal(render());
+    });
+});
