@@ -10,6 +10,7 @@ import type { Lz4 } from '../runtime/environment.ts';
 import { loadLz4Module } from '../runtime/host/lz4-module.ts';
 import { createLz4 } from '../runtime/lz4.ts';
 import { placementOf } from '../runtime/placement.ts';
+import type { Protocol } from '../runtime/protocol.ts';
 import { Codec } from '../transport/codec.ts';
 import type { NodeProgram, SimCodec } from './cluster.ts';
 
@@ -63,9 +64,12 @@ export function kvdProgram({ names, shards, durability, tunables }: KvdOptions):
   };
 }
 
-/** The wire format of real nodes. */
-export function kvdCodec(): SimCodec {
-  const codec = new Codec(allProtocols);
+/** The wire format of real nodes, for the messages of kvd. */
+export const kvdCodec = (): SimCodec => codecOf(allProtocols);
+
+/** The same for any protocols. */
+export function codecOf(protocols: readonly Protocol[]): SimCodec {
+  const codec = new Codec(protocols);
   const writer = new ByteWriter(4096);
   return {
     encode: (envelope, nowMs) => {

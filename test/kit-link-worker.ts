@@ -70,7 +70,7 @@ async function serveRing(part: ThreadPart): Promise<void> {
   const { clock } = realHost();
   const back = new ThreadLink({ name: 'a', ring: outgoing, doorbell, codec, clock });
   const kernel = echoKernel({ linkTo: () => back, flush: () => back.flush() });
-  await spawnEcho(kernel, new EchoState());
+  await spawnEcho(kernel, new EchoState({ keepsEchoes: false }));
   new ThreadReceiver({
     ring: incoming,
     doorbell,
@@ -82,7 +82,7 @@ async function serveRing(part: ThreadPart): Promise<void> {
 async function serveTcp(ports: TcpPorts): Promise<void> {
   const peers = peersOf('b', ports, () => kernel);
   const kernel = echoKernel({ linkTo: (node) => peers.linkTo(node, 0), flush: () => undefined });
-  await spawnEcho(kernel, new EchoState());
+  await spawnEcho(kernel, new EchoState({ keepsEchoes: false }));
   await peers.listen();
 }
 

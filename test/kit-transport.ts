@@ -52,9 +52,12 @@ export class EchoState {
   /** Lets an actor that was made with `isSlow` begin. */
   begin: () => void = () => undefined;
   readonly isSlow: boolean;
+  /** False: echoes are not recorded, for long runs. */
+  readonly keepsEchoes: boolean;
 
-  constructor(isSlow = false) {
+  constructor({ isSlow = false, keepsEchoes = true } = {}) {
     this.isSlow = isSlow;
+    this.keepsEchoes = keepsEchoes;
   }
 }
 
@@ -68,7 +71,7 @@ const echo = actor<Echo, EchoState, object>({
       return begun;
     },
     echo: (body) => {
-      state.echoes.push(body);
+      if (state.keepsEchoes) state.echoes.push(body);
       return body;
     },
     shout: ({ body }) => ({ body }),

@@ -38,6 +38,14 @@ export interface SstableOptions {
   readonly blockBytes?: number;
   /** Default 0. */
   readonly level?: number;
+  /** Blocks are handed out by `takeBlocks` and come back by `writeBlocks`, packed elsewhere. */
+  readonly isPackedElsewhere?: boolean;
+}
+
+/** A data block that is full and not written yet. */
+export interface SealedBlock {
+  readonly raw: Uint8Array;
+  readonly firstKey: Uint8Array;
 }
 
 /** Bytes that are collected for one write. */
@@ -51,6 +59,7 @@ export class SstableWriter {
   readonly #lz4: Lz4 | undefined;
   readonly #blockBytes: number;
   readonly #level: number;
+  readonly #isPackedElsewhere: boolean;
   readonly #filter: BloomFilter;
   readonly #block = new ByteWriter(2 * blockBytesDefault);
   readonly #index = new ByteWriter(16 * 1024);
@@ -60,6 +69,8 @@ export class SstableWriter {
   #blockRecords = 0;
   #blockFirstKey = new Uint8Array(0);
   #dataBlocks = 0;
+  #sealed: SealedBlock[] = [];
+  #sealedBytes = 0;
   /** Bytes handed to the file. */
   #written = 0;
   #checksum = 0;
@@ -82,6 +93,7 @@ export class SstableWriter {
     this.#lz4 = lz4;
     this.#blockBytes = blockBytes;
     this.#level = level;
+    this.#isPackedElsewhere = options.isPackedElsewhere ?? false;
     this.#filter = BloomFilter.create(expectedRecords);
   }
 
@@ -104,10 +116,32 @@ export class SstableWriter {
     this.#count(record);
   }
 
+  /** Bytes that `takeBlocks` would hand out. */
+  get sealedBytes(): number {
+    return this.#sealedBytes;
+  }
+
+  /** The full blocks, oldest first; with `andLast` also the one that is being filled. */
+  takeBlocks(andLast: boolean): readonly SealedBlock[] {
+    if (andLast && this.#block.length > 0) this.#endBlock();
+    const blocks = this.#sealed;
+    this.#sealed = [];
+    this.#sealedBytes = 0;
+    return blocks;
+  }
+
+  /** Blocks in the order in which they were taken, with their LZ4 forms. */
+  writeBlocks(blocks: readonly SealedBlock[], packed: readonly Uint8Array[]): void {
+    blocks.forEach(({ raw, firstKey }, i) => {
+      this.#writeBlock(raw, firstKey, packed[i]);
+    });
+  }
+
   /** Writes the rest; does not sync. At least one record was added. */
   finish(): TableMeta {
     assert(this.#records > 0, 'a table without records');
     if (this.#block.length > 0) this.#endBlock();
+    assert(this.#sealed.length === 0, 'blocks were taken by nobody');
     this.#isFinished = true;
     const index = this.#appendPlain(this.#index.view());
     const filter = this.#appendPlain(this.#filter.encode());
@@ -151,22 +185,29 @@ export class SstableWriter {
     const block = this.#block;
     for (const restart of this.#restarts) block.u32(restart);
     block.u32(this.#restarts.length);
-    const raw = block.view();
-    const place = this.#append(raw.length, this.#encode(raw));
-    appendIndexEntry(this.#index, { firstKey: this.#blockFirstKey, ...place });
-    this.#dataBlocks += 1;
+    const firstKey = this.#blockFirstKey;
+    if (this.#isPackedElsewhere) {
+      this.#sealed.push({ raw: block.copy(), firstKey });
+      this.#sealedBytes += block.length;
+    } else {
+      const raw = block.view();
+      this.#writeBlock(raw, firstKey, this.#lz4?.compress(raw));
+    }
     this.#restarts = [];
     this.#blockRecords = 0;
     block.reset();
   }
 
-  #encode(raw: Uint8Array): { codec: Codec; content: Uint8Array } {
-    if (this.#lz4 !== undefined) {
-      const content = this.#lz4.compress(raw);
-      if (content.length <= raw.length - raw.length / worthwhileShare)
-        return { codec: codecs.lz4, content };
-    }
-    return { codec: codecs.none, content: raw };
+  /** Packed only where that pays. */
+  #writeBlock(raw: Uint8Array, firstKey: Uint8Array, packed: Uint8Array | undefined): void {
+    const isWorthwhile =
+      packed !== undefined && packed.length <= raw.length - raw.length / worthwhileShare;
+    const encoded = isWorthwhile
+      ? { codec: codecs.lz4, content: packed }
+      : { codec: codecs.none, content: raw };
+    const place = this.#append(raw.length, encoded);
+    appendIndexEntry(this.#index, { firstKey, ...place });
+    this.#dataBlocks += 1;
   }
 
   #appendPlain(content: Uint8Array): BlockPlace {

@@ -184,7 +184,7 @@ async function stopAll(handles: readonly ThreadHandle[], main: ThreadRuntime): P
 
 function announce(config: NodeConfig, startMs: number, log: Log): void {
   const { nodeId, host, httpPort, dataDir, durability, seeds } = config;
-  log.info('node.ready', { node: nodeId, http: `http://${host}:${httpPort}`, startMs });
+  log.info('node.ready', { http: `http://${host}:${httpPort}`, startMs });
   if (process.send === undefined)
     process.stdout.write(
       [

@@ -133,7 +133,7 @@ export function transportSuite(name: string, makePair: () => Promise<Pair>): voi
 
     it('transport: a message that waited beyond its deadline is dropped', async () => {
       const { a, b } = pair;
-      const state = new EchoState(true);
+      const state = new EchoState({ isSlow: true });
       const started = spawnEcho(b, state);
       const body = { number: 1, bytes: noise(1) };
       const [first, second] = await outcome(
@@ -152,7 +152,7 @@ export function transportSuite(name: string, makePair: () => Promise<Pair>): voi
 
     it('transport: a full mailbox answers OVERLOADED and keeps what it has (capacity=4)', async () => {
       const { a, b } = pair;
-      const state = new EchoState(true);
+      const state = new EchoState({ isSlow: true });
       const started = spawnEcho(b, state, { mailboxCapacity: 4 });
       const codes: string[] = [];
       const asks = [1, 2, 3, 4, 5, 6].map(async (number) => {

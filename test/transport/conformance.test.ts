@@ -1,19 +1,18 @@
 // The conformance suite over each kind of link, with both kernels on one thread.
 
-import { createServer } from 'node:net';
 import { MessageChannel } from 'node:worker_threads';
 import { ByteWriter } from '../../runtime/bytes.ts';
 import type { Envelope, Link, Router } from '../../runtime/envelope.ts';
 import { Kernel } from '../../runtime/kernel.ts';
 import { placementOf } from '../../runtime/placement.ts';
-import { PeerTable } from '../../transport/peer-table.ts';
+import type { PeerTable } from '../../transport/peer-table.ts';
 import { createRing, ThreadLink, ThreadReceiver } from '../../transport/thread-link.ts';
 import { NodeRouter } from '../../transport/transport.ts';
 import { type Pair, transportSuite } from '../conformance/transport-suite.ts';
-import { Echo, echoCodec, realHost, realLz4, until } from '../kit-transport.ts';
+import { freePort, peersOf } from '../kit-link-worker.ts';
+import { Echo, echoCodec, realHost, until } from '../kit-transport.ts';
 
 const host = realHost();
-const placement = placementOf('single', 1);
 
 function kernelOf(node: string, router: Router): Kernel {
   return new Kernel({ node, thread: 'main', host, router, protocols: [Echo] });
@@ -104,39 +103,13 @@ function ringPair(ringBytes: number): Promise<Pair> {
   });
 }
 
-/** A port that was free a moment ago. */
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
-      server.close(() => resolve(port));
-    });
-  });
-}
-
 async function tcpPair(): Promise<Pair> {
   const ports = { a: await freePort(), b: await freePort() };
-  const end = (node: 'a' | 'b', other: 'a' | 'b'): { kernel: Kernel; peers: PeerTable } => {
-    const peers = new PeerTable({
-      node,
-      clusterName: 'test',
-      incarnation: 1,
-      thread: 0,
-      placement,
-      listenHost: '127.0.0.1',
-      listenPort: ports[node],
-      peers: [{ node: other, host: '127.0.0.1', port: ports[other] }],
-      codec: echoCodec(),
-      lz4: realLz4(),
-      host,
-      deliver: (envelope) => kernel.deliver(envelope),
-      linkLost: (link) => kernel.linkLost(link),
-    });
+  const end = (node: 'a' | 'b'): { kernel: Kernel; peers: PeerTable } => {
+    const peers = peersOf(node, ports, () => kernel);
     const router = new NodeRouter({
       node,
-      placement,
+      placement: placementOf('single', 1),
       groupOf: () => 'shard',
       threadLinks: new Map(),
       peers,
@@ -144,8 +117,8 @@ async function tcpPair(): Promise<Pair> {
     const kernel = kernelOf(node, router);
     return { kernel, peers };
   };
-  const a = end('a', 'b');
-  const b = end('b', 'a');
+  const a = end('a');
+  const b = end('b');
   await Promise.all([a.peers.listen(), b.peers.listen()]);
   return {
     a: a.kernel,
