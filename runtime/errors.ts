@@ -137,7 +137,11 @@ export function assertNever(value: never): never {
 export function toFailure(error: unknown): Failure {
   if (error instanceof KvError) return error.toFailure();
   if (error instanceof CorruptionError)
-    return failure('CORRUPT', { file: error.file, offset: error.offset });
+    return failure('CORRUPT', {
+      file: error.file,
+      offset: error.offset,
+      detail: error.message,
+    });
   return failure('BUG', { detail: error instanceof Error ? error.message : String(error) });
 }
 

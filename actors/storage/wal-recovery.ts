@@ -2,8 +2,10 @@
 // nothing is cut, appended to or removed until everything in them is safe in tables (WAL-12).
 //
 // A segment whose header names no predecessor was begun by a recovery, after everything before it
-// had become tables: older segments are leftovers and are not looked at. A torn tail is cut and
-// said; damage to what may have been acknowledged is a CorruptionError (WAL-10, WAL-11).
+// had become tables; of any other segment the header says up to which LSN the ones before it go.
+// Segments whose records are all in tables are leftovers and are not looked at: which of them are
+// still there says nothing, since removing them is not synced. A torn tail is cut and said; damage
+// to what may have been acknowledged is a CorruptionError (WAL-10, WAL-11).
 
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
@@ -60,10 +62,14 @@ export class WalRecovery {
     this.#place = place;
     this.#evidence = evidence;
     this.#found = findSegments(place);
-    const begun = this.#found.findLastIndex(({ header }) => header?.previousSegmentNumber === 0);
-    this.#next = Math.max(begun, 0);
-    if (begun < 0) this.#checkFirst();
-    this.#checkOrder();
+    const first = this.#found.findLastIndex(
+      ({ header }) =>
+        header !== undefined &&
+        (header.previousSegmentNumber === 0 || header.previousLastLsn <= evidence.flushedThrough),
+    );
+    this.#next = Math.max(first, 0);
+    if (first < 0) this.#refuseGap(0);
+    for (let i = this.#next + 1; i < this.#found.length; i += 1) this.#refuseGap(i);
   }
 
   get paths(): readonly string[] {
@@ -110,25 +116,13 @@ export class WalRecovery {
     };
   }
 
-  /** Segments before the first one may only be missing where tables hold what was in them. */
-  #checkFirst(): void {
-    const first = this.#found[0];
-    if (first?.header === undefined) return;
-    if (first.header.previousLastLsn > this.#evidence.flushedThrough)
-      throw new CorruptionError(
-        first.path,
-        0,
-        `segment ${first.header.previousSegmentNumber} before it is missing`,
-      );
-  }
-
-  #checkOrder(): void {
-    for (let i = this.#next + 1; i < this.#found.length; i += 1) {
-      const { path, header } = this.#found[i] as Found;
-      const before = (this.#found[i - 1] as Found).number;
-      if (header !== undefined && header.previousSegmentNumber !== before)
-        throw new CorruptionError(path, 0, `it follows segment ${header.previousSegmentNumber}`);
-    }
+  /** The segment before this one is missing, and tables do not hold what was in it. */
+  #refuseGap(at: number): void {
+    const { path, header } = this.#found[at] ?? {};
+    if (path === undefined || header === undefined) return;
+    if (header.previousSegmentNumber === this.#found[at - 1]?.number) return;
+    const missing = header.previousSegmentNumber;
+    throw new CorruptionError(path, 0, `segment ${missing} before it is missing`);
   }
 }
 
