@@ -9,12 +9,7 @@ import type { Envelope } from '../runtime/envelope.ts';
 import type { Capabilities } from '../runtime/environment.ts';
 import { type ErrorCode, failure } from '../runtime/errors.ts';
 import type { BodyOf, Handlers, Protocol, ReplyOf } from '../runtime/protocol.ts';
-import {
-  encodeRecord,
-  recordEtag,
-  type RecordFields,
-  storageKey,
-} from '../actors/model/record.ts';
+import { encodeRecord, recordEtag, type RecordFields, storageKey } from '../actors/model/record.ts';
 import type { RecordPage } from '../actors/model/record-pages.ts';
 import { hashKey } from '../actors/model/token.ts';
 import { Coordinator, Replica } from '../actors/replication/protocol.ts';
@@ -225,9 +220,9 @@ export class ReplicaKit extends Kit {
     return found;
   }
 
-  /** Who is asked what and waits, as `node/name`. */
+  /** Who is asked what and waits, as `node/name`, sorted: other nodes hear of it before n1 does. */
   async waiting(): Promise<string[]> {
     await this.host.settle();
-    return this.asked.map(({ node, name }) => `${node}/${name}`);
+    return this.asked.map(({ node, name }) => `${node}/${name}`).sort();
   }
 }

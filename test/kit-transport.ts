@@ -157,9 +157,16 @@ export function asked<K extends AskNames<Echo>>(
   });
 }
 
-/** Lets the event loop turn until `condition` holds; the runner's time limit ends a vain wait. */
+/** A vain wait fails, so that the runner can go on. */
+const vainMs = 15_000;
+
+/** Lets the event loop turn until `condition` holds. */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+  const endMs = performance.now() + vainMs;
+  while (!condition()) {
+    if (performance.now() > endMs) throw new BugError(`never came true: ${String(condition)}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 export function recordingLog(entries: LogEntry[]): Log {

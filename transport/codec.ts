@@ -81,6 +81,8 @@ export class Codec {
     if (kind === undefined || message === undefined)
       throw new KvError('BAD_REQUEST', { detail: `unknown message ${actorId}/${tag}` });
     const { descriptor } = message;
+    if ((kind === 'tell') !== (descriptor.kind === 'tell'))
+      throw new KvError('BAD_REQUEST', { detail: `${descriptor.name} is no ${kind}` });
     const shard = reader.u16();
     const askId = reader.u32();
     const leftMs = reader.u32();

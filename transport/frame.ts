@@ -29,7 +29,7 @@ const plainFramesMax = 63;
 /** A buffer that grew beyond this for one large message is not kept. */
 export const keptBufferBytes = 1024 * 1024;
 
-/** Collects envelopes and makes frames of them in one reused buffer. */
+/** Collects envelopes in one reused buffer and makes frames of them. */
 export class FrameWriter {
   readonly #lz4: Lz4;
   #payload = new ByteWriter(64 * 1024);
@@ -49,16 +49,9 @@ export class FrameWriter {
     return this.#payload.length;
   }
 
-  /** `encode` appends one envelope; where it throws, nothing is kept of it. */
-  add(encode: (writer: ByteWriter) => void): void {
-    const at = this.#payload.reserve(4);
-    try {
-      encode(this.#payload);
-    } catch (error) {
-      this.#payload.truncate(at);
-      throw error;
-    }
-    this.#payload.setU32(at, this.#payload.length - at - 4);
+  /** Appends a copy of one envelope. */
+  add(envelope: Uint8Array): void {
+    this.#payload.bytes(envelope);
     this.#envelopes += 1;
   }
 

@@ -31,11 +31,16 @@ export function decodeHello(bytes: Uint8Array): Hello {
     !profiles.includes(profile) ||
     !isCount(incarnation) ||
     !isCount(thread) ||
-    !isCount(shards)
+    !isCount(shards) ||
+    shards < 1 ||
+    shards > shardsMax
   )
     throw new KvError('BAD_REQUEST', { detail: 'the handshake is no hello of kvd' });
   return { clusterName, node, incarnation, thread, profile: profile as Profile, shards };
 }
+
+/** More shards than any machine has cores: a number from the wire decides about ports. */
+const shardsMax = 1_024;
 
 const isCount = (value: unknown): value is number =>
   typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;

@@ -60,6 +60,9 @@ function optional(field: FieldCodec): FieldCodec {
   };
 }
 
+/** Items of one list, at most: each costs far more in memory than on the wire. */
+const itemsMax = 262_144;
+
 /** `itemBytesMin`: what each item takes at least, so that a count can be checked first. */
 function list(field: FieldCodec, itemBytesMin: number): FieldCodec {
   return {
@@ -69,8 +72,10 @@ function list(field: FieldCodec, itemBytesMin: number): FieldCodec {
     },
     read: (reader) => {
       const count = reader.u32();
-      if (count * itemBytesMin > reader.left)
-        throw new KvError('BAD_REQUEST', { detail: `a list of ${count} items is cut short` });
+      if (count * itemBytesMin > reader.left || count > itemsMax)
+        throw new KvError('BAD_REQUEST', {
+          detail: `a list of ${count} items is cut short or too long`,
+        });
       const items: unknown[] = [];
       for (let i = 0; i < count; i += 1) items.push(field.read(reader));
       return items;

@@ -7,6 +7,8 @@ import msgpack from 'msgpack-lite';
 import { BugError, KvError } from '../runtime/errors.ts';
 
 const depthMax = 32;
+/** Values of one message, at most. */
+const valuesMax = 262_144;
 /** Without the preset no ext type is revived; maps come back as Map, so no key can do harm. */
 const codec = msgpack.createCodec({ usemap: true });
 
@@ -78,6 +80,7 @@ function walk(bytes: Uint8Array): void {
   owed[0] = 1;
   let depth = 0;
   let totalOwed = 1;
+  let values = 1;
   let at = 0;
   while (totalOwed > 0) {
     while ((owed[depth] as number) === 0) depth -= 1;
@@ -93,6 +96,10 @@ function walk(bytes: Uint8Array): void {
       throw new KvError('BAD_REQUEST', { detail: `message nests deeper than ${depthMax}` });
     owed[depth] = head.children;
     totalOwed += head.children;
+    values += head.children;
+    // A byte on the wire may cost hundreds in memory.
+    if (values > valuesMax)
+      throw new KvError('BAD_REQUEST', { detail: `message of over ${valuesMax} values` });
   }
   if (at !== bytes.length)
     throw new KvError('BAD_REQUEST', { detail: `${bytes.length - at} bytes behind a message` });

@@ -60,6 +60,8 @@ interface Dialled {
   retry: TimerHandle | undefined;
 }
 
+const portMax = 65_535;
+
 export class PeerTable {
   readonly #options: PeerTableOptions;
   readonly #self: Hello;
@@ -113,6 +115,8 @@ export class PeerTable {
     if (dialled === undefined) {
       const peer = this.#peers.get(node);
       if (peer === undefined || this.#isClosed) return undefined;
+      // A peer may claim more threads than there are ports.
+      if (peer.port + thread > portMax) return undefined;
       dialled = { peer, thread, link: undefined, failures: 0, greetedMs: -1, retry: undefined };
       this.#dialled.set(id, dialled);
       this.#dial(dialled);
@@ -147,6 +151,8 @@ export class PeerTable {
     dialled.link = this.#wrap(socket, {
       greeted: (hello) => {
         if (hello.node !== peer.node) return `expected ${peer.node} there, found ${hello.node}`;
+        if (hello.thread !== thread)
+          return `expected thread ${thread} there, found ${hello.thread}`;
         dialled.greetedMs = this.#options.host.clock.monotonicMs();
         return undefined;
       },

@@ -1,6 +1,6 @@
 // One connection to one thread of another node: frames out, envelopes in, answers to what came in
-// leave on the same connection. What is sent within one turn of the event loop leaves as one frame
-// and one write.
+// leave on the same connection. What is sent within one turn of the event loop leaves together, as
+// one frame where it is of one class.
 //
 // Three queues by class keep each other apart: control (gossip), small, and large messages; each
 // is bounded in bytes and in messages, and a full one refuses at once (TR-3). While the socket is
@@ -45,24 +45,72 @@ const largeFromBytes = 64 * 1024;
 const frameBytes = 256 * 1024;
 /** Beside any message in a frame: what stood there before it, and lengths. */
 const envelopeBytesMax = framePayloadMax - 2 * frameBytes;
+/** An idle connection is probed after so long. */
+const keepAliveMs = 10_000;
 /** Asks went out and nothing at all came in for so long: the other end is not there any more. */
-export const silenceMsMax = 10_000;
+export const silenceMsMax = 15_000;
 
-interface Queue {
-  readonly items: Uint8Array[];
-  bytes: number;
+interface Full {
+  readonly frame: Uint8Array;
+  /** Of its envelopes. */
+  readonly bytes: number;
+  readonly length: number;
+}
+
+/** What waits in one class: full frames, and the one that is being filled. */
+class Queue {
+  readonly #frame: FrameWriter;
+  #full: Full[] = [];
+  #bytes = 0;
+  #length = 0;
+  #frameBytes = 0;
+  readonly #bytesMax: number;
+  readonly #lengthMax: number;
+
+  constructor(name: QueueClass, lz4: Lz4) {
+    this.#frame = new FrameWriter(lz4);
+    this.#bytesMax = queueBytesMax[name];
+    this.#lengthMax = queueLengthMax[name];
+  }
+
+  get isEmpty(): boolean {
+    return this.#length === 0;
+  }
+
+  /** False: full. One message of any size may always wait: it could never be sent otherwise. */
+  push(envelope: Uint8Array): boolean {
+    if (this.#length >= this.#lengthMax) return false;
+    if (this.#length > 0 && this.#bytes + envelope.length > this.#bytesMax) return false;
+    if (this.#frame.envelopes > 0 && this.#frame.bytes + envelope.length > frameBytes)
+      this.#full.push(this.#seal());
+    this.#frame.add(envelope);
+    this.#frameBytes += envelope.length;
+    this.#bytes += envelope.length;
+    this.#length += 1;
+    return true;
+  }
+
+  /** The oldest frame; there has to be one. */
+  take(): Uint8Array {
+    const { frame, bytes, length } = this.#full.shift() ?? this.#seal();
+    this.#bytes -= bytes;
+    this.#length -= length;
+    return frame;
+  }
+
+  #seal(): Full {
+    const length = this.#frame.envelopes;
+    const full = { frame: this.#frame.take(), bytes: this.#frameBytes, length };
+    this.#frameBytes = 0;
+    return full;
+  }
 }
 
 export class TcpLink implements Link {
   readonly #options: TcpLinkOptions;
   readonly #reader: FrameReader;
-  readonly #frame: FrameWriter;
+  readonly #queues: Readonly<Record<QueueClass, Queue>>;
   #scratch = new ByteWriter(64 * 1024);
-  readonly #queues: Readonly<Record<QueueClass, Queue>> = {
-    control: { items: [], bytes: 0 },
-    small: { items: [], bytes: 0 },
-    large: { items: [], bytes: 0 },
-  };
   #peer: Hello | undefined;
   #isClosed = false;
   #isBlocked = false;
@@ -73,8 +121,13 @@ export class TcpLink implements Link {
 
   constructor(options: TcpLinkOptions) {
     this.#options = options;
-    this.#frame = new FrameWriter(options.lz4);
-    this.#reader = new FrameReader(options.lz4, {
+    const { lz4 } = options;
+    this.#queues = {
+      control: new Queue('control', lz4),
+      small: new Queue('small', lz4),
+      large: new Queue('large', lz4),
+    };
+    this.#reader = new FrameReader(lz4, {
       hello: (bytes) => this.#greet(bytes),
       envelope: (bytes) => this.#receive(bytes),
     });
@@ -101,13 +154,7 @@ export class TcpLink implements Link {
     const bytes = this.#scratch.view();
     if (bytes.length > keptBufferBytes) this.#scratch = new ByteWriter(64 * 1024);
     if (bytes.length > envelopeBytesMax) return this.#refuse(envelope, bytes.length);
-    const name = classOf(envelope, bytes.length);
-    const { items, bytes: waiting } = this.#queues[name];
-    if (items.length >= queueLengthMax[name]) return false;
-    // One message of any size may always wait: it could never be sent otherwise.
-    if (items.length > 0 && waiting + bytes.length > queueBytesMax[name]) return false;
-    items.push(bytes.slice());
-    this.#queues[name].bytes += bytes.length;
+    if (!this.#queues[classOf(envelope, bytes.length)].push(bytes)) return false;
     if (envelope.kind === 'ask') this.#askedMs ??= nowMs;
     this.#flushSoon();
     return true;
@@ -126,7 +173,7 @@ export class TcpLink implements Link {
 
   /** Hands what waits to the socket and closes it when that is written. */
   finish(reason: string): void {
-    while (this.isOpen && this.#waits) this.#writeFrame();
+    if (this.isOpen) this.#write(true);
     this.#end(reason, () => this.#options.socket.destroySoon());
   }
 
@@ -145,6 +192,8 @@ export class TcpLink implements Link {
   #attach(): void {
     const { socket, self } = this.#options;
     socket.setNoDelay(true);
+    // A peer that lost its power never says goodbye.
+    socket.setKeepAlive(true, keepAliveMs);
     socket.on('data', (chunk) => this.#feed(chunk));
     socket.on('drain', () => {
       this.#isBlocked = false;
@@ -203,36 +252,27 @@ export class TcpLink implements Link {
     return this.send({ ...envelope, kind: 'error', body: undefined, failure: problem });
   }
 
-  /** One frame and one write for all that this turn of the event loop sends. */
+  /** All that this turn of the event loop sends leaves together. */
   #flushSoon(): void {
     if (this.#isFlushing || this.#isBlocked) return;
     this.#isFlushing = true;
     setImmediate(() => {
       this.#isFlushing = false;
-      if (!this.isOpen || this.#isBlocked || !this.#waits) return;
-      this.#isBlocked = !this.#writeFrame();
-      if (this.#waits) this.#flushSoon();
+      if (this.isOpen && !this.#isBlocked) this.#write(false);
     });
   }
 
-  get #waits(): boolean {
-    return classes.some((name) => this.#queues[name].items.length > 0);
-  }
-
-  /** False: the socket wants a pause. */
-  #writeFrame(): boolean {
+  /** Hands frames to the socket, as long as it takes them or `all` of them. */
+  #write(all: boolean): void {
+    const { socket } = this.#options;
+    // Without the cork each class would be a packet of its own.
+    socket.cork();
     for (const name of classes) {
       const queue = this.#queues[name];
-      let taken = 0;
-      while (taken < queue.items.length && this.#frame.bytes < frameBytes) {
-        const bytes = queue.items[taken] as Uint8Array;
-        this.#frame.add((writer) => writer.raw(bytes));
-        queue.bytes -= bytes.length;
-        taken += 1;
-      }
-      queue.items.splice(0, taken);
+      while (!queue.isEmpty && (all || !this.#isBlocked))
+        if (!socket.write(queue.take())) this.#isBlocked = true;
     }
-    return this.#options.socket.write(this.#frame.take());
+    socket.uncork();
   }
 }
 

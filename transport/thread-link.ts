@@ -9,7 +9,7 @@
 //
 // When the ring is full, entries wait in a bounded queue; beyond that the link refuses.
 
-import { ByteWriter } from '../runtime/bytes.ts';
+import { ByteWriter, concatBytes } from '../runtime/bytes.ts';
 import type { Clock } from '../runtime/environment.ts';
 import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Codec } from './codec.ts';
@@ -176,7 +176,7 @@ export interface ThreadReceiverOptions {
     readonly on: (event: 'message', listener: () => void) => unknown;
     readonly close: () => void;
   };
-  /** One envelope as bytes of its own. */
+  /** One envelope: a view of shared memory that is valid during the call. */
   readonly received: (bytes: Uint8Array) => void;
 }
 
@@ -227,23 +227,17 @@ export class ThreadReceiver {
       length = lengths[0] as number;
     }
     const size = length & lengthMask;
-    const bytes = data.slice(this.#head + 4, this.#head + 4 + size);
+    const bytes = data.subarray(this.#head + 4, this.#head + 4 + size);
     this.#head += 4 + ((size + 3) & ~3);
-    if ((length & moreBit) !== 0) this.#parts.push(bytes);
+    if ((length & moreBit) !== 0) this.#parts.push(bytes.slice());
     else this.#deliver(bytes);
     return true;
   }
 
   #deliver(bytes: Uint8Array): void {
     if (this.#parts.length === 0) return this.#options.received(bytes);
-    const parts = [...this.#parts, bytes];
+    const whole = concatBytes([...this.#parts, bytes]);
     this.#parts = [];
-    const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-    let at = 0;
-    for (const part of parts) {
-      whole.set(part, at);
-      at += part.length;
-    }
     this.#options.received(whole);
   }
 }

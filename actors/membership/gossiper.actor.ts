@@ -47,6 +47,17 @@ interface Own {
   readonly merge: Tell<{ readonly states: readonly NodeState[] }>;
 }
 
+/** Shards choose ports and addresses: a number from the wire has a bound. */
+function isPlausible({ shards, heartbeat, generation }: NodeState): boolean {
+  return (
+    Number.isInteger(shards) &&
+    shards >= 1 &&
+    shards <= 1_024 &&
+    Number.isSafeInteger(heartbeat) &&
+    Number.isSafeInteger(generation)
+  );
+}
+
 /** The load of this node is measured every so many rounds. */
 const roundsPerMeasure = 2;
 
@@ -110,6 +121,7 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
         log.warn('gossip.generation-refused', { node: state.node, generation: state.generation });
         continue;
       }
+      if (!isPlausible(state)) continue;
       if (state.node === node) {
         // Another process runs with our id and started later: it is the one (GO-3).
         if (state.generation > this.#self.generation)

@@ -17,6 +17,7 @@ import {
 } from '../../runtime/errors.ts';
 import type { Handlers, Tell } from '../../runtime/protocol.ts';
 import { type Level, parseLevel, requiredAcks } from '../model/consistency.ts';
+import { maxSkewMicros } from '../model/hlc.ts';
 import {
   encodeRecord,
   isLive,
@@ -41,7 +42,7 @@ import {
 } from './protocol.ts';
 import { type ReadAction, ReadPath } from './read-path.ts';
 import { ScanPath } from './scan-path.ts';
-import { decodeBound, encodeBound, Stamper } from './stamper.ts';
+import { boundLeadMicros, decodeBound, encodeBound, Stamper } from './stamper.ts';
 import { WritePath } from './write-path.ts';
 
 export interface CoordinatorOptions {
@@ -95,6 +96,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   #stamper: Stamper | undefined;
   #isExtending = false;
   #isSweeping = false;
+  #isDraining = false;
   /** Writes that wait for the clock bound. */
   #unstamped: Unstamped[] = [];
 
@@ -106,10 +108,34 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     });
   }
 
-  start(): void {
+  /** After a crash the bound may be ahead: no stamp is given that others would not overwrite. */
+  start(): Later<void> {
     const { boundPath } = this.#options;
     const bytes = this.#ctx.disk.read(boundPath);
-    this.#stamper = new Stamper(bytes === undefined ? 0 : decodeBound(bytes, boundPath));
+    const bound = bytes === undefined ? 0 : decodeBound(bytes, boundPath);
+    this.#stamper = new Stamper(bound);
+    const aheadMs = (bound - this.#ctx.clock.wallMicros() - maxSkewMicros) / 1000;
+    return this.#ctx.session(async (session) => {
+      // Further ahead than a bound reaches, the clock was set back: waiting would not end.
+      if (aheadMs > 0) await session.sleep(Math.min(aheadMs, boundLeadMicros / 1000));
+    });
+  }
+
+  /** No more stamps: the last one is the bound, so that the next start need not wait. */
+  drain(): Later<void> {
+    this.#isDraining = true;
+    const { disk, log } = this.#ctx;
+    const { boundPath } = this.#options;
+    const { last } = this.#stamperOrBug();
+    return this.#ctx.session(async () => {
+      try {
+        await disk.replace(boundPath, encodeBound(last));
+      } catch (error) {
+        // The bound on disk is still ahead of every stamp: the next start waits for it.
+        if (!(error instanceof KvError)) throw error;
+        log.warn('coordinator.bound-failed', { code: error.code });
+      }
+    });
   }
 
   peersChanged({ peers }: PeerStates): void {
@@ -119,6 +145,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   // ---- writes ------------------------------------------------------------------------------
 
   write(request: WriteRequest, call: Call): Later<WriteReply> {
+    if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
     const level = parseLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
@@ -150,6 +177,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const { deadlineMs, later } = write;
     if (this.#leftMs(deadlineMs) <= 0)
       return later.fail(failure('UNAVAILABLE', { detail: 'no time was left to send the write' }));
+    if (this.#isDraining) return later.fail(failure('DRAINING', { node: this.#ctx.node }));
     const wallMicros = this.#ctx.clock.wallMicros();
     const stamper = this.#stamperOrBug();
     const bound = stamper.nextBound(wallMicros);

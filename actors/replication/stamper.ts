@@ -10,8 +10,8 @@ import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { maxSkewMicros, nextHlc } from '../model/hlc.ts';
 
 /**
- * How far ahead a bound reaches. After a crash the stamps begin there, and until the wall has caught
- * up to the skew other nodes refuse to overwrite them (HLC-5): so not further than a restart takes.
+ * How far ahead a bound reaches. After a crash the stamps begin there, and other nodes refuse to
+ * overwrite what is further ahead than the skew (HLC-5): so not further than a restart may wait.
  */
 export const boundLeadMicros = 3_000_000;
 
@@ -23,6 +23,11 @@ export class Stamper {
   constructor(bound: number) {
     this.#last = bound;
     this.#bound = bound;
+  }
+
+  /** The newest stamp, or the bound of the last run. */
+  get last(): number {
+    return this.#last;
   }
 
   /** The bound to make durable next; undefined while the current one reaches far enough. */

@@ -1,4 +1,5 @@
-// Commands on the cluster: status and ring.
+// Commands on the cluster: status and ring. They print what one node knows; which node that is
+// depends on the endpoint that answered.
 
 import type { Command } from 'commander';
 import type { Invoke } from './data.ts';

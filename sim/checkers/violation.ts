@@ -1,4 +1,5 @@
-// What a checker returns: which promise was broken, and the operations that show it.
+// What a checker returns: which promise was broken, and the operations that show it. A checker is a
+// pure function of the history, so a violation can be looked at again without the run.
 
 import { formatOperation, type Operation } from '../history.ts';
 

@@ -4,6 +4,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { allProtocols as allListed } from '../../actors/node/protocols.ts';
 import type { Protocol } from '../../runtime/protocol.ts';
 
 const golden = path.join(process.cwd(), 'test/golden/protocols.txt');
@@ -52,6 +53,11 @@ describe('protocols', () => {
       const tags = [...descriptors.values()].map(({ tag }) => tag);
       expect(repeated(tags), `tags of ${name}`).to.deep.equal([]);
     }
+  });
+
+  it('protocols: actors/node/protocols.ts lists them all, in the order of their numbers', async () => {
+    const listed = allListed.map(({ id, name }) => `${id} ${name}`);
+    expect(listed).to.deep.equal((await allProtocols()).map(({ id, name }) => `${id} ${name}`));
   });
 
   it('protocols: what is on the wire is what test/golden/protocols.txt says', async () => {

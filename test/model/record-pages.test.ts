@@ -19,7 +19,7 @@ const bound = (letter: string): Uint8Array => storageKey(1, utf8.encode(letter))
 const keyOf = (record: Uint8Array): string => utf8.decode(userKey(recordKey(record)));
 const keysOf = ({ records }: RecordPage): string => records.map(keyOf).join('');
 const recordsOf = (keys: string, hlc = 1): Uint8Array[] =>
-  [...keys].map((key) => makeRecord(key, { hlc }));
+  Array.from(keys).map((key) => makeRecord(key, { hlc }));
 const page = (keys: string, isDone: boolean, hlc = 1): RecordPage => ({
   records: recordsOf(keys, hlc),
   isDone,
@@ -32,7 +32,7 @@ function cursorOf(records: readonly Uint8Array[]): RecordCursor {
 
 /** A source: a record of some of the letters, and how many of them its page holds. */
 const sources = fc
-  .tuple(fc.subarray([...letters]), fc.nat(9), fc.integer({ min: 1, max: 4 }))
+  .tuple(fc.subarray(Array.from(letters)), fc.nat(9), fc.integer({ min: 1, max: 4 }))
   .map(([keys, cut, hlc]) => {
     const records = recordsOf(keys.join(''), hlc);
     return { records, page: { records: records.slice(0, cut), isDone: cut >= records.length } };
@@ -115,7 +115,7 @@ describe('record-pages: mergePages', () => {
     const limits = fc.integer({ min: 1, max: 9 });
     fc.assert(
       fc.property(fc.array(sources, { minLength: 1, maxLength: 5 }), limits, (given, limit) => {
-        const all = [...letters].flatMap((letter) => {
+        const all = Array.from(letters).flatMap((letter) => {
           const held = given.flatMap(({ records }) => records.filter((r) => keyOf(r) === letter));
           return resolveAll(held, lastWriteWins) ?? [];
         });
@@ -137,7 +137,7 @@ describe('record-pages: mergePages', () => {
 
   it('record-pages: reading on after each page finds every key once', () => {
     const limits = fc.integer({ min: 1, max: 4 });
-    const held = fc.array(fc.subarray([...letters]), { minLength: 1, maxLength: 4 });
+    const held = fc.array(fc.subarray(Array.from(letters)), { minLength: 1, maxLength: 4 });
     fc.assert(
       fc.property(held, limits, limits, (sets, pageLimit, limit) => {
         const seen: string[] = [];

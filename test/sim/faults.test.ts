@@ -1,3 +1,5 @@
+// What seeds draw: options within their ranges, every class of fault in some seed.
+
 import { expect } from 'chai';
 import { Prng } from '../../runtime/prng.ts';
 import { type FaultClass, faultClasses, optionsOf } from '../../sim/faults.ts';

@@ -1,3 +1,5 @@
+// The runner of planted bugs refuses a patch that does not fit exactly once.
+
 import { expect } from 'chai';
 import { type Mutant, patched } from '../mutants/mutants.ts';
 

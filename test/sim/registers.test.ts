@@ -1,3 +1,5 @@
+// The workload: unique values, and outcomes as rules 2.8 names them.
+
 import { expect } from 'chai';
 import { utf8 } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';

@@ -1,3 +1,5 @@
+// The simulated disk keeps the promises of every disk.
+
 import { Prng } from '../../runtime/prng.ts';
 import { SimProcess } from '../../sim/process.ts';
 import { SimDisk, SimStorage } from '../../sim/sim-disk.ts';

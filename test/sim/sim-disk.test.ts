@@ -1,3 +1,5 @@
+// The crash model of the simulated disk, by example.
+
 import { expect } from 'chai';
 import { KvError } from '../../runtime/errors.ts';
 import type { DiskFile } from '../../runtime/environment.ts';

@@ -1,3 +1,5 @@
+// The simulated network keeps the promises of every link.
+
 import { SimCluster } from '../../sim/cluster.ts';
 import { codecOf } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';

@@ -1,3 +1,5 @@
+// Virtual time: order of events, determinism, and the guard against the real world.
+
 import { expect } from 'chai';
 import { firstDifference, Trace, windowOf } from '../../sim/trace.ts';
 import { StuckError, World } from '../../sim/world.ts';

@@ -133,6 +133,12 @@ describe('codec', () => {
     if (descriptor === undefined) throw new BugError('no message');
     expect(uneven.transcode(descriptor, false, { at: 'x' })).to.deep.equal({ at: 'x' });
     expect(uneven.transcode(descriptor, true, { seen: 5 })).to.deep.equal({ seen: 5 });
+    const writer = new ByteWriter();
+    const reply = echoEnvelope('echo', { seen: 5 }, { kind: 'reply', descriptor });
+    uneven.encodeEnvelope(writer, reply, 0);
+    const received = uneven.decodeEnvelope(writer.view(), 0, undefined, 'b', 'a');
+    expect(received.kind).to.equal('reply');
+    expect(received.body).to.deep.equal({ seen: 5 });
   });
 
   it('codec: an error keeps code and fields', () => {

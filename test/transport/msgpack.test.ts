@@ -98,7 +98,7 @@ describe('msgpack', () => {
   });
 
   it('msgpack: extension types are refused', () => {
-    const fixed = [0xd4, 0xd5, 0xd6, 0xd7, 0xd8].map((head) => [head, 1, ...new Array(16).fill(0)]);
+    const fixed = [0xd4, 0xd5, 0xd6, 0xd7, 0xd8].map((head) => [head, 1, ...new Uint8Array(16)]);
     for (const bytes of [...fixed, [0xc7, 0, 1], [0xc8, 0, 0, 1], [0xc9, 0, 0, 0, 0, 1], [0xc1]])
       expect(codeThrownBy(() => decodeMsgpack(Uint8Array.from(bytes)))).to.equal('BAD_REQUEST');
   });

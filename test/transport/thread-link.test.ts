@@ -99,10 +99,10 @@ describe('ring', () => {
       if (number % 29 === 0) bell.ring();
     }
     link.flush();
-    while (received.length < sizes.length) {
+    await until(() => {
       bell.ring();
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+      return received.length === sizes.length;
+    });
     expect(numbersOf(received)).to.deep.equal(upTo(5000));
     for (const { body } of received) {
       const { number, bytes } = body as { number: number; bytes: Uint8Array };
