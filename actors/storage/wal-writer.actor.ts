@@ -75,7 +75,7 @@ interface Append {
   readonly later: Deferred<{ readonly lsn: number }>;
 }
 
-type Phase = 'recovering' | 'idle' | 'syncing' | 'rotating';
+type Phase = 'recovering' | 'idle' | 'syncing' | 'rotating' | 'failed';
 
 /** After a sync with nothing behind it, this long until a mark closes the window (WAL-15). */
 const markAfterMs = 100;
@@ -194,7 +194,9 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     const taken = this.#encodeBatch(segment.number);
     if (taken === 0) return this.#rotate();
     const appends = this.#waiting.splice(0, taken);
-    if (!this.#write(segment)) {
+    const outcome = this.#write(segment);
+    if (outcome === 'failed') return;
+    if (outcome === 'full') {
       this.#lastLsn = before.lsn;
       this.#chain = before.chain;
       const full = failure('DISK_FULL', { detail: 'the log could not be extended' });
@@ -234,18 +236,31 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     });
   }
 
-  /** False: no space; nothing of the batch is left in the file (WAL-6). */
-  #write({ file }: Segment): boolean {
+  /** 'full': no space, and nothing of the batch is left in the file (WAL-6). */
+  #write({ file }: Segment): 'written' | 'full' | 'failed' {
     try {
       file.write(this.#batch.view(), this.#position);
     } catch (error) {
-      if (!(error instanceof KvError) || error.code !== 'DISK_FULL') throw error;
-      this.#ctx.probe.reach('append cut back');
-      file.truncate(this.#position);
-      return false;
+      if (!(error instanceof KvError)) throw error;
+      if (error.code === 'DISK_FULL' && this.#cutBack(file)) return 'full';
+      // Nobody knows what is in the file: no answer, no further append (FS-6).
+      this.#phase = 'failed';
+      this.#ctx.stopNode(`disk: the log could not be written: ${error.message}`);
+      return 'failed';
     }
     this.#position += this.#batch.length;
-    return true;
+    return 'written';
+  }
+
+  #cutBack(file: DiskFile): boolean {
+    this.#ctx.probe.reach('append cut back');
+    try {
+      file.truncate(this.#position);
+      return true;
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      return false;
+    }
   }
 
   #sync({ file }: Segment): void {
@@ -256,6 +271,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   synced({ error }: { readonly error: string | undefined }): void {
     if (error !== undefined) {
       // Nobody may be told anything: the batch may be on the disk or not (FS-6).
+      this.#phase = 'failed';
       this.#ctx.stopNode(`disk: the log could not be synced: ${error}`);
       return;
     }
@@ -283,7 +299,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     const before = { lsn: this.#lastLsn, chain: this.#chain };
     this.#batch.reset();
     this.#encode(walRecordTypes.mark, [], segment.number);
-    if (!this.#write(segment)) {
+    if (this.#write(segment) !== 'written') {
       this.#lastLsn = before.lsn;
       this.#chain = before.chain;
       return;
