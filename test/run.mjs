@@ -1,6 +1,7 @@
-// The one test command: format, lint, imports, types and build, then unit tests, then the simulator,
-// then tests of real processes. Stages of one row run side by side; a row with a failure is the last
-// one. The last line sums up: each test counts as one, and so does each stage that is not mocha.
+// The one test command: format, lint, imports, types and build, then unit tests, then the simulator
+// over fixed seeds, then planted bugs that it must find, then tests of real processes. Stages of one
+// row run side by side; a row with a failure is the last one. The last line sums up: each test
+// counts as one, and so does each stage that is not mocha.
 
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -37,6 +38,7 @@ const rows = [
       needs: 'dist/sim/main.js',
     },
   ],
+  [{ name: 'planted bugs', command: [process.execPath, 'dist/test/mutants/main.js'] }],
   [
     {
       name: 'process tests',
