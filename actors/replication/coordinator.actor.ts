@@ -88,11 +88,16 @@ interface OpenRead {
   readonly later: Deferred<ReadReply>;
 }
 
+/** Requests under way in one coordinator, at most. */
+const openRequestsMax = 16_384;
+
 class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
   readonly #options: CoordinatorOptions;
   readonly #peers = new Map<string, PeerState>();
   readonly #reads = new Set<OpenRead>();
+  /** Writes that were taken and not answered. */
+  #openWrites = 0;
   #stamper: Stamper | undefined;
   #isExtending = false;
   #isSweeping = false;
@@ -146,6 +151,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
   write(request: WriteRequest, call: Call): Later<WriteReply> {
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
+    this.#refuseTooMany();
     const level = parseLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
@@ -156,6 +162,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const targets = this.#live(replicas);
     const required = this.#admit(level, replicas, targets);
     const later = this.#ctx.later<WriteReply>();
+    this.#openWrites += 1;
     const deadlineMs = this.#deadlineOf(call);
     this.#ctx.ask(
       this.#replica(this.#ctx.node, hashes.token),
@@ -164,7 +171,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       this.#leftMs(deadlineMs),
       (problem, reply) => {
         // Nothing was sent yet: whatever went wrong had no effect.
-        if (problem !== undefined) return later.fail(withoutEffect(problem));
+        if (problem !== undefined) return this.#fail(later, withoutEffect(problem));
         const before = reply?.record;
         this.#proceed({ request, key, hashes, before, targets, required, deadlineMs, later });
       },
@@ -172,12 +179,32 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     return later;
   }
 
+  /** Each open request has answers on their way, and the lane that they take has a bound. */
+  #refuseTooMany(): void {
+    const open = this.#openWrites + this.#reads.size;
+    if (open >= openRequestsMax) throw new KvError('OVERLOADED', { open, max: openRequestsMax });
+  }
+
+  /** Every write ends once: here or in #fail. */
+  #acknowledge(later: Deferred<WriteReply>, reply: WriteReply): void {
+    this.#openWrites -= 1;
+    later.resolve(reply);
+  }
+
+  #fail(later: Deferred<WriteReply>, problem: Failure): void {
+    this.#openWrites -= 1;
+    later.fail(problem);
+  }
+
   /** Stamps and sends the write now, or when the clock bound allows it. */
   #proceed(write: Unstamped): void {
     const { deadlineMs, later } = write;
     if (this.#leftMs(deadlineMs) <= 0)
-      return later.fail(failure('UNAVAILABLE', { detail: 'no time was left to send the write' }));
-    if (this.#isDraining) return later.fail(failure('DRAINING', { node: this.#ctx.node }));
+      return this.#fail(
+        later,
+        failure('UNAVAILABLE', { detail: 'no time was left to send the write' }),
+      );
+    if (this.#isDraining) return this.#fail(later, failure('DRAINING', { node: this.#ctx.node }));
     const wallMicros = this.#ctx.clock.wallMicros();
     const stamper = this.#stamperOrBug();
     const bound = stamper.nextBound(wallMicros);
@@ -190,7 +217,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       this.#send(write, this.#stamp(write, wallMicros));
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
-      later.fail(error.toFailure());
+      this.#fail(later, error.toFailure());
     }
   }
 
@@ -221,7 +248,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   notExtended(problem: Failure): void {
     this.#isExtending = false;
     this.#ctx.log.warn('coordinator.bound-failed', { code: problem.code });
-    for (const { later } of this.#takeUnstamped()) later.fail(withoutEffect(problem));
+    for (const { later } of this.#takeUnstamped()) this.#fail(later, withoutEffect(problem));
   }
 
   #takeUnstamped(): readonly Unstamped[] {
@@ -269,14 +296,15 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     for (const node of targets)
       this.#ctx.ask(this.#replica(node, hashes.token), 'write', { record }, leftMs, (problem) => {
         const outcome = problem === undefined ? path.acked() : path.failed(problem);
-        if (outcome.kind === 'acked') later.resolve(reply);
-        else if (outcome.kind === 'failed') later.fail(outcome.failure);
+        if (outcome.kind === 'acked') this.#acknowledge(later, reply);
+        else if (outcome.kind === 'failed') this.#fail(later, outcome.failure);
       });
   }
 
   // ---- reads -------------------------------------------------------------------------------
 
   read(request: ReadRequest, call: Call): Later<ReadReply> {
+    this.#refuseTooMany();
     const level = parseLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);

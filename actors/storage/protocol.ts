@@ -62,7 +62,7 @@ export const WalWriter = protocol('wal-writer', 11, {
   /** Recovery is over and its records are safe elsewhere: starts a new segment (WAL-12). */
   begin: ask<{ readonly afterLsn: number }, object>(5),
   /** Everything up to this LSN is in tables that the manifest names (WAL-9). */
-  release: tell<{ readonly throughLsn: number }>(2),
+  release: tell<{ readonly throughLsn: number }>(2, { lane: 'control' }),
   stats: ask<object, { readonly bytes: number; readonly segments: number }>(3),
 });
 export type WalWriter = typeof WalWriter.messages;
@@ -79,8 +79,9 @@ export interface FrozenTable {
 
 /** The newest records of one shard, ordered. */
 export const Memtable = protocol('memtable', 12, {
-  /** Applies records whose LSNs end at `lsn`. */
+  /** A durable record. In the control lane: what is durable may not be dropped on its way. */
   insert: tell<{ readonly record: Uint8Array; readonly lsn: number }>(1, {
+    lane: 'control',
     layout: { record: 'bytes', lsn: 'u53' },
   }),
   get: ask<{ readonly key: Uint8Array }, { readonly record: Uint8Array | undefined }>(2, {
@@ -94,9 +95,9 @@ export const Memtable = protocol('memtable', 12, {
     { readonly loaded: number }
   >(7),
   /** Closes the active table, if it holds anything, and starts a new one. */
-  freeze: ask<object, { readonly table: FrozenTable | undefined }>(4),
+  freeze: ask<object, { readonly table: FrozenTable | undefined }>(4, { lane: 'control' }),
   /** Its table is installed: the arena may be used again. */
-  release: tell<{ readonly arena: number }>(5),
+  release: tell<{ readonly arena: number }>(5, { lane: 'control' }),
   stats: ask<object, { readonly records: number; readonly bytes: number }>(6),
 });
 export type Memtable = typeof Memtable.messages;

@@ -76,6 +76,8 @@ interface Own {
 const recordOverheadBytes = 96;
 /** Nothing inside the node waits longer; callers have deadlines of their own. */
 const internalTimeoutMs = 24 * 3600 * 1000;
+/** Their answers come in the control lane, which holds twice as many. */
+const inFlightRecordsMax = 32_768;
 const spaceCheckMs = 2_000;
 const flushRetryMs = 1_000;
 
@@ -177,6 +179,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       throw new KvError('DISK_FULL', { detail: 'free space is below the reserve; reads go on' });
     if (this.#inFlightBytes > 0 && this.#inFlightBytes + bytes > inFlightBytes)
       throw new KvError('OVERLOADED', { inFlightBytes: this.#inFlightBytes, max: inFlightBytes });
+    if (this.#inFlightRecords >= inFlightRecordsMax)
+      throw new KvError('OVERLOADED', { inFlightRecords: this.#inFlightRecords });
     if (this.#admittedBytes >= memtableBytes)
       throw new KvError('OVERLOADED', { detail: 'memtables wait for their flush' });
   }
