@@ -32,6 +32,7 @@ export interface CoordinatorSetup {
   readonly replicationFactor?: number;
   readonly shards?: number;
   readonly disk?: Disk;
+  readonly openRequestsMax?: number;
   /** Default true: the failure detector has said that all members are alive. */
   readonly knowsPeers?: boolean;
 }
@@ -59,6 +60,7 @@ export class CoordinatorKit extends ReplicaKit {
       shards,
       boundPath,
       speculateAfterMs: 100,
+      openRequestsMax: setup.openRequestsMax ?? 16_384,
     };
     await kit.spawn(coordinator, options);
     if (setup.knowsPeers !== false) kit.peers({});

@@ -211,6 +211,8 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     shards: placement.shards,
     boundPath: `${shardDirectory(shard)}/clock-bound`,
     speculateAfterMs: tunables.speculateAfterMs,
+    // Up to three answers each, and the control lane holds 65,536.
+    openRequestsMax: 16_384,
   };
   const at = { shard, capacity, onCrash: fatal };
   return [

@@ -56,6 +56,8 @@ export interface CoordinatorOptions {
   readonly boundPath: string;
   /** A read that waits longer asks one replica more, milliseconds. Default 100. */
   readonly speculateAfterMs: number;
+  /** Requests under way at once; their answers take the control lane, which has a bound. */
+  readonly openRequestsMax: number;
 }
 
 interface Own {
@@ -87,9 +89,6 @@ interface OpenRead {
   readonly deadlineMs: number;
   readonly later: Deferred<ReadReply>;
 }
-
-/** Requests under way in one coordinator, at most. */
-const openRequestsMax = 16_384;
 
 class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
@@ -182,7 +181,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   /** Each open request has answers on their way, and the lane that they take has a bound. */
   #refuseTooMany(): void {
     const open = this.#openWrites + this.#reads.size;
-    if (open >= openRequestsMax) throw new KvError('OVERLOADED', { open, max: openRequestsMax });
+    const max = this.#options.openRequestsMax;
+    if (open >= max) throw new KvError('OVERLOADED', { open, max });
   }
 
   /** Every write ends once: here or in #fail. */

@@ -35,6 +35,23 @@ describe('coordinator: reads', () => {
     expect(kit.openReads()).to.equal(0);
   });
 
+  it('coordinator: requests under way are bounded, and one that ends makes room (max=3)', async () => {
+    const kit = await CoordinatorKit.start({ openRequestsMax: 3 });
+    const write = kit.write('w');
+    kit.read('r', 'ONE');
+    kit.read('s', 'ONE');
+    const refused = kit.read('t', 'ONE');
+    await kit.host.settle();
+    expect(refused.failure?.code).to.equal('OVERLOADED');
+    // The write asked first, so its local read is the first that is answered.
+    (await kit.take('n1', 'read')).fail('DISK_FAILED');
+    await kit.host.settle();
+    expect(write.failure?.code).to.equal('UNAVAILABLE');
+    const next = kit.read('t', 'ONE');
+    await kit.host.settle();
+    expect(next.calls).to.equal(0);
+  });
+
   it('coordinator: level ONE asks this node alone', async () => {
     const kit = await CoordinatorKit.start();
     const read = kit.read('key', 'ONE');
