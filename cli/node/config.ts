@@ -14,6 +14,10 @@ import {
   type Tunables,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
+import {
+  type CompactionStrategy,
+  compactionStrategies,
+} from '../../actors/storage/compaction-picker.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { defaultProfile, defaultShards, type Profile } from '../../runtime/placement.ts';
 
@@ -29,6 +33,7 @@ export interface NodeConfig {
   readonly profile: Profile;
   readonly shards: number;
   readonly durability: Durability;
+  readonly compaction: CompactionStrategy;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   readonly logFormat: 'json' | 'pretty';
   readonly insecure: boolean;
@@ -47,6 +52,7 @@ const optionNames = [
   'profile',
   'shards',
   'durability',
+  'compaction',
   'memory',
   'logLevel',
   'logFormat',
@@ -62,6 +68,7 @@ const defaults = {
   httpPort: 7000,
   internodePort: 7002,
   durability: 'group',
+  compaction: 'leveled',
   logLevel: 'info',
   logFormat: 'json',
   insecure: false,
@@ -106,6 +113,7 @@ export function loadConfig({ file, environment, flags, set }: ConfigSources): No
     seeds: seedList(merged['seeds']),
     ...shards,
     durability: oneOf(merged['durability'], durabilities, 'durability'),
+    compaction: oneOf(merged['compaction'], compactionStrategies, 'compaction'),
     logLevel: oneOf(merged['logLevel'], ['debug', 'info', 'warn', 'error'] as const, 'logLevel'),
     logFormat: oneOf(merged['logFormat'], ['json', 'pretty'] as const, 'logFormat'),
     insecure: flag(merged['insecure'], 'insecure'),
