@@ -9,12 +9,7 @@ import type { Envelope } from '../runtime/envelope.ts';
 import type { Capabilities } from '../runtime/environment.ts';
 import { type ErrorCode, failure } from '../runtime/errors.ts';
 import type { BodyOf, Handlers, Protocol, ReplyOf } from '../runtime/protocol.ts';
-import {
-  encodeRecord,
-  recordEtag,
-  type RecordFields,
-  storageKey,
-} from '../actors/model/record.ts';
+import { encodeRecord, recordEtag, type RecordFields, storageKey } from '../actors/model/record.ts';
 import type { RecordPage } from '../actors/model/record-pages.ts';
 import { hashKey } from '../actors/model/token.ts';
 import { Coordinator, Replica } from '../actors/replication/protocol.ts';

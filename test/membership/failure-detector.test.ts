@@ -189,7 +189,9 @@ describe('failure-detector', () => {
     kit.host.nowMs += 60_000;
     await kit.host.advance(0);
     expect(await kit.conditions()).to.equal('n1 alive,n2 alive,n3 alive');
-    expect(kit.host.logged.filter(({ event }) => event === 'detector.own-pause').length).to.equal(1);
+    expect(kit.host.logged.filter(({ event }) => event === 'detector.own-pause').length).to.equal(
+      1,
+    );
     for (const { peers } of kit.heard.slice(heard))
       expect(peers.map(({ condition }) => condition)).to.deep.equal(['alive', 'alive', 'alive']);
     await kit.host.advance(9_000);

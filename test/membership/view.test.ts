@@ -3,13 +3,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { NodeState } from '../../actors/membership/protocol.ts';
-import {
-  compare,
-  digestsOf,
-  isNewer,
-  merged,
-  type View,
-} from '../../actors/membership/view.ts';
+import { compare, digestsOf, isNewer, merged, type View } from '../../actors/membership/view.ts';
 import { nodeState } from './states.ts';
 
 /** States of three nodes; one (node, generation, heartbeat) always says the same, as nodes do. */

@@ -154,9 +154,7 @@ describe('record', () => {
   it('record: flags and value types that nobody knows are refused', () => {
     const record = makeRecord('key');
     for (let flags = 0; flags < 256; flags += 1)
-      expect(verdict(patched(record, { 2: flags }))).to.equal(
-        flags < 2 ? 'taken' : 'unknown flag',
-      );
+      expect(verdict(patched(record, { 2: flags }))).to.equal(flags < 2 ? 'taken' : 'unknown flag');
     for (let type = 0; type < 256; type += 1)
       expect(verdict(patched(record, { 3: type }))).to.equal(
         type < 2 ? 'taken' : 'unknown value type',

@@ -81,10 +81,14 @@ describe('token', () => {
 
   it('token: each token has one shard below their number', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 2 ** 32 - 1 }), fc.integer({ min: 1, max: 64 }), (t, n) => {
-        expect(shardOf(t, n)).to.be.within(0, n - 1);
-        expect((t - shardOf(t, n)) % n).to.equal(0);
-      }),
+      fc.property(
+        fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+        fc.integer({ min: 1, max: 64 }),
+        (t, n) => {
+          expect(shardOf(t, n)).to.be.within(0, n - 1);
+          expect((t - shardOf(t, n)) % n).to.equal(0);
+        },
+      ),
     );
   });
 });

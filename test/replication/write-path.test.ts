@@ -24,18 +24,16 @@ function words(required: number, sent: number, answers: readonly Answer[]): stri
 }
 
 const codes = ['DISK_FULL', 'OVERLOADED', 'TIMEOUT', 'UNREACHABLE'] as const;
-const schedules = fc
-  .integer({ min: 1, max: 5 })
-  .chain((sent) =>
-    fc.record({
-      sent: fc.constant(sent),
-      required: fc.integer({ min: 1, max: sent }),
-      answers: fc.array(fc.constantFrom<Answer[]>('ack', 'ack', ...codes), {
-        minLength: sent,
-        maxLength: sent,
-      }),
+const schedules = fc.integer({ min: 1, max: 5 }).chain((sent) =>
+  fc.record({
+    sent: fc.constant(sent),
+    required: fc.integer({ min: 1, max: sent }),
+    answers: fc.array(fc.constantFrom<Answer[]>('ack', 'ack', ...codes), {
+      minLength: sent,
+      maxLength: sent,
     }),
-  );
+  }),
+);
 
 describe('write-path', () => {
   it('write-path: WR-2: acknowledged at the ack that makes the level, once', () => {
@@ -88,11 +86,7 @@ describe('write-path', () => {
       'open',
       'TIMEOUT 0/2',
     ]);
-    expect(words(3, 3, ['DISK_FULL', 'ack', 'ack'])).to.deep.equal([
-      'open',
-      'TIMEOUT 1/3',
-      'open',
-    ]);
+    expect(words(3, 3, ['DISK_FULL', 'ack', 'ack'])).to.deep.equal(['open', 'TIMEOUT 1/3', 'open']);
   });
 
   it('write-path: whatever comes in whatever order, one outcome, and a true one', () => {
