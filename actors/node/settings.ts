@@ -96,3 +96,6 @@ export function tunablesFrom(overrides: Readonly<Record<string, unknown>>): Tuna
  * with an fdatasync now and then (periodic), or without any (none). */
 export const durabilities = ['group', 'periodic', 'none'] as const;
 export type Durability = (typeof durabilities)[number];
+
+/** How tables are merged; see docs/configuration.md. */
+export { type CompactionStrategy, compactionStrategies } from '../storage/compaction-picker.ts';

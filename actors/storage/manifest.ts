@@ -259,7 +259,22 @@ async function startLog(place: Place, state: ManifestState): Promise<OpenLog> {
   return log;
 }
 
+/** The numbers of tables that no manifest names any more. */
 async function commitEdit(manifest: Manifest, edit: VersionEdit): Promise<readonly number[]> {
+  const { state } = manifest;
+  try {
+    await writeEdit(manifest, edit);
+  } catch (error) {
+    manifest.uncertain = [...manifest.uncertain, ...edit.added.map((table) => table.fileNumber)];
+    throw error;
+  }
+  // After a failed commit this one went to a new file, which has nothing of the failed one.
+  const unnamed = [...manifest.uncertain, ...edit.dropped.map(({ fileNumber }) => fileNumber)];
+  manifest.uncertain = [];
+  return unnamed.filter((fileNumber) => !state.tables.has(fileNumber));
+}
+
+async function writeEdit(manifest: Manifest, edit: VersionEdit): Promise<void> {
   const { place, state } = manifest;
   const problem = state.problemWith(edit);
   assert(problem === undefined, `a version edit ${problem}`);
@@ -275,16 +290,11 @@ async function commitEdit(manifest: Manifest, edit: VersionEdit): Promise<readon
     await syncFile(log.file);
   } catch (error) {
     log.condition = conditionAfter(error);
-    manifest.uncertain = [...manifest.uncertain, ...edit.added.map((table) => table.fileNumber)];
     throw error;
   }
   state.apply(whole);
   log.durableLsn = log.lastLsn;
   mark(log);
-  // After a failed commit this one went to a new file, which has nothing of the failed one.
-  const unnamed = [...manifest.uncertain, ...edit.dropped.map(({ fileNumber }) => fileNumber)];
-  manifest.uncertain = [];
-  return unnamed.filter((fileNumber) => !state.tables.has(fileNumber));
 }
 
 /** Where it fails, CURRENT may name either file: the old one gets no more edits. */

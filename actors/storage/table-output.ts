@@ -54,42 +54,64 @@ const batchBytesMax = 1024 * 1024;
 /** So many batches of an output at least, or sizes would be far from what was asked for. */
 const batchesPerTable = 4;
 
+/** What was written so far. */
+interface Progress {
+  readonly tables: TableMeta[];
+  open: OpenTable | undefined;
+}
+
 /** The tables, durable and verified, in key order; none where nothing is kept. */
 export async function writeTables(
   cursor: RecordCursor,
   plan: TablePlan,
   tools: TableTools,
 ): Promise<readonly TableMeta[]> {
-  const { directory, fileNumbers, splitBytes = Infinity } = plan;
-  const batchBytes = Math.min(batchBytesMax, splitBytes / batchesPerTable);
-  const tables: TableMeta[] = [];
-  let open: OpenTable | undefined;
+  const { directory, fileNumbers } = plan;
+  const { disk } = tools;
+  const progress: Progress = { tables: [], open: undefined };
+  const { tables } = progress;
   try {
-    let seenBytes = 0;
-    for (let record = cursor.next(); record !== undefined; record = cursor.next()) {
-      seenBytes += record.length;
-      if (plan.keep(record)) {
-        open ??= beginTable(plan, tables.length, tools);
-        open.writer.add(record);
-      }
-      if (seenBytes < batchBytes) continue;
-      seenBytes = 0;
-      if (open === undefined) await tools.pause();
-      else await packBlocks(open, false, tools);
-      const isLast = tables.length + 1 === fileNumbers.length;
-      if (open === undefined || isLast || open.writer.dataBytes < splitBytes) continue;
-      tables.push(await endTable(open, tools));
-      open = undefined;
-    }
-    if (open !== undefined) tables.push(await endTable(open, tools));
-    if (tables.length > 0) await tools.disk.syncDirectory(`${directory}/tables`);
+    await writeAll(cursor, plan, tools, progress);
+    if (tables.length > 0) await disk.syncDirectory(`${directory}/tables`);
     return tables;
   } catch (error) {
-    open?.file.close();
-    for (const number of fileNumbers.slice(0, tables.length + 1))
-      tools.disk.remove(tablePath(directory, number));
+    progress.open?.file.close();
+    for (const fileNumber of fileNumbers.slice(0, tables.length + 1))
+      disk.remove(tablePath(directory, fileNumber));
     throw error;
   }
+}
+
+async function writeAll(
+  cursor: RecordCursor,
+  plan: TablePlan,
+  tools: TableTools,
+  progress: Progress,
+): Promise<void> {
+  const { splitBytes = Infinity } = plan;
+  const batchBytes = Math.min(batchBytesMax, splitBytes / batchesPerTable);
+  let seenBytes = 0;
+  for (let record = cursor.next(); record !== undefined; record = cursor.next()) {
+    // What is left out counts too: it took its time.
+    seenBytes += record.length;
+    if (plan.keep(record)) {
+      progress.open ??= beginTable(plan, progress.tables.length, tools);
+      progress.open.writer.add(record);
+    }
+    if (seenBytes < batchBytes) continue;
+    seenBytes = 0;
+    await endBatch(plan, tools, progress);
+  }
+  if (progress.open !== undefined) await endTable(progress.open, tools, progress);
+}
+
+async function endBatch(plan: TablePlan, tools: TableTools, progress: Progress): Promise<void> {
+  const { open, tables } = progress;
+  if (open === undefined) return tools.pause();
+  await packBlocks(open, false, tools);
+  const isLast = tables.length + 1 === plan.fileNumbers.length;
+  const isFull = open.writer.dataBytes >= (plan.splitBytes ?? Infinity);
+  if (isFull && !isLast) await endTable(open, tools, progress);
 }
 
 function beginTable(plan: TablePlan, index: number, { disk, lz4 }: TableTools): OpenTable {
@@ -126,7 +148,7 @@ async function writePacked(open: OpenTable): Promise<void> {
   open.packing = undefined;
 }
 
-async function endTable(open: OpenTable, tools: TableTools): Promise<TableMeta> {
+async function endTable(open: OpenTable, tools: TableTools, progress: Progress): Promise<void> {
   await packBlocks(open, true, tools);
   await writePacked(open);
   const meta = open.writer.finish();
@@ -134,5 +156,6 @@ async function endTable(open: OpenTable, tools: TableTools): Promise<TableMeta> 
   // Read back what the manifest is about to name: footer, index, filter, figures (MF-3).
   SstableReader.open(open.file, open.fileNumber, tools.lz4);
   open.file.close();
-  return meta;
+  progress.tables.push(meta);
+  progress.open = undefined;
 }

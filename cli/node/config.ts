@@ -7,6 +7,8 @@ import { availableParallelism } from 'node:os';
 import { parse } from 'yaml';
 import type { Member } from '../../actors/node/plan.ts';
 import {
+  type CompactionStrategy,
+  compactionStrategies,
   type Durability,
   durabilities,
   type SettingName,
@@ -14,10 +16,6 @@ import {
   type Tunables,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
-import {
-  type CompactionStrategy,
-  compactionStrategies,
-} from '../../actors/storage/compaction-picker.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { defaultProfile, defaultShards, type Profile } from '../../runtime/placement.ts';
 

@@ -47,12 +47,12 @@ export const mutants: readonly Mutant[] = [
     seeds: 40,
   },
   {
-    id: 'purge-beside-older-records',
-    what: 'a tombstone is purged though another table may hold what it hides (TS-2, G8)',
-    file: 'actors/storage/purge-rule.js',
-    find: 'return others.some((other) => other.minHlc <= hlc && coversKey(other, key));',
-    replace: 'return false;',
-    seeds: 100,
+    id: 'purge-with-several-copies',
+    what: 'a tombstone is purged while another replica may hold what it hides (TS-3, G8)',
+    file: 'actors/node/plan.js',
+    find: "replicationFactor > 1 ? 'never'",
+    replace: "replicationFactor > 9 ? 'never'",
+    seeds: 60,
   },
 ];
 
