@@ -12,6 +12,10 @@
 // the promise is whole: with durability `group` no acknowledged write may be lost by any of it.
 
 import { settingRows, type Tunables } from '../actors/node/settings.ts';
+import {
+  type CompactionStrategy,
+  compactionStrategies,
+} from '../actors/storage/compaction-picker.ts';
 import { Prng } from '../runtime/prng.ts';
 import type { NetworkOptions } from './sim-network.ts';
 import type { RegisterOptions } from './workloads/registers.ts';
@@ -40,6 +44,7 @@ export interface RunOptions {
   readonly seed: number;
   readonly nodes: number;
   readonly shards: number;
+  readonly compaction: CompactionStrategy;
   readonly tunables: Tunables;
   readonly faults: readonly FaultClass[];
   /** Strength of the faults, above 0 to 1. */
@@ -71,6 +76,7 @@ export function optionsOf(seed: number, seconds: number): RunOptions {
     seed,
     nodes,
     shards: random.pick([1, 1, 1, 2]),
+    compaction: random.fork('compaction').pick(compactionStrategies),
     tunables: drawTunables(random.fork('tunables')),
     faults,
     intensity,
@@ -117,6 +123,10 @@ function drawTunables(random: Prng): Tunables {
     suspectAfterMs: random.pick([2_000, 10_000]),
     deadAfterMs: random.pick([5_000, 30_000]),
     mailboxMessages: random.pick([64, 1_024, 8_192]),
+    l0Tables: random.pick([2, 2, 4]),
+    l0TablesMax: random.pick([5, 20]),
+    tableBytes: random.pick([16 * kiB, 64 * kiB, 1024 * kiB]),
+    timeWindowMs: random.pick([5_000, 20_000, 86_400_000]),
   };
   return Object.assign(values, drawn);
 }
@@ -181,9 +191,11 @@ function drawWorkload(random: Prng): RegisterOptions {
 export function describeOptions(options: RunOptions): string {
   const { nodes, shards, tunables, faults, intensity, ties, gridMicros, workload } = options;
   const { replicationFactor, virtualNodes, memtableBytes, gossipIntervalMs } = tunables;
+  const { l0Tables, tableBytes } = tunables;
   return [
     `nodes=${nodes} rf=${replicationFactor} vnodes=${virtualNodes} shards=${shards}`,
     `memtable=${memtableBytes} gossip=${gossipIntervalMs}ms ties=${ties} grid=${gridMicros}us`,
+    `compaction=${options.compaction} l0=${l0Tables} table=${tableBytes}`,
     `clients=${workload.clients} keys=${workload.keys.length} levels=${workload.levels.join('/')}`,
     `faults=${faults.join('+') || 'none'} intensity=${intensity.toFixed(2)}`,
   ].join(' ');

@@ -5,6 +5,7 @@ import { openIdentity } from '../actors/node/identity.ts';
 import { arenaBytes, arenaCount, type Member, planNode } from '../actors/node/plan.ts';
 import { allProtocols } from '../actors/node/protocols.ts';
 import type { Durability, Tunables } from '../actors/node/settings.ts';
+import type { CompactionStrategy } from '../actors/storage/compaction-picker.ts';
 import { ByteWriter } from '../runtime/bytes.ts';
 import type { Lz4 } from '../runtime/environment.ts';
 import { loadLz4Module } from '../runtime/host/lz4-module.ts';
@@ -20,10 +21,12 @@ export interface KvdOptions {
   readonly names: readonly string[];
   readonly shards: number;
   readonly durability: Durability;
+  readonly compaction?: CompactionStrategy;
   readonly tunables: Tunables;
 }
 
-export function kvdProgram({ names, shards, durability, tunables }: KvdOptions): NodeProgram {
+export function kvdProgram(options: KvdOptions): NodeProgram {
+  const { names, shards, durability, compaction = 'leveled', tunables } = options;
   const placement = placementOf('single', shards);
   const members: Member[] = names.map((node, i) => ({
     node,
@@ -56,6 +59,7 @@ export function kvdProgram({ names, shards, durability, tunables }: KvdOptions):
         httpPort: 7000 + 10 * at,
         internodePort: 7002 + 10 * at,
         durability,
+        compaction,
         tunables,
         samples: () => host.metrics.samples(),
       });

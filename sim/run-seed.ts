@@ -87,13 +87,13 @@ class SeedRun {
 
   constructor(options: RunOptions, traceWindow: TraceWindow | undefined) {
     this.#options = options;
-    const { seed, ties, gridMicros, nodes, shards, tunables } = options;
+    const { seed, ties, gridMicros, nodes, shards, compaction, tunables } = options;
     const names = nodeNames(nodes);
     this.#world = new World({ seed, ties, gridMicros, traceWindow });
     this.#cluster = new SimCluster({
       world: this.#world,
       names,
-      program: kvdProgram({ names, shards, durability: 'group', tunables }),
+      program: kvdProgram({ names, shards, durability: 'group', compaction, tunables }),
       codec: kvdCodec(),
       lz4: sharedLz4(),
       network: options.network,

@@ -26,9 +26,11 @@ import { Monitor } from '../observability/protocol.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
 import { Coordinator } from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
+import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
 import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
+import type { TombstonePurge } from '../storage/purge-rule.ts';
 import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
@@ -54,6 +56,8 @@ export interface NodeSettings {
   readonly httpPort: number;
   readonly internodePort: number;
   readonly durability: Durability;
+  /** Default `leveled`. */
+  readonly compaction?: CompactionStrategy;
   readonly tunables: Tunables;
   /** Figures of the thread that calls it. */
   readonly samples: () => readonly MetricSample[];
@@ -135,7 +139,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   );
   return [
     ...monitors,
-    ...shards.flatMap((shard) => storageRows(settings, shard).map(placed)),
+    ...shards.flatMap((shard) => storageRows(settings, ring, shard).map(placed)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings).map(placed),
     placed(gatewayRow(settings, ring)),
@@ -154,7 +158,15 @@ function row(kind: unknown): ActorKind {
 
 const shardDirectory = (shard: number): string => `shard-${shard}`;
 
-function storageRows(settings: NodeSettings, shard: number): Row[] {
+/**
+ * A tombstone that one replica purges while another still holds what it hides brings that back to
+ * life (G8). Only a repair that all replicas took part in rules it out (TS-3), and there is none
+ * yet: with several copies tombstones stay. A single copy has nobody to bring anything back.
+ */
+const tombstonePurgeOf = ({ replicationFactor }: Ring): TombstonePurge =>
+  replicationFactor > 1 ? 'never' : 'when-shadowed-nothing';
+
+function storageRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   const { node, clusterName, incarnation, tunables, durability } = settings;
   const directory = shardDirectory(shard);
   const identity = { clusterName, node, incarnation };
@@ -172,6 +184,8 @@ function storageRows(settings: NodeSettings, shard: number): Row[] {
     inFlightBytes: Math.max(tunables.inFlightBytes, recordBytesMax),
   };
   const { blockCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
+  const { l0Tables, tableBytes, timeWindowMs } = tunables;
+  const strategy = settings.compaction ?? 'leveled';
   const front = {
     wal: refTo(WalWriter, node, shard),
     memtable: refTo(Memtable, node, shard),
@@ -183,13 +197,16 @@ function storageRows(settings: NodeSettings, shard: number): Row[] {
     memtableBytes,
     inFlightBytes,
     reserveBytes,
+    compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
+    waitingTablesMax: tunables.l0TablesMax,
+    tombstonePurge: tombstonePurgeOf(ring),
   };
   const at = { shard, capacity, onCrash: fatal };
   return [
     { kind: row(walWriter), options: wal, ...at },
     { kind: row(memtable), options: { arenas, resolve }, ...at },
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
-    { kind: row(compactor), options: { directory }, ...at },
+    { kind: row(compactor), options: { directory, resolve }, ...at },
     { kind: row(store), options: front, ...at },
   ];
 }

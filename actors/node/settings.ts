@@ -35,6 +35,15 @@ export const settingRows = {
   walSegmentBytes: row(64 * miB, 64 * kiB, 1024 * miB, 'Size of one WAL file.'),
   walSyncIntervalMs: row(1_000, 10, 60_000, 'Time between syncs with durability `periodic`.'),
   blockCacheBytes: row(64 * miB, 64 * kiB, 64 * 1024 * miB, 'Decoded table blocks, per shard.'),
+  l0Tables: row(4, 2, 64, 'So many flushed tables, or tables of one size, are merged.'),
+  l0TablesMax: row(20, 4, 1_000, 'With so many tables waiting for a merge writes are refused.'),
+  tableBytes: row(64 * miB, 16 * kiB, 1024 * miB, 'Size of a table that compaction writes.'),
+  timeWindowMs: row(
+    86_400_000,
+    1_000,
+    31_536_000_000,
+    'With compaction `time-window`: length of a window.',
+  ),
   reserveBytes: row(64 * miB, 0, 1024 * 1024 * miB, 'Below this free space writes are refused.'),
   valueBytesMax: row(miB, 1, 16 * miB, 'Longest value.'),
   readTimeoutMs: row(5_000, 10, 600_000, 'A read ends at the latest.'),
@@ -74,10 +83,19 @@ export function tunablesFrom(overrides: Readonly<Record<string, unknown>>): Tuna
       });
     values[name] = value;
   }
-  return values as Tunables;
+  const tunables = values as Tunables;
+  if (tunables.l0TablesMax <= tunables.l0Tables)
+    throw new KvError('BAD_REQUEST', {
+      field: 'l0TablesMax',
+      detail: `setting l0TablesMax: expected more than l0Tables (${tunables.l0Tables})`,
+    });
+  return tunables;
 }
 
 /** When a write is acknowledged: after an fdatasync (group), after a write to the page cache
  * with an fdatasync now and then (periodic), or without any (none). */
 export const durabilities = ['group', 'periodic', 'none'] as const;
 export type Durability = (typeof durabilities)[number];
+
+/** How tables are merged; see docs/configuration.md. */
+export { type CompactionStrategy, compactionStrategies } from '../storage/compaction-picker.ts';

@@ -1,29 +1,31 @@
-// Background work of one shard, on the background thread: frozen memtables become tables. It reads
-// the frozen arena in shared memory, so nothing is copied between threads; the foreground goes on
-// with the next one. Blocks are packed in the task pool, a megabyte at a time, while the next ones
-// are built. All of these threads run at low priority (docs/performance.md).
+// Background work of one shard, on the background thread: frozen memtables become tables, and many
+// tables become few. It reads a frozen arena in shared memory, so nothing is copied between
+// threads; it reads tables by itself, past the block cache, whose blocks are for readers. All of
+// these threads run at low priority (docs/performance.md).
+//
+// Flushes and a compaction run beside each other: each lets the other go on after every batch. A
+// compaction only makes new files; what counts is for the store and its manifest to say.
 
 import { actor, type Context, type Later } from '../../runtime/actor.ts';
-import type { DiskFile, Lz4, Tasks } from '../../runtime/environment.ts';
 import { assert } from '../../runtime/errors.ts';
-import { syncFile } from '../../runtime/files.ts';
-import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
-import type { CompressedBlock } from '../../runtime/tasks.ts';
+import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import type { RecordCursor } from '../model/record-pages.ts';
+import type { Resolve } from '../model/resolve.ts';
 import { ArenaTree } from './arena-tree.ts';
+import { byFirstKey } from './key-ranges.ts';
+import { chainCursors, mergeCursors } from './merge-iterator.ts';
 import { Compactor, type TableMeta } from './protocol.ts';
-import { SstableReader } from './sstable-reader.ts';
-import { type SealedBlock, SstableWriter } from './sstable-writer.ts';
-import { tablePath } from './table-files.ts';
+import { keeperOf } from './purge-rule.ts';
+import { openTable, type SstableReader, type TablePlace } from './sstable-reader.ts';
+import { writeTables } from './table-output.ts';
 
 export interface CompactorOptions {
   /** Directory of this shard inside the data directory. */
   readonly directory: string;
+  readonly resolve: Resolve;
 }
 
 type Needs = 'disk' | 'arenas' | 'lz4' | 'tasks';
-
-/** Raw bytes that are packed in one task: a task costs about 0.1 ms beside its work. */
-const batchBytes = 1024 * 1024;
 
 class CompactorActor implements Handlers<Compactor> {
   readonly #ctx: Context<object, Needs>;
@@ -39,62 +41,68 @@ class CompactorActor implements Handlers<Compactor> {
     const { directory } = this.#options;
     const memory = arenas[table.arena];
     assert(memory !== undefined, `no arena ${table.arena}`);
-    return this.#ctx.session(async () => {
-      const path = tablePath(directory, fileNumber);
-      // A flush that failed half-way left its file behind.
-      disk.remove(path);
-      const file = disk.open(path, 'create');
+    return this.#ctx.session(async (session) => {
+      const tree = ArenaTree.open(memory);
+      const tools = { disk, lz4, tasks, pause: () => session.sleep(0) };
+      const fileNumbers = [fileNumber];
+      const plan = { directory, fileNumbers, level: 0, expectedRecords: tree.records };
+      const [meta] = await writeTables(tree.cursor(), { ...plan, keep: () => true }, tools);
+      assert(meta !== undefined, 'a frozen memtable without records');
+      log.info('table.written', { shard, fileNumber, records: meta.records, bytes: meta.bytes });
+      return { table: meta };
+    });
+  }
+
+  compact(job: BodyOf<Compactor['compact']>): Later<ReplyOf<Compactor['compact']>> {
+    const { disk, lz4, tasks } = this.#ctx;
+    const { directory, resolve } = this.#options;
+    const { inputs, level, splitBytes, fileNumbers, purge } = job;
+    return this.#ctx.session(async (session) => {
+      const readers: SstableReader[] = [];
+      const tools = { disk, lz4, tasks, pause: () => session.sleep(0) };
+      const mayStay = keeperOf(purge);
+      let purged = 0;
+      const keep = (record: Uint8Array): boolean => {
+        const stays = mayStay(record);
+        if (!stays) purged += 1;
+        return stays;
+      };
       try {
-        const meta = await writeTree(ArenaTree.open(memory), file, { fileNumber, lz4, tasks });
-        await syncFile(file);
-        await disk.syncDirectory(`${directory}/tables`);
-        // Read back what the manifest is about to name: footer, index, filter, figures (MF-3).
-        SstableReader.open(file, fileNumber, lz4);
-        log.info('table.written', { shard, fileNumber, records: meta.records, bytes: meta.bytes });
-        return { table: meta };
+        const cursor = mergeCursors(cursorsOf({ disk, lz4, directory }, inputs, readers), resolve);
+        const plan = { directory, fileNumbers, splitBytes, level, keep };
+        return { tables: await writeTables(cursor, plan, tools), purged };
       } finally {
-        file.close();
+        for (const reader of readers) reader.close();
       }
     });
   }
 }
 
-interface TableTools {
-  readonly fileNumber: number;
-  readonly lz4: Lz4;
-  readonly tasks: Tasks;
-}
-
-interface Packing {
-  readonly blocks: readonly SealedBlock[];
-  readonly packed: Promise<readonly Uint8Array[]>;
-}
-
-/** One batch is packed in the pool while the next one is built here. */
-async function writeTree(
-  tree: ArenaTree,
-  file: DiskFile,
-  { fileNumber, lz4, tasks }: TableTools,
-): Promise<TableMeta> {
-  const expectedRecords = tree.records;
-  const isPackedElsewhere = true;
-  const writer = new SstableWriter(file, fileNumber, { lz4, expectedRecords, isPackedElsewhere });
-  const cursor = tree.cursor();
-  let packing: Packing | undefined;
-  const pack = async (andLast: boolean): Promise<void> => {
-    if (packing !== undefined) writer.writeBlocks(packing.blocks, await packing.packed);
-    const blocks = writer.takeBlocks(andLast);
-    const raw = { blocks: blocks.map((block) => block.raw) };
-    const done = tasks.run<typeof raw, readonly CompressedBlock[]>('compress-blocks', raw);
-    packing = { blocks, packed: done.then((all) => all.map(({ bytes }) => bytes)) };
-  };
-  for (let record = cursor.next(); record !== undefined; record = cursor.next()) {
-    writer.add(record);
-    if (writer.sealedBytes >= batchBytes) await pack(false);
+/** One cursor for each table of level 0, one for each level above; `readers`: what was opened. */
+function cursorsOf(
+  place: TablePlace,
+  inputs: readonly TableMeta[],
+  readers: SstableReader[],
+): RecordCursor[] {
+  const levels = new Map<number, (TableMeta & { readonly reader: SstableReader })[]>();
+  const cursors: RecordCursor[] = [];
+  for (const meta of inputs) {
+    const reader = openTable(place, meta);
+    readers.push(reader);
+    if (meta.level === 0) cursors.push(reader.cursor());
+    else levels.set(meta.level, [...(levels.get(meta.level) ?? []), { ...meta, reader }]);
   }
-  await pack(true);
-  if (packing !== undefined) writer.writeBlocks(packing.blocks, await packing.packed);
-  return writer.finish();
+  for (const run of levels.values())
+    cursors.push(
+      chainCursors(
+        run.sort(byFirstKey).map(
+          ({ reader }) =>
+            () =>
+              reader.cursor(),
+        ),
+      ),
+    );
+  return cursors;
 }
 
 export const compactor = actor({

@@ -100,13 +100,23 @@ export class ManifestLog {
     this.#manifest.state.reserveFileNumber(fileNumber);
   }
 
+  /** True after a failure that no later commit can mend: the node has to stop (MF-5). */
+  get hasFailed(): boolean {
+    return this.#manifest.log.condition === 'failed';
+  }
+
   /**
-   * Durable when it resolves; the state has changed then. DISK_FULL, DISK_FAILED: the edit may be
-   * there after a restart or not, the state is as before.
+   * Durable when it resolves, with the numbers of the tables that no manifest names any more: what
+   * it dropped, and what earlier commits that failed would have added. DISK_FULL, DISK_FAILED: the
+   * edit may be there after a restart or not, so the files of both sides have to stay; the state is
+   * as before.
    */
-  commit(edit: VersionEdit): Promise<void> {
+  commit(edit: VersionEdit): Promise<readonly number[]> {
     const turn = this.#last.then(() => commitEdit(this.#manifest, edit));
-    this.#last = turn.catch(() => undefined);
+    this.#last = turn.then(
+      () => undefined,
+      () => undefined,
+    );
     return turn;
   }
 
@@ -139,6 +149,8 @@ interface Manifest {
   readonly place: Place;
   readonly state: ManifestState;
   log: OpenLog;
+  /** Tables of edits that may or may not be in the file. */
+  uncertain: readonly number[];
 }
 
 async function openManifest(place: Place): Promise<Manifest> {
@@ -146,7 +158,7 @@ async function openManifest(place: Place): Promise<Manifest> {
   const current = disk.read(`${directory}/${currentName}`);
   const state = current === undefined ? newState(place) : replay(place, current);
   const log = await startLog(place, state);
-  return { place, state, log };
+  return { place, state, log, uncertain: [] };
 }
 
 /** No CURRENT: a new shard. Tables without it would be data that nobody finds any more. */
@@ -247,7 +259,22 @@ async function startLog(place: Place, state: ManifestState): Promise<OpenLog> {
   return log;
 }
 
-async function commitEdit(manifest: Manifest, edit: VersionEdit): Promise<void> {
+/** The numbers of tables that no manifest names any more. */
+async function commitEdit(manifest: Manifest, edit: VersionEdit): Promise<readonly number[]> {
+  const { state } = manifest;
+  try {
+    await writeEdit(manifest, edit);
+  } catch (error) {
+    manifest.uncertain = [...manifest.uncertain, ...edit.added.map((table) => table.fileNumber)];
+    throw error;
+  }
+  // After a failed commit this one went to a new file, which has nothing of the failed one.
+  const unnamed = [...manifest.uncertain, ...edit.dropped.map(({ fileNumber }) => fileNumber)];
+  manifest.uncertain = [];
+  return unnamed.filter((fileNumber) => !state.tables.has(fileNumber));
+}
+
+async function writeEdit(manifest: Manifest, edit: VersionEdit): Promise<void> {
   const { place, state } = manifest;
   const problem = state.problemWith(edit);
   assert(problem === undefined, `a version edit ${problem}`);

@@ -8,7 +8,8 @@
 
 import { actor, type Context } from '../../runtime/actor.ts';
 import { assert, KvError } from '../../runtime/errors.ts';
-import type { Handlers } from '../../runtime/protocol.ts';
+import type { Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import { recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage, readPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 import { ArenaTree } from './arena-tree.ts';
@@ -24,6 +25,7 @@ interface Table {
   readonly arena: number;
   readonly tree: ArenaTree;
   throughLsn: number;
+  minHlc: number;
 }
 
 class MemtableActor implements Handlers<Memtable> {
@@ -45,20 +47,24 @@ class MemtableActor implements Handlers<Memtable> {
   }
 
   insert({ record, lsn }: { readonly record: Uint8Array; readonly lsn: number }): void {
-    const outcome = this.#active.tree.insert(record, this.#resolve);
+    const active = this.#active;
+    const outcome = active.tree.insert(record, this.#resolve);
     assert(outcome !== 'full', 'a record that was let in does not fit into the memtable');
-    this.#active.throughLsn = lsn;
+    active.throughLsn = lsn;
+    active.minHlc = Math.min(active.minHlc, recordHlc(record));
   }
 
   load({ records, lsn }: { readonly records: readonly Uint8Array[]; readonly lsn: number }): {
     readonly loaded: number;
   } {
+    const active = this.#active;
     let loaded = 0;
     for (const record of records) {
-      if (this.#active.tree.insert(record, this.#resolve) === 'full') return { loaded };
+      if (active.tree.insert(record, this.#resolve) === 'full') return { loaded };
+      active.minHlc = Math.min(active.minHlc, recordHlc(record));
       loaded += 1;
     }
-    this.#active.throughLsn = Math.max(this.#active.throughLsn, lsn);
+    active.throughLsn = Math.max(active.throughLsn, lsn);
     return { loaded };
   }
 
@@ -93,14 +99,16 @@ class MemtableActor implements Handlers<Memtable> {
     this.#free.push(arena);
   }
 
-  stats(): { readonly records: number; readonly bytes: number } {
+  stats(): ReplyOf<Memtable['stats']> {
     let records = 0;
     let bytes = 0;
-    for (const { tree } of [this.#active, ...this.#frozen]) {
+    let oldest = Number.MAX_SAFE_INTEGER;
+    for (const { tree, minHlc } of [this.#active, ...this.#frozen]) {
       records += tree.records;
       bytes += tree.bytesUsed;
+      oldest = Math.min(oldest, minHlc);
     }
-    return { records, bytes };
+    return { records, bytes, minHlc: oldest };
   }
 
   #newTable(throughLsn: number): Table {
@@ -108,7 +116,7 @@ class MemtableActor implements Handlers<Memtable> {
     assert(arena !== undefined, 'no free arena');
     const memory = this.#ctx.arenas[arena];
     assert(memory !== undefined, `no arena ${arena}`);
-    return { arena, tree: ArenaTree.create(memory), throughLsn };
+    return { arena, tree: ArenaTree.create(memory), throughLsn, minHlc: Number.MAX_SAFE_INTEGER };
   }
 }
 

@@ -41,6 +41,22 @@ export function mergeCursors(cursors: readonly RecordCursor[], resolve: Resolve)
   return { next };
 }
 
+/** Cursors one after the other; each is opened when it is its turn, and all keys ascend. */
+export function chainCursors(openers: readonly (() => RecordCursor)[]): RecordCursor {
+  let at = 0;
+  let cursor: RecordCursor | undefined;
+  const next = (): Uint8Array | undefined => {
+    for (;;) {
+      const record = cursor?.next();
+      if (record !== undefined) return record;
+      cursor = openers[at]?.();
+      if (cursor === undefined) return undefined;
+      at += 1;
+    }
+  };
+  return { next };
+}
+
 const isOpen = ({ record }: Head): boolean => record !== undefined;
 
 function lowestKey(heads: readonly Head[]): Uint8Array | undefined {

@@ -3,6 +3,7 @@
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { RecordPage } from '../model/record-pages.ts';
+import type { PurgeRule } from './purge-rule.ts';
 
 export interface RangeRequest {
   /** First key of the range, included. */
@@ -98,7 +99,10 @@ export const Memtable = protocol('memtable', 12, {
   freeze: ask<object, { readonly table: FrozenTable | undefined }>(4, { lane: 'control' }),
   /** Its table is installed: the arena may be used again. */
   release: tell<{ readonly arena: number }>(5, { lane: 'control' }),
-  stats: ask<object, { readonly records: number; readonly bytes: number }>(6),
+  /** `minHlc`: no record in memory is older; the highest safe integer where there is none. */
+  stats: ask<object, { readonly records: number; readonly bytes: number; readonly minHlc: number }>(
+    6,
+  ),
 });
 export type Memtable = typeof Memtable.messages;
 
@@ -130,20 +134,42 @@ export const TableReader = protocol('table-reader', 13, {
     replyLayout: { record: 'bytes?' },
   }),
   range: ask<RangeRequest, RecordPage>(2, { layout: rangeLayout, replyLayout: pageLayout }),
-  /** Opens and verifies a table, makes it readable (MF-3 steps 5 and 7). */
-  install: ask<{ readonly table: TableMeta }, { readonly tables: number }>(3),
+  /**
+   * One change of what is read: all `added` are opened and verified, then they take the place of
+   * those dropped, whose files are closed (MF-3 steps 5, 7 and 8). A table may be both: it changes
+   * its level. CORRUPT: everything is as before.
+   */
+  replace: ask<
+    { readonly added: readonly TableMeta[]; readonly dropped: readonly number[] },
+    { readonly tables: number }
+  >(3),
   stats: ask<object, { readonly tables: number; readonly bytes: number; readonly records: number }>(
     4,
   ),
 });
 export type TableReader = typeof TableReader.messages;
 
-/** Background work of one shard: tables out of memory, later merges. */
+/** Background work of one shard: tables out of memory, and fewer tables out of many. */
 export const Compactor = protocol('compactor', 14, {
   /** Writes a frozen memtable to a new table file: written, synced, its directory synced. */
   flush: ask<
     { readonly table: FrozenTable; readonly fileNumber: number },
     { readonly table: TableMeta }
   >(1, { lane: 'background' }),
+  /**
+   * Merges tables into new ones in key order, split at `splitBytes`: written, synced, verified. The
+   * inputs stay as they are. CORRUPT names the input that is damaged.
+   */
+  compact: ask<
+    {
+      readonly inputs: readonly TableMeta[];
+      readonly level: number;
+      readonly splitBytes: number | undefined;
+      /** For the outputs; not all of them may be needed. */
+      readonly fileNumbers: readonly number[];
+      readonly purge: PurgeRule | undefined;
+    },
+    { readonly tables: readonly TableMeta[]; readonly purged: number }
+  >(2, { lane: 'background' }),
 });
 export type Compactor = typeof Compactor.messages;

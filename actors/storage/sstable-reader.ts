@@ -5,7 +5,7 @@
 // What it returns are views of blocks that never change.
 
 import { ByteReader, crc32, noBytes } from '../../runtime/bytes.ts';
-import type { DiskFile, Lz4 } from '../../runtime/environment.ts';
+import type { Disk, DiskFile, Lz4 } from '../../runtime/environment.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import { checkRecord, recordHash, recordLengthAt } from '../model/record.ts';
 import type { RecordCursor } from '../model/record-pages.ts';
@@ -24,12 +24,38 @@ import {
   orCorrupt,
   type TableIndex,
 } from './sstable-format.ts';
+import { tablePath } from './table-files.ts';
 import { readProperties } from './table-meta.ts';
 
 /** One read of the whole-file check. */
 const verifyBytes = 1024 * 1024;
 /** Larger blocks get a buffer of their own. */
 const scratchBytes = 32 * 1024;
+
+export interface TablePlace {
+  readonly disk: Disk;
+  readonly lz4: Lz4;
+  /** Directory of the shard. */
+  readonly directory: string;
+  readonly cache?: BlockCache;
+}
+
+/** Opens the very table that the manifest names: CorruptionError where it is another one. */
+export function openTable(
+  { disk, lz4, directory, cache }: TablePlace,
+  { fileNumber, checksum }: TableMeta,
+): SstableReader {
+  const file = disk.open(tablePath(directory, fileNumber), 'read');
+  try {
+    const reader = SstableReader.open(file, fileNumber, lz4, cache);
+    if (reader.meta.checksum !== checksum)
+      throw new CorruptionError(file.path, 0, 'not the table that the manifest names');
+    return reader;
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
 
 export class SstableReader {
   readonly meta: TableMeta;

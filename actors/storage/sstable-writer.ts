@@ -32,8 +32,8 @@ import { type TableProperties, writeProperties } from './table-meta.ts';
 export interface SstableOptions {
   /** Undefined: blocks are stored as they are. */
   readonly lz4: Lz4 | undefined;
-  /** At least the records that will come; decides the size of the filter. */
-  readonly expectedRecords: number;
+  /** At least the records that will come, for the size of the filter; absent: they are counted. */
+  readonly expectedRecords?: number | undefined;
   /** Records of a data block before compression, bytes. Default 16 KiB; 1 KiB to 1 MiB. */
   readonly blockBytes?: number;
   /** Default 0. */
@@ -60,7 +60,9 @@ export class SstableWriter {
   readonly #blockBytes: number;
   readonly #level: number;
   readonly #isPackedElsewhere: boolean;
-  readonly #filter: BloomFilter;
+  readonly #filter: BloomFilter | undefined;
+  /** Of the records so far, where there is no filter yet. */
+  readonly #hashes: number[] = [];
   readonly #block = new ByteWriter(2 * blockBytesDefault);
   readonly #index = new ByteWriter(16 * 1024);
   readonly #output = new ByteWriter(writeBytes + 4 * blockBytesDefault);
@@ -94,7 +96,7 @@ export class SstableWriter {
     this.#blockBytes = blockBytes;
     this.#level = level;
     this.#isPackedElsewhere = options.isPackedElsewhere ?? false;
-    this.#filter = BloomFilter.create(expectedRecords);
+    if (expectedRecords !== undefined) this.#filter = BloomFilter.create(expectedRecords);
   }
 
   /** Keys come in strictly ascending order. DISK_FULL, DISK_FAILED: the file is of no use. */
@@ -112,8 +114,14 @@ export class SstableWriter {
     if (this.#blockRecords % restartInterval === 0) this.#restarts.push(block.length);
     this.#blockRecords += 1;
     block.raw(record);
-    this.#filter.add(recordHash(record));
+    if (this.#filter === undefined) this.#hashes.push(recordHash(record));
+    else this.#filter.add(recordHash(record));
     this.#count(record);
+  }
+
+  /** Bytes of the blocks that were written or wait for the next write to the file. */
+  get dataBytes(): number {
+    return this.#written + this.#output.length;
   }
 
   /** Bytes that `takeBlocks` would hand out. */
@@ -144,7 +152,7 @@ export class SstableWriter {
     assert(this.#sealed.length === 0, 'blocks were taken by nobody');
     this.#isFinished = true;
     const index = this.#appendPlain(this.#index.view());
-    const filter = this.#appendPlain(this.#filter.encode());
+    const filter = this.#appendPlain(this.#finalFilter().encode());
     const table: TableProperties = {
       fileNumber: this.#fileNumber,
       level: this.#level,
@@ -168,6 +176,13 @@ export class SstableWriter {
     };
     this.#file.write(encodeFooter({ fileNumber, ...places, dataBlocks, checksum }), this.#written);
     return { ...table, bytes: this.#written + footerBytes, checksum };
+  }
+
+  #finalFilter(): BloomFilter {
+    if (this.#filter !== undefined) return this.#filter;
+    const filter = BloomFilter.create(this.#hashes.length);
+    for (const hash of this.#hashes) filter.add(hash);
+    return filter;
   }
 
   #count(record: Uint8Array): void {

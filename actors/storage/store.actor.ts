@@ -7,47 +7,37 @@
 //   read    memtable, then tables; the winner by HLC-1, whatever its age (MF-9).
 //   flush   freeze -> table written and verified -> manifest edit durable -> table readable ->
 //           arena and WAL segments released (MF-3, WAL-9).
+//   compact inputs merged -> one manifest edit durable -> readable -> inputs removed (MF-4); one
+//           job at a time, beside flushes.
 //   start   manifest -> tables -> WAL into memory -> flushed -> new WAL segment (WAL-12).
 //
-// Admission: records in flight and in memory are bounded; beyond, OVERLOADED before anything is
-// written, so that nothing grows without limit and nothing acknowledged depends on luck.
+// Admission: records in flight and in memory, and tables that wait for their merge, are bounded;
+// beyond, OVERLOADED before anything is written, so that nothing grows without limit and nothing
+// acknowledged depends on luck.
 
-import {
-  actor,
-  type Context,
-  type Deferred,
-  type Later,
-  type Ref,
-  refTo,
-  type Session,
-} from '../../runtime/actor.ts';
-import type { Disk } from '../../runtime/environment.ts';
+import { actor, type Context, type Deferred, type Later, refTo } from '../../runtime/actor.ts';
 import { assert, describeFailure, failure, KvError } from '../../runtime/errors.ts';
+import type { Counter, Labels, MetricRegistry } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { checkRecord, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
+import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
 import { ManifestLog } from './manifest.ts';
+import { type FrozenTable, type RangeRequest, Store, type StoreStats } from './protocol.ts';
 import {
-  type Compactor,
-  type FrozenTable,
-  type Memtable,
-  type RangeRequest,
-  Store,
-  type StoreStats,
-  type TableReader,
-  type WalWriter,
-} from './protocol.ts';
-import { tableName, tableNumber } from './table-files.ts';
+  type CompactionOutcome,
+  compactTables,
+  internalTimeoutMs,
+  removeStrangers,
+  replayWal,
+  type StoreParts,
+  writeTable,
+} from './store-steps.ts';
+import { tableNumber } from './table-files.ts';
 
-export interface StoreOptions {
-  readonly wal: Ref<WalWriter>;
-  readonly memtable: Ref<Memtable>;
-  readonly tables: Ref<TableReader>;
-  readonly compactor: Ref<Compactor>;
+export interface StoreOptions extends StoreParts {
   readonly resolve: Resolve;
-  /** Directory of this shard inside the data directory. */
-  readonly directory: string;
   readonly identity: {
     readonly clusterName: string;
     readonly node: string;
@@ -57,8 +47,9 @@ export interface StoreOptions {
   readonly memtableBytes: number;
   /** Bytes that may wait for the WAL; one record always may. */
   readonly inFlightBytes: number;
-  /** No writes below this free space; they are let in again above twice that (FS-8). */
-  readonly reserveBytes: number;
+  readonly compaction: PickerOptions;
+  /** With so many tables waiting for their merge writes are refused until it has caught up. */
+  readonly waitingTablesMax: number;
 }
 
 interface Own {
@@ -69,17 +60,57 @@ interface Own {
     readonly reason: string;
   }>;
   readonly retryFlush: Tell<object>;
+  readonly compacted: Tell<{ readonly outcome: CompactionOutcome; readonly startedMs: number }>;
+  readonly compactionFailed: Tell<{
+    readonly reason: string;
+    /** The table that could not be read, where that was the reason. */
+    readonly damaged: string | undefined;
+  }>;
+  readonly retryCompaction: Tell<object>;
   readonly checkSpace: Tell<object>;
 }
 
 /** Arena bytes of a record beside its own: index entry, alignment, half-full nodes. */
 const recordOverheadBytes = 96;
-/** Nothing inside the node waits longer; callers have deadlines of their own. */
-const internalTimeoutMs = 24 * 3600 * 1000;
 /** Their answers come in the control lane, which holds twice as many. */
 const inFlightRecordsMax = 32_768;
 const spaceCheckMs = 2_000;
 const flushRetryMs = 1_000;
+/** Doubles with each failure in a row. */
+const compactionRetryMs = 1_000;
+const compactionRetryMsMax = 60_000;
+
+/** What compaction has done, for people. */
+class CompactionFigures {
+  readonly #jobs: Counter;
+  readonly #failures: Counter;
+  readonly #read: Counter;
+  readonly #written: Counter;
+  debtBytes = 0;
+  levels = 0;
+
+  constructor(metrics: MetricRegistry, labels: Labels) {
+    const named = (name: string, help: string): Counter =>
+      metrics.counter(`kvd_compaction_${name}_total`, help, labels);
+    this.#jobs = named('jobs', 'Compactions done');
+    this.#failures = named('failures', 'Compactions that failed and are tried again');
+    this.#read = named('read_bytes', 'Bytes of tables that compactions read');
+    this.#written = named('written_bytes', 'Bytes of tables that compactions wrote');
+    const debt = (): number => this.debtBytes;
+    metrics.gauge('kvd_compaction_debt_bytes', 'Bytes of tables above the targets', debt, labels);
+    metrics.gauge('kvd_store_levels', 'Levels that hold tables', () => this.levels, labels);
+  }
+
+  done({ readBytes, writtenBytes }: CompactionOutcome): void {
+    this.#jobs.add();
+    this.#read.add(readBytes);
+    this.#written.add(writtenBytes);
+  }
+
+  failed(): void {
+    this.#failures.add();
+  }
+}
 
 class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
@@ -97,16 +128,23 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   #tablesMaxHlc = 0;
   #tableCount = 0;
   #flushWaiters: Deferred<{ readonly tables: number }>[] = [];
+  #isDraining = false;
+  #isCompacting = false;
+  #compactionFailures = 0;
+  #isStalled = false;
+  /** Tables that a compaction could not read: left alone until the next start. */
+  readonly #damaged = new Set<number>();
+  readonly #figures: CompactionFigures;
 
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
     this.#options = options;
-    const shard = String(ctx.shard);
-    ctx.metrics.gauge('kvd_store_tables', 'Tables', () => this.#tableCount, { shard });
+    const labels = { shard: String(ctx.shard) };
+    const { metrics } = ctx;
+    metrics.gauge('kvd_store_tables', 'Tables', () => this.#tableCount, labels);
     const inFlight = (): number => this.#inFlightBytes;
-    ctx.metrics.gauge('kvd_store_in_flight_bytes', 'Bytes on the way to the WAL', inFlight, {
-      shard,
-    });
+    metrics.gauge('kvd_store_in_flight_bytes', 'Bytes on the way to the WAL', inFlight, labels);
+    this.#figures = new CompactionFigures(metrics, labels);
   }
 
   // ---- life --------------------------------------------------------------------------------
@@ -119,12 +157,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       const identity = { ...options.identity, shard };
       const manifest = await ManifestLog.open(disk, options.directory, identity);
       removeStrangers(disk, options.directory, manifest);
-      for (const table of manifest.state.tables.values())
-        await session.ask(options.tables, 'install', { table }, internalTimeoutMs);
+      const version = { added: [...manifest.state.tables.values()], dropped: [] };
+      await session.ask(options.tables, 'replace', version, internalTimeoutMs);
       const flush = async (): Promise<void> => {
         const { table } = await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs);
         if (table === undefined) return;
-        await writeTable(session, options, manifest, table);
+        await writeTable(session, disk, options, manifest, table);
         tell(options.memtable, 'release', { arena: table.arena });
       };
       const { records, lastLsn } = await replayWal(session, options, manifest, flush);
@@ -140,11 +178,13 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#manifest = manifest;
     this.#countTables();
     this.checkSpace();
+    this.#compact();
   }
 
   /** What is in memory goes to a table: the next start has nothing to recover. */
   drain(): Later<void> {
     const self = refTo(Store, this.#ctx.node, this.#ctx.shard);
+    this.#isDraining = true;
     return this.#ctx.session(async (session) => {
       await session.ask(self, 'flush', {}, internalTimeoutMs);
     });
@@ -183,6 +223,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       throw new KvError('OVERLOADED', { inFlightRecords: this.#inFlightRecords });
     if (this.#admittedBytes >= memtableBytes)
       throw new KvError('OVERLOADED', { detail: 'memtables wait for their flush' });
+    if (this.#isStalled)
+      throw new KvError('OVERLOADED', { detail: 'tables wait for their compaction' });
   }
 
   // ---- reads -------------------------------------------------------------------------------
@@ -236,13 +278,13 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const manifest = this.#manifest;
     if (this.#isFlushing || manifest === undefined) return;
     this.#isFlushing = true;
-    const { toSelf, log, shard } = this.#ctx;
+    const { disk, toSelf, log, shard } = this.#ctx;
     const options = this.#options;
     let table = this.#unflushed;
     this.#ctx.session(async (session) => {
       try {
         table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table;
-        if (table !== undefined) await writeTable(session, options, manifest, table);
+        if (table !== undefined) await writeTable(session, disk, options, manifest, table);
         toSelf('flushed', { table });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
@@ -272,6 +314,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#flushWaiters = [];
     for (const waiter of waiters) waiter.resolve({ tables: this.#tableCount });
     if (this.#admittedBytes >= this.#options.memtableBytes) this.#flush();
+    this.#compact();
   }
 
   /** Usually a full disk: the frozen table stays in memory and is tried again. */
@@ -280,12 +323,81 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const waiters = this.#flushWaiters;
     this.#flushWaiters = [];
     for (const waiter of waiters) waiter.fail(failure('DISK_FULL', { detail: reason }));
+    this.#stopIfManifestFailed();
     this.#ctx.after(flushRetryMs, 'retryFlush', {});
   }
 
   retryFlush(): void {
     this.#isFlushing = false;
     this.#flush();
+  }
+
+  // ---- compaction --------------------------------------------------------------------------
+
+  #compact(): void {
+    const manifest = this.#manifest;
+    if (this.#isCompacting || this.#isDraining || manifest === undefined) return;
+    const options = this.#options;
+    const { disk, toSelf, clock } = this.#ctx;
+    const wallMicros = clock.wallMicros();
+    const state = { nowMs: wallMicros / 1000, damaged: this.#damaged };
+    const job = pickCompaction([...manifest.state.tables.values()], options.compaction, state);
+    if (job === undefined) return;
+    this.#isCompacting = true;
+    const startedMs = clock.monotonicMs();
+    this.#ctx.session(async (session) => {
+      try {
+        const place = { disk, wallMicros };
+        const outcome = await compactTables(session, place, options, manifest, job);
+        toSelf('compacted', { outcome, startedMs });
+      } catch (error) {
+        if (!(error instanceof KvError)) throw error;
+        const { code, fields } = error;
+        const damaged = code === 'CORRUPT' ? String(fields['file']) : undefined;
+        toSelf('compactionFailed', { reason: describeFailure(error.toFailure()), damaged });
+      }
+    });
+  }
+
+  compacted({ outcome, startedMs }: BodyOf<Own['compacted']>): void {
+    const { probe, log, clock, shard } = this.#ctx;
+    probe.reach('compaction installed');
+    if (outcome.purged > 0) probe.reach('tombstones purged');
+    const tookMs = Math.round(clock.monotonicMs() - startedMs);
+    log.info('compaction.done', { shard, ...outcome, tookMs });
+    this.#isCompacting = false;
+    this.#compactionFailures = 0;
+    this.#figures.done(outcome);
+    this.#countTables();
+    this.#compact();
+  }
+
+  /** Inputs stay, whatever it was; a table that cannot be read is no longer an input. */
+  compactionFailed({ reason, damaged }: BodyOf<Own['compactionFailed']>): void {
+    const { probe, log, shard } = this.#ctx;
+    probe.reach('compaction failed');
+    log.warn('compaction.failed', { shard, reason });
+    const fileNumber = tableNumber(damaged?.slice(damaged.lastIndexOf('/') + 1) ?? '');
+    if (fileNumber !== undefined) this.#damaged.add(fileNumber);
+    this.#stopIfManifestFailed();
+    this.#countTables();
+    const delayMs = compactionRetryMs * 2 ** Math.min(this.#compactionFailures, 16);
+    this.#compactionFailures += 1;
+    this.#figures.failed();
+    this.#ctx.after(Math.min(delayMs, compactionRetryMsMax), 'retryCompaction', {});
+  }
+
+  retryCompaction(): void {
+    this.#isCompacting = false;
+    this.#compact();
+  }
+
+  /** Nobody knows what is in it, and no table can change any more: recovery finds out (MF-5). */
+  #stopIfManifestFailed(): void {
+    if (this.#manifest?.hasFailed === true)
+      this.#ctx.stopNode(
+        `DISK_FAILED: a change of the manifest of shard ${this.#ctx.shard} failed`,
+      );
   }
 
   // ---- figures and space --------------------------------------------------------------------
@@ -321,63 +433,23 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const { tables } = this.#manifest.state;
     this.#tableCount = tables.size;
     this.#tablesMaxHlc = 0;
-    for (const { maxHlc } of tables.values())
+    let levels = 0;
+    for (const { maxHlc, level } of tables.values()) {
       this.#tablesMaxHlc = Math.max(this.#tablesMaxHlc, maxHlc);
-  }
-}
-
-/** A frozen memtable becomes a table that counts (MF-3): written, verified, named, readable. */
-async function writeTable(
-  session: Session,
-  { compactor, tables }: StoreOptions,
-  manifest: ManifestLog,
-  table: FrozenTable,
-): Promise<void> {
-  const fileNumber = manifest.takeFileNumber();
-  const written = await session.ask(compactor, 'flush', { table, fileNumber }, internalTimeoutMs);
-  await manifest.commit({
-    added: [written.table],
-    dropped: [],
-    flushedThrough: table.throughLsn,
-  });
-  await session.ask(tables, 'install', { table: written.table }, internalTimeoutMs);
-}
-
-/** The records that an earlier run left in its WAL go into memory, oldest first. */
-async function replayWal(
-  session: Session,
-  { wal, memtable }: StoreOptions,
-  manifest: ManifestLog,
-  flush: () => Promise<void>,
-): Promise<{ records: number; lastLsn: number }> {
-  const { flushedThrough } = manifest.state;
-  let records = 0;
-  for (;;) {
-    const part = await session.ask(wal, 'recover', { flushedThrough }, internalTimeoutMs);
-    let rest = part.records;
-    while (rest.length > 0) {
-      const lsn = part.lastLsn;
-      const { loaded } = await session.ask(
-        memtable,
-        'load',
-        { records: rest, lsn },
-        internalTimeoutMs,
-      );
-      records += loaded;
-      rest = rest.slice(loaded);
-      if (rest.length > 0) await flush();
+      levels = Math.max(levels, level + 1);
     }
-    if (part.isDone) return { records, lastLsn: part.lastLsn };
-  }
-}
-
-/** Table files that the manifest does not name: outputs of a run that ended too early (MF-6). */
-function removeStrangers(disk: Disk, directory: string, manifest: ManifestLog): void {
-  const known = new Set([...manifest.state.tables.keys()].map((number) => tableName(number)));
-  for (const name of disk.list(`${directory}/tables`)) {
-    const number = tableNumber(name);
-    if (number !== undefined) manifest.skipFileNumber(number);
-    if (!known.has(name)) disk.remove(`${directory}/tables/${name}`);
+    const { compaction, waitingTablesMax } = this.#options;
+    const nowMs = this.#ctx.clock.wallMicros() / 1000;
+    const pressure = compactionPressure([...tables.values()], compaction, nowMs);
+    this.#figures.debtBytes = pressure.debtBytes;
+    this.#figures.levels = levels;
+    // Where damage keeps tables from being merged, refusing writes would not help.
+    const isStalled = pressure.waitingTables >= waitingTablesMax && this.#damaged.size === 0;
+    if (isStalled && !this.#isStalled) {
+      this.#ctx.probe.reach('writes stalled by compaction');
+      this.#ctx.log.warn('store.stalled', { waitingTables: pressure.waitingTables });
+    }
+    this.#isStalled = isStalled;
   }
 }
 

@@ -1,20 +1,25 @@
 // Looks records up in the tables of one shard. Reads are synchronous: the page cache answers in
 // microseconds, a hop to a thread pool costs tens (docs/performance.md).
 //
-// Tables are tried in the order of their newest record. A table is skipped only where it cannot
-// hold a winner: its newest record is older than what was found (MF-9), the key is outside of its
-// range, or its bloom filter says no. A checksum that fails is an error, never "not found" (CO-1).
+// Tables of level 0 are tried in the order of their newest record; of each level above at most one
+// table can hold a key. A table is skipped only where it cannot hold a winner: its newest record is
+// older than what was found, at whatever level (MF-9), the key is outside of its range, or its
+// bloom filter says no. A checksum that fails is an error, never "not found" (CO-1).
+//
+// A change of tables takes effect between two messages, so every read sees one version whole.
 
 import { actor, type Context } from '../../runtime/actor.ts';
 import { compareBytes } from '../../runtime/bytes.ts';
+import { assert } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
 import { recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage, readPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import { BlockCache } from './block-cache.ts';
+import { byFirstKey, coversKey, indexInRun, isRun, type KeyRange } from './key-ranges.ts';
+import { chainCursors } from './merge-iterator.ts';
 import { type RangeRequest, type TableMeta, TableReader } from './protocol.ts';
-import { SstableReader } from './sstable-reader.ts';
-import { tablePath } from './table-files.ts';
+import { openTable, type SstableReader } from './sstable-reader.ts';
 
 export interface TableReaderOptions {
   readonly directory: string;
@@ -23,7 +28,7 @@ export interface TableReaderOptions {
   readonly blockCacheBytes: number;
 }
 
-interface OpenTable {
+interface OpenTable extends KeyRange {
   readonly meta: TableMeta;
   readonly reader: SstableReader;
 }
@@ -34,8 +39,12 @@ class TableReaderActor implements Handlers<TableReader> {
   readonly #ctx: Context<object, Needs>;
   readonly #options: TableReaderOptions;
   readonly #cache: BlockCache;
-  /** Newest record first. */
-  #tables: OpenTable[] = [];
+  /** By file number. */
+  #tables: ReadonlyMap<number, OpenTable> = new Map();
+  /** Level 0, newest record first. */
+  #flushed: readonly OpenTable[] = [];
+  /** The levels above, each in key order without overlap. */
+  #runs: readonly (readonly OpenTable[])[] = [];
 
   constructor(ctx: Context<object, Needs>, options: TableReaderOptions) {
     this.#ctx = ctx;
@@ -48,58 +57,104 @@ class TableReaderActor implements Handlers<TableReader> {
   } {
     let winner: Uint8Array | undefined;
     let newest = aboveHlc;
-    for (const { meta, reader } of this.#tables) {
-      if (meta.maxHlc < newest) break;
-      if (!covers(meta, key)) continue;
+    const look = ({ reader }: OpenTable): void => {
       const found = reader.get(key, hash);
-      if (found === undefined) continue;
+      if (found === undefined) return;
       winner = winner === undefined ? found : this.#options.resolve(winner, found);
       newest = Math.max(newest, recordHlc(winner));
+    };
+    for (const table of this.#flushed) {
+      if (table.meta.maxHlc < newest) break;
+      if (coversKey(table, key)) look(table);
+    }
+    for (const run of this.#runs) {
+      const table = run[indexInRun(run, key)];
+      if (table === undefined || table.meta.maxHlc < newest) continue;
+      if (coversKey(table, key)) look(table);
     }
     return { record: winner };
   }
 
   range(request: RangeRequest): RecordPage {
     const { from, to } = request;
-    const pages = this.#tables
-      .filter(({ meta }) => overlaps(meta, from, to))
-      .map(({ reader }) => readPage(reader.cursor(from), request));
+    const isBefore = ({ firstKey }: OpenTable): boolean =>
+      to === undefined || compareBytes(firstKey, to) < 0;
+    const flushed = this.#flushed
+      .filter((table) => compareBytes(table.lastKey, from) >= 0 && isBefore(table))
+      .map(({ reader }) => reader.cursor(from));
+    const leveled = this.#runs
+      .map((run) => run.slice(indexInRun(run, from)))
+      .filter(([first]) => first !== undefined && isBefore(first))
+      .map((run) =>
+        chainCursors(
+          run.map(
+            ({ reader }) =>
+              () =>
+                reader.cursor(from),
+          ),
+        ),
+      );
+    const pages = [...flushed, ...leveled].map((cursor) => readPage(cursor, request));
     if (pages.length === 0) return { records: [], isDone: true };
     return mergePages(pages, request.limit, this.#options.resolve);
   }
 
-  install({ table }: { readonly table: TableMeta }): { readonly tables: number } {
-    const { disk, lz4 } = this.#ctx;
-    const path = tablePath(this.#options.directory, table.fileNumber);
-    const file = disk.open(path, 'read');
-    const reader = SstableReader.open(file, table.fileNumber, lz4, this.#cache);
-    this.#tables = [...this.#tables, { meta: table, reader }].sort(
-      (a, b) => b.meta.maxHlc - a.meta.maxHlc,
-    );
-    return { tables: this.#tables.length };
+  replace({ added, dropped }: BodyOf<TableReader['replace']>): { readonly tables: number } {
+    const before = this.#tables;
+    const tables = new Map(before);
+    for (const fileNumber of dropped) tables.delete(fileNumber);
+    for (const table of this.#open(added)) tables.set(table.meta.fileNumber, table);
+    this.#arrange(tables);
+    for (const [fileNumber, { reader }] of before) if (!tables.has(fileNumber)) reader.close();
+    return { tables: tables.size };
   }
 
   stats(): { readonly tables: number; readonly bytes: number; readonly records: number } {
     let bytes = 0;
     let records = 0;
-    for (const { meta } of this.#tables) {
+    for (const { meta } of this.#tables.values()) {
       bytes += meta.bytes;
       records += meta.records;
     }
-    return { tables: this.#tables.length, bytes, records };
+    return { tables: this.#tables.size, bytes, records };
   }
-}
 
-function covers({ firstKey, lastKey }: TableMeta, key: Uint8Array): boolean {
-  return compareBytes(key, firstKey) >= 0 && compareBytes(key, lastKey) <= 0;
-}
+  /** All or none; a table that is open already keeps its reader. */
+  #open(added: readonly TableMeta[]): OpenTable[] {
+    const { disk, lz4 } = this.#ctx;
+    const place = { disk, lz4, directory: this.#options.directory, cache: this.#cache };
+    const opened: SstableReader[] = [];
+    try {
+      return added.map((meta) => {
+        const { firstKey, lastKey, fileNumber } = meta;
+        let reader = this.#tables.get(fileNumber)?.reader;
+        if (reader === undefined) {
+          reader = openTable(place, meta);
+          opened.push(reader);
+        }
+        return { meta, reader, firstKey, lastKey };
+      });
+    } catch (error) {
+      for (const reader of opened) reader.close();
+      throw error;
+    }
+  }
 
-function overlaps(
-  { firstKey, lastKey }: TableMeta,
-  from: Uint8Array,
-  to: Uint8Array | undefined,
-): boolean {
-  return compareBytes(lastKey, from) >= 0 && (to === undefined || compareBytes(firstKey, to) < 0);
+  #arrange(tables: ReadonlyMap<number, OpenTable>): void {
+    const all = [...tables.values()];
+    const levels = new Set(all.map(({ meta }) => meta.level));
+    const runs = [...levels]
+      .filter((level) => level > 0)
+      .sort((a, b) => a - b)
+      .map((level) => all.filter(({ meta }) => meta.level === level).sort(byFirstKey));
+    for (const run of runs)
+      assert(isRun(run), `tables of level ${run[0]?.meta.level ?? 0} overlap`);
+    this.#tables = tables;
+    this.#flushed = all
+      .filter(({ meta }) => meta.level === 0)
+      .sort((a, b) => b.meta.maxHlc - a.meta.maxHlc);
+    this.#runs = runs;
+  }
 }
 
 export const tableReader = actor({

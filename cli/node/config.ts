@@ -7,6 +7,8 @@ import { availableParallelism } from 'node:os';
 import { parse } from 'yaml';
 import type { Member } from '../../actors/node/plan.ts';
 import {
+  type CompactionStrategy,
+  compactionStrategies,
   type Durability,
   durabilities,
   type SettingName,
@@ -29,6 +31,7 @@ export interface NodeConfig {
   readonly profile: Profile;
   readonly shards: number;
   readonly durability: Durability;
+  readonly compaction: CompactionStrategy;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   readonly logFormat: 'json' | 'pretty';
   readonly insecure: boolean;
@@ -47,6 +50,7 @@ const optionNames = [
   'profile',
   'shards',
   'durability',
+  'compaction',
   'memory',
   'logLevel',
   'logFormat',
@@ -62,6 +66,7 @@ const defaults = {
   httpPort: 7000,
   internodePort: 7002,
   durability: 'group',
+  compaction: 'leveled',
   logLevel: 'info',
   logFormat: 'json',
   insecure: false,
@@ -106,6 +111,7 @@ export function loadConfig({ file, environment, flags, set }: ConfigSources): No
     seeds: seedList(merged['seeds']),
     ...shards,
     durability: oneOf(merged['durability'], durabilities, 'durability'),
+    compaction: oneOf(merged['compaction'], compactionStrategies, 'compaction'),
     logLevel: oneOf(merged['logLevel'], ['debug', 'info', 'warn', 'error'] as const, 'logLevel'),
     logFormat: oneOf(merged['logFormat'], ['json', 'pretty'] as const, 'logFormat'),
     insecure: flag(merged['insecure'], 'insecure'),

@@ -25,6 +25,7 @@ interface DevOptions {
   readonly dataDir: string;
   readonly replication: number;
   readonly durability: string;
+  readonly compaction: string;
   readonly set: Readonly<Record<string, number>>;
   readonly load: string | undefined;
   readonly keyField: string | undefined;
@@ -67,6 +68,7 @@ function readOptions(raw: Readonly<Record<string, unknown>>): DevOptions {
     dataDir: String(raw['dataDir']),
     replication,
     durability: String(raw['durability']),
+    compaction: String(raw['compaction']),
     set: raw['set'] as Record<string, number>,
     load,
     keyField,
@@ -205,13 +207,13 @@ class DevCluster {
   }
 
   #arguments({ id, httpPort, internodePort, directory }: DevNode): string[] {
-    const { durability, replication, set } = this.#options;
+    const { durability, compaction, replication, set } = this.#options;
     const seeds = this.#nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
     const settings = { ...set, replicationFactor: replication };
     return [
       ...['--node-id', id, '--cluster-name', 'dev', '--data-dir', directory],
       ...['--http-port', String(httpPort), '--internode-port', String(internodePort)],
-      ...['--seeds', seeds, '--durability', durability],
+      ...['--seeds', seeds, '--durability', durability, '--compaction', compaction],
       ...Object.entries(settings).flatMap(([name, value]) => ['--set', `${name}=${value}`]),
     ];
   }

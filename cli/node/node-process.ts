@@ -86,7 +86,7 @@ async function start(config: NodeConfig, log: Log): Promise<void> {
 
 async function threadSeeds(config: NodeConfig, root: string): Promise<ThreadSeed[]> {
   const { nodeId: node, clusterName, host, httpPort, internodePort, profile, shards } = config;
-  const { durability, tunables } = config;
+  const { durability, compaction, tunables } = config;
   const self: Member = { node, host, internodePort };
   const members = config.seeds.length === 0 ? [self] : config.seeds;
   const { replicationFactor, virtualNodes } = tunables;
@@ -118,6 +118,7 @@ async function threadSeeds(config: NodeConfig, root: string): Promise<ThreadSeed
     httpPort,
     internodePort,
     durability,
+    compaction,
     tunables,
   };
   return mesh.map((part, thread) => ({

@@ -30,6 +30,30 @@ export const mutants: readonly Mutant[] = [
     replace: 'if (this.#winner !== null) {',
     seeds: 60,
   },
+  {
+    id: 'compaction-drops-newer',
+    what: 'a merge keeps the record of its first input instead of the winner (G1)',
+    file: 'actors/storage/merge-iterator.js',
+    find: 'winner = winner === undefined ? record : resolve(winner, record);',
+    replace: 'winner ??= record;',
+    seeds: 40,
+  },
+  {
+    id: 'manifest-before-table-sync',
+    what: 'the manifest names tables that were not synced (MF-3)',
+    file: 'actors/storage/table-output.js',
+    find: 'await syncFile(open.file);',
+    replace: '',
+    seeds: 40,
+  },
+  {
+    id: 'purge-with-several-copies',
+    what: 'a tombstone is purged while another replica may hold what it hides (TS-3, G8)',
+    file: 'actors/node/plan.js',
+    find: "replicationFactor > 1 ? 'never'",
+    replace: "replicationFactor > 9 ? 'never'",
+    seeds: 60,
+  },
 ];
 
 /** The patched text; throws where the patch does not fit exactly once. */

@@ -3,11 +3,19 @@
 import { expect } from 'chai';
 import {
   defaultTunables,
+  type SettingName,
   settingNames,
   settingRows,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { codeThrownBy } from '../kit.ts';
+
+/** Settings that depend on another one, with a value of that one which allows their whole range. */
+const companions: Partial<Record<SettingName, Readonly<Record<string, number>>>> = {
+  l0Tables: { l0TablesMax: settingRows.l0TablesMax.max },
+  l0TablesMax: { l0Tables: settingRows.l0Tables.min },
+};
 
 function refusal(overrides: Readonly<Record<string, unknown>>): string {
   try {
@@ -25,8 +33,8 @@ describe('settings', () => {
     it(`settings: ${name} is taken at both ends of its range and refused beyond them`, () => {
       expect(byDefault).to.be.within(min, max);
       expect(what).to.match(/^[A-Z].*\.$/);
-      expect(tunablesFrom({ [name]: min })[name]).to.equal(min);
-      expect(tunablesFrom({ [name]: max })[name]).to.equal(max);
+      expect(tunablesFrom({ ...companions[name], [name]: min })[name]).to.equal(min);
+      expect(tunablesFrom({ ...companions[name], [name]: max })[name]).to.equal(max);
       const expected = `BAD_REQUEST ${name}: setting ${name}: expected a whole number from ${min} to ${max}`;
       for (const bad of [min - 1, max + 1, min + 0.5, Number.NaN, String(min), null, true])
         expect(refusal({ [name]: bad }), String(bad)).to.equal(expected);
@@ -48,5 +56,16 @@ describe('settings', () => {
     const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs } = defaultTunables();
     expect(suspectPhi).to.be.below(deadPhi);
     expect(suspectAfterMs).to.be.below(deadAfterMs);
+  });
+
+  it('settings: writes may be refused only with more tables than start a merge', () => {
+    expect(codeThrownBy(() => tunablesFrom({ l0Tables: 8, l0TablesMax: 8 }))).to.equal(
+      'BAD_REQUEST',
+    );
+    expect(tunablesFrom({ l0Tables: 8, l0TablesMax: 9 })).to.include({
+      l0Tables: 8,
+      l0TablesMax: 9,
+    });
+    expect(codeThrownBy(() => tunablesFrom({ l0Tables: 30 }))).to.equal('BAD_REQUEST');
   });
 });

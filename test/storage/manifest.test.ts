@@ -191,6 +191,14 @@ describe('manifest', () => {
     }
   });
 
+  it('manifest: a commit says which tables no version names any more, but not those that moved', async () => {
+    const disk = await diskWithTwoTables();
+    const manifest = await openOn(disk);
+    const dropped = [1, 2].map((fileNumber) => ({ fileNumber, level: 0 }));
+    expect(await manifest.commit({ added: [tableOf(2, 1)], dropped })).to.deep.equal([1]);
+    expect((await openOn(disk)).state.tables.get(2)?.level).to.equal(1);
+  });
+
   it('manifest: file numbers are never given twice, across restarts too', async () => {
     const disk = new MemoryDisk();
     const manifest = await openOn(disk);
@@ -325,6 +333,7 @@ describe('manifest: failures (MF-5)', () => {
     expect(await codeRejectedBy(manifest.commit(adding(tableOf(4))))).to.equal('DISK_FAILED');
     expect(disk.read(currentPath(disk))?.length).to.equal(length);
     expect(tablesOf(manifest)).to.deep.equal([1, 2]);
+    expect(manifest.hasFailed).to.equal(true);
     // The edit whose sync failed may be there after a restart; here it is.
     expect(tablesOf(await openOn(disk))).to.deep.equal([1, 2, 3]);
   });
@@ -339,7 +348,8 @@ describe('manifest: failures (MF-5)', () => {
     expect(await codeRejectedBy(manifest.commit(adding(tableOf(3))))).to.equal('DISK_FULL');
     expect(await codeRejectedBy(manifest.commit(adding(tableOf(4))))).to.equal('DISK_FULL');
     disk.beforeWrite = () => undefined;
-    await manifest.commit(adding(tableOf(5)));
+    // Nothing names the tables of the failed edits any more; until now something might have.
+    expect(await manifest.commit(adding(tableOf(5)))).to.deep.equal([3, 4]);
     expect(currentPath(disk)).not.to.equal(before);
     expect(manifestsOn(disk).length).to.equal(1);
     expect(tablesOf(await openOn(disk))).to.deep.equal([1, 2, 5]);

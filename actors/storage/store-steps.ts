@@ -1,0 +1,202 @@
+// What the store does over several messages, as functions of a session: recovery, and the two ways
+// in which tables change. Both end in the same order: files durable and verified, one edit of the
+// manifest durable, the new version readable, and only then are files removed that no version
+// names (MF-3, MF-4). Ended anywhere on the way, the next start finds one version or the other, and
+// removes what it does not name (MF-6).
+
+import type { Ref, Session } from '../../runtime/actor.ts';
+import type { Disk } from '../../runtime/environment.ts';
+import { BugError, KvError } from '../../runtime/errors.ts';
+import { bytesOf, type CompactionJob } from './compaction-picker.ts';
+import { rangesOverlap, unionOf } from './key-ranges.ts';
+import type { ManifestLog } from './manifest.ts';
+import type {
+  Compactor,
+  FrozenTable,
+  Memtable,
+  TableMeta,
+  TableReader,
+  WalWriter,
+} from './protocol.ts';
+import { expiryGraceMs, type PurgeRule, type TombstonePurge } from './purge-rule.ts';
+import { tableName, tableNumber, tablePath } from './table-files.ts';
+import type { VersionEdit } from './version-edit.ts';
+
+/** The parts of a store that its steps work with. */
+export interface StoreParts {
+  readonly wal: Ref<WalWriter>;
+  readonly memtable: Ref<Memtable>;
+  readonly tables: Ref<TableReader>;
+  readonly compactor: Ref<Compactor>;
+  /** Directory of this shard inside the data directory. */
+  readonly directory: string;
+  readonly tombstonePurge: TombstonePurge;
+  /** No writes below this free space; they are let in again above twice that (FS-8). */
+  readonly reserveBytes: number;
+}
+
+export interface CompactionOutcome {
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly outputLevel: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  /** Records that a newer one had replaced, and those that were purged. */
+  readonly superseded: number;
+  readonly purged: number;
+}
+
+/** Nothing inside the node waits longer; callers have deadlines of their own. */
+export const internalTimeoutMs = 24 * 3600 * 1000;
+
+/** A frozen memtable becomes a table that counts (MF-3): written, verified, named, readable. */
+export async function writeTable(
+  session: Session,
+  disk: Disk,
+  parts: StoreParts,
+  manifest: ManifestLog,
+  table: FrozenTable,
+): Promise<void> {
+  const { compactor } = parts;
+  const fileNumber = manifest.takeFileNumber();
+  const written = await session.ask(compactor, 'flush', { table, fileNumber }, internalTimeoutMs);
+  const { throughLsn } = table;
+  const edit = { added: [written.table], dropped: [], flushedThrough: throughLsn };
+  await changeTables(session, disk, parts, manifest, edit);
+}
+
+/** A verified table that cannot be opened after its edit is durable: only a restart can tell. */
+async function changeTables(
+  session: Session,
+  disk: Disk,
+  { tables, directory }: StoreParts,
+  manifest: ManifestLog,
+  edit: VersionEdit,
+): Promise<void> {
+  const unnamed = await manifest.commit(edit);
+  const { added } = edit;
+  const dropped = edit.dropped.map(({ fileNumber }) => fileNumber);
+  try {
+    await session.ask(tables, 'replace', { added, dropped }, internalTimeoutMs);
+  } catch (error) {
+    throw new BugError(`a table of the manifest cannot be read: ${String(error)}`);
+  }
+  // The compactor has closed its inputs, the readers of what was dropped are closed now.
+  for (const fileNumber of unnamed) disk.remove(tablePath(directory, fileNumber));
+}
+
+/** One job of the picker, from reading to removing. Errors: nothing has changed. */
+export async function compactTables(
+  session: Session,
+  place: { readonly disk: Disk; readonly wallMicros: number },
+  parts: StoreParts,
+  manifest: ManifestLog,
+  job: CompactionJob,
+): Promise<CompactionOutcome> {
+  const { inputs, outputLevel } = job;
+  const { disk, wallMicros } = place;
+  const purge = await purgeRuleOf(session, parts, manifest, inputs, wallMicros);
+  const isWorthPurging = purge !== undefined && inputs.some(({ tombstones }) => tombstones > 0);
+  const dropped = inputs.map(({ level, fileNumber }) => ({ level, fileNumber }));
+  const isMove = job.isMove && !isWorthPurging;
+  const { tables, purged } = isMove
+    ? { tables: inputs.map((table) => ({ ...table, level: outputLevel })), purged: 0 }
+    : await mergeTables(session, disk, parts, manifest, { ...job, purge });
+  await changeTables(session, disk, parts, manifest, { added: tables, dropped });
+  return {
+    inputs: inputs.length,
+    outputs: tables.length,
+    outputLevel,
+    readBytes: isMove ? 0 : bytesOf(inputs),
+    writtenBytes: isMove ? 0 : bytesOf(tables),
+    superseded: recordsOf(inputs) - recordsOf(tables) - purged,
+    purged,
+  };
+}
+
+async function mergeTables(
+  session: Session,
+  disk: Disk,
+  { compactor, reserveBytes }: StoreParts,
+  manifest: ManifestLog,
+  { inputs, outputLevel, splitBytes, purge }: CompactionJob & { purge: PurgeRule | undefined },
+): Promise<{ readonly tables: readonly TableMeta[]; readonly purged: number }> {
+  const bytes = bytesOf(inputs);
+  // Space for writes comes first: what is merged is readable as it is.
+  if (disk.freeBytes() < bytes + reserveBytes)
+    throw new KvError('DISK_FULL', { detail: 'no space for the outputs of a compaction' });
+  const outputs = splitBytes === undefined ? 1 : Math.ceil(bytes / splitBytes) + 1;
+  const fileNumbers = Array.from({ length: outputs }, () => manifest.takeFileNumber());
+  const request = { inputs, level: outputLevel, splitBytes, fileNumbers, purge };
+  return session.ask(compactor, 'compact', request, internalTimeoutMs);
+}
+
+/**
+ * Memory is asked first and the manifest is read when the answer is there: a table that is being
+ * flushed is seen in at least one of the two.
+ */
+async function purgeRuleOf(
+  session: Session,
+  { memtable, tombstonePurge }: StoreParts,
+  manifest: ManifestLog,
+  inputs: readonly TableMeta[],
+  wallMicros: number,
+): Promise<PurgeRule | undefined> {
+  if (tombstonePurge === 'never') return undefined;
+  const { minHlc } = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
+  const range = unionOf(inputs);
+  const own = new Set(inputs.map(({ fileNumber }) => fileNumber));
+  const others = [...manifest.state.tables.values()].filter(
+    (table) => !own.has(table.fileNumber) && rangesOverlap(table, range),
+  );
+  return {
+    belowHlc: Math.min(minHlc, Math.floor(wallMicros)),
+    expiredBeforeMs: Math.floor(wallMicros / 1000) - expiryGraceMs,
+    others: others.map((table) => ({
+      firstKey: table.firstKey,
+      lastKey: table.lastKey,
+      minHlc: table.minHlc,
+    })),
+  };
+}
+
+const recordsOf = (tables: readonly TableMeta[]): number =>
+  tables.reduce((sum, { records }) => sum + records, 0);
+
+/** The records that an earlier run left in its WAL go into memory, oldest first. */
+export async function replayWal(
+  session: Session,
+  { wal, memtable }: StoreParts,
+  manifest: ManifestLog,
+  flush: () => Promise<void>,
+): Promise<{ records: number; lastLsn: number }> {
+  const { flushedThrough } = manifest.state;
+  let records = 0;
+  for (;;) {
+    const part = await session.ask(wal, 'recover', { flushedThrough }, internalTimeoutMs);
+    let rest = part.records;
+    while (rest.length > 0) {
+      const lsn = part.lastLsn;
+      const { loaded } = await session.ask(
+        memtable,
+        'load',
+        { records: rest, lsn },
+        internalTimeoutMs,
+      );
+      records += loaded;
+      rest = rest.slice(loaded);
+      if (rest.length > 0) await flush();
+    }
+    if (part.isDone) return { records, lastLsn: part.lastLsn };
+  }
+}
+
+/** Table files that the manifest does not name: outputs of a run that ended too early (MF-6). */
+export function removeStrangers(disk: Disk, directory: string, manifest: ManifestLog): void {
+  const known = new Set([...manifest.state.tables.keys()].map((number) => tableName(number)));
+  for (const name of disk.list(`${directory}/tables`)) {
+    const number = tableNumber(name);
+    if (number !== undefined) manifest.skipFileNumber(number);
+    if (!known.has(name)) disk.remove(`${directory}/tables/${name}`);
+  }
+}

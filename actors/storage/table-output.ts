@@ -1,0 +1,161 @@
+// Sorted records into new table files, in the order of MF-3: written, footer last, synced, read
+// back, directory synced. Flush and compaction both write through here.
+//
+// Blocks are packed in the task pool, a batch at a time, while the next one is built, and after
+// each batch whoever else waits gets a turn: a flush does not wait for a compaction to end. Files
+// that were begun are removed again where the work fails: nobody has named them yet.
+
+import type { Disk, DiskFile, Lz4, Tasks } from '../../runtime/environment.ts';
+import { assert } from '../../runtime/errors.ts';
+import { syncFile } from '../../runtime/files.ts';
+import type { CompressedBlock } from '../../runtime/tasks.ts';
+import type { RecordCursor } from '../model/record-pages.ts';
+import type { TableMeta } from './protocol.ts';
+import { SstableReader } from './sstable-reader.ts';
+import { type SealedBlock, SstableWriter } from './sstable-writer.ts';
+import { tablePath } from './table-files.ts';
+
+export interface TableTools {
+  readonly disk: Disk;
+  readonly lz4: Lz4;
+  readonly tasks: Tasks;
+  /** Lets others have their turn. */
+  readonly pause: () => Promise<void>;
+}
+
+export interface TablePlan {
+  /** Directory of the shard. */
+  readonly directory: string;
+  /** For the outputs in turn; the last one takes all that is left. */
+  readonly fileNumbers: readonly number[];
+  /** An output of this size, bytes, is followed by the next one. Absent: it is never split. */
+  readonly splitBytes?: number | undefined;
+  readonly level: number;
+  /** Absent: the filters are sized when their records are known. */
+  readonly expectedRecords?: number;
+  /** Records for which this is false are left out. */
+  readonly keep: (record: Uint8Array) => boolean;
+}
+
+interface Packing {
+  readonly blocks: readonly SealedBlock[];
+  readonly packed: Promise<readonly Uint8Array[]>;
+}
+
+interface OpenTable {
+  readonly fileNumber: number;
+  readonly file: DiskFile;
+  readonly writer: SstableWriter;
+  packing: Packing | undefined;
+}
+
+/** Raw bytes that are packed in one task: a task costs about 0.1 ms beside its work. */
+const batchBytesMax = 1024 * 1024;
+/** So many batches of an output at least, or sizes would be far from what was asked for. */
+const batchesPerTable = 4;
+
+/** What was written so far. */
+interface Progress {
+  readonly tables: TableMeta[];
+  open: OpenTable | undefined;
+}
+
+/** The tables, durable and verified, in key order; none where nothing is kept. */
+export async function writeTables(
+  cursor: RecordCursor,
+  plan: TablePlan,
+  tools: TableTools,
+): Promise<readonly TableMeta[]> {
+  const { directory, fileNumbers } = plan;
+  const { disk } = tools;
+  const progress: Progress = { tables: [], open: undefined };
+  const { tables } = progress;
+  try {
+    await writeAll(cursor, plan, tools, progress);
+    if (tables.length > 0) await disk.syncDirectory(`${directory}/tables`);
+    return tables;
+  } catch (error) {
+    progress.open?.file.close();
+    for (const fileNumber of fileNumbers.slice(0, tables.length + 1))
+      disk.remove(tablePath(directory, fileNumber));
+    throw error;
+  }
+}
+
+async function writeAll(
+  cursor: RecordCursor,
+  plan: TablePlan,
+  tools: TableTools,
+  progress: Progress,
+): Promise<void> {
+  const { splitBytes = Infinity } = plan;
+  const batchBytes = Math.min(batchBytesMax, splitBytes / batchesPerTable);
+  let seenBytes = 0;
+  for (let record = cursor.next(); record !== undefined; record = cursor.next()) {
+    // What is left out counts too: it took its time.
+    seenBytes += record.length;
+    if (plan.keep(record)) {
+      progress.open ??= beginTable(plan, progress.tables.length, tools);
+      progress.open.writer.add(record);
+    }
+    if (seenBytes < batchBytes) continue;
+    seenBytes = 0;
+    await endBatch(plan, tools, progress);
+  }
+  if (progress.open !== undefined) await endTable(progress.open, tools, progress);
+}
+
+async function endBatch(plan: TablePlan, tools: TableTools, progress: Progress): Promise<void> {
+  const { open, tables } = progress;
+  if (open === undefined) return tools.pause();
+  await packBlocks(open, false, tools);
+  const isLast = tables.length + 1 === plan.fileNumbers.length;
+  const isFull = open.writer.dataBytes >= (plan.splitBytes ?? Infinity);
+  if (isFull && !isLast) await endTable(open, tools, progress);
+}
+
+function beginTable(plan: TablePlan, index: number, { disk, lz4 }: TableTools): OpenTable {
+  const { directory, fileNumbers, level, expectedRecords } = plan;
+  const fileNumber = fileNumbers[index];
+  assert(fileNumber !== undefined, 'an output without a number');
+  const file = disk.open(tablePath(directory, fileNumber), 'create');
+  const isPackedElsewhere = true;
+  const writer = new SstableWriter(file, fileNumber, {
+    lz4,
+    level,
+    expectedRecords,
+    isPackedElsewhere,
+  });
+  return { fileNumber, file, writer, packing: undefined };
+}
+
+/** One batch is packed in the pool while the next one is built. */
+async function packBlocks(open: OpenTable, andLast: boolean, { tasks }: TableTools): Promise<void> {
+  await writePacked(open);
+  const blocks = open.writer.takeBlocks(andLast);
+  const raw = { blocks: blocks.map((block) => block.raw) };
+  const done = tasks.run<typeof raw, readonly CompressedBlock[]>('compress-blocks', raw);
+  const packed = done.then((all) => all.map(({ bytes }) => bytes));
+  // Whoever takes it hears of a failure; nobody takes it where something else failed first.
+  packed.catch(() => undefined);
+  open.packing = { blocks, packed };
+}
+
+async function writePacked(open: OpenTable): Promise<void> {
+  if (open.packing === undefined) return;
+  const { blocks, packed } = open.packing;
+  open.writer.writeBlocks(blocks, await packed);
+  open.packing = undefined;
+}
+
+async function endTable(open: OpenTable, tools: TableTools, progress: Progress): Promise<void> {
+  await packBlocks(open, true, tools);
+  await writePacked(open);
+  const meta = open.writer.finish();
+  await syncFile(open.file);
+  // Read back what the manifest is about to name: footer, index, filter, figures (MF-3).
+  SstableReader.open(open.file, open.fileNumber, tools.lz4);
+  open.file.close();
+  progress.tables.push(meta);
+  progress.open = undefined;
+}

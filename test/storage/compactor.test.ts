@@ -1,0 +1,424 @@
+// A merge of real tables: the winners come out, once, in tables of the size that was asked for;
+// what fails leaves no file behind and no input changed; a tombstone goes only where the rule
+// allows it (TS-2, TTL-2). And the table reader that takes over: one version or the other, whole.
+
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { recordHash, recordKey } from '../../actors/model/record.ts';
+import { lastWriteWins } from '../../actors/model/resolve.ts';
+import { ArenaTree } from '../../actors/storage/arena-tree.ts';
+import { compactor } from '../../actors/storage/compactor.actor.ts';
+import { byFirstKey, isRun } from '../../actors/storage/key-ranges.ts';
+import { chainCursors } from '../../actors/storage/merge-iterator.ts';
+import { Compactor, type TableMeta, TableReader } from '../../actors/storage/protocol.ts';
+import { keeperOf, type PurgeRule } from '../../actors/storage/purge-rule.ts';
+import { SstableReader } from '../../actors/storage/sstable-reader.ts';
+import { SstableWriter } from '../../actors/storage/sstable-writer.ts';
+import { tableReader } from '../../actors/storage/table-reader.actor.ts';
+import { tablePath } from '../../actors/storage/table-files.ts';
+import { refTo } from '../../runtime/actor.ts';
+import type { Capabilities, Tasks } from '../../runtime/environment.ts';
+import { KvError } from '../../runtime/errors.ts';
+import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { createLz4 } from '../../runtime/lz4.ts';
+import type { BodyOf, ReplyOf } from '../../runtime/protocol.ts';
+import { coreTasks, runTask } from '../../runtime/tasks.ts';
+import { Kit, type Outcome } from '../kit.ts';
+import { MemoryDisk } from '../kit-disk.ts';
+import {
+  cursorOf,
+  drain,
+  hexes,
+  hexOf,
+  makeRecord,
+  naiveWinners,
+  recordOf,
+  writes,
+} from './records-under-test.ts';
+
+const lz4 = createLz4(loadLz4Module());
+const directory = 'shard-0';
+const tasks: Tasks = {
+  run: (name, input) => Promise.resolve(runTask(coreTasks, { lz4 }, name, input) as never),
+};
+const target = refTo(Compactor, 'n1');
+const reader = refTo(TableReader, 'n1');
+
+/** Both actors on one disk in memory. */
+class Bench {
+  readonly disk = new MemoryDisk();
+  readonly kit: Kit;
+  #nextFileNumber = 1;
+
+  constructor(changes: Partial<Capabilities> = {}) {
+    const capabilities = { disk: this.disk, lz4, tasks, arenas: [], ...changes };
+    this.kit = new Kit([Compactor, TableReader], capabilities);
+  }
+
+  async start(): Promise<this> {
+    await this.kit.spawn(compactor, { directory, resolve: lastWriteWins });
+    const options = { directory, resolve: lastWriteWins, blockCacheBytes: 64 * 1024 };
+    await this.kit.spawn(tableReader, options);
+    return this;
+  }
+
+  table(records: readonly Uint8Array[], level = 0): TableMeta {
+    const fileNumber = this.#nextFileNumber;
+    this.#nextFileNumber += 1;
+    const file = this.disk.open(tablePath(directory, fileNumber), 'create');
+    const writer = new SstableWriter(file, fileNumber, { lz4, level });
+    for (const record of records) writer.add(record);
+    return writer.finish();
+  }
+
+  async compact(
+    inputs: readonly TableMeta[],
+    changes: Partial<BodyOf<Compactor['compact']>> = {},
+  ): Promise<Outcome<ReplyOf<Compactor['compact']>>> {
+    const fileNumbers = Array.from({ length: 100 }, (_, i) => 1000 + i);
+    const defaults = { level: 1, splitBytes: undefined, fileNumbers, purge: undefined };
+    const outcome = this.kit.ask(target, 'compact', { inputs, ...defaults, ...changes });
+    await this.#until(outcome);
+    return outcome;
+  }
+
+  async replace(
+    added: readonly TableMeta[],
+    dropped: readonly number[] = [],
+  ): Promise<Outcome<{ readonly tables: number }>> {
+    const outcome = this.kit.ask(reader, 'replace', { added, dropped });
+    await this.#until(outcome);
+    return outcome;
+  }
+
+  async get(record: Uint8Array, aboveHlc = 0): Promise<Uint8Array | undefined> {
+    const request = { key: recordKey(record), hash: recordHash(record), aboveHlc };
+    const outcome = this.kit.ask(reader, 'get', request);
+    await this.#until(outcome);
+    return outcome.reply?.record;
+  }
+
+  async range(from: Uint8Array, limit: number): Promise<readonly Uint8Array[]> {
+    const request = { from, to: undefined, limit, bytes: 1 << 20 };
+    const outcome = this.kit.ask(reader, 'range', request);
+    await this.#until(outcome);
+    return outcome.reply?.records ?? [];
+  }
+
+  recordsOf({ fileNumber }: TableMeta): Uint8Array[] {
+    const file = this.disk.open(tablePath(directory, fileNumber), 'read');
+    const table = SstableReader.open(file, fileNumber, lz4);
+    table.verifyAll();
+    return drain(table.cursor());
+  }
+
+  files(): readonly string[] {
+    return this.disk.list(`${directory}/tables`);
+  }
+
+  async #until(outcome: Outcome<unknown>): Promise<void> {
+    for (let round = 0; outcome.calls === 0 && round < 1000; round += 1)
+      await this.kit.host.advance(0);
+    expect(outcome.calls).to.equal(1);
+  }
+}
+
+const bench = (): Promise<Bench> => new Bench().start();
+
+/** Records of numbered keys whose values do not compress away. */
+const numbered = (from: number, to: number, hlc: number): Uint8Array[] =>
+  Array.from({ length: to - from }, (_, i) => {
+    const n = from + i;
+    const value = new Uint8Array(200).map((_byte, at) => Math.imul(n + 1, at + 7) >>> 3);
+    return makeRecord(`user:${String(n).padStart(6, '0')}`, { hlc, value });
+  });
+
+describe('compactor', () => {
+  it('compactor: the outputs hold the winner of every key, once (any tables)', async () => {
+    const lists = fc.array(fc.array(writes, { minLength: 1, maxLength: 30 }), {
+      minLength: 1,
+      maxLength: 5,
+    });
+    await fc.assert(
+      fc.asyncProperty(lists, async (batches) => {
+        const shard = await bench();
+        const tables = batches.map((list) => shard.table(naiveWinners(list.map(recordOf))));
+        const { reply } = await shard.compact(tables);
+        const outputs = reply?.tables ?? [];
+        const expected = naiveWinners(batches.flat().map(recordOf));
+        expect(hexes(outputs.flatMap((table) => shard.recordsOf(table)))).to.deep.equal(
+          hexes(expected),
+        );
+        expect(reply?.purged).to.equal(0);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it('compactor: outputs are split near the size that was asked for, between keys, in order', async () => {
+    const shard = await bench();
+    const inputs = [
+      shard.table(numbered(0, 2000, 1)),
+      shard.table(numbered(500, 1000, 2), 1),
+      shard.table(numbered(1000, 3000, 3), 1),
+    ];
+    const splitBytes = 64 * 1024;
+    const { reply } = await shard.compact(inputs, { level: 2, splitBytes });
+    const outputs = reply?.tables ?? [];
+    expect(outputs.length).to.be.within(5, 12);
+    expect(isRun([...outputs].sort(byFirstKey))).to.equal(true);
+    expect(outputs).to.deep.equal([...outputs].sort(byFirstKey));
+    for (const { bytes } of outputs.slice(0, -1))
+      expect(bytes).to.be.within(splitBytes, splitBytes * 1.75);
+    expect(outputs.every(({ level }) => level === 2)).to.equal(true);
+    const records = outputs.flatMap((table) => shard.recordsOf(table));
+    expect(records.length).to.equal(3000);
+    expect(outputs.reduce((sum, table) => sum + table.records, 0)).to.equal(3000);
+  });
+
+  it('compactor: the last number takes all that is left', async () => {
+    const shard = await bench();
+    const inputs = [shard.table(numbered(0, 1000, 1)), shard.table(numbered(1000, 2000, 2))];
+    const changes = { splitBytes: 32 * 1024, fileNumbers: [50, 51] };
+    const { reply } = await shard.compact(inputs, changes);
+    expect(reply?.tables.map(({ fileNumber }) => fileNumber)).to.deep.equal([50, 51]);
+    expect((reply?.tables[1]?.bytes ?? 0) > 2 * 32 * 1024).to.equal(true);
+  });
+
+  it('compactor: a damaged input fails the job and is named; the inputs stay, no output does (CO-1)', async () => {
+    const shard = await bench();
+    const inputs = [shard.table(numbered(0, 500, 1)), shard.table(numbered(0, 500, 2))];
+    const path = tablePath(directory, 2);
+    const bytes = shard.disk.read(path) as Uint8Array;
+    bytes[40_000] = (bytes[40_000] as number) ^ 1;
+    shard.disk.put(path, bytes);
+    const { failure } = await shard.compact(inputs, { splitBytes: 16 * 1024 });
+    expect(failure).to.deep.include({ code: 'CORRUPT' });
+    expect(failure?.fields['file']).to.equal(path);
+    expect(shard.files()).to.deep.equal(['0000000001.sst', '0000000002.sst']);
+  });
+
+  it('compactor: another table under the number of an input is damage', async () => {
+    const shard = await bench();
+    const meta = shard.table(numbered(0, 10, 1));
+    const { failure } = await shard.compact([{ ...meta, checksum: meta.checksum ^ 1 }]);
+    expect(failure?.code).to.equal('CORRUPT');
+  });
+
+  for (const at of ['write', 'sync'] as const)
+    it(`compactor: an output that fails leaves no file behind (at=${at})`, async () => {
+      const shard = await bench();
+      const inputs = [shard.table(numbered(0, 500, 1)), shard.table(numbered(500, 900, 2))];
+      const isSecond = (path: string): boolean => path === tablePath(directory, 1001);
+      if (at === 'write')
+        shard.disk.beforeWrite = (path) => {
+          if (isSecond(path)) throw new KvError('DISK_FULL', {});
+        };
+      else
+        shard.disk.beforeSync = (path) =>
+          isSecond(path) ? new KvError('DISK_FULL', {}) : undefined;
+      const { failure } = await shard.compact(inputs, { splitBytes: 32 * 1024 });
+      expect(failure?.code).to.equal('DISK_FULL');
+      expect(shard.files()).to.deep.equal(['0000000001.sst', '0000000002.sst']);
+    });
+
+  it('compactor: a job of which nothing is left makes no table', async () => {
+    const shard = await bench();
+    const tombstone = (n: number): Uint8Array =>
+      makeRecord(`key:${n}`, { isTombstone: true, hlc: 5, value: '' });
+    const inputs = [
+      shard.table([makeRecord('key:1', { hlc: 1 })]),
+      shard.table([1, 2].map(tombstone)),
+    ];
+    const purge = { belowHlc: 6, expiredBeforeMs: 0, others: [] };
+    const { reply } = await shard.compact(inputs, { purge });
+    expect(reply).to.deep.equal({ tables: [], purged: 2 });
+    expect(shard.files().length).to.equal(2);
+  });
+});
+
+describe('compactor: flushes beside a compaction', () => {
+  it('compactor: a flush ends while a compaction is still at work', async () => {
+    let release: (() => void) | undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let runs = 0;
+    // The first batch, which is the compaction's, is packed when the test says so.
+    const slow: Tasks = {
+      run: async (name, input) => {
+        runs += 1;
+        if (runs === 1) await held;
+        return runTask(coreTasks, { lz4 }, name, input) as never;
+      },
+    };
+    const arena = new SharedArrayBuffer(1 << 20);
+    const tree = ArenaTree.create(arena);
+    tree.insert(makeRecord('fresh'), lastWriteWins);
+    const shard = await new Bench({ tasks: slow, arenas: [arena] }).start();
+    const inputs = [shard.table(numbered(0, 100, 1))];
+    const job = { inputs, level: 1, splitBytes: undefined, fileNumbers: [70], purge: undefined };
+    const merged = shard.kit.ask(target, 'compact', job);
+    await shard.kit.host.settle();
+    const table = { arena: 0, records: 1, bytes: tree.bytesUsed, throughLsn: 1 };
+    const flushed = shard.kit.ask(target, 'flush', { table, fileNumber: 71 });
+    await shard.kit.host.settle();
+    expect(flushed.reply?.table.records).to.equal(1);
+    expect(merged.calls).to.equal(0);
+    release?.();
+    await shard.kit.host.settle();
+    expect(merged.reply?.tables[0]?.records).to.equal(100);
+  });
+});
+
+describe('purge rule', () => {
+  const key = (name: string): Uint8Array => recordKey(makeRecord(name));
+  const tombstone = makeRecord('m', { isTombstone: true, hlc: 100, value: '' });
+  const rule = (changes: Partial<PurgeRule> = {}): PurgeRule => ({
+    belowHlc: 200,
+    expiredBeforeMs: 5_000,
+    others: [],
+    ...changes,
+  });
+  const besides = (first: string, last: string, minHlc: number): PurgeRule =>
+    rule({ others: [{ firstKey: key(first), lastKey: key(last), minHlc }] });
+
+  const cases: readonly (readonly [string, Uint8Array, PurgeRule | undefined, boolean])[] = [
+    ['a tombstone stays where nothing may be purged', tombstone, undefined, true],
+    ['a tombstone that hides nothing goes', tombstone, rule(), false],
+    ['a live record stays', makeRecord('m', { hlc: 100 }), rule(), true],
+    ['a tombstone as new as what memory may hold stays', tombstone, rule({ belowHlc: 100 }), true],
+    [
+      'a tombstone stays where another table may hold an older record',
+      tombstone,
+      besides('a', 'z', 99),
+      true,
+    ],
+    [
+      'a tombstone stays where another table may hold a record of its stamp',
+      tombstone,
+      besides('m', 'm', 100),
+      true,
+    ],
+    ['a tombstone goes where the other table is newer', tombstone, besides('a', 'z', 101), false],
+    [
+      'a tombstone goes where the other table ends before its key',
+      tombstone,
+      besides('a', 'l', 1),
+      false,
+    ],
+    [
+      'a tombstone goes where the other table begins after its key',
+      tombstone,
+      besides('n', 'z', 1),
+      false,
+    ],
+    ['an expired record goes', makeRecord('m', { hlc: 100, expiresAt: 4_999 }), rule(), false],
+    [
+      'a record that has just expired stays',
+      makeRecord('m', { hlc: 100, expiresAt: 5_000 }),
+      rule(),
+      true,
+    ],
+    [
+      'an expired record stays where it may hide an older one',
+      makeRecord('m', { hlc: 100, expiresAt: 4_999 }),
+      besides('a', 'z', 50),
+      true,
+    ],
+  ];
+  for (const [what, record, given, stays] of cases)
+    it(`purge: ${what}`, () => {
+      expect(keeperOf(given)(record)).to.equal(stays);
+    });
+});
+
+describe('table reader', () => {
+  it('table reader: the winner is found at whatever level it is (any tables, MF-9)', async () => {
+    const lists = fc.array(fc.array(writes, { minLength: 1, maxLength: 15 }), {
+      minLength: 1,
+      maxLength: 6,
+    });
+    await fc.assert(
+      fc.asyncProperty(lists, fc.nat(15), async (batches, from) => {
+        const shard = await bench();
+        // Every table in a level of its own, so each of them is a run.
+        const tables = batches.map((list, level) =>
+          shard.table(naiveWinners(list.map(recordOf)), level),
+        );
+        await shard.replace(tables);
+        const winners = naiveWinners(batches.flat().map(recordOf));
+        for (const winner of winners)
+          expect(hexOf((await shard.get(winner)) ?? new Uint8Array(0))).to.equal(hexOf(winner));
+        const start = winners[from % winners.length] as Uint8Array;
+        const rest = winners.slice(winners.indexOf(start));
+        expect(hexes(await shard.range(recordKey(start), 1000))).to.deep.equal(hexes(rest));
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it('table reader: a run of many tables is searched and scanned across its tables', async () => {
+    const shard = await bench();
+    const all = numbered(0, 300, 1);
+    const tables = Array.from({ length: 30 }, (_, i) =>
+      shard.table(all.slice(i * 10, i * 10 + 10), 1),
+    );
+    await shard.replace(tables);
+    for (const record of all)
+      expect(hexOf((await shard.get(record)) ?? new Uint8Array(0))).to.equal(hexOf(record));
+    expect(await shard.get(makeRecord('user:000005x'))).to.equal(undefined);
+    const page = await shard.range(recordKey(all[95] as Uint8Array), 25);
+    expect(hexes(page)).to.deep.equal(hexes(all.slice(95, 120)));
+  });
+
+  it('table reader: a change takes effect as one, and a table that moves stays readable', async () => {
+    const shard = await bench();
+    const old = [
+      shard.table([makeRecord('a', { hlc: 1 })]),
+      shard.table([makeRecord('b', { hlc: 2 })]),
+    ];
+    await shard.replace(old);
+    const moved = { ...(old[1] as TableMeta), level: 1 };
+    const { reply } = await shard.replace([moved], [1, 2]);
+    expect(reply).to.deep.equal({ tables: 1 });
+    expect(await shard.get(makeRecord('a'))).to.equal(undefined);
+    expect(await shard.get(makeRecord('b'))).to.not.equal(undefined);
+  });
+
+  it('table reader: where one new table is damaged all is as before', async () => {
+    const shard = await bench();
+    const record = makeRecord('a', { hlc: 1 });
+    await shard.replace([shard.table([record])]);
+    const good = shard.table([makeRecord('b', { hlc: 2 })]);
+    const bad = shard.table([makeRecord('c', { hlc: 3 })]);
+    shard.disk.put(tablePath(directory, 3), new Uint8Array(10));
+    const { failure } = await shard.replace([good, bad], [1]);
+    expect(failure?.code).to.equal('CORRUPT');
+    expect(await shard.get(record)).to.not.equal(undefined);
+    expect(await shard.get(makeRecord('b'))).to.equal(undefined);
+  });
+
+  it('table reader: tables of a level that overlap are a defect', async () => {
+    const shard = await bench();
+    const tables = [shard.table(numbered(0, 10, 1), 1), shard.table(numbered(9, 20, 2), 1)];
+    await shard.replace(tables);
+    expect(shard.kit.host.stops.join()).to.match(/tables of level 1 overlap/);
+  });
+});
+
+describe('chained cursors', () => {
+  it('chain: cursors follow each other, and each is opened when it is its turn', () => {
+    const opened: number[] = [];
+    const parts = [['a', 'b'], [], ['c']].map((names, i) => () => {
+      opened.push(i);
+      return cursorOf(names.map((name) => makeRecord(name)));
+    });
+    const cursor = chainCursors(parts);
+    expect(opened).to.deep.equal([]);
+    cursor.next();
+    expect(opened).to.deep.equal([0]);
+    expect(drain(cursor).length).to.equal(2);
+    expect(opened).to.deep.equal([0, 1, 2]);
+  });
+});
