@@ -27,7 +27,7 @@ import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { checkRecord, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
-import { ManifestLog } from './manifest.ts';
+import { ManifestLog, type ManifestOptions } from './manifest.ts';
 import {
   type Compactor,
   type FrozenTable,
@@ -59,6 +59,7 @@ export interface StoreOptions {
   readonly inFlightBytes: number;
   /** No writes below this free space; they are let in again above twice that (FS-8). */
   readonly reserveBytes: number;
+  readonly manifest?: ManifestOptions;
 }
 
 interface Own {
@@ -115,7 +116,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     return this.#ctx.session(async (session) => {
       await disk.makeDirectory(`${options.directory}/tables`);
       const identity = { ...options.identity, shard };
-      const manifest = await ManifestLog.open(disk, options.directory, identity);
+      const manifest = await ManifestLog.open(disk, options.directory, identity, options.manifest);
       removeStrangers(disk, options.directory, manifest);
       for (const table of manifest.state.tables.values())
         await session.ask(options.tables, 'install', { table }, internalTimeoutMs);
