@@ -223,7 +223,10 @@ function headerBehind(file: string, number: number): SegmentHeader | undefined {
     .sort()[0];
   if (next === undefined) return undefined;
   const bytes = new Uint8Array(segmentHeaderSpace);
-  const opened = new ReadOnlyFile(path.join(directory, next));
+  const place = path.join(directory, next);
+  // Removed since it was listed: by then this one was not needed any more either.
+  if (!fs.existsSync(place)) return undefined;
+  const opened = new ReadOnlyFile(place);
   try {
     const header = headerOf(opened.path, bytes.subarray(0, opened.read(bytes, 0)));
     return header?.previousSegmentNumber === number ? header : undefined;

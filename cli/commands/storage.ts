@@ -104,6 +104,21 @@ function wanted(
   });
 }
 
+/** A node that runs may remove a file that was found in a directory: that is no damage. */
+function unlessGone<Report>(
+  file: string,
+  named: readonly string[],
+  read: (file: string) => Report,
+): Report | undefined {
+  try {
+    return read(file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' && !named.includes(file))
+      return undefined;
+    throw error;
+  }
+}
+
 // ---- how things are shown ------------------------------------------------------------------
 
 /** As it is where a line can hold it, else as a JSON string; bytes that are no text as hex. */
@@ -228,7 +243,7 @@ async function verifyTables(invocation: Invocation, places: readonly string[]): 
   const rows = new Rows(invocation, form, ['file', 'state', 'records', 'bytes', 'first', 'last']);
   const problems: string[] = [];
   for (const file of wanted(places, isTableFile, 'table')) {
-    const report = verifiedUnlessGone(file, places);
+    const report = unlessGone(file, places, verifyTable);
     if (report === undefined) continue;
     const { bytes, meta, records, damage } = report;
     const state = damage.length === 0 ? 'ok' : 'DAMAGED';
@@ -239,17 +254,6 @@ async function verifyTables(invocation: Invocation, places: readonly string[]): 
   }
   await rows.end();
   if (problems.length > 0) throw new ExitError(exitCodes.refused, problems.join('\nkvctl: '));
-}
-
-/** A node that runs may remove a table that was found in a directory: that is no damage. */
-function verifiedUnlessGone(file: string, named: readonly string[]): TableReport | undefined {
-  try {
-    return verifyTable(file);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT' && !named.includes(file))
-      return undefined;
-    throw error;
-  }
 }
 
 function tableMembers({ file, bytes, meta, records, damage }: TableReport): object {
@@ -292,7 +296,8 @@ async function dumpLogs(invocation: Invocation, places: readonly string[]): Prom
   const problems: string[] = [];
   const rows = new Rows(invocation, form, logHead);
   for (const file of wanted(places, isSegmentFile, 'log segment')) {
-    const report = readLogSegment(file);
+    const report = unlessGone(file, places, readLogSegment);
+    if (report === undefined) continue;
     await rows.note(`${file}: ${shownHeader(report)}`, JSON.stringify(headerMembers(report)));
     for (const entry of report.entries) await addEntry(rows, entry);
     const { verdict } = report;
