@@ -133,10 +133,21 @@ const forbidden = [
     name: 'cli-starts-nodes-and-talks-to-them',
     comment: 'Commands use messages, pure modules and the client: no actor by itself.',
     severity: 'error',
-    from: { path: '^cli/' },
+    from: { path: '^cli/', pathNot: '^cli/commands/storage-files[.]ts$' },
     to: {
       path: '^(actors|sim)/',
       pathNot: '^actors/(node|model)/|/protocol[.]ts$|^actors/gateway/http-routes[.]ts$',
+    },
+  },
+  {
+    name: 'storage-files-reads-formats-only',
+    comment:
+      'The offline tools read files of a node that does not run, so there is nobody to ask: this one file takes the readers of the formats, which are pure. No actors, no other concerns.',
+    severity: 'error',
+    from: { path: '^cli/commands/storage-files[.]ts$' },
+    to: {
+      path: '^(actors|sim)/',
+      pathNot: '^actors/model/|^actors/storage/[^.]+[.]ts$',
     },
   },
   {

@@ -40,13 +40,26 @@ export class MemoryDisk implements Disk {
       this.put(path, bytes);
     });
 
+  /** Files and directories, as on a real disk; a directory is there when something is in it. */
   readonly list = (path: string): readonly string[] => {
-    const prefix = `${path}/`;
-    return [...this.#files.keys()]
-      .filter((name) => name.startsWith(prefix) && !name.slice(prefix.length).includes('/'))
-      .map((name) => name.slice(prefix.length))
-      .sort();
+    const prefix = path === '' ? '' : `${path}/`;
+    const names = this.paths()
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => name.slice(prefix.length).split('/', 1)[0] as string);
+    return [...new Set(names)].sort();
   };
+
+  /** All files, sorted. */
+  paths(): string[] {
+    return [...this.#files.keys()].sort();
+  }
+
+  /** Another disk with the same content. */
+  copy(): MemoryDisk {
+    const copy = new MemoryDisk();
+    for (const [path, { bytes }] of this.#files) copy.put(path, bytes);
+    return copy;
+  }
 
   readonly makeDirectory = (): Promise<void> => Promise.resolve();
   readonly syncDirectory = (): Promise<void> => Promise.resolve();

@@ -52,18 +52,21 @@ export type SegmentVerdict =
 
 /**
  * Hands out the payload-carrying records in order, as views of `bytes`, and judges the end. What
- * was handed out counts for nothing where the verdict is 'corrupt' or 'refused'.
+ * was handed out counts for nothing where the verdict is 'corrupt' or 'refused'. Marks and other
+ * records that carry nothing go to `onSkipped`.
  */
 export function readSegment(
   bytes: Uint8Array,
   expectations: SegmentExpectations,
   onRecord: (record: WalRecord) => void,
+  onSkipped: (record: WalRecord) => void = () => undefined,
 ): SegmentVerdict {
   const header = decodeSegmentHeader(bytes);
   if (header === undefined) return judgeHeaderless(bytes, expectations);
   const stranger = strangerReason(header, expectations);
   if (stranger !== undefined) return { kind: 'refused', offset: 0, reason: stranger };
   const lastLsnMax = expectations.later?.previousLastLsn ?? Number.MAX_SAFE_INTEGER;
+  const takers = { read: onRecord, skip: onSkipped };
   let chain = segmentChain(bytes);
   let lastLsn = header.previousLastLsn;
   let at = segmentHeaderSpace;
@@ -75,7 +78,7 @@ export function readSegment(
     const use = useOf(record, header.kind);
     if (use === 'unknown')
       return { kind: 'refused', offset: at, reason: `record type ${record.type} is not known` };
-    if (use === 'read') onRecord(record);
+    takers[use](record);
     ({ crc: chain, lsn: lastLsn, end: at } = record);
   }
   return judgeEnd(bytes, expectations, { offset: at, lastLsn, chain });

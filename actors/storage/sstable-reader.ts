@@ -57,6 +57,13 @@ export function openTable(
   }
 }
 
+/** Where a data block lies and which keys it holds. */
+export interface BlockSpan extends BlockPlace {
+  readonly firstKey: Uint8Array;
+  /** All keys of the block are below this one; undefined: it is the last block. */
+  readonly nextKey: Uint8Array | undefined;
+}
+
 export class SstableReader {
   readonly meta: TableMeta;
   readonly #file: DiskFile;
@@ -135,9 +142,43 @@ export class SstableReader {
     return { next };
   }
 
+  /** Data blocks, numbered from 0. */
+  get blocks(): number {
+    return this.#index.count;
+  }
+
+  /** What the index says of a data block. */
+  spanOf(number: number): BlockSpan {
+    const offset = this.#index.offsets[number] as number;
+    const length = this.#index.lengths[number] as number;
+    const firstKey = this.#firstKey(number) as Uint8Array;
+    return { offset, length, firstKey, nextKey: this.#firstKey(number + 1) };
+  }
+
+  /** The records of one data block, read from the file. CorruptionError where it is damaged. */
+  recordsOf(number: number): readonly Uint8Array[] {
+    const block = this.#readBlock(number);
+    const records: Uint8Array[] = [];
+    for (let at = 0; ; ) {
+      const record = block.recordAt(at);
+      if (record === undefined) return records;
+      records.push(record);
+      at += record.length;
+    }
+  }
+
   /** Reads everything again: the whole-file CRC, each block, each record, their order and number. */
   verifyAll(): void {
-    const { path } = this.#file;
+    this.verifyChecksum();
+    let records = 0;
+    for (let number = 0; number < this.#index.count; number += 1)
+      records += this.verifyBlock(number);
+    if (records !== this.meta.records)
+      throw new CorruptionError(this.#file.path, 0, `${records} records of ${this.meta.records}`);
+  }
+
+  /** Compares the CRC of the whole file with the one in its footer. */
+  verifyChecksum(): void {
     const content = this.meta.bytes - footerBytes;
     let checksum = 0;
     for (let at = 0; at < content; at += verifyBytes) {
@@ -145,21 +186,11 @@ export class SstableReader {
       checksum = crc32(bytes, checksum);
     }
     if (checksum !== this.meta.checksum)
-      throw new CorruptionError(path, 0, 'the checksum of the file does not match');
-    let records = 0;
-    for (let number = 0; number < this.#index.count; number += 1)
-      records += this.#verifyBlock(number);
-    if (records !== this.meta.records)
-      throw new CorruptionError(path, 0, `${records} records of ${this.meta.records}`);
+      throw new CorruptionError(this.#file.path, 0, 'the checksum of the file does not match');
   }
 
-  close(): void {
-    this.#cache.drop(this.#cacheTable, this.#index.count);
-    this.#file.close();
-  }
-
-  /** The records in it. */
-  #verifyBlock(number: number): number {
+  /** Reads one data block again, with each record and their order; the number of its records. */
+  verifyBlock(number: number): number {
     const offset = this.#index.offsets[number] as number;
     const block = this.#readBlock(number);
     const corrupt = (what: string): CorruptionError =>
@@ -179,6 +210,17 @@ export class SstableReader {
       at += recordLengthAt(record, 0);
     }
     return records;
+  }
+
+  close(): void {
+    this.#cache.drop(this.#cacheTable, this.#index.count);
+    this.#file.close();
+  }
+
+  #firstKey(number: number): Uint8Array | undefined {
+    if (number >= this.#index.count) return undefined;
+    const at = this.#index.keyAts[number] as number;
+    return this.#index.bytes.subarray(at, at + (this.#index.keyLengths[number] as number));
   }
 
   #block(number: number): DataBlock {

@@ -23,7 +23,7 @@ import { checkRecord, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
-import { ManifestLog } from './manifest.ts';
+import { ManifestLog, type ManifestOptions } from './manifest.ts';
 import { type FrozenTable, type RangeRequest, Store, type StoreStats } from './protocol.ts';
 import {
   type CompactionOutcome,
@@ -50,6 +50,7 @@ export interface StoreOptions extends StoreParts {
   readonly compaction: PickerOptions;
   /** With so many tables waiting for their merge writes are refused until it has caught up. */
   readonly waitingTablesMax: number;
+  readonly manifest?: ManifestOptions;
 }
 
 interface Own {
@@ -155,7 +156,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     return this.#ctx.session(async (session) => {
       await disk.makeDirectory(`${options.directory}/tables`);
       const identity = { ...options.identity, shard };
-      const manifest = await ManifestLog.open(disk, options.directory, identity);
+      const manifest = await ManifestLog.open(disk, options.directory, identity, options.manifest);
       removeStrangers(disk, options.directory, manifest);
       const version = { added: [...manifest.state.tables.values()], dropped: [] };
       await session.ask(options.tables, 'replace', version, internalTimeoutMs);

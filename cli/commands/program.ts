@@ -13,12 +13,13 @@ import {
   type GlobalOptions,
   Invocation,
 } from './invocation.ts';
+import { addStorageCommands } from './storage.ts';
 import { addTransferCommands } from './transfer.ts';
 
 // biome-ignore format: a list
 const plannedCommands = [
   'ttl', 'cas', 'incr', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
-  'rebalance', 'repair', 'ns', 'user', 'snapshot', 'backup', 'restore', 'sst', 'wal', 'bench',
+  'rebalance', 'repair', 'ns', 'user', 'snapshot', 'backup', 'restore', 'bench',
   'explain', 'top', 'sim', 'completion',
 ] as const;
 
@@ -66,6 +67,7 @@ function createProgram(io: CommandIo): Command {
   addDataCommands(program, invoke);
   addTransferCommands(program, invoke);
   addClusterCommands(program, invoke);
+  addStorageCommands(program, invoke);
   for (const name of plannedCommands) addPlanned(program, name);
   return program;
 }

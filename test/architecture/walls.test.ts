@@ -100,6 +100,13 @@ const badImports: readonly BadImport[] = [
   bad('edges-know-the-gateway-only', 'transport/edge-f.ts', 'actors/b/protocol.ts'),
   bad('sim-is-another-host', 'sim/host.ts', 'runtime/host/d.ts'),
   bad('cli-starts-nodes-and-talks-to-them', 'cli/inside.ts', 'actors/b/inside.ts'),
+  bad('cli-starts-nodes-and-talks-to-them', 'cli/commands/other.ts', 'actors/storage/h.ts'),
+  bad('storage-files-reads-formats-only', 'cli/commands/storage-files.ts', 'actors/b/inside.ts'),
+  bad(
+    'storage-files-reads-formats-only',
+    'cli/commands/storage-files.ts',
+    'actors/storage/i.actor.ts',
+  ),
   bad('no-dependency-on-tests-or-sim', 'cli/tests.ts', 'test/g.ts'),
   bad('no-cycles', 'runtime/back.ts', 'runtime/ring.ts', 'runtime/back.ts'),
   bad('no-unresolvable', 'runtime/lost.ts', './no-such-file.ts'),
