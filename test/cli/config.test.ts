@@ -59,6 +59,7 @@ describe('config', () => {
       internodePort: 7002,
       seeds: [],
       durability: 'group',
+      compaction: 'leveled',
       logLevel: 'info',
       logFormat: 'json',
       insecure: false,
