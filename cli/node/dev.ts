@@ -6,6 +6,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { KvError } from '../../runtime/errors.ts';
 import { runKvctl } from '../commands/program.ts';
@@ -35,6 +36,9 @@ interface DevOptions {
 const host = '127.0.0.1';
 const portsPerNode = 10;
 const stopTimeoutMs = 15_000;
+/** A cluster that does not come together is shown all the same: `kvctl status` says why. */
+const meetTimeoutMs = 15_000;
+const meetCheckMs = 50;
 
 /** Ends when every node has ended. BAD_REQUEST for options that do not fit. */
 export async function runDev(raw: Readonly<Record<string, unknown>>): Promise<void> {
@@ -112,9 +116,32 @@ class DevCluster {
   async start(): Promise<boolean> {
     process.stdout.write(`starting ${this.#nodes.length} nodes in ${this.#options.dataDir}\n`);
     const serving = await Promise.all(this.#nodes.map((node) => this.#spawn(node)));
-    if (serving.every(Boolean)) return true;
+    if (serving.every(Boolean)) {
+      await this.#meet();
+      return true;
+    }
     await this.stop();
     return false;
+  }
+
+  /** Until every node has heard of all others: before that a quorum may be refused. */
+  async #meet(): Promise<void> {
+    const untilMs = performance.now() + meetTimeoutMs;
+    const strangers = new Set(this.#nodes);
+    while (strangers.size > 0 && performance.now() < untilMs) {
+      for (const node of strangers) if (await this.#knowsAll(node)) strangers.delete(node);
+      if (strangers.size > 0) await sleep(meetCheckMs);
+    }
+  }
+
+  async #knowsAll({ httpPort }: DevNode): Promise<boolean> {
+    try {
+      const answer = await fetch(`http://${host}:${httpPort}/api/v1/admin/cluster/status`);
+      const { nodes } = (await answer.json()) as { nodes?: readonly { status: string }[] };
+      return nodes?.filter(({ status }) => status === 'alive').length === this.#nodes.length;
+    } catch {
+      return false;
+    }
   }
 
   welcome(): string {

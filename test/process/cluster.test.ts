@@ -90,8 +90,9 @@ describe('process: three nodes', function () {
       });
       expect(answer.status).to.equal(200);
       const { results } = (await answer.json()) as {
-        results: { key: string; value: unknown; found: boolean }[];
+        results: { key: string; value: unknown; found: boolean; error?: unknown }[];
       };
+      expect(results.filter(({ error }) => error !== undefined)).to.deep.equal([]);
       for (const { key, value, found } of results)
         if (!found || JSON.stringify(value) !== expected.get(key)) missing.push(key);
     }
