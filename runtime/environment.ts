@@ -79,7 +79,7 @@ export interface Disk {
   readonly open: (path: string, mode: OpenMode) => DiskFile;
   /** The whole file; undefined where there is none. */
   readonly read: (path: string) => Uint8Array | undefined;
-  /** Atomic and durable: temporary file, fdatasync, rename, directory sync (rule FS-4). */
+  /** Atomic and durable: `path.tmp`, fdatasync, rename, directory sync (rule FS-4). */
   readonly replace: (path: string, bytes: Uint8Array) => Promise<void>;
   /** Names in a directory, sorted; empty where there is none. */
   readonly list: (path: string) => readonly string[];

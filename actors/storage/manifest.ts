@@ -153,7 +153,17 @@ interface Manifest {
   uncertain: readonly number[];
 }
 
+/**
+ * What a replacement of a file of this directory left when its process ended. Nobody replaces any
+ * here yet: storage starts before what else writes to the shard.
+ */
+function removeTemporary({ disk, directory }: Place): void {
+  for (const name of disk.list(directory))
+    if (name.endsWith('.tmp')) disk.remove(`${directory}/${name}`);
+}
+
 async function openManifest(place: Place): Promise<Manifest> {
+  removeTemporary(place);
   const { disk, directory } = place;
   const current = disk.read(`${directory}/${currentName}`);
   const state = current === undefined ? newState(place) : replay(place, current);

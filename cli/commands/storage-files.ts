@@ -2,8 +2,9 @@
 // their bytes comes from the readers that the node itself uses (actors/storage), so both always
 // agree. It judges and never mends: nothing is written.
 //
-// A node may run meanwhile. Tables never change; a log segment is read as it is at this moment, and
-// may end within a write; a manifest that was replaced while it was looked for is looked for again.
+// A node may run meanwhile. Tables never change, but one may be in the making: what the manifest does
+// not name is no damage (MF-6). A log may grow while it is read, so that its end is newer than its
+// middle: what looks corrupt is read again. A manifest may be replaced: it is looked for again.
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -34,6 +35,7 @@ import { ReadOnlyFile } from './read-only-file.ts';
 const inFlightBytesMax = recordBytesMax + 4 * 1024 * 1024;
 /** CURRENT and the manifest it names are replaced by a node that runs: tries to see both. */
 const manifestAttempts = 5;
+const rereads = 3;
 
 /** `place` itself where it is a file, else all files below it that `isWanted`, by name. */
 export function filesAt(place: string, isWanted: (name: string) => boolean): readonly string[] {
@@ -70,10 +72,38 @@ export interface TableReport {
   /** Records in blocks that are whole. */
   readonly records: number;
   readonly damage: readonly Damage[];
+  /** Not whole, and the manifest does not name it: in the making, or left by a crash. */
+  readonly isUnused: boolean;
 }
 
-/** Reads everything of a table again. DATA_REFUSED for a format that this program does not know. */
-export function verifyTable(file: string): TableReport {
+/**
+ * Reads everything of a table again. With `isFound` it was found in a directory: then a manifest
+ * beside it may know that it does not count. DATA_REFUSED: this program does not know its format.
+ */
+export function verifyTable(file: string, isFound: boolean): TableReport {
+  const report = verifyFile(file);
+  if (!isFound || report.damage.length === 0) return report;
+  const isNamed = isNamedByManifest(file);
+  // Where it is named now it may have been finished since.
+  return isNamed === true ? verifyFile(file) : { ...report, isUnused: isNamed === false };
+}
+
+/** Undefined: there is no manifest that could tell. */
+function isNamedByManifest(file: string): boolean | undefined {
+  const tables = path.dirname(path.resolve(file));
+  try {
+    const { state, verdict } = readManifest(path.dirname(tables));
+    const isReadable = verdict.kind === 'end' || verdict.kind === 'torn';
+    return isReadable ? state.tables.has(tableNumber(path.basename(file)) ?? 0) : undefined;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (error instanceof CorruptionError || error instanceof KvError || code === 'ENOENT')
+      return undefined;
+    throw error;
+  }
+}
+
+function verifyFile(file: string): TableReport {
   const damage: Damage[] = [];
   const opened = new ReadOnlyFile(file);
   const bytes = opened.size();
@@ -89,10 +119,11 @@ export function verifyTable(file: string): TableReport {
       noting(damage, { first, last }, () => reader.verifyChecksum());
       noting(damage, { first, last }, () => refuseCount(file, records, reader.meta));
     }
-    return { file, bytes, meta: reader.meta, records, damage };
+    return { file, bytes, meta: reader.meta, records, damage, isUnused: false };
   } catch (error) {
     if (!(error instanceof CorruptionError)) throw error;
-    return { file, bytes, meta: undefined, records, damage: [damageOf(error, undefined)] };
+    const damaged = [damageOf(error, undefined)];
+    return { file, bytes, meta: undefined, records, damage: damaged, isUnused: false };
   } finally {
     opened.close();
   }
@@ -190,6 +221,22 @@ export interface SegmentReport {
  * segment behind it in the same directory says how far it has to go. What tables hold is not asked.
  */
 export function readLogSegment(file: string): SegmentReport {
+  return steady(() => readSegmentFile(file));
+}
+
+/** What looks corrupt the same way twice is not being written. */
+function steady<Report extends { readonly verdict: SegmentVerdict }>(read: () => Report): Report {
+  let report = read();
+  for (let again = 0; again < rereads && report.verdict.kind === 'corrupt'; again += 1) {
+    const { offset } = report.verdict;
+    report = read();
+    if (report.verdict.kind === 'corrupt' && report.verdict.offset === offset) break;
+  }
+  return report;
+}
+
+function readSegmentFile(file: string): SegmentReport {
+  const behind = headerBehind(file);
   const bytes = fs.readFileSync(file);
   const header = headerOf(file, bytes);
   const entries: LogEntry[] = [];
@@ -204,7 +251,7 @@ export function readLogSegment(file: string): SegmentReport {
       kind: 'wal',
       identity: header ?? { clusterName: '', node: '', shard: 0 },
       segmentNumber: number,
-      later: headerBehind(file, number),
+      later: behind?.previousSegmentNumber === number ? behind : undefined,
       flushedThrough: 0,
       inFlightBytesMax,
     },
@@ -214,8 +261,10 @@ export function readLogSegment(file: string): SegmentReport {
   return { file, bytes: bytes.length, header, entries, verdict };
 }
 
-/** The header of the next segment of the directory, where it follows this one and is whole. */
-function headerBehind(file: string, number: number): SegmentHeader | undefined {
+/** The header of the next segment of the directory, where it is whole. */
+function headerBehind(file: string): SegmentHeader | undefined {
+  const number = segmentNumberOf(path.basename(file));
+  if (number === undefined) return undefined;
   const directory = path.dirname(file);
   const next = fs
     .readdirSync(directory)
@@ -228,8 +277,7 @@ function headerBehind(file: string, number: number): SegmentHeader | undefined {
   if (!fs.existsSync(place)) return undefined;
   const opened = new ReadOnlyFile(place);
   try {
-    const header = headerOf(opened.path, bytes.subarray(0, opened.read(bytes, 0)));
-    return header?.previousSegmentNumber === number ? header : undefined;
+    return headerOf(opened.path, bytes.subarray(0, opened.read(bytes, 0)));
   } finally {
     opened.close();
   }
@@ -270,6 +318,10 @@ export interface ManifestReport {
 
 /** Reads the manifest that the CURRENT of a shard's directory names. CorruptionError, ENOENT. */
 export function readManifest(directory: string): ManifestReport {
+  return steady(() => readManifestFile(directory));
+}
+
+function readManifestFile(directory: string): ManifestReport {
   const { file, number, bytes } = findManifest(directory);
   const { entries, state, verdict } = replayManifest(file, number, bytes);
   const tables = [...state.tables.values()].map((meta) => {

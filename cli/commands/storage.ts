@@ -243,23 +243,28 @@ async function verifyTables(invocation: Invocation, places: readonly string[]): 
   const rows = new Rows(invocation, form, ['file', 'state', 'records', 'bytes', 'first', 'last']);
   const problems: string[] = [];
   for (const file of wanted(places, isTableFile, 'table')) {
-    const report = unlessGone(file, places, verifyTable);
+    const report = unlessGone(file, places, (name) => verifyTable(name, !places.includes(name)));
     if (report === undefined) continue;
     const { bytes, meta, records, damage } = report;
-    const state = damage.length === 0 ? 'ok' : 'DAMAGED';
     const range = meta === undefined ? [] : [shownKey(meta.firstKey), shownKey(meta.lastKey)];
-    const row = [file, state, records, bytes, range[0], range[1]];
+    const row = [file, tableState(report), records, bytes, range[0], range[1]];
     await rows.add(row, JSON.stringify(tableMembers(report)));
-    problems.push(...damageLines(file, damage));
+    if (!report.isUnused) problems.push(...damageLines(file, damage));
   }
   await rows.end();
   if (problems.length > 0) throw new ExitError(exitCodes.refused, problems.join('\nkvctl: '));
 }
 
-function tableMembers({ file, bytes, meta, records, damage }: TableReport): object {
+function tableState({ damage, isUnused }: TableReport): 'ok' | 'damaged' | 'unused' {
+  if (damage.length === 0) return 'ok';
+  return isUnused ? 'unused' : 'damaged';
+}
+
+function tableMembers(report: TableReport): object {
+  const { file, bytes, meta, records, damage } = report;
   return {
     file,
-    ok: damage.length === 0,
+    state: tableState(report),
     records,
     bytes,
     ...(meta === undefined

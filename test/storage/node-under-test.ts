@@ -32,7 +32,7 @@ export const smallTunables: Tunables = {
   replicationFactor: 1,
   virtualNodes: 8,
   memtableBytes: 256 * 1024,
-  inFlightBytes: 64 * 1024,
+  inFlightBytes: 256 * 1024,
   arenasPerShard: 2,
   walSegmentBytes: 12 * 1024,
   blockCacheBytes: 64 * 1024,
