@@ -21,6 +21,12 @@ export interface PendingAsk {
 /** Deadlines are met within this many milliseconds. */
 const bucketMs = 16;
 
+/**
+ * An ask that may take an hour waits as long as its actors live and stands in no bucket: most asks
+ * are answered at once, and their numbers would pile up until then.
+ */
+const unboundedMs = 3_600_000;
+
 export class AskTable {
   readonly #timers: Timers;
   readonly #expired: (askId: number) => void;
@@ -43,6 +49,7 @@ export class AskTable {
     const id = this.#nextId;
     this.#nextId = id === 0xffff_ffff ? 1 : id + 1;
     this.#asks.set(id, ask);
+    if (deadlineMs - nowMs >= unboundedMs) return id;
     const bucket = Math.ceil(deadlineMs / bucketMs);
     const ids = this.#buckets.get(bucket);
     if (ids === undefined) {

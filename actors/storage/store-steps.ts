@@ -175,6 +175,7 @@ export async function replayWal(
   for (;;) {
     const part = await session.ask(wal, 'recover', { flushedThrough }, internalTimeoutMs);
     let rest = part.records;
+    let isFresh = false;
     while (rest.length > 0) {
       const lsn = part.lastLsn;
       const { loaded } = await session.ask(
@@ -183,9 +184,15 @@ export async function replayWal(
         { records: rest, lsn },
         internalTimeoutMs,
       );
+      if (loaded === 0 && isFresh)
+        throw new KvError('DATA_REFUSED', {
+          bytes: rest[0]?.length ?? 0,
+          detail: 'the log holds a record that does not fit into a memtable: raise memtableBytes',
+        });
       records += loaded;
       rest = rest.slice(loaded);
-      if (rest.length > 0) await flush();
+      isFresh = rest.length > 0;
+      if (isFresh) await flush();
     }
     if (part.isDone) return { records, lastLsn: part.lastLsn };
   }

@@ -93,6 +93,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   #position = 0;
   /** Finished segments that are not released yet, oldest first. */
   #finished: Finished[] = [];
+  /** The segment that a rotation is about to finish. */
+  #leaving: Finished | undefined;
   #lastLsn = 0;
   #durableLsn = 0;
   /** Checksum of the last record: the chain. */
@@ -339,7 +341,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
       previousLastLsn: this.#lastLsn,
       previousChain: this.#chain,
     });
-    const finished = { path: segment.path, bytes: this.#position, lastLsn: this.#lastLsn };
+    this.#leaving = { path: segment.path, bytes: this.#position, lastLsn: this.#lastLsn };
     this.#ctx.session(async () => {
       try {
         // With durability `periodic` the old segment may still wait for its sync (WAL-9).
@@ -352,10 +354,12 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
         toSelf('rotationFailed', { code: error.code });
       }
     });
-    this.#finished.push(finished);
   }
 
+  /** Only now may the old segment be released: a rotation that fails goes on writing to it. */
   rotated({ segment }: { readonly segment: Segment }): void {
+    if (this.#leaving !== undefined) this.#finished.push(this.#leaving);
+    this.#leaving = undefined;
     this.#segment = segment;
     this.#position = segmentHeaderSpace;
     this.#chain = segment.chain;
@@ -368,7 +372,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
       this.#ctx.stopNode(`disk: a new log segment could not be written: ${code}`);
       return;
     }
-    this.#finished.pop();
+    this.#leaving = undefined;
     this.#phase = 'idle';
     const full = failure('DISK_FULL', { detail: 'no space for a new log segment' });
     for (const { later } of this.#waiting.splice(0)) later.fail(full);

@@ -36,6 +36,8 @@ interface DevOptions {
 const host = '127.0.0.1';
 const portsPerNode = 10;
 const stopTimeoutMs = 15_000;
+/** A second signal after this ends the nodes without a drain. */
+const impatientAfterMs = 1_000;
 /** A cluster that does not come together is shown all the same: `kvctl status` says why. */
 const meetTimeoutMs = 15_000;
 const meetCheckMs = 50;
@@ -104,6 +106,7 @@ class DevCluster {
   readonly #nodes: readonly DevNode[];
   readonly #options: DevOptions;
   #isStopping = false;
+  #stoppingSinceMs = 0;
   #exitCode: number = exitCodes.ok;
   #allEnded: (() => void) | undefined;
 
@@ -169,10 +172,13 @@ class DevCluster {
   /** Asks every node to stop; ends those that do not within 15 seconds. */
   async stop(): Promise<void> {
     if (this.#isStopping) {
+      // Ctrl-C and a supervisor may both signal: only a second wish is a wish to end at once.
+      if (performance.now() - this.#stoppingSinceMs < impatientAfterMs) return;
       for (const { process: child } of this.#nodes) child?.kill('SIGKILL');
       return;
     }
     this.#isStopping = true;
+    this.#stoppingSinceMs = performance.now();
     process.stdout.write('stopping\n');
     for (const { process: child } of this.#nodes) child?.kill('SIGTERM');
     const late = setTimeout(() => {
