@@ -62,6 +62,12 @@ export interface Deferred<Reply> extends Later<Reply> {
 /** The callback of an ask: exactly one of the two is given. */
 export type Done<Reply> = (failure: Failure | undefined, reply: Reply | undefined) => void;
 
+/** The same as a value. */
+export interface Outcome<Reply> {
+  readonly problem: Failure | undefined;
+  readonly reply: Reply | undefined;
+}
+
 /** What an async function may do while it waits. */
 export interface Session {
   /** Rejects with a KvError: the callee's, TIMEOUT, OVERLOADED or UNREACHABLE. */

@@ -14,6 +14,8 @@ export interface PendingAsk {
   readonly to: string;
   readonly trace: string;
   link: Link | undefined;
+  /** The answer is handed over within the turn that gives it. */
+  readonly isDirect: boolean;
   // The kernel moves replies of every type through this one table.
   readonly done: Done<never>;
 }

@@ -46,3 +46,62 @@ export interface Router {
   /** Called after each turn of the kernel: batches may leave. */
   readonly flush: () => void;
 }
+
+/** What an actor is called on its thread. */
+interface Place {
+  readonly name: string;
+  readonly shard: number;
+}
+
+// Envelopes that never leave their thread. One order of fields everywhere: one shape for the engine.
+
+/** A message of an actor to itself. */
+export function ownTell(
+  node: string,
+  to: Place,
+  name: string,
+  trace: string,
+  body: unknown,
+): Envelope {
+  return {
+    kind: 'tell',
+    node,
+    actor: to.name,
+    shard: to.shard,
+    name,
+    descriptor: undefined,
+    from: node,
+    askId: 0,
+    deadlineMs: Infinity,
+    via: undefined,
+    trace,
+    body,
+    failure: undefined,
+  };
+}
+
+/** The answer to an ask of an actor; `ask.to` is the node that gave it. */
+export function ownAnswer(
+  node: string,
+  to: Place,
+  ask: { readonly name: string; readonly to: string; readonly trace: string },
+  askId: number,
+  problem: Failure | undefined,
+  body: unknown,
+): Envelope {
+  return {
+    kind: problem === undefined ? 'reply' : 'error',
+    node,
+    actor: to.name,
+    shard: to.shard,
+    name: ask.name,
+    descriptor: undefined,
+    from: ask.to,
+    askId,
+    deadlineMs: Infinity,
+    via: undefined,
+    trace: ask.trace,
+    body,
+    failure: problem,
+  };
+}

@@ -6,11 +6,11 @@
 // never runs the receiver: a handler is never entered while another one runs, so state cannot
 // change under a handler's feet.
 
-import type { Done, Ref } from './actor.ts';
+import type { Done, Outcome, Ref } from './actor.ts';
 import { AskTable, type PendingAsk } from './ask-table.ts';
 import { Cell, DeferredReply, mailboxSamples } from './cell.ts';
 import { createContext, type KernelSide } from './context.ts';
-import type { Envelope, Link, Router } from './envelope.ts';
+import { type Envelope, type Link, ownAnswer, ownTell, type Router } from './envelope.ts';
 import type { Host } from './environment.ts';
 import {
   assert,
@@ -62,6 +62,10 @@ export class Kernel {
   #scheduled = false;
   #running = false;
   #stopped = false;
+  /** What asks from outside of any actor are told after the stop. */
+  #stopProblem: Failure | undefined;
+  /** The ask that is being made is one of askNow. */
+  #isDirect = false;
   #nowMs: number;
   #turns = 0;
   #trace = '';
@@ -122,9 +126,13 @@ export class Kernel {
     }
   }
 
-  /** Nothing is delivered or sent any more. */
-  stop(): void {
+  /** Nothing is delivered or sent any more. Asks from outside of any actor end with `problem`. */
+  stop(problem?: Failure): void {
     this.#stopped = true;
+    this.#stopProblem = problem;
+    if (problem === undefined) return;
+    for (const id of this.#asks.select((ask) => ask.cell === undefined))
+      this.#settle(id, problem, undefined);
   }
 
   #instantiate(cell: Cell): void {
@@ -217,6 +225,29 @@ export class Kernel {
     });
   }
 
+  /**
+   * From outside of any actor and of any turn: takes turns here and now until the answer is there.
+   * Undefined: nothing is left to do on this thread and there is no answer; a later one is dropped.
+   */
+  askNow<P, K extends AskNames<P>>(
+    ref: Ref<P>,
+    name: K,
+    body: BodyOf<P[K]>,
+  ): Outcome<ReplyOf<P[K]>> | undefined {
+    assert(!this.#running, `askNow ${name} in a turn`);
+    const answer: { outcome?: Outcome<ReplyOf<P[K]>> } = {};
+    this.#isDirect = true;
+    this.#ask(undefined, ref, name, body, Infinity, (problem, reply) => {
+      answer.outcome = { problem, reply };
+    });
+    this.#isDirect = false;
+    while (answer.outcome === undefined && !this.#stopped && this.#runQueue.length > 0)
+      this.#takeTurns(1);
+    this.#router.flush();
+    this.#scheduleRest();
+    return answer.outcome;
+  }
+
   #ask(
     cell: Cell | undefined,
     ref: Ref<unknown>,
@@ -235,6 +266,7 @@ export class Kernel {
       to: ref.node,
       trace: this.#trace,
       link: undefined,
+      isDirect: this.#isDirect,
       done,
     };
     const id = this.#asks.open(ask, this.#nowMs, deadlineMs);
@@ -341,21 +373,7 @@ export class Kernel {
   }
 
   #own(cell: Cell, name: string, body: unknown): void {
-    const envelope: Envelope = {
-      kind: 'tell',
-      node: this.node,
-      actor: cell.name,
-      shard: cell.shard,
-      name,
-      descriptor: undefined,
-      from: this.node,
-      askId: 0,
-      deadlineMs: Infinity,
-      via: undefined,
-      trace: this.#trace,
-      body,
-      failure: undefined,
-    };
+    const envelope = ownTell(this.node, cell, name, this.#trace, body);
     assert(cell.mailbox.pushOwn(envelope), `the own lane of ${cell.address} is full`);
     this.#enqueue(cell);
   }
@@ -394,26 +412,13 @@ export class Kernel {
       body = transcode(descriptor, true, reply);
     if (ask.cell === undefined) {
       this.#asks.take(askId);
+      if (ask.isDirect) return ask.done(problem, body as never);
       this.#host.timers.soon(() => {
-        if (!this.#stopped) ask.done(problem, body as never);
+        if (!this.#stopped || this.#stopProblem !== undefined) ask.done(problem, body as never);
       });
       return;
     }
-    const envelope: Envelope = {
-      kind: problem === undefined ? 'reply' : 'error',
-      node: this.node,
-      actor: ask.cell.name,
-      shard: ask.cell.shard,
-      name: ask.name,
-      descriptor: undefined,
-      from: ask.to,
-      askId,
-      deadlineMs: Infinity,
-      via: undefined,
-      trace: ask.trace,
-      body,
-      failure: problem,
-    };
+    const envelope = ownAnswer(this.node, ask.cell, ask, askId, problem, body);
     assert(ask.cell.mailbox.pushOwn(envelope), `the own lane of ${ask.cell.address} is full`);
     this.#enqueue(ask.cell);
   }
@@ -440,9 +445,16 @@ export class Kernel {
   readonly #run = (): void => {
     this.#scheduled = false;
     if (this.#stopped) return;
-    this.#running = true;
     this.#nowMs = this.#host.clock.monotonicMs();
-    let left = turnsPerRun;
+    this.#takeTurns(turnsPerRun);
+    this.#router.flush();
+    this.#scheduleRest();
+  };
+
+  /** At least so many turns, if there is mail: an actor that has begun takes up to 64. */
+  #takeTurns(count: number): void {
+    this.#running = true;
+    let left = count;
     while (left > 0) {
       const cell = this.#runQueue.shift();
       if (cell === undefined) break;
@@ -450,9 +462,7 @@ export class Kernel {
       left -= this.#runCell(cell);
     }
     this.#running = false;
-    this.#router.flush();
-    this.#scheduleRest();
-  };
+  }
 
   #scheduleRest(): void {
     if (this.#runQueue.length === 0 || this.#scheduled) return;

@@ -121,6 +121,10 @@ class FakeReplica extends Fake implements Handlers<Replica> {
 }
 
 class FakeStore extends Fake implements Handlers<Store> {
+  applyMany(body: BodyOf<Store['applyMany']>, call: Call): Later<ReplyOf<Store['applyMany']>> {
+    return this.ask('applyMany', body, call);
+  }
+
   apply(body: BodyOf<Store['apply']>, call: Call): Later<ReplyOf<Store['apply']>> {
     return this.ask('apply', body, call);
   }

@@ -47,24 +47,48 @@ export function mergePages(
   limit: number,
   resolve: Resolve,
 ): RecordPage {
-  const [only] = pages;
-  if (only !== undefined && pages.length === 1 && only.records.length <= limit) return only;
-  if (pages.some(({ records, isDone }) => records.length === 0 && !isDone))
-    return { records: [], isDone: false };
   // Cut before its first record, a page speaks for no key at all.
   if (pages.some((page) => !page.isDone && page.records.length === 0))
     return { records: [], isDone: false };
-  const end = commonEnd(pages);
-  const at = new Array<number>(pages.length).fill(0);
+  // With nothing in its range a source says nothing more.
+  const filled = pages.filter((page) => page.records.length > 0);
+  const [only] = filled;
+  if (only === undefined) return { records: [], isDone: true };
+  if (filled.length === 1 && only.records.length <= limit) return only;
+  const end = commonEnd(filled);
+  const heads = filled.map((page) => new PageHead(page));
   const records: Uint8Array[] = [];
   for (;;) {
-    const key = lowestKey(pages, at);
+    const key = lowestKey(heads);
     if (key === undefined) break;
     if (end !== undefined && compareBytes(key, end) > 0) return { records, isDone: false };
     if (records.length === limit) return { records, isDone: false };
-    records.push(takeWinner(pages, at, key, resolve));
+    records.push(takeWinner(heads, key, resolve));
   }
   return { records, isDone: end === undefined };
+}
+
+/** The record of a page whose turn is next; undefined at its end. */
+class PageHead {
+  record: Uint8Array | undefined;
+  key: Uint8Array | undefined;
+  readonly #records: readonly Uint8Array[];
+  #at = 0;
+
+  constructor({ records }: RecordPage) {
+    this.#records = records;
+    this.#look();
+  }
+
+  advance(): void {
+    this.#at += 1;
+    this.#look();
+  }
+
+  #look(): void {
+    this.record = this.#records[this.#at];
+    this.key = this.record === undefined ? undefined : recordKey(this.record);
+  }
 }
 
 /** The last key up to which every page speaks; undefined: to the end of the range. */
@@ -79,29 +103,22 @@ function commonEnd(pages: readonly RecordPage[]): Uint8Array | undefined {
   return end;
 }
 
-function lowestKey(pages: readonly RecordPage[], at: readonly number[]): Uint8Array | undefined {
+function lowestKey(heads: readonly PageHead[]): Uint8Array | undefined {
   let lowest: Uint8Array | undefined;
-  for (let i = 0; i < pages.length; i += 1) {
-    const record = pages[i]?.records[at[i] as number];
-    if (record === undefined) continue;
-    const key = recordKey(record);
-    if (lowest === undefined || compareBytes(key, lowest) < 0) lowest = key;
-  }
+  for (const { key } of heads)
+    if (key !== undefined && (lowest === undefined || compareBytes(key, lowest) < 0)) lowest = key;
   return lowest;
 }
 
-function takeWinner(
-  pages: readonly RecordPage[],
-  at: number[],
-  key: Uint8Array,
-  resolve: Resolve,
-): Uint8Array {
+/** The winner among the heads with this key; all of them advance. */
+function takeWinner(heads: readonly PageHead[], key: Uint8Array, resolve: Resolve): Uint8Array {
   let winner: Uint8Array | undefined;
-  for (let i = 0; i < pages.length; i += 1) {
-    const record = pages[i]?.records[at[i] as number];
-    if (record === undefined || compareBytes(recordKey(record), key) !== 0) continue;
+  for (const head of heads) {
+    const { record } = head;
+    if (record === undefined || head.key === undefined) continue;
+    if (head.key !== key && compareBytes(head.key, key) !== 0) continue;
     winner = winner === undefined ? record : resolve(winner, record);
-    at[i] = (at[i] as number) + 1;
+    head.advance();
   }
   return winner as Uint8Array;
 }

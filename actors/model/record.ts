@@ -55,7 +55,11 @@ export interface RecordFields extends Etag {
 
 export function storageKey(namespace: number, key: Uint8Array): Uint8Array {
   const joined = new Uint8Array(namespaceBytes + key.length);
-  new DataView(joined.buffer).setUint32(0, namespace);
+  // Byte by byte: a view would move a small array out of the heap.
+  joined[0] = namespace >>> 24;
+  joined[1] = namespace >>> 16;
+  joined[2] = namespace >>> 8;
+  joined[3] = namespace;
   joined.set(key, namespaceBytes);
   return joined;
 }
@@ -68,10 +72,14 @@ export function userKey(key: Uint8Array): Uint8Array {
   return key.subarray(namespaceBytes);
 }
 
-export function encodeRecord(fields: RecordFields): Uint8Array {
+/** `allocate`: where the bytes come from; default: an array of its own. */
+export function encodeRecord(
+  fields: RecordFields,
+  allocate: (length: number) => Uint8Array = newBytes,
+): Uint8Array {
   const { key, value } = fields;
-  const bytes = new Uint8Array(recordHeaderBytes + key.length + value.length);
-  const view = new DataView(bytes.buffer);
+  const bytes = allocate(recordHeaderBytes + key.length + value.length);
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
   view.setUint16(0, key.length, true);
   view.setUint8(2, fields.isTombstone ? tombstoneFlag : 0);
   view.setUint8(3, fields.valueType);
@@ -87,6 +95,8 @@ export function encodeRecord(fields: RecordFields): Uint8Array {
   bytes.set(value, recordHeaderBytes + key.length);
   return bytes;
 }
+
+const newBytes = (length: number): Uint8Array => new Uint8Array(length);
 
 function setU53(view: DataView, at: number, value: number): void {
   view.setUint32(at, value >>> 0, true);

@@ -63,6 +63,12 @@ export interface NodeSettings {
   readonly samples: () => readonly MetricSample[];
 }
 
+/** What the storage of a node needs to know. */
+export type StorageSettings = Pick<
+  NodeSettings,
+  'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
+> & { readonly compaction?: CompactionStrategy };
+
 export interface PlannedActor {
   readonly group: ThreadGroup;
   readonly thread: number;
@@ -122,13 +128,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   const planned = (row: Row, thread: number): PlannedActor => ({
     group: threadGroups[row.kind.protocol.name] ?? 'control',
     thread,
-    spec: {
-      kind: row.kind,
-      options: row.options,
-      shard: row.shard,
-      mailboxCapacity: row.capacity,
-      onCrash: row.onCrash,
-    },
+    spec: specOf(row),
   });
   const placed = (row: Row): PlannedActor => {
     const group = threadGroups[row.kind.protocol.name] ?? 'control';
@@ -139,11 +139,26 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   );
   return [
     ...monitors,
-    ...shards.flatMap((shard) => storageRows(settings, ring, shard).map(placed)),
+    ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings).map(placed),
     placed(gatewayRow(settings, ring)),
   ];
+}
+
+/** The storage actors of shard 0 alone, one copy, in start order: the engine as a library. */
+export function planStorage(
+  settings: StorageSettings,
+  placement: Placement,
+): readonly PlannedActor[] {
+  return storageRows(settings, 1, 0).map((row) => {
+    const group = threadGroups[row.kind.protocol.name] ?? 'shard';
+    return { group, thread: placement.threadOf(group, 0), spec: specOf(row) };
+  });
+}
+
+function specOf({ kind, options, shard, capacity, onCrash }: Row): ActorSpec {
+  return { kind, options, shard, mailboxCapacity: capacity, onCrash };
 }
 
 function monitorRow({ samples }: NodeSettings, thread: number): Row {
@@ -163,10 +178,10 @@ const shardDirectory = (shard: number): string => `shard-${shard}`;
  * life (G8). Only a repair that all replicas took part in rules it out (TS-3), and there is none
  * yet: with several copies tombstones stay. A single copy has nobody to bring anything back.
  */
-const tombstonePurgeOf = ({ replicationFactor }: Ring): TombstonePurge =>
-  replicationFactor > 1 ? 'never' : 'when-shadowed-nothing';
+const tombstonePurgeOf = (copies: number): TombstonePurge =>
+  copies > 1 ? 'never' : 'when-shadowed-nothing';
 
-function storageRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
+function storageRows(settings: StorageSettings, copies: number, shard: number): Row[] {
   const { node, clusterName, incarnation, tunables, durability } = settings;
   const directory = shardDirectory(shard);
   const identity = { clusterName, node, incarnation };
@@ -199,7 +214,7 @@ function storageRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     reserveBytes,
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
-    tombstonePurge: tombstonePurgeOf(ring),
+    tombstonePurge: tombstonePurgeOf(copies),
   };
   const at = { shard, capacity, onCrash: fatal };
   return [

@@ -8,7 +8,7 @@
 
 import { actor, type Context } from '../../runtime/actor.ts';
 import { assert, KvError } from '../../runtime/errors.ts';
-import type { Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
 import { recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage, readPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
@@ -52,6 +52,10 @@ class MemtableActor implements Handlers<Memtable> {
     assert(outcome !== 'full', 'a record that was let in does not fit into the memtable');
     active.throughLsn = lsn;
     active.minHlc = Math.min(active.minHlc, recordHlc(record));
+  }
+
+  insertMany({ records, lsn }: BodyOf<Memtable['insertMany']>): void {
+    for (const record of records) this.insert({ record, lsn });
   }
 
   load({ records, lsn }: { readonly records: readonly Uint8Array[]; readonly lsn: number }): {

@@ -34,6 +34,14 @@ export const Store = protocol('store', 10, {
   /** Writes what is in memory to a table; answers when it is installed. */
   flush: ask<object, { readonly tables: number }>(4, { lane: 'background' }),
   stats: ask<object, StoreStats>(5, { lane: 'background' }),
+  /**
+   * Several records as one unit: after a crash all of them are there or none. BAD_REQUEST for an
+   * empty list; TOO_LARGE above what may be in flight at once.
+   */
+  applyMany: ask<{ readonly records: readonly Uint8Array[] }, { readonly lsn: number }>(6, {
+    layout: { records: 'bytes[]' },
+    replyLayout: { lsn: 'u53' },
+  }),
 });
 export type Store = typeof Store.messages;
 
@@ -44,6 +52,8 @@ export interface StoreStats {
   readonly tables: number;
   readonly tableBytes: number;
   readonly walBytes: number;
+  /** Highest hlc in tables; right after the start that is the highest of all. */
+  readonly newestHlc: number;
 }
 
 /** One shard's write-ahead log: a record is answered when it is durable. */
@@ -65,6 +75,11 @@ export const WalWriter = protocol('wal-writer', 11, {
   /** Everything up to this LSN is in tables that the manifest names (WAL-9). */
   release: tell<{ readonly throughLsn: number }>(2, { lane: 'control' }),
   stats: ask<object, { readonly bytes: number; readonly segments: number }>(3),
+  /** One log record for all of them: one atomic unit (WAL-5). */
+  appendMany: ask<{ readonly records: readonly Uint8Array[] }, { readonly lsn: number }>(6, {
+    layout: { records: 'bytes[]' },
+    replyLayout: { lsn: 'u53' },
+  }),
 });
 export type WalWriter = typeof WalWriter.messages;
 
@@ -103,6 +118,11 @@ export const Memtable = protocol('memtable', 12, {
   stats: ask<object, { readonly records: number; readonly bytes: number; readonly minHlc: number }>(
     6,
   ),
+  /** The records of one log record: no read sees a part of them. */
+  insertMany: tell<{ readonly records: readonly Uint8Array[]; readonly lsn: number }>(8, {
+    lane: 'control',
+    layout: { records: 'bytes[]', lsn: 'u53' },
+  }),
 });
 export type Memtable = typeof Memtable.messages;
 

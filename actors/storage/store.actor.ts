@@ -19,7 +19,7 @@ import { actor, type Context, type Deferred, type Later, refTo } from '../../run
 import { assert, describeFailure, failure, KvError } from '../../runtime/errors.ts';
 import type { Counter, Labels, MetricRegistry } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
-import { checkRecord, recordHlc } from '../model/record.ts';
+import { checkRecord, recordBytesMax, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
@@ -208,6 +208,36 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       if (reply === undefined) return later.fail(problem ?? failure('BUG'));
       // Answers come in LSN order, and one mailbox keeps that order into the memtable.
       this.#ctx.tell(memtable, 'insert', { record, lsn: reply.lsn });
+      later.resolve(reply);
+    });
+    if (this.#admittedBytes >= this.#options.memtableBytes) this.#flush();
+    return later;
+  }
+
+  /** As apply, for several records at once: one log record, one insert, one answer. */
+  applyMany({ records }: BodyOf<Store['applyMany']>): Later<{ readonly lsn: number }> {
+    if (records.length === 0) throw new KvError('BAD_REQUEST', { detail: 'an empty batch' });
+    let bytes = 0;
+    for (const record of records) {
+      checkRecord(record);
+      bytes += record.length;
+    }
+    const held = bytes + records.length * recordOverheadBytes;
+    // With what the index takes, so that it fits into an arena beside a full memtable.
+    const heldMax = Math.min(this.#options.inFlightBytes, recordBytesMax);
+    if (records.length > 1 && held > heldMax)
+      throw new KvError('TOO_LARGE', { records: records.length, bytes: held, max: heldMax });
+    this.#admit(bytes);
+    const { wal, memtable } = this.#options;
+    const later = this.#ctx.later<{ readonly lsn: number }>();
+    this.#inFlightBytes += bytes;
+    this.#inFlightRecords += records.length;
+    this.#admittedBytes += held;
+    this.#ctx.ask(wal, 'appendMany', { records }, internalTimeoutMs, (problem, reply) => {
+      this.#inFlightBytes -= bytes;
+      this.#inFlightRecords -= records.length;
+      if (reply === undefined) return later.fail(problem ?? failure('BUG'));
+      this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
       later.resolve(reply);
     });
     if (this.#admittedBytes >= this.#options.memtableBytes) this.#flush();
@@ -405,6 +435,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   stats(): Later<StoreStats> {
     const { wal, memtable, tables } = this.#options;
+    const newestHlc = this.#tablesMaxHlc;
     return this.#ctx.session(async (session) => {
       const log = await session.ask(wal, 'stats', {}, internalTimeoutMs);
       const recent = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
@@ -415,6 +446,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
         tables: stored.tables,
         tableBytes: stored.bytes,
         walBytes: log.bytes,
+        newestHlc,
       };
     });
   }

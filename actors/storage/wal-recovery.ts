@@ -91,8 +91,10 @@ export class WalRecovery {
     const { path } = segment;
     const records: Uint8Array[] = [];
     const bytes = this.#place.disk.read(path) ?? new Uint8Array(0);
-    const verdict = readSegment(bytes, this.#expectations(segment), ({ payload }) => {
-      records.push(...splitPayload(payload));
+    const { flushedThrough } = this.#evidence;
+    const verdict = readSegment(bytes, this.#expectations(segment), ({ lsn, payload }) => {
+      // What is in tables already would only make one more table of the same records.
+      if (lsn > flushedThrough) for (const record of splitPayload(payload)) records.push(record);
     });
     refuse(verdict, path);
     if (verdict.kind === 'unborn')

@@ -71,7 +71,9 @@ interface Finished {
 }
 
 interface Append {
-  readonly record: Uint8Array;
+  /** Model records that go into one log record. */
+  readonly records: readonly Uint8Array[];
+  readonly bytes: number;
   readonly later: Deferred<{ readonly lsn: number }>;
 }
 
@@ -175,8 +177,18 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   // ---- appends -------------------------------------------------------------------------------
 
   append({ record }: { readonly record: Uint8Array }): Later<{ readonly lsn: number }> {
+    return this.#append([record], record.length);
+  }
+
+  appendMany({ records }: BodyOf<WalWriter['appendMany']>): Later<{ readonly lsn: number }> {
+    let bytes = 0;
+    for (const record of records) bytes += record.length;
+    return this.#append(records, bytes);
+  }
+
+  #append(records: readonly Uint8Array[], bytes: number): Later<{ readonly lsn: number }> {
     const later = this.#ctx.later<{ readonly lsn: number }>();
-    this.#waiting.push({ record, later });
+    this.#waiting.push({ records, bytes, later });
     this.#schedule();
     return later;
   }
@@ -215,12 +227,12 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   #encodeBatch(segmentNumber: number): number {
     this.#batch.reset();
     let taken = 0;
-    for (const { record } of this.#waiting) {
-      const end = this.#position + this.#batch.length + walRecordLength(record.length);
+    for (const { records, bytes } of this.#waiting) {
+      const end = this.#position + this.#batch.length + walRecordLength(bytes);
       const isAlone = this.#position === segmentHeaderSpace && taken === 0;
       if (end > this.#options.segmentBytes && !isAlone) break;
       if (this.#batch.length > batchBytesMax) break;
-      this.#encode(walRecordTypes.data, [record], segmentNumber);
+      this.#encode(walRecordTypes.data, records, segmentNumber);
       taken += 1;
     }
     return taken;

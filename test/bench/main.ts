@@ -2,13 +2,15 @@
 // ratios travel between machines; docs/performance.md says what followed from them.
 //
 // Process level: real nodes (`kvd dev`), HTTP, group commit on. Thread and TCP links: messages per
-// second with 1,024 in flight. Memtable: nanoseconds per operation.
+// second with 1,024 in flight. Memtable: nanoseconds per operation. `npm run bench -- storage` is
+// another bench: the engine as a library beside others (storage-bench.ts).
 
 import { writeFileSync } from 'node:fs';
 import { DevCluster } from '../process/dev-cluster.ts';
 import { getRequest, httpLoad, type LoadResult, putRequest } from './http-load.ts';
 import { benchTcpLink, benchThreadLink } from './link-bench.ts';
 import { benchMemtable } from './memtable-bench.ts';
+import { benchStorage } from './storage-bench.ts';
 
 interface Row {
   readonly what: string;
@@ -83,6 +85,10 @@ function show(rows: readonly Row[]): void {
   }
 }
 
+if (process.argv[2] === 'storage') {
+  await benchStorage(process.argv.slice(3));
+  process.exit(0);
+}
 const rows = [
   ...(await benchParts()),
   ...(await benchCluster(1, 60_000)),

@@ -211,7 +211,14 @@ describe('gossiper', () => {
   it('gossiper: the load is the sum over the stores, and keeps the last when one is silent', async () => {
     const stores = [refTo(Store, 'n1'), refTo(Store, 'n1')];
     const kit = await GossipKit.start(['n2'], stores);
-    const stats = { records: 3, memtableBytes: 50, tables: 1, tableBytes: 700, walBytes: 40 };
+    const stats = {
+      records: 3,
+      memtableBytes: 50,
+      tables: 1,
+      tableBytes: 700,
+      walBytes: 40,
+      newestHlc: 9,
+    };
     (await kit.take('n1', 'stats')).reply(stats);
     (await kit.take('n1', 'stats')).reply({ ...stats, records: 4 });
     await kit.host.advance(1_100);

@@ -28,6 +28,13 @@ describe('token', () => {
       expect(fingerprint32Text(text)).to.equal(expected);
     });
 
+  it('token: bytes of any length hash as the same text', () => {
+    for (let length = 0; length <= 300; length += 1) {
+      const text = 'k'.repeat(length);
+      expect(fingerprint32(utf8.encode(text)), `${length}`).to.equal(fingerprint32Text(text));
+    }
+  });
+
   it('token: a view into a larger buffer hashes as its own bytes', () => {
     const bytes = utf8.encode('..hello..');
     expect(fingerprint32(bytes.subarray(2, 7))).to.equal(2_039_911_270);

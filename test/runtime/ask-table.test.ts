@@ -13,6 +13,7 @@ const pending: PendingAsk = {
   to: 'n2',
   trace: '',
   link: undefined,
+  isDirect: false,
   done: () => undefined,
 };
 

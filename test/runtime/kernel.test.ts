@@ -577,6 +577,79 @@ describe('kernel: what an actor is given', () => {
     expect(link.sent.map(({ trace }) => trace)).to.deep.equal(['trace-1', '']);
   });
 
+  it('kernel: askNow has the answer when it returns, behind what was sent before', async () => {
+    const k = kit();
+    const heard: Heard = [];
+    await k.spawn(probe, { script: {}, heard });
+    k.kernel.tell(here, 'note', { text: 'first' });
+    const outcome = k.kernel.askNow(here, 'get', { text: 'x' });
+    expect(outcome).to.deep.equal({ problem: undefined, reply: { text: 'x' } });
+    expect(heard).to.deep.equal(['start', 'first', 'x']);
+    expect(k.kernel.openAsks).to.equal(0);
+  });
+
+  it('kernel: askNow follows an answer over other actors of its thread', async () => {
+    const k = kit();
+    const get = (ctx: Ctx, text: string): Later<Reply> => {
+      const later = ctx.later<Reply>();
+      ctx.ask(second, 'get', { text }, 100, (_, reply) => {
+        later.resolve({ text: `${reply?.text ?? ''}!` });
+      });
+      return later;
+    };
+    await k.spawn(probe, { script: { get }, heard: [] });
+    await k.spawn(probe, { script: {}, heard: [] }, { shard: 1 });
+    expect(k.kernel.askNow(here, 'get', { text: 'x' })?.reply).to.deep.equal({ text: 'x!' });
+  });
+
+  it('kernel: askNow tells failures, and says when there is no answer yet', async () => {
+    const k = kit();
+    const waiting: Deferred<Reply>[] = [];
+    const get = (ctx: Ctx, text: string): Reply | Later<Reply> => {
+      if (text === 'fail') throw new KvError('NOT_FOUND');
+      const later = ctx.later<Reply>();
+      waiting.push(later);
+      return later;
+    };
+    await k.spawn(probe, { script: { get }, heard: [] });
+    expect(k.kernel.askNow(here, 'get', { text: 'fail' })?.problem?.code).to.equal('NOT_FOUND');
+    expect(k.kernel.askNow(here, 'get', { text: 'wait' })).to.equal(undefined);
+    waiting[0]?.resolve({ text: 'late' });
+    expect(k.kernel.openAsks).to.equal(0);
+  });
+
+  it('kernel: askNow in a turn is a bug', async () => {
+    const k = kit();
+    let error: unknown;
+    const note = (): void => {
+      try {
+        k.kernel.askNow(second, 'get', { text: 'x' });
+      } catch (thrown) {
+        error = thrown;
+      }
+    };
+    await k.spawn(probe, { script: { note }, heard: [] });
+    k.kernel.tell(here, 'note', { text: 'go' });
+    await k.host.settle();
+    expect(error).to.be.instanceOf(BugError);
+  });
+
+  it('kernel: a stop with a reason ends every ask from outside, answered ones with their answer', async () => {
+    const k = kit();
+    const get = (ctx: Ctx, text: string): Reply | Later<Reply> =>
+      text === 'wait' ? ctx.later<Reply>() : { text };
+    await k.spawn(probe, { script: { get }, heard: [] });
+    const ended: string[] = [];
+    for (const text of ['wait', 'now'])
+      k.kernel.ask(here, 'get', { text }, 100, (problem, reply) => {
+        ended.push(problem?.code ?? reply?.text ?? '');
+      });
+    k.kernel.askNow(here, 'get', { text: 'turns' });
+    k.kernel.stop(failure('DISK_FAILED'));
+    await k.host.settle();
+    expect(ended.sort()).to.deep.equal(['DISK_FAILED', 'now']);
+  });
+
   it('kernel: only the capabilities that a kind lists', async () => {
     const seen: string[] = [];
     const create = (ctx: object): object => {

@@ -1,0 +1,435 @@
+// The storage engine as a library, `kvd/storage`: an ordered map of bytes in one directory, with the
+// same log, memtables, tables and recovery as a node (docs/embedded.md). No server, no cluster.
+//
+// Reads take their turns on the calling thread at once, since memory and the page cache answer in
+// microseconds; writes wait for the log. Stamps come from the clock of this process, always above
+// every stored one, so the last call wins.
+
+import { resolve } from 'node:path';
+import { nextHlc } from '../../actors/model/hlc.ts';
+import {
+  encodeRecord,
+  isLive,
+  recordKey,
+  recordValue,
+  userKey,
+  valueTypes,
+} from '../../actors/model/record.ts';
+import { hashKey } from '../../actors/model/token.ts';
+import { openIdentity } from '../../actors/node/identity.ts';
+import { arenaBytes, arenaCount } from '../../actors/node/plan.ts';
+import {
+  type Durability,
+  durabilities,
+  settingRows,
+  type Tunables,
+  tunablesFrom,
+} from '../../actors/node/settings.ts';
+import { Store, type StoreStats } from '../../actors/storage/protocol.ts';
+import { type Outcome, refTo } from '../../runtime/actor.ts';
+import { noBytes } from '../../runtime/bytes.ts';
+import { type Failure, failure, KvError } from '../../runtime/errors.ts';
+import { fingerprint32Text } from '../../runtime/hash.ts';
+import { type DirectoryLock, lockDirectory } from '../../runtime/host/directory-lock.ts';
+import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { createNodeDisk } from '../../runtime/host/node-disk.ts';
+import { createNodeLog, type LogLevel } from '../../runtime/host/node-log.ts';
+import {
+  createThreadMesh,
+  doorbellsOf,
+  startThreads,
+  type ThreadHandle,
+  type ThreadPart,
+} from '../../runtime/host/threads.ts';
+import type { Kernel } from '../../runtime/kernel.ts';
+import { createRing } from '../../transport/thread-link.ts';
+import type { BackgroundData } from './background-thread.ts';
+import { BytePool } from './byte-pool.ts';
+import {
+  type Bytes,
+  bytesOf,
+  checkedKey,
+  type IterateOptions,
+  justAfter,
+  type KeyRange,
+  rangeOf,
+} from './storage-keys.ts';
+import {
+  callingThread,
+  createStorageThread,
+  type StorageSeed,
+  storagePlacement,
+  type StorageThread,
+  workerThread,
+} from './storage-thread.ts';
+import { WriteQueue } from './write-queue.ts';
+
+export type { Bytes, IterateOptions } from './storage-keys.ts';
+
+export interface StorageOptions {
+  /** Made where it does not exist; one process at a time may have it open. */
+  readonly directory: string;
+  /**
+   * When a write is acknowledged: `group` (default) after an fdatasync that covers it, `periodic`
+   * when it is in the page cache, synced every second, `none` the same, never synced on purpose.
+   */
+  readonly durability?: Durability;
+  /** Memory for memtables and blocks together, bytes, at least 32 MiB. Default: by the settings. */
+  readonly memoryBytes?: number;
+  /** Single settings by name (docs/configuration.md); they win over `memoryBytes`. */
+  readonly settings?: Partial<Tunables>;
+  /** What is written to the standard error. Default `warn`. */
+  readonly logLevel?: LogLevel;
+}
+
+export type Operation =
+  | { readonly type: 'put'; readonly key: Bytes; readonly value: Bytes }
+  | { readonly type: 'del'; readonly key: Bytes };
+
+export type Entry = readonly [key: Uint8Array, value: Uint8Array];
+
+export type StorageStats = Omit<StoreStats, 'newestHlc'>;
+
+/** An open directory. Errors are KvErrors with a code of docs/errors.md. */
+export interface Storage {
+  /** A copy of the value; undefined where there is none. */
+  readonly get: (key: Bytes) => Promise<Uint8Array | undefined>;
+  /** The same within the call: memory or a few disk reads, no waiting. */
+  readonly getSync: (key: Bytes) => Uint8Array | undefined;
+  /** Key: 1 to 1,024 bytes; value: up to the setting `valueBytesMax`. Ends as `durability` says. */
+  readonly put: (key: Bytes, value: Bytes) => Promise<void>;
+  /** No error where there is no such key. */
+  readonly delete: (key: Bytes) => Promise<void>;
+  /**
+   * All operations or none, also after a crash; of two for one key the later counts. TOO_LARGE
+   * above the setting `inFlightBytes`, where an operation counts about 150 bytes beside its own.
+   */
+  readonly batch: (operations: readonly Operation[]) => Promise<void>;
+  /** Entries by ascending key bytes. No snapshot: each page of up to 1,024 is as of its reading. */
+  readonly iterate: (options?: IterateOptions) => AsyncIterableIterator<Entry>;
+  /** Writes what is in memory to a table file; ends when it is durable. */
+  readonly flush: () => Promise<void>;
+  readonly stats: () => Promise<StorageStats>;
+  /** Finishes writes, flushes, and lets the directory go. Later calls are refused: DRAINING. */
+  readonly close: () => Promise<void>;
+}
+
+const name = 'embedded';
+const ringBytes = 1024 * 1024;
+const startTimeoutMs = 600_000;
+const stopTimeoutMs = 10_000;
+const memoryBytesMin = 32 * 1024 * 1024;
+const pageRecords = 1_024;
+const pageBytes = 1024 * 1024;
+const pageSlack = 32;
+/** One read in so many lets the event loop go on: a loop of awaited reads must not stop it. */
+const readsPerLoop = 64;
+
+/**
+ * Opens a directory, recovers it, and starts its background thread. Errors: CONFLICT where it is in
+ * use, DATA_REFUSED where it is a cluster node's, CORRUPT where acknowledged data is damaged,
+ * BAD_REQUEST for an option.
+ */
+export async function openStorage(options: StorageOptions): Promise<Storage> {
+  const { durability = 'group', logLevel = 'warn' } = options;
+  if (!durabilities.includes(durability))
+    throw refusal('durability', `expected one of ${durabilities.join(', ')}`);
+  const tunables = tunablesFrom({ ...fromMemory(options.memoryBytes), ...options.settings });
+  const directory = resolve(checkedPath(options.directory));
+  const lock = await lockDirectory(directory);
+  const storage = new OpenStorage(lock, tunables);
+  try {
+    const incarnation = await identify(directory);
+    const settings = { node: name, clusterName: name, incarnation, durability, tunables };
+    await storage.start(settings, directory, logLevel);
+    return storage;
+  } catch (error) {
+    await storage.abandon();
+    throw error;
+  }
+}
+
+const refusal = (field: string, expected: string): KvError =>
+  new KvError('BAD_REQUEST', { field, detail: `${field}: ${expected}` });
+
+function checkedPath(directory: unknown): string {
+  if (typeof directory === 'string' && directory !== '') return directory;
+  throw refusal('directory', 'expected a path');
+}
+
+function fromMemory(memoryBytes: number | undefined): Partial<Tunables> {
+  if (memoryBytes === undefined) return {};
+  if (!Number.isInteger(memoryBytes) || memoryBytes < memoryBytesMin)
+    throw refusal('memoryBytes', `expected a whole number from ${memoryBytesMin}`);
+  const share = (field: 'memtableBytes' | 'blockCacheBytes', part: number): number =>
+    Math.min(Math.floor(memoryBytes / part), settingRows[field].max);
+  return {
+    memtableBytes: share('memtableBytes', 8),
+    blockCacheBytes: share('blockCacheBytes', 4),
+  };
+}
+
+/** Marks the directory as an embedded store's; the incarnation of this opening. */
+async function identify(directory: string): Promise<number> {
+  const identity = {
+    clusterName: name,
+    node: name,
+    members: [name],
+    replicationFactor: 1,
+    virtualNodes: 1,
+    shards: 1,
+  };
+  const opened = await openIdentity(createNodeDisk(directory), identity, Date.now() / 1000);
+  return opened.incarnation;
+}
+
+class OpenStorage implements Storage {
+  readonly #lock: DirectoryLock;
+  readonly #tunables: Tunables;
+  readonly #store = refTo(Store, name);
+  readonly #writer = fingerprint32Text(name);
+  readonly #pool = new BytePool();
+  readonly #allocate = (length: number): Uint8Array => this.#pool.take(length);
+  #incarnation = 0;
+  #lastHlc = 0;
+  #own: StorageThread | undefined;
+  #background: ThreadHandle | undefined;
+  #writes: WriteQueue | undefined;
+  /** Why nothing works any more, or not yet. */
+  #closed: Failure | undefined = failure('DRAINING', { detail: 'the store is not open yet' });
+  #closing: Promise<void> | undefined;
+  #reads = 0;
+
+  constructor(lock: DirectoryLock, tunables: Tunables) {
+    this.#lock = lock;
+    this.#tunables = tunables;
+  }
+
+  // ---- life --------------------------------------------------------------------------------
+
+  async start(
+    settings: StorageSeed['settings'],
+    directory: string,
+    logLevel: LogLevel,
+  ): Promise<void> {
+    const seeds = seedsOf(settings, directory);
+    const fatal = (reason: string): void => this.#fail(reason);
+    const [background] = startThreads({
+      threads: storagePlacement.threads,
+      entry: new URL('./background-thread.js', import.meta.url),
+      nameOf: storagePlacement.nameOf,
+      dataFor: (thread) => ({ seed: seeds(thread), logLevel }) satisfies BackgroundData,
+      transferFor: (thread) => doorbellsOf(seeds(thread).part),
+      onFatal: fatal,
+    });
+    this.#background = background;
+    const log = createNodeLog({ node: name, thread: 'storage', level: logLevel, to: 2 });
+    const own = createStorageThread(callingThread, seeds(callingThread), log, fatal);
+    this.#own = own;
+    // Background first: recovery flushes through it.
+    await background?.start(startTimeoutMs);
+    await own.start();
+    const { inFlightBytes, mailboxMessages } = this.#tunables;
+    const limits = { bytes: inFlightBytes / 2, writes: Math.ceil(mailboxMessages / 2) };
+    this.#writes = new WriteQueue(own.kernel, this.#store, limits);
+    this.#incarnation = settings.incarnation;
+    this.#lastHlc = (await this.#stats(own.kernel)).newestHlc;
+    this.#closed = undefined;
+  }
+
+  readonly close = (): Promise<void> => {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  };
+
+  async #close(): Promise<void> {
+    if (this.#closed === undefined) {
+      this.#closed = failure('DRAINING', { detail: 'the store is closed' });
+      await this.#writes?.settled();
+      await this.#own?.kernel.drain();
+    }
+    await this.abandon();
+  }
+
+  /** Lets everything go as it is: what was acknowledged is in the log. */
+  async abandon(): Promise<void> {
+    await this.#own?.stop(this.#closed);
+    await this.#background?.stop(stopTimeoutMs).catch(() => undefined);
+    await this.#lock.release();
+  }
+
+  /** The engine stopped itself: nobody is left waiting, and nothing is taken any more. */
+  #fail(reason: string): void {
+    const code = /disk|sync/i.test(reason) ? 'DISK_FAILED' : 'BUG';
+    this.#closed = failure(code, { detail: `the store had to stop: ${reason}` });
+    this.#own?.kernel.stop(this.#closed);
+    this.#writes?.fail(this.#closed);
+  }
+
+  /** The kernel of a store that is open. */
+  #kernel(): Kernel {
+    const own = this.#own;
+    if (this.#closed !== undefined || own === undefined)
+      throw errorOf(this.#closed ?? failure('DRAINING'));
+    return own.kernel;
+  }
+
+  // ---- writes ------------------------------------------------------------------------------
+
+  readonly put = (key: Bytes, value: Bytes): Promise<void> =>
+    this.#write(() => [this.#putRecord(key, value)]);
+
+  readonly delete = (key: Bytes): Promise<void> => this.#write(() => [this.#record(key)]);
+
+  readonly batch = (operations: readonly Operation[]): Promise<void> =>
+    this.#write(() => operations.map((operation) => this.#recordOf(operation)));
+
+  async #write(records: () => readonly Uint8Array[]): Promise<void> {
+    this.#kernel();
+    const made = records();
+    if (made.length > 0) await this.#writes?.write(made);
+  }
+
+  #recordOf(operation: Operation): Uint8Array {
+    const { type, key } = operation;
+    if (type === 'put') return this.#putRecord(key, operation.value);
+    if ((type as unknown) === 'del') return this.#record(key);
+    throw refusal('type', 'expected put or del');
+  }
+
+  #putRecord(key: Bytes, value: Bytes): Uint8Array {
+    const bytes = bytesOf(value, 'value');
+    const max = this.#tunables.valueBytesMax;
+    if (bytes.length > max)
+      throw new KvError('TOO_LARGE', { field: 'value', bytes: bytes.length, max });
+    return this.#record(key, bytes);
+  }
+
+  /** Without a value it says that the key is deleted. */
+  #record(key: Bytes, value?: Uint8Array): Uint8Array {
+    const stored = checkedKey(key);
+    const { token, hash } = hashKey(stored);
+    this.#lastHlc = nextHlc(this.#lastHlc, Date.now() * 1000);
+    const fields = {
+      key: stored,
+      value: value ?? noBytes,
+      valueType: valueTypes.bytes,
+      isTombstone: value === undefined,
+      hlc: this.#lastHlc,
+      writer: this.#writer,
+      incarnation: this.#incarnation,
+      version: 1,
+      expiresAt: 0,
+      token,
+      hash,
+    };
+    return encodeRecord(fields, this.#allocate);
+  }
+
+  // ---- reads -------------------------------------------------------------------------------
+
+  readonly get = async (key: Bytes): Promise<Uint8Array | undefined> => {
+    const value = this.getSync(key);
+    this.#reads += 1;
+    if (this.#reads % readsPerLoop === 0) await nextLoop();
+    return value;
+  };
+
+  readonly getSync = (key: Bytes): Uint8Array | undefined => {
+    const kernel = this.#kernel();
+    const stored = checkedKey(key);
+    const { hash } = hashKey(stored);
+    const { record } = replyOf(kernel.askNow(this.#store, 'read', { key: stored, hash }));
+    // A copy: a block of the cache must not be changed, nor kept alive by one value.
+    if (record === undefined || !isLive(record, 0)) return undefined;
+    return this.#pool.copy(recordValue(record));
+  };
+
+  readonly iterate = (options: IterateOptions = {}): AsyncIterableIterator<Entry> => {
+    this.#kernel();
+    return this.#entries(rangeOf(options));
+  };
+
+  async *#entries(range: KeyRange): AsyncGenerator<Entry, void, undefined> {
+    const { to } = range;
+    let { from, limit: left } = range;
+    while (left > 0) {
+      // Some more than asked for: deleted keys may stand among them.
+      const limit = Math.min(left + pageSlack, pageRecords);
+      const request = { from, to, limit, bytes: pageBytes };
+      const page = replyOf(this.#kernel().askNow(this.#store, 'range', request));
+      for (const record of page.records) {
+        if (!isLive(record, 0)) continue;
+        if (left === 0) return;
+        yield [this.#pool.copy(userKey(recordKey(record))), this.#pool.copy(recordValue(record))];
+        left -= 1;
+      }
+      const last = page.records[page.records.length - 1];
+      if (page.isDone || last === undefined) return;
+      from = justAfter(recordKey(last));
+      await nextLoop();
+    }
+  }
+
+  // ---- the rest ----------------------------------------------------------------------------
+
+  readonly flush = async (): Promise<void> => {
+    const kernel = this.#kernel();
+    await new Promise<void>((done, reject) => {
+      kernel.ask(this.#store, 'flush', {}, Infinity, (problem) => {
+        if (problem === undefined) done();
+        else reject(errorOf(problem));
+      });
+    });
+  };
+
+  readonly stats = async (): Promise<StorageStats> => {
+    const { records, memtableBytes, tables, tableBytes, walBytes } = await this.#stats(
+      this.#kernel(),
+    );
+    return { records, memtableBytes, tables, tableBytes, walBytes };
+  };
+
+  #stats(kernel: Kernel): Promise<StoreStats> {
+    return new Promise((done, reject) => {
+      kernel.ask(this.#store, 'stats', {}, Infinity, (problem, stats) => {
+        if (stats === undefined) reject(errorOf(problem ?? failure('BUG')));
+        else done(stats);
+      });
+    });
+  }
+}
+
+/** What each of the two threads is built from. */
+function seedsOf(
+  settings: StorageSeed['settings'],
+  directory: string,
+): (thread: number) => StorageSeed {
+  const { tunables } = settings;
+  const arenas = Array.from(
+    { length: arenaCount(tunables, 1) },
+    () => new SharedArrayBuffer(arenaBytes(tunables)),
+  );
+  const parts = createThreadMesh(workerThread + 1, ringBytes, createRing);
+  const lz4Module = loadLz4Module();
+  return (thread) => ({
+    settings,
+    directory,
+    lz4Module,
+    arenas,
+    part: parts[thread] as ThreadPart,
+  });
+}
+
+const errorOf = ({ code, fields }: Failure): KvError => new KvError(code, fields);
+
+/** Reads end within their turns: an answer that is not there means that the store has stopped. */
+function replyOf<Reply>(outcome: Outcome<Reply> | undefined): Reply {
+  if (outcome?.reply !== undefined) return outcome.reply;
+  throw errorOf(outcome?.problem ?? failure('BUG', { detail: 'the store gave no answer' }));
+}
+
+const nextLoop = (): Promise<void> =>
+  new Promise((done) => {
+    setImmediate(done);
+  });

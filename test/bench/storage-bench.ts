@@ -1,0 +1,236 @@
+// `npm run bench -- storage`: this engine as a library beside LevelDB and LMDB, as a program sees
+// them. One run, the same data, the same order of work and the same durability; each engine in a
+// process of its own, so that memory can be compared. Every figure is an awaited call.
+//
+//   npm run bench -- storage [--records 200000] [--value-bytes 100] [--json bench-storage.json]
+
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { assert } from '../../runtime/errors.ts';
+import { Prng } from '../../runtime/prng.ts';
+import { type Engine, engines, type OpenEngine, type Pair } from './storage-engines.ts';
+
+export interface StorageBenchOptions {
+  readonly records: number;
+  readonly valueBytes: number;
+}
+
+/** Figures of one engine by row name; a text says why there are none. */
+type Figures = Readonly<Record<string, number>> | string;
+
+const batchRecords = 100;
+const concurrent = 64;
+const hotKeys = 1_000;
+/** A kind of work ends after so long, milliseconds, if it has not done all by then. */
+const workMs = 2_500;
+
+// ---- data ----------------------------------------------------------------------------------
+
+/** Distinct keys of 20 bytes in random order, with values like short JSON documents. */
+function makePairs({ records, valueBytes }: StorageBenchOptions): Pair[] {
+  const random = new Prng(1);
+  const words = Array.from({ length: 512 }, () => random.int(36 ** 5).toString(36));
+  return Array.from({ length: records }, (_, i) => {
+    const scattered = (Math.imul(i, 0x9e37_79b1) >>> 0).toString(16).padStart(16, '0');
+    let text = `{"id":${random.int(1e6)},"name":"`;
+    while (text.length < valueBytes) text += `${words[random.int(words.length)] ?? ''} `;
+    return {
+      key: new Uint8Array(Buffer.from(`user${scattered}`)),
+      value: new Uint8Array(Buffer.from(text.slice(0, valueBytes))),
+    };
+  });
+}
+
+// ---- work ----------------------------------------------------------------------------------
+
+/** Operations per second of `work`, called with 0 to `count` - 1, so many at a time. */
+async function rate(
+  count: number,
+  inFlight: number,
+  work: (n: number) => Promise<unknown>,
+): Promise<number> {
+  const startMs = performance.now();
+  const endMs = startMs + workMs;
+  let next = 0;
+  let done = 0;
+  const worker = async (): Promise<void> => {
+    while (next < count && performance.now() < endMs) {
+      const n = next;
+      next += 1;
+      await work(n);
+      done += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: inFlight }, worker));
+  return (done / (performance.now() - startMs)) * 1_000;
+}
+
+const slice = (pairs: readonly Pair[], n: number): readonly Pair[] =>
+  pairs.slice(n * batchRecords, (n + 1) * batchRecords);
+
+async function durableWrites(
+  engine: Engine,
+  pairs: readonly Pair[],
+  figures: Record<string, number>,
+): Promise<void> {
+  const put = (n: number): Promise<unknown> => {
+    const { key, value } = pairs[n % pairs.length] as Pair;
+    return engine.put(key, value);
+  };
+  figures['put, fsync, 1 in flight'] = await rate(Infinity, 1, put);
+  figures['put, fsync, 64 in flight'] = await rate(Infinity, concurrent, put);
+  const batches = Math.floor(pairs.length / batchRecords);
+  const batch = (n: number): Promise<unknown> => engine.batch(slice(pairs, n % batches));
+  figures['batch of 100, fsync'] = (await rate(Infinity, 1, batch)) * batchRecords;
+}
+
+async function reads(
+  engine: Engine,
+  pairs: readonly Pair[],
+  figures: Record<string, number>,
+): Promise<void> {
+  const random = new Prng(2);
+  const orders = Array.from({ length: pairs.length }, () => random.int(pairs.length));
+  const get = async (n: number): Promise<void> => {
+    const found = await engine.get((pairs[n] as Pair).key);
+    assert(found !== undefined, 'a record is missing');
+  };
+  const any = (n: number): number => orders[n % orders.length] as number;
+  figures['get, all keys'] = await rate(pairs.length * 2, 1, (n) => get(any(n)));
+  figures['get, 1,000 hot keys'] = await rate(pairs.length * 2, 1, (n) => get(any(n) % hotKeys));
+  figures['get, 64 in flight'] = await rate(pairs.length * 2, concurrent, (n) => get(any(n)));
+  const missing = pairs.map(({ key }) => key.map((byte, i) => (i === 10 ? byte ^ 0x40 : byte)));
+  figures['get, missing keys'] = await rate(pairs.length, 1, async (n) => {
+    const found = await engine.get(missing[any(n)] as Uint8Array);
+    assert(found === undefined, 'a record too many');
+  });
+  const scans = await rate(20, 1, async () => {
+    assert((await engine.scan()) === pairs.length, 'a scan that misses records');
+  });
+  figures['scan'] = scans * pairs.length;
+}
+
+async function mixed(engine: Engine, pairs: readonly Pair[]): Promise<number> {
+  const random = new Prng(3);
+  return rate(pairs.length * 2, concurrent, (n) => {
+    const { key, value } = pairs[random.int(pairs.length)] as Pair;
+    return n % 5 === 0 ? engine.put(key, value) : engine.get(key);
+  });
+}
+
+/** All the work with one engine below `root`. */
+async function benchEngine(
+  open: OpenEngine,
+  root: string,
+  options: StorageBenchOptions,
+): Promise<Record<string, number>> {
+  const pairs = makePairs(options);
+  const figures: Record<string, number> = {};
+  const durable = await open(join(root, 'durable'), true);
+  await durableWrites(durable, pairs, figures);
+  await durable.close();
+  const quick = await open(join(root, 'quick'), false);
+  figures['put, no fsync, 64 in flight'] = await rate(pairs.length, concurrent, (n) => {
+    const { key, value } = pairs[n] as Pair;
+    return quick.put(key, value);
+  });
+  await quick.close();
+  const directory = join(root, 'data');
+  const filled = await open(directory, false);
+  const startMs = performance.now();
+  for (let n = 0; n * batchRecords < pairs.length; n += 1) await filled.batch(slice(pairs, n));
+  figures['fill, batches of 100, no fsync'] = (pairs.length / (performance.now() - startMs)) * 1e3;
+  await filled.close();
+  // Opened again, every engine reads from its files.
+  const engine = await open(directory, false);
+  await reads(engine, pairs, figures);
+  figures['resident memory, MB'] = process.memoryUsage.rss() / 1e6;
+  figures['size on disk, MB'] = diskBytes(directory) / 1e6;
+  figures['80 % get, 20 % put, no fsync'] = await mixed(engine, pairs);
+  await engine.close();
+  return figures;
+}
+
+/** Allocated bytes: files that are extended ahead have holes. */
+function diskBytes(directory: string): number {
+  return readdirSync(directory, { recursive: true })
+    .map((file) => statSync(join(directory, String(file))))
+    .reduce((sum, { blocks }) => sum + blocks * 512, 0);
+}
+
+// ---- one process per engine ----------------------------------------------------------------
+
+const self = fileURLToPath(import.meta.url);
+
+function inProcess(engine: string, { records, valueBytes }: StorageBenchOptions): Promise<Figures> {
+  const args = [self, '--engine', engine, '--records', String(records)];
+  args.push('--value-bytes', String(valueBytes));
+  return new Promise((resolve) => {
+    execFile(process.execPath, args, (error, stdout, stderr) => {
+      if (error === null) resolve(JSON.parse(stdout) as Figures);
+      else resolve(/^\w*Error.*$/m.exec(stderr)?.[0] ?? error.message);
+    });
+  });
+}
+
+async function runEngine(name: string, options: StorageBenchOptions): Promise<void> {
+  const open = engines[name];
+  assert(open !== undefined, `no engine ${name}`);
+  const root = mkdtempSync(join(tmpdir(), 'kvd-bench-'));
+  try {
+    process.stdout.write(JSON.stringify(await benchEngine(open, root, options)));
+  } finally {
+    if (existsSync(root)) rmSync(root, { recursive: true });
+  }
+}
+
+// ---- table ---------------------------------------------------------------------------------
+
+const shown = (number: number): string => Math.round(number).toLocaleString('en');
+
+/** Rates: how many times as fast kvd is. Sizes: how many times as large. */
+function table(all: ReadonlyMap<string, Figures>): string {
+  const own = all.get('kvd');
+  const others = [...all.keys()].filter((name) => name !== 'kvd');
+  const header = ['per second', ...all.keys(), ...others.map((name) => `kvd / ${name}`)];
+  const rows = Object.entries(typeof own === 'object' ? own : {}).map(([what, figure]) => {
+    const of = (name: string): number | undefined => {
+      const figures = all.get(name);
+      return typeof figures === 'object' ? figures[what] : undefined;
+    };
+    const cells = [...all.keys()].map((name) => shown(of(name) ?? NaN));
+    const ratios = others.map((name) => (figure / (of(name) ?? NaN)).toFixed(2));
+    return [what, ...cells, ...ratios];
+  });
+  const lines = [header, header.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`);
+  for (const [name, figures] of all)
+    if (typeof figures === 'string') lines.push(`${name} could not run: ${figures}`);
+  return lines.join('\n');
+}
+
+/** About a minute and a half with the default of 200,000 records of 100 bytes. */
+export async function benchStorage(args: readonly string[]): Promise<void> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      records: { type: 'string', default: '200000' },
+      'value-bytes': { type: 'string', default: '100' },
+      json: { type: 'string', default: 'bench-storage.json' },
+      engine: { type: 'string' },
+    },
+  });
+  const options = { records: Number(values.records), valueBytes: Number(values['value-bytes']) };
+  assert(options.records >= batchRecords && options.valueBytes > 0, 'too few records or bytes');
+  if (values.engine !== undefined) return runEngine(values.engine, options);
+  const all = new Map<string, Figures>();
+  for (const name of Object.keys(engines)) all.set(name, await inProcess(name, options));
+  const result = { ...options, node: process.version, engines: Object.fromEntries(all) };
+  process.stdout.write(`${table(all)}\n${JSON.stringify(result)}\n`);
+  writeFileSync(values.json, `${JSON.stringify(result, null, 2)}\n`);
+}
+
+if (process.argv[1] === self) await benchStorage(process.argv.slice(2));

@@ -1,0 +1,110 @@
+// The engines that storage-bench compares, behind one interface: each used as its documentation
+// says, with the same memory (64 MiB of write buffer, 64 MiB of cache) and the same durability. A
+// package that cannot be loaded is an error that the bench reports as such.
+
+import { openStorage } from '../../cli/embedded/storage.ts';
+
+export interface Pair {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+/** An open database. */
+export interface Engine {
+  readonly put: (key: Uint8Array, value: Uint8Array) => Promise<unknown>;
+  /** One atomic batch. */
+  readonly batch: (pairs: readonly Pair[]) => Promise<unknown>;
+  readonly get: (key: Uint8Array) => Promise<Uint8Array | undefined>;
+  /** Looks at every entry; how many there are. */
+  readonly scan: () => Promise<number>;
+  readonly close: () => Promise<unknown>;
+}
+
+/** `sync`: a write ends when it is durable. */
+export type OpenEngine = (directory: string, sync: boolean) => Promise<Engine>;
+
+const memoryBytes = 64 * 1024 * 1024;
+const scanChunk = 1_000;
+
+async function openKvd(directory: string, sync: boolean): Promise<Engine> {
+  const storage = await openStorage({
+    directory,
+    durability: sync ? 'group' : 'none',
+    settings: { memtableBytes: memoryBytes, blockCacheBytes: memoryBytes },
+  });
+  const { put, get, close } = storage;
+  return {
+    put,
+    get,
+    close,
+    batch: (pairs) => storage.batch(pairs.map(({ key, value }) => ({ type: 'put', key, value }))),
+    scan: async () => {
+      let entries = 0;
+      for await (const [key, value] of storage.iterate())
+        if (key.length > 0 && value.length > 0) entries += 1;
+      return entries;
+    },
+  };
+}
+
+async function openLevel(directory: string, sync: boolean): Promise<Engine> {
+  const { ClassicLevel } = await import('classic-level');
+  const encodings = { keyEncoding: 'view', valueEncoding: 'view' } as const;
+  const db = new ClassicLevel<Uint8Array, Uint8Array>(directory, encodings);
+  await db.open({ cacheSize: memoryBytes, writeBufferSize: memoryBytes });
+  const options = { sync };
+  return {
+    put: (key, value) => db.put(key, value, options),
+    get: (key) => db.get(key),
+    close: () => db.close(),
+    batch: (pairs) =>
+      db.batch(
+        pairs.map(({ key, value }) => ({ type: 'put', key, value })),
+        options,
+      ),
+    scan: async () => {
+      const iterator = db.iterator();
+      let entries = 0;
+      for (;;) {
+        const chunk = await iterator.nextv(scanChunk);
+        if (chunk.length === 0) break;
+        entries += chunk.filter(([key, value]) => key.length > 0 && value.length > 0).length;
+      }
+      await iterator.close();
+      return entries;
+    },
+  };
+}
+
+async function openLmdb(directory: string, sync: boolean): Promise<Engine> {
+  const { open } = await import('lmdb');
+  const db = open<Buffer, Buffer>({
+    path: directory,
+    encoding: 'binary',
+    keyEncoding: 'binary',
+    noSync: !sync,
+  });
+  const asBuffer = ({ buffer, byteOffset, length }: Uint8Array): Buffer =>
+    Buffer.from(buffer, byteOffset, length);
+  return {
+    put: (key, value) => db.put(asBuffer(key), asBuffer(value)),
+    get: (key) => Promise.resolve(db.get(asBuffer(key))),
+    close: () => db.close(),
+    batch: (pairs) =>
+      db.transaction(() => {
+        for (const { key, value } of pairs) void db.put(asBuffer(key), asBuffer(value));
+      }),
+    scan: () => {
+      let entries = 0;
+      for (const { key, value } of db.getRange())
+        if (key.length > 0 && value.length > 0) entries += 1;
+      return Promise.resolve(entries);
+    },
+  };
+}
+
+export const engines: Readonly<Record<string, OpenEngine>> = {
+  kvd: openKvd,
+  'classic-level': openLevel,
+  lmdb: openLmdb,
+};
