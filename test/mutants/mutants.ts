@@ -50,8 +50,8 @@ export const mutants: readonly Mutant[] = [
     id: 'purge-with-several-copies',
     what: 'a tombstone is purged while another replica may hold what it hides (TS-3, G8)',
     file: 'actors/node/plan.js',
-    find: "replicationFactor > 1 ? 'never'",
-    replace: "replicationFactor > 9 ? 'never'",
+    find: "copies > 1 ? 'never'",
+    replace: "copies > 9 ? 'never'",
     seeds: 60,
   },
 ];
