@@ -5,7 +5,7 @@
 import type { BaseContext, Deferred, Done, Later, Ref, Session } from './actor.ts';
 import { type Cell, DeferredReply } from './cell.ts';
 import type { Host, TimerHandle } from './environment.ts';
-import { CorruptionError, type Failure, failure, KvError, toFailure } from './errors.ts';
+import { CorruptionError, errorOf, type Failure, failure, KvError, toFailure } from './errors.ts';
 
 /** What contexts need of the kernel. */
 export interface KernelSide {
@@ -105,7 +105,7 @@ function startSession<Reply>(
       if (!isCurrent()) return;
       const done = (problem: Failure | undefined, reply: unknown): void => {
         if (problem === undefined) resolve(reply);
-        else reject(new KvError(problem.code, problem.fields));
+        else reject(errorOf(problem));
       };
       kernel.traced(trace, () => kernel.ask(cell, ref, name, body, timeoutMs, done));
     });

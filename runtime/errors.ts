@@ -133,6 +133,11 @@ export function assertNever(value: never): never {
   throw new BugError(`unexpected value ${String(value)}`);
 }
 
+/** The error that a failed call throws at its caller. */
+export function errorOf({ code, fields }: Failure): KvError {
+  return new KvError(code, fields);
+}
+
 /** Any thrown value as the failure that a caller is told. */
 export function toFailure(error: unknown): Failure {
   if (error instanceof KvError) return error.toFailure();

@@ -20,6 +20,7 @@ import {
   describeThrown,
   type Failure,
   failure,
+  errorOf,
   KvError,
   toFailure,
 } from './errors.ts';
@@ -151,7 +152,7 @@ export class Kernel {
         result.onSettled((problem) => {
           if (cell.incarnation !== incarnation) return;
           if (problem === undefined) this.#ready(cell);
-          else this.#startFailed(cell, new KvError(problem.code, problem.fields));
+          else this.#startFailed(cell, errorOf(problem));
         });
     } catch (error) {
       cell.isEntering = false;

@@ -125,17 +125,9 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     replicationFactor: tunables.replicationFactor,
   });
   const shards = [...Array(placement.shards).keys()];
-  const planned = (row: Row, thread: number): PlannedActor => ({
-    group: threadGroups[row.kind.protocol.name] ?? 'control',
-    thread,
-    spec: specOf(row),
-  });
-  const placed = (row: Row): PlannedActor => {
-    const group = threadGroups[row.kind.protocol.name] ?? 'control';
-    return planned(row, placement.threadOf(group, row.shard));
-  };
+  const placed = (row: Row): PlannedActor => place(row, placement);
   const monitors = [...Array(placement.threads).keys()].map((thread) =>
-    planned(monitorRow(settings, thread), thread),
+    place(monitorRow(settings, thread), placement, thread),
   );
   return [
     ...monitors,
@@ -151,14 +143,21 @@ export function planStorage(
   settings: StorageSettings,
   placement: Placement,
 ): readonly PlannedActor[] {
-  return storageRows(settings, 1, 0).map((row) => {
-    const group = threadGroups[row.kind.protocol.name] ?? 'shard';
-    return { group, thread: placement.threadOf(group, 0), spec: specOf(row) };
-  });
+  return storageRows(settings, 1, 0).map((row) => place(row, placement));
 }
 
-function specOf({ kind, options, shard, capacity, onCrash }: Row): ActorSpec {
-  return { kind, options, shard, mailboxCapacity: capacity, onCrash };
+/** On `thread`, or where the placement puts its group. */
+function place(
+  { kind, options, shard, capacity, onCrash }: Row,
+  placement: Placement,
+  thread?: number,
+): PlannedActor {
+  const group = threadGroups[kind.protocol.name] ?? 'control';
+  return {
+    group,
+    thread: thread ?? placement.threadOf(group, shard),
+    spec: { kind, options, shard, mailboxCapacity: capacity, onCrash },
+  };
 }
 
 function monitorRow({ samples }: NodeSettings, thread: number): Row {

@@ -6,7 +6,7 @@
 // Rounds go on until the page is full of live keys or the range ends: tombstones and expired
 // records are merged first and left out after (RR-8).
 
-import { compareBytes, prefixEnd } from '../../runtime/bytes.ts';
+import { compareBytes, justAfter, prefixEnd } from '../../runtime/bytes.ts';
 import type { ErrorFields } from '../../runtime/errors.ts';
 import { type Level, requiredAcks } from '../model/consistency.ts';
 import { isLive, recordKey, storageKey, userKey } from '../model/record.ts';
@@ -56,7 +56,7 @@ export class ScanPath {
     const { namespace, prefix, after } = options.request;
     const start = storageKey(namespace, prefix);
     this.#to = prefixEnd(start);
-    const next = after === undefined ? start : successor(storageKey(namespace, after));
+    const next = after === undefined ? start : justAfter(storageKey(namespace, after));
     this.#from = compareBytes(next, start) < 0 ? start : next;
   }
 
@@ -118,7 +118,7 @@ export class ScanPath {
     if (merged.isDone) return this.#page(true);
     this.#rounds += 1;
     if (this.#rounds >= roundsMax) return this.#page(false);
-    if (this.#last !== undefined) this.#from = successor(this.#last);
+    if (this.#last !== undefined) this.#from = justAfter(this.#last);
     return 'more';
   }
 
@@ -143,11 +143,4 @@ export class ScanPath {
     }
     return undefined;
   }
-}
-
-/** The first key after `key`. */
-function successor(key: Uint8Array): Uint8Array {
-  const next = new Uint8Array(key.length + 1);
-  next.set(key);
-  return next;
 }

@@ -15,7 +15,14 @@
 // beyond, OVERLOADED before anything is written, so that nothing grows without limit and nothing
 // acknowledged depends on luck.
 
-import { actor, type Context, type Deferred, type Later, refTo } from '../../runtime/actor.ts';
+import {
+  actor,
+  type Context,
+  type Deferred,
+  type Done,
+  type Later,
+  refTo,
+} from '../../runtime/actor.ts';
 import { assert, describeFailure, failure, KvError } from '../../runtime/errors.ts';
 import type { Counter, Labels, MetricRegistry } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
@@ -73,6 +80,8 @@ interface Own {
 
 /** Arena bytes of a record beside its own: index entry, alignment, half-full nodes. */
 const recordOverheadBytes = 96;
+/** What records take in a memtable. */
+const heldBytes = (bytes: number, records: number): number => bytes + records * recordOverheadBytes;
 /** Their answers come in the control lane, which holds twice as many. */
 const inFlightRecordsMax = 32_768;
 const spaceCheckMs = 2_000;
@@ -195,23 +204,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   apply({ record }: { readonly record: Uint8Array }): Later<{ readonly lsn: number }> {
     checkRecord(record);
-    this.#admit(record.length);
-    const { wal, memtable } = this.#options;
-    const later = this.#ctx.later<{ readonly lsn: number }>();
-    const bytes = record.length;
-    this.#inFlightBytes += bytes;
-    this.#inFlightRecords += 1;
-    this.#admittedBytes += bytes + recordOverheadBytes;
-    this.#ctx.ask(wal, 'append', { record }, internalTimeoutMs, (problem, reply) => {
-      this.#inFlightBytes -= bytes;
-      this.#inFlightRecords -= 1;
-      if (reply === undefined) return later.fail(problem ?? failure('BUG'));
-      // Answers come in LSN order, and one mailbox keeps that order into the memtable.
-      this.#ctx.tell(memtable, 'insert', { record, lsn: reply.lsn });
-      later.resolve(reply);
-    });
-    if (this.#admittedBytes >= this.#options.memtableBytes) this.#flush();
-    return later;
+    return this.#write([record], record.length);
   }
 
   /** As apply, for several records at once: one log record, one insert, one answer. */
@@ -222,24 +215,35 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       checkRecord(record);
       bytes += record.length;
     }
-    const held = bytes + records.length * recordOverheadBytes;
+    const held = heldBytes(bytes, records.length);
     // With what the index takes, so that it fits into an arena beside a full memtable.
     const heldMax = Math.min(this.#options.inFlightBytes, recordBytesMax);
     if (records.length > 1 && held > heldMax)
       throw new KvError('TOO_LARGE', { records: records.length, bytes: held, max: heldMax });
+    return this.#write(records, bytes);
+  }
+
+  #write(records: readonly Uint8Array[], bytes: number): Later<{ readonly lsn: number }> {
     this.#admit(bytes);
     const { wal, memtable } = this.#options;
     const later = this.#ctx.later<{ readonly lsn: number }>();
     this.#inFlightBytes += bytes;
     this.#inFlightRecords += records.length;
-    this.#admittedBytes += held;
-    this.#ctx.ask(wal, 'appendMany', { records }, internalTimeoutMs, (problem, reply) => {
+    this.#admittedBytes += heldBytes(bytes, records.length);
+    const [record] = records;
+    const alone = records.length === 1 ? record : undefined;
+    const logged: Done<{ readonly lsn: number }> = (problem, reply) => {
       this.#inFlightBytes -= bytes;
       this.#inFlightRecords -= records.length;
       if (reply === undefined) return later.fail(problem ?? failure('BUG'));
-      this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
+      // Answers come in LSN order, and one mailbox keeps that order into the memtable.
+      if (alone === undefined) this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
+      else this.#ctx.tell(memtable, 'insert', { record: alone, lsn: reply.lsn });
       later.resolve(reply);
-    });
+    };
+    if (alone === undefined)
+      this.#ctx.ask(wal, 'appendMany', { records }, internalTimeoutMs, logged);
+    else this.#ctx.ask(wal, 'append', { record: alone }, internalTimeoutMs, logged);
     if (this.#admittedBytes >= this.#options.memtableBytes) this.#flush();
     return later;
   }
@@ -327,7 +331,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     // The freeze is in the memtable's mailbox now: what is let in from here on belongs to the next
     // table, and so does what is still on its way to the WAL.
     if (this.#unflushed === undefined)
-      this.#admittedBytes = this.#inFlightBytes + this.#inFlightRecords * recordOverheadBytes;
+      this.#admittedBytes = heldBytes(this.#inFlightBytes, this.#inFlightRecords);
   }
 
   /** The table is readable: only now may its arena go, or a read would find it nowhere. */

@@ -1,6 +1,6 @@
 // Small byte arrays cut from chunks. An array of its own above 64 bytes lives outside of the heap in
-// V8: one malloc each, and the collector runs for them as for memory that is short
-// (docs/performance.md). What is cut off is never used again, so arrays share a chunk but no byte.
+// V8 (its flag typed_array_max_size_in_heap): one malloc each, and the collector runs for them as for
+// memory that is short. What is cut off is never used again, so arrays share a chunk but no byte.
 
 const chunkBytes = 16 * 1024;
 /** Longer ones are made alone: they would keep too much of a chunk alive, or not fit. */

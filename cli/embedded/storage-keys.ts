@@ -2,7 +2,7 @@
 // embedded store live in namespace 0, so its files are those of a node with one shard.
 
 import { keyBytesMax, storageKey } from '../../actors/model/record.ts';
-import { compareBytes, prefixEnd, utf8 } from '../../runtime/bytes.ts';
+import { compareBytes, justAfter, prefixEnd, utf8 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 
 /** Text stands for its UTF-8 bytes. */
@@ -77,13 +77,6 @@ function refuseOthers(options: IterateOptions, limit: number): void {
 
 const bound = (bytes: Bytes, field: string): Uint8Array =>
   storageKey(namespace, bytesOf(bytes, field));
-
-/** The lowest key above `key`. */
-export function justAfter(key: Uint8Array): Uint8Array {
-  const next = new Uint8Array(key.length + 1);
-  next.set(key);
-  return next;
-}
 
 /** The highest (1) or the lowest (-1). */
 function extreme(keys: readonly Uint8Array[], sign: 1 | -1): Uint8Array {

@@ -16,18 +16,21 @@ import type {
   TimerHandle,
   Timers,
 } from '../../runtime/environment.ts';
-import { BugError, type Failure } from '../../runtime/errors.ts';
+import type { Failure } from '../../runtime/errors.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeHost } from '../../runtime/host/node-host.ts';
 import { lowerThreadPriority } from '../../runtime/host/priority.ts';
-import { createTaskPool, type TaskPool } from '../../runtime/host/task-pool.ts';
 import type { ThreadPart } from '../../runtime/host/threads.ts';
 import { Kernel } from '../../runtime/kernel.ts';
 import { createLz4 } from '../../runtime/lz4.ts';
 import type { Placement } from '../../runtime/placement.ts';
 import { Codec } from '../../transport/codec.ts';
-import { ThreadLink, ThreadReceiver } from '../../transport/thread-link.ts';
 import { NodeRouter } from '../../transport/transport.ts';
+import {
+  createThreadLinks,
+  createThreadReceivers,
+  createThreadTasks,
+} from '../node/thread-parts.ts';
 
 /** What both threads are built from: plain data and shared memory. */
 export interface StorageSeed {
@@ -66,7 +69,7 @@ export function createStorageThread(
 ): StorageThread {
   const { settings, directory, lz4Module, arenas } = seed;
   const isWorker = thread === workerThread;
-  const tasks = isWorker ? createTaskPool({ threadsMin: 0, threadsMax: 1, lz4Module }) : noTasks;
+  const tasks = createThreadTasks(isWorker, lz4Module);
   const disk = closableDisk(createNodeDisk(directory));
   const capabilities: Capabilities = { disk, lz4: createLz4(lz4Module), arenas, tasks };
   const nodeHost = createNodeHost({ log, capabilities, onStop: fatal });
@@ -98,33 +101,19 @@ function joinedKernel(
   const { node } = settings;
   const { clock } = host;
   const codec = new Codec(allProtocols);
-  const joints = Object.entries(part.rings).map(([other, { outgoing, incoming, doorbell }]) => {
-    const name = storagePlacement.nameOf(Number(other));
-    const link = new ThreadLink({ name, ring: outgoing, doorbell, codec, clock });
-    return { other: Number(other), link, incoming, doorbell };
-  });
+  const links = createThreadLinks(part, storagePlacement.nameOf, codec, clock);
   const router = new NodeRouter({
     node,
     placement: storagePlacement,
     groupOf: (actor) => threadGroups[actor] ?? 'shard',
-    threadLinks: new Map(joints.map(({ other, link }) => [other, link])),
+    threadLinks: links,
     peers: undefined,
   });
   const name = storagePlacement.nameOf(thread);
   const kernel = new Kernel({ node, thread: name, host, router, protocols: allProtocols });
-  const receivers = joints.map(({ link, incoming, doorbell }) => {
-    const received = (bytes: Uint8Array): void =>
-      kernel.deliver(codec.decodeEnvelope(bytes, clock.monotonicMs(), link, node, node));
-    return new ThreadReceiver({ ring: incoming, doorbell, received });
-  });
+  const receivers = createThreadReceivers(part, links, codec, clock, kernel);
   return { kernel, close: () => receivers.forEach((receiver) => receiver.close()) };
 }
-
-/** The pool belongs to the worker; nobody else lists the need. */
-const noTasks: TaskPool = {
-  run: (name) => Promise.reject(new BugError(`task ${name} outside of the background thread`)),
-  close: () => Promise.resolve(),
-};
 
 /** Timers that keep no closed store, and with it the process, alive. */
 function cancellableTimers(timers: Timers): Timers & { readonly cancelAll: () => void } {

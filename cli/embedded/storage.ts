@@ -27,8 +27,8 @@ import {
 } from '../../actors/node/settings.ts';
 import { Store, type StoreStats } from '../../actors/storage/protocol.ts';
 import { type Outcome, refTo } from '../../runtime/actor.ts';
-import { noBytes } from '../../runtime/bytes.ts';
-import { type Failure, failure, KvError } from '../../runtime/errors.ts';
+import { justAfter, noBytes } from '../../runtime/bytes.ts';
+import { errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import { fingerprint32Text } from '../../runtime/hash.ts';
 import { type DirectoryLock, lockDirectory } from '../../runtime/host/directory-lock.ts';
 import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
@@ -50,7 +50,6 @@ import {
   bytesOf,
   checkedKey,
   type IterateOptions,
-  justAfter,
   type KeyRange,
   rangeOf,
 } from './storage-keys.ts';
@@ -420,8 +419,6 @@ function seedsOf(
     part: parts[thread] as ThreadPart,
   });
 }
-
-const errorOf = ({ code, fields }: Failure): KvError => new KvError(code, fields);
 
 /** Reads end within their turns: an answer that is not there means that the store has stopped. */
 function replyOf<Reply>(outcome: Outcome<Reply> | undefined): Reply {

@@ -5,7 +5,7 @@
 
 import type { Store } from '../../actors/storage/protocol.ts';
 import type { Ref } from '../../runtime/actor.ts';
-import { type Failure, KvError } from '../../runtime/errors.ts';
+import { errorOf, type Failure } from '../../runtime/errors.ts';
 import type { Kernel } from '../../runtime/kernel.ts';
 import { Ring } from '../../runtime/mailbox.ts';
 
@@ -73,7 +73,7 @@ export class WriteQueue {
       const write = this.#waiting.shift();
       if (write === undefined) break;
       if (this.#failure === undefined) this.#send(write);
-      else write.reject(new KvError(this.#failure.code, this.#failure.fields));
+      else write.reject(errorOf(this.#failure));
     }
     if (this.#writes > 0 || this.#waiting.length > 0) return;
     for (const resolve of this.#idle.splice(0)) resolve();
@@ -87,7 +87,6 @@ export class WriteQueue {
 
   #send(write: Write): void {
     const { records, bytes } = write;
-    const [record] = records;
     this.#bytes += bytes;
     this.#writes += 1;
     const done = (problem: Failure | undefined): void => {
@@ -95,12 +94,10 @@ export class WriteQueue {
       this.#writes -= 1;
       if (problem === undefined) write.resolve();
       else if (problem.code === 'OVERLOADED') this.#sendAgain(write);
-      else write.reject(new KvError(problem.code, problem.fields));
+      else write.reject(errorOf(problem));
       this.#sendNext();
     };
-    if (records.length === 1 && record !== undefined)
-      this.#kernel.ask(this.#store, 'apply', { record }, Infinity, done);
-    else this.#kernel.ask(this.#store, 'applyMany', { records }, Infinity, done);
+    this.#kernel.ask(this.#store, 'applyMany', { records }, Infinity, done);
   }
 
   /** The store wrote nothing of it. Stamps decide who wins, so the order does not matter. */

@@ -13,12 +13,11 @@ import {
 import { allProtocols } from '../../actors/node/protocols.ts';
 import { Monitor } from '../../actors/observability/protocol.ts';
 import { type Ref, refTo } from '../../runtime/actor.ts';
-import type { Capabilities, Clock, Host, Log, Tasks } from '../../runtime/environment.ts';
-import { BugError } from '../../runtime/errors.ts';
+import type { Capabilities, Host, Log } from '../../runtime/environment.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeHost } from '../../runtime/host/node-host.ts';
 import { lowerThreadPriority } from '../../runtime/host/priority.ts';
-import { createTaskPool, type TaskPool } from '../../runtime/host/task-pool.ts';
+import type { TaskPool } from '../../runtime/host/task-pool.ts';
 import type { ThreadControl } from '../../runtime/host/thread-control.ts';
 import type { ThreadPart } from '../../runtime/host/threads.ts';
 import { Kernel } from '../../runtime/kernel.ts';
@@ -28,8 +27,9 @@ import { placementOf, type Profile } from '../../runtime/placement.ts';
 import { Codec } from '../../transport/codec.ts';
 import { HttpEdge } from '../../transport/edge-http.ts';
 import { PeerTable } from '../../transport/peer-table.ts';
-import { ThreadLink, ThreadReceiver } from '../../transport/thread-link.ts';
+import type { ThreadReceiver } from '../../transport/thread-link.ts';
 import { NodeRouter } from '../../transport/transport.ts';
+import { createThreadLinks, createThreadReceivers, createThreadTasks } from './thread-parts.ts';
 
 /** All that a thread needs to know; plain data and shared memory. */
 export interface ThreadSeed {
@@ -65,7 +65,7 @@ class NodeThread implements ThreadRuntime {
   readonly #planned: readonly PlannedActor[];
   readonly #peers: PeerTable | undefined;
   readonly #receivers: readonly ThreadReceiver[];
-  readonly #tasks: TaskPool | undefined;
+  readonly #tasks: TaskPool;
   readonly #samples: () => readonly MetricSample[];
   readonly #edge: HttpEdge | undefined;
 
@@ -73,16 +73,17 @@ class NodeThread implements ThreadRuntime {
     this.#seed = seed;
     const { thread, profile, shards, settings } = seed;
     const placement = placementOf(profile, shards);
+    const hasBackground = thread === placement.threadOf('background', 0);
+    this.#tasks = createThreadTasks(hasBackground, seed.lz4Module);
     // With everything on one thread the background has no thread of its own.
-    const isBackground = thread > 0 && thread === placement.threadOf('background', 0);
-    this.#tasks = thread === placement.threadOf('background', 0) ? createPool(seed) : undefined;
+    const isBackground = thread > 0 && hasBackground;
     const host = createNodeHost({
       log,
       capabilities: capabilitiesOf(seed, this.#tasks),
       onStop: fatal,
     });
     const codec = new Codec(allProtocols);
-    const links = threadLinks(seed, codec, host.clock);
+    const links = createThreadLinks(seed.part, (other) => `thread ${other}`, codec, host.clock);
     this.#peers = isBackground ? undefined : peerTable(seed, codec, host, () => this.kernel);
     const router = new NodeRouter({
       node: settings.node,
@@ -99,7 +100,7 @@ class NodeThread implements ThreadRuntime {
       router,
       protocols: allProtocols,
     });
-    this.#receivers = receivers(seed, codec, host.clock, links, this.kernel);
+    this.#receivers = createThreadReceivers(seed.part, links, codec, host.clock, this.kernel);
     if (thread === 0)
       host.metrics.gauge('kvd_process_resident_bytes', 'Resident memory of the node', () =>
         process.memoryUsage.rss(),
@@ -137,7 +138,7 @@ class NodeThread implements ThreadRuntime {
     this.kernel.stop();
     await this.#peers?.close();
     for (const receiver of this.#receivers) receiver.close();
-    await this.#tasks?.close();
+    await this.#tasks.close();
   };
 
   readonly samples = (): Promise<readonly MetricSample[]> => Promise.resolve(this.#samples());
@@ -170,51 +171,10 @@ class NodeThread implements ThreadRuntime {
   }
 }
 
-function createPool({ lz4Module }: ThreadSeed): TaskPool {
-  return createTaskPool({ threadsMin: 0, threadsMax: 1, lz4Module });
-}
-
-function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool | undefined): Capabilities {
+function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool): Capabilities {
   const { dataDir, arenas, lz4Module } = seed;
   const lz4 = createLz4(lz4Module);
-  return { disk: createNodeDisk(dataDir), lz4, arenas, tasks: tasks ?? noTasks };
-}
-
-/** The pool belongs to the background thread; nobody else lists the need. */
-const noTasks: Tasks = {
-  run: (name) => Promise.reject(new BugError(`task ${name} outside of the background thread`)),
-};
-
-/** The writing ends towards every other thread of this node, by thread number. */
-function threadLinks(seed: ThreadSeed, codec: Codec, clock: Clock): Map<number, ThreadLink> {
-  const links = new Map<number, ThreadLink>();
-  for (const [thread, { outgoing, doorbell }] of Object.entries(seed.part.rings))
-    links.set(
-      Number(thread),
-      new ThreadLink({ name: `thread ${thread}`, ring: outgoing, doorbell, codec, clock }),
-    );
-  return links;
-}
-
-/** The reading ends; an answer goes back through the link to the same thread. */
-function receivers(
-  seed: ThreadSeed,
-  codec: Codec,
-  clock: Clock,
-  links: ReadonlyMap<number, ThreadLink>,
-  kernel: Kernel,
-): ThreadReceiver[] {
-  const { node } = seed.settings;
-  return Object.entries(seed.part.rings).map(([thread, { incoming, doorbell }]) => {
-    const back = links.get(Number(thread));
-    return new ThreadReceiver({
-      ring: incoming,
-      doorbell,
-      received: (bytes) => {
-        kernel.deliver(codec.decodeEnvelope(bytes, clock.monotonicMs(), back, node, node));
-      },
-    });
-  });
+  return { disk: createNodeDisk(dataDir), lz4, arenas, tasks };
 }
 
 function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Kernel): PeerTable {
