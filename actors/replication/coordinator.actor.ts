@@ -7,16 +7,9 @@
 
 import { actor, type Call, type Context, type Deferred, type Later } from '../../runtime/actor.ts';
 import { refTo } from '../../runtime/actor.ts';
-import {
-  assert,
-  describeFailure,
-  errorTable,
-  type Failure,
-  failure,
-  KvError,
-} from '../../runtime/errors.ts';
+import { assert, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { Handlers, Tell } from '../../runtime/protocol.ts';
-import { type Level, parseLevel, requiredAcks } from '../model/consistency.ts';
+import { parseLevel } from '../model/consistency.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
 import {
   encodeRecord,
@@ -29,7 +22,7 @@ import {
 import type { Resolve } from '../model/resolve.ts';
 import type { Ring } from '../model/ring.ts';
 import { hashKey, type KeyHashes, shardOf } from '../model/token.ts';
-import type { PeerState, PeerStates } from '../membership/protocol.ts';
+import type { PeerStates } from '../membership/protocol.ts';
 import {
   Coordinator,
   type ReadReply,
@@ -41,9 +34,10 @@ import {
   type WriteRequest,
 } from './protocol.ts';
 import { type ReadAction, ReadPath } from './read-path.ts';
+import { admitLevel, ReplicaView } from './replica-view.ts';
 import { ScanPath } from './scan-path.ts';
 import { boundLeadMicros, decodeBound, encodeBound, Stamper } from './stamper.ts';
-import { WritePath } from './write-path.ts';
+import { withoutEffect, WritePath } from './write-path.ts';
 
 export interface CoordinatorOptions {
   readonly ring: Ring;
@@ -93,7 +87,7 @@ interface OpenRead {
 class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
   readonly #options: CoordinatorOptions;
-  readonly #peers = new Map<string, PeerState>();
+  readonly #view: ReplicaView;
   readonly #reads = new Set<OpenRead>();
   /** Writes that were taken and not answered. */
   #openWrites = 0;
@@ -107,6 +101,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   constructor(ctx: Context<Own, 'disk'>, options: CoordinatorOptions) {
     this.#ctx = ctx;
     this.#options = options;
+    this.#view = new ReplicaView(options.ring, { node: ctx.node, shards: options.shards });
     ctx.metrics.gauge('kvd_coordinator_open_reads', 'Reads in flight', () => this.#reads.size, {
       shard: String(ctx.shard),
     });
@@ -143,7 +138,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   }
 
   peersChanged({ peers }: PeerStates): void {
-    for (const peer of peers) this.#peers.set(peer.node, peer);
+    this.#view.changed(peers);
   }
 
   // ---- writes ------------------------------------------------------------------------------
@@ -154,17 +149,17 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const level = parseLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
-    const replicas = this.#options.ring.replicasOf(hashes.token);
+    const replicas = this.#view.replicasOf(hashes.token);
     // Stamps are unique per coordinator: no other shard's may stamp this key.
     const isOurs = shardOf(hashes.token, this.#options.shards) === this.#ctx.shard;
     if (!replicas.includes(this.#ctx.node) || !isOurs) throw notReplica(this.#ctx.node);
-    const targets = this.#live(replicas);
-    const required = this.#admit(level, replicas, targets);
+    const targets = this.#view.live(replicas);
+    const required = admitLevel(level, replicas, targets);
     const later = this.#ctx.later<WriteReply>();
     this.#openWrites += 1;
     const deadlineMs = this.#deadlineOf(call);
     this.#ctx.ask(
-      this.#replica(this.#ctx.node, hashes.token),
+      this.#view.replica(this.#ctx.node, hashes.token),
       'read',
       { key, hash: hashes.hash, digest: false },
       this.#leftMs(deadlineMs),
@@ -294,11 +289,17 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const path = new WritePath(required, targets.length);
     const leftMs = this.#leftMs(deadlineMs);
     for (const node of targets)
-      this.#ctx.ask(this.#replica(node, hashes.token), 'write', { record }, leftMs, (problem) => {
-        const outcome = problem === undefined ? path.acked() : path.failed(problem);
-        if (outcome.kind === 'acked') this.#acknowledge(later, reply);
-        else if (outcome.kind === 'failed') this.#fail(later, outcome.failure);
-      });
+      this.#ctx.ask(
+        this.#view.replica(node, hashes.token),
+        'write',
+        { record },
+        leftMs,
+        (problem) => {
+          const outcome = problem === undefined ? path.acked() : path.failed(problem);
+          if (outcome.kind === 'acked') this.#acknowledge(later, reply);
+          else if (outcome.kind === 'failed') this.#fail(later, outcome.failure);
+        },
+      );
   }
 
   // ---- reads -------------------------------------------------------------------------------
@@ -308,9 +309,9 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const level = parseLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
-    const replicas = this.#options.ring.replicasOf(hashes.token);
-    const candidates = this.#live(replicas);
-    const required = this.#admit(level, replicas, candidates);
+    const replicas = this.#view.replicasOf(hashes.token);
+    const candidates = this.#view.live(replicas);
+    const required = admitLevel(level, replicas, candidates);
     const open: OpenRead = {
       path: new ReadPath(required, candidates, this.#options.resolve),
       key,
@@ -347,7 +348,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   #askRead(open: OpenRead, node: string, digest: boolean): void {
     const { key, hashes, path, deadlineMs } = open;
     this.#ctx.ask(
-      this.#replica(node, hashes.token),
+      this.#view.replica(node, hashes.token),
       'read',
       { key, hash: hashes.hash, digest },
       this.#leftMs(deadlineMs),
@@ -363,7 +364,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const { hashes, path, deadlineMs } = open;
     const leftMs = this.#leftMs(deadlineMs);
     this.#ctx.probe.reach('blocking read repair');
-    this.#ctx.ask(this.#replica(node, hashes.token), 'write', { record }, leftMs, (problem) =>
+    this.#ctx.ask(this.#view.replica(node, hashes.token), 'write', { record }, leftMs, (problem) =>
       this.#run(open, problem === undefined ? path.repaired(node) : path.repairFailed(node)),
     );
   }
@@ -400,8 +401,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   }
 
   #scanRound(path: ScanPath, deadlineMs: number, later: Deferred<ScanReply>): void {
-    const nodes = this.#live(this.#options.ring.members);
-    const missing = path.begin(nodes.map((node) => ({ node, shards: this.#shardsOf(node) })));
+    const nodes = this.#view.live(this.#view.members);
+    const missing = path.begin(nodes.map((node) => ({ node, shards: this.#view.shardsOf(node) })));
     if (missing !== undefined) {
       later.fail(failure('UNAVAILABLE', missing));
       return;
@@ -417,7 +418,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       else later.resolve(outcome);
     };
     for (const node of nodes)
-      for (let shard = 0; shard < this.#shardsOf(node); shard += 1)
+      for (let shard = 0; shard < this.#view.shardsOf(node); shard += 1)
         this.#ctx.ask(refTo(Replica, node, shard), 'range', round, leftMs, (problem, page) => {
           if (!path.isRound(round)) return;
           if (problem === undefined && page !== undefined) path.answered(node, page);
@@ -426,45 +427,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
         });
   }
 
-  // ---- who -----------------------------------------------------------------------------------
-
-  #replica(node: string, token: number): ReturnType<typeof refTo<Replica>> {
-    return refTo(Replica, node, shardOf(token, this.#shardsOf(node)));
-  }
-
-  #shardsOf(node: string): number {
-    if (node === this.#ctx.node) return this.#options.shards;
-    return this.#peers.get(node)?.shards ?? 1;
-  }
-
-  /** Nodes that are not convicted: this one first, then the alive, then the suspected. */
-  #live(nodes: readonly string[]): string[] {
-    const self: string[] = [];
-    const alive: string[] = [];
-    const suspected: string[] = [];
-    for (const node of nodes) {
-      if (node === this.#ctx.node) self.push(node);
-      else {
-        const condition = this.#peers.get(node)?.condition;
-        if (condition === 'alive') alive.push(node);
-        else if (condition === 'suspected') suspected.push(node);
-      }
-    }
-    return [...self, ...alive, ...suspected];
-  }
-
-  /** Answers needed; UNAVAILABLE before anything is sent where they cannot be had (WR-2). */
-  #admit(level: Level, replicas: readonly string[], live: readonly string[]): number {
-    const required = requiredAcks(level, replicas.length);
-    if (live.length < required)
-      throw new KvError('UNAVAILABLE', {
-        required,
-        alive: live.length,
-        level,
-        detail: `${required} of ${replicas.length} replicas needed, ${live.length} alive`,
-      });
-    return required;
-  }
+  // ---- time ----------------------------------------------------------------------------------
 
   /** When the replicas have to have answered: a little before the caller gives up, so that it hears why. */
   #deadlineOf({ deadlineMs }: Call): number {
@@ -483,12 +446,6 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
 function notReplica(node: string): KvError {
   return new KvError('UNAVAILABLE', { detail: `this part of node ${node} does not hold the key` });
-}
-
-/** Before anything is sent, an unknown effect is known after all: none. */
-function withoutEffect(problem: Failure): Failure {
-  if (errorTable[problem.code].effect === 'none') return problem;
-  return failure('UNAVAILABLE', { detail: `nothing was sent: ${describeFailure(problem)}` });
 }
 
 export const coordinator = actor({

@@ -8,7 +8,7 @@
 // While all that is known are refusals without effect, the replicas that are still silent decide
 // between the two, so it waits for them.
 
-import { errorTable, type Failure, failure } from '../../runtime/errors.ts';
+import { describeFailure, errorTable, type Failure, failure } from '../../runtime/errors.ts';
 
 export type WriteOutcome =
   | { readonly kind: 'open' }
@@ -63,4 +63,10 @@ export class WritePath {
     const unknown = failure('TIMEOUT', { required: this.#required, received: this.#acked });
     return { kind: 'failed', failure: (isRefused ? this.#refusal : undefined) ?? unknown };
   }
+}
+
+/** Before anything is sent, an unknown effect is known after all: none. */
+export function withoutEffect(problem: Failure): Failure {
+  if (errorTable[problem.code].effect === 'none') return problem;
+  return failure('UNAVAILABLE', { detail: `nothing was sent: ${describeFailure(problem)}` });
 }

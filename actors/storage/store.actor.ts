@@ -11,9 +11,7 @@
 //           job at a time, beside flushes.
 //   start   manifest -> tables -> WAL into memory -> flushed -> new WAL segment (WAL-12).
 //
-// Admission: records in flight and in memory, and tables that wait for their merge, are bounded;
-// beyond, OVERLOADED before anything is written, so that nothing grows without limit and nothing
-// acknowledged depends on luck.
+// What it lets in is decided in admission.ts.
 
 import {
   actor,
@@ -24,11 +22,12 @@ import {
   refTo,
 } from '../../runtime/actor.ts';
 import { assert, describeFailure, failure, KvError } from '../../runtime/errors.ts';
-import type { Counter, Labels, MetricRegistry } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { checkRecord, recordBytesMax, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
+import { Admission, heldBytes } from './admission.ts';
+import { CompactionFigures } from './compaction-figures.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
 import { ManifestLog, type ManifestOptions } from './manifest.ts';
 import { type FrozenTable, type RangeRequest, Store, type StoreStats } from './protocol.ts';
@@ -78,60 +77,18 @@ interface Own {
   readonly checkSpace: Tell<object>;
 }
 
-/** Arena bytes of a record beside its own: index entry, alignment, half-full nodes. */
-const recordOverheadBytes = 96;
-/** What records take in a memtable. */
-const heldBytes = (bytes: number, records: number): number => bytes + records * recordOverheadBytes;
-/** Their answers come in the control lane, which holds twice as many. */
-const inFlightRecordsMax = 32_768;
 const spaceCheckMs = 2_000;
 const flushRetryMs = 1_000;
 /** Doubles with each failure in a row. */
 const compactionRetryMs = 1_000;
 const compactionRetryMsMax = 60_000;
 
-/** What compaction has done, for people. */
-class CompactionFigures {
-  readonly #jobs: Counter;
-  readonly #failures: Counter;
-  readonly #read: Counter;
-  readonly #written: Counter;
-  debtBytes = 0;
-  levels = 0;
-
-  constructor(metrics: MetricRegistry, labels: Labels) {
-    const named = (name: string, help: string): Counter =>
-      metrics.counter(`kvd_compaction_${name}_total`, help, labels);
-    this.#jobs = named('jobs', 'Compactions done');
-    this.#failures = named('failures', 'Compactions that failed and are tried again');
-    this.#read = named('read_bytes', 'Bytes of tables that compactions read');
-    this.#written = named('written_bytes', 'Bytes of tables that compactions wrote');
-    const debt = (): number => this.debtBytes;
-    metrics.gauge('kvd_compaction_debt_bytes', 'Bytes of tables above the targets', debt, labels);
-    metrics.gauge('kvd_store_levels', 'Levels that hold tables', () => this.levels, labels);
-  }
-
-  done({ readBytes, writtenBytes }: CompactionOutcome): void {
-    this.#jobs.add();
-    this.#read.add(readBytes);
-    this.#written.add(writtenBytes);
-  }
-
-  failed(): void {
-    this.#failures.add();
-  }
-}
-
 class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
   readonly #options: StoreOptions;
   #manifest: ManifestLog | undefined;
-  #inFlightBytes = 0;
-  #inFlightRecords = 0;
-  /** Bytes let in since the last freeze. */
-  #admittedBytes = 0;
+  readonly #admission: Admission;
   #isFlushing = false;
-  #isFull = false;
   /** Frozen, but its flush failed. */
   #unflushed: FrozenTable | undefined;
   /** Highest hlc in any table: a newer record in memory needs no look at the tables. */
@@ -141,7 +98,6 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   #isDraining = false;
   #isCompacting = false;
   #compactionFailures = 0;
-  #isStalled = false;
   /** Tables that a compaction could not read: left alone until the next start. */
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
@@ -149,10 +105,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
     this.#options = options;
+    this.#admission = new Admission(options);
     const labels = { shard: String(ctx.shard) };
     const { metrics } = ctx;
     metrics.gauge('kvd_store_tables', 'Tables', () => this.#tableCount, labels);
-    const inFlight = (): number => this.#inFlightBytes;
+    const inFlight = (): number => this.#admission.inFlightBytes;
     metrics.gauge('kvd_store_in_flight_bytes', 'Bytes on the way to the WAL', inFlight, labels);
     this.#figures = new CompactionFigures(metrics, labels);
   }
@@ -224,17 +181,13 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   }
 
   #write(records: readonly Uint8Array[], bytes: number): Later<{ readonly lsn: number }> {
-    this.#admit(bytes);
+    this.#admission.enter(bytes, records.length);
     const { wal, memtable } = this.#options;
     const later = this.#ctx.later<{ readonly lsn: number }>();
-    this.#inFlightBytes += bytes;
-    this.#inFlightRecords += records.length;
-    this.#admittedBytes += heldBytes(bytes, records.length);
     const [record] = records;
     const alone = records.length === 1 ? record : undefined;
     const logged: Done<{ readonly lsn: number }> = (problem, reply) => {
-      this.#inFlightBytes -= bytes;
-      this.#inFlightRecords -= records.length;
+      this.#admission.logged(bytes, records.length);
       if (reply === undefined) return later.fail(problem ?? failure('BUG'));
       // Answers come in LSN order, and one mailbox keeps that order into the memtable.
       if (alone === undefined) this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
@@ -244,22 +197,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     if (alone === undefined)
       this.#ctx.ask(wal, 'appendMany', { records }, internalTimeoutMs, logged);
     else this.#ctx.ask(wal, 'append', { record: alone }, internalTimeoutMs, logged);
-    if (this.#admittedBytes >= this.#options.memtableBytes) this.#flush();
+    if (this.#admission.isMemtableFull) this.#flush();
     return later;
-  }
-
-  #admit(bytes: number): void {
-    const { inFlightBytes, memtableBytes } = this.#options;
-    if (this.#isFull)
-      throw new KvError('DISK_FULL', { detail: 'free space is below the reserve; reads go on' });
-    if (this.#inFlightBytes > 0 && this.#inFlightBytes + bytes > inFlightBytes)
-      throw new KvError('OVERLOADED', { inFlightBytes: this.#inFlightBytes, max: inFlightBytes });
-    if (this.#inFlightRecords >= inFlightRecordsMax)
-      throw new KvError('OVERLOADED', { inFlightRecords: this.#inFlightRecords });
-    if (this.#admittedBytes >= memtableBytes)
-      throw new KvError('OVERLOADED', { detail: 'memtables wait for their flush' });
-    if (this.#isStalled)
-      throw new KvError('OVERLOADED', { detail: 'tables wait for their compaction' });
   }
 
   // ---- reads -------------------------------------------------------------------------------
@@ -330,8 +269,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     });
     // The freeze is in the memtable's mailbox now: what is let in from here on belongs to the next
     // table, and so does what is still on its way to the WAL.
-    if (this.#unflushed === undefined)
-      this.#admittedBytes = heldBytes(this.#inFlightBytes, this.#inFlightRecords);
+    if (this.#unflushed === undefined) this.#admission.frozen();
   }
 
   /** The table is readable: only now may its arena go, or a read would find it nowhere. */
@@ -348,7 +286,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const waiters = this.#flushWaiters;
     this.#flushWaiters = [];
     for (const waiter of waiters) waiter.resolve({ tables: this.#tableCount });
-    if (this.#admittedBytes >= this.#options.memtableBytes) this.#flush();
+    if (this.#admission.isMemtableFull) this.#flush();
     this.#compact();
   }
 
@@ -458,10 +396,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   checkSpace(): void {
     const free = this.#ctx.disk.freeBytes();
     const { reserveBytes } = this.#options;
-    const isFull = free < (this.#isFull ? reserveBytes * 2 : reserveBytes);
-    if (isFull !== this.#isFull)
+    const wasFull = this.#admission.isFull;
+    const isFull = free < (wasFull ? reserveBytes * 2 : reserveBytes);
+    if (isFull !== wasFull)
       this.#ctx.log.warn(isFull ? 'disk.full' : 'disk.writable', { freeBytes: free });
-    this.#isFull = isFull;
+    this.#admission.isFull = isFull;
     this.#ctx.after(spaceCheckMs, 'checkSpace', {});
   }
 
@@ -482,11 +421,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#figures.levels = levels;
     // Where damage keeps tables from being merged, refusing writes would not help.
     const isStalled = pressure.waitingTables >= waitingTablesMax && this.#damaged.size === 0;
-    if (isStalled && !this.#isStalled) {
+    if (isStalled && !this.#admission.isStalled) {
       this.#ctx.probe.reach('writes stalled by compaction');
       this.#ctx.log.warn('store.stalled', { waitingTables: pressure.waitingTables });
     }
-    this.#isStalled = isStalled;
+    this.#admission.isStalled = isStalled;
   }
 }
 

@@ -1,0 +1,84 @@
+// Who holds a key, and who of them can be asked now: the ring, with what the failure detector says
+// of each node and how many shards it runs. A view of one moment; whoever coordinates requests has
+// its own and tells it of every change.
+
+import { type Ref, refTo } from '../../runtime/actor.ts';
+import { KvError } from '../../runtime/errors.ts';
+import type { PeerState } from '../membership/protocol.ts';
+import { type Level, requiredAcks } from '../model/consistency.ts';
+import type { Ring } from '../model/ring.ts';
+import { shardOf } from '../model/token.ts';
+import { Replica } from './protocol.ts';
+
+export interface OwnPlace {
+  readonly node: string;
+  /** Shards of this node. */
+  readonly shards: number;
+}
+
+export class ReplicaView {
+  readonly #ring: Ring;
+  readonly #own: OwnPlace;
+  readonly #peers = new Map<string, PeerState>();
+
+  constructor(ring: Ring, own: OwnPlace) {
+    this.#ring = ring;
+    this.#own = own;
+  }
+
+  changed(peers: readonly PeerState[]): void {
+    for (const peer of peers) this.#peers.set(peer.node, peer);
+  }
+
+  get members(): readonly string[] {
+    return this.#ring.members;
+  }
+
+  /** Nodes that hold a token's keys, in ring order. */
+  replicasOf(token: number): readonly string[] {
+    return this.#ring.replicasOf(token);
+  }
+
+  /** The replica of a token on one node. */
+  replica(node: string, token: number): Ref<Replica> {
+    return refTo(Replica, node, shardOf(token, this.shardsOf(node)));
+  }
+
+  shardsOf(node: string): number {
+    if (node === this.#own.node) return this.#own.shards;
+    return this.#peers.get(node)?.shards ?? 1;
+  }
+
+  /** Nodes that are not convicted: this one first, then the alive, then the suspected. */
+  live(nodes: readonly string[]): string[] {
+    const self: string[] = [];
+    const alive: string[] = [];
+    const suspected: string[] = [];
+    for (const node of nodes) {
+      if (node === this.#own.node) self.push(node);
+      else {
+        const condition = this.#peers.get(node)?.condition;
+        if (condition === 'alive') alive.push(node);
+        else if (condition === 'suspected') suspected.push(node);
+      }
+    }
+    return [...self, ...alive, ...suspected];
+  }
+}
+
+/** Answers needed; UNAVAILABLE before anything is sent where they cannot be had (WR-2). */
+export function admitLevel(
+  level: Level,
+  replicas: readonly string[],
+  live: readonly string[],
+): number {
+  const required = requiredAcks(level, replicas.length);
+  if (live.length < required)
+    throw new KvError('UNAVAILABLE', {
+      required,
+      alive: live.length,
+      level,
+      detail: `${required} of ${replicas.length} replicas needed, ${live.length} alive`,
+    });
+  return required;
+}

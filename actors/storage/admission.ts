@@ -1,0 +1,78 @@
+// What a shard's store lets in. Records on the way to the log, records in memory, tables that wait
+// for their merge and the free space of the disk are all bounded; beyond, a write is refused
+// before anything of it is written, so that nothing grows without limit and nothing acknowledged
+// depends on luck.
+//
+// `admitted` counts what has been let in since the last freeze, `in flight` what of it the log has
+// not answered yet: what is in flight at a freeze belongs to the next table.
+
+import { KvError } from '../../runtime/errors.ts';
+
+export interface AdmissionLimits {
+  /** Records of so many bytes in memory are flushed; no more until the freeze. */
+  readonly memtableBytes: number;
+  /** Bytes that may wait for the log; one record always may. */
+  readonly inFlightBytes: number;
+}
+
+/** Arena bytes of a record beside its own: index entry, alignment, half-full nodes. */
+const recordOverheadBytes = 96;
+/** Their answers come in the control lane, which holds twice as many. */
+const inFlightRecordsMax = 32_768;
+
+/** What records take in a memtable. */
+export const heldBytes = (bytes: number, records: number): number =>
+  bytes + records * recordOverheadBytes;
+
+export class Admission {
+  readonly #limits: AdmissionLimits;
+  #inFlightBytes = 0;
+  #inFlightRecords = 0;
+  #admittedBytes = 0;
+  /** The disk has too little free space. */
+  isFull = false;
+  /** Too many tables wait for their merge. */
+  isStalled = false;
+
+  constructor(limits: AdmissionLimits) {
+    this.#limits = limits;
+  }
+
+  get inFlightBytes(): number {
+    return this.#inFlightBytes;
+  }
+
+  /** The memtable should be frozen. */
+  get isMemtableFull(): boolean {
+    return this.#admittedBytes >= this.#limits.memtableBytes;
+  }
+
+  /** Lets records in, or throws DISK_FULL or OVERLOADED and changes nothing. */
+  enter(bytes: number, records: number): void {
+    const { inFlightBytes, memtableBytes } = this.#limits;
+    if (this.isFull)
+      throw new KvError('DISK_FULL', { detail: 'free space is below the reserve; reads go on' });
+    if (this.#inFlightBytes > 0 && this.#inFlightBytes + bytes > inFlightBytes)
+      throw new KvError('OVERLOADED', { inFlightBytes: this.#inFlightBytes, max: inFlightBytes });
+    if (this.#inFlightRecords >= inFlightRecordsMax)
+      throw new KvError('OVERLOADED', { inFlightRecords: this.#inFlightRecords });
+    if (this.#admittedBytes >= memtableBytes)
+      throw new KvError('OVERLOADED', { detail: 'memtables wait for their flush' });
+    if (this.isStalled)
+      throw new KvError('OVERLOADED', { detail: 'tables wait for their compaction' });
+    this.#inFlightBytes += bytes;
+    this.#inFlightRecords += records;
+    this.#admittedBytes += heldBytes(bytes, records);
+  }
+
+  /** The log has answered, with success or not. */
+  logged(bytes: number, records: number): void {
+    this.#inFlightBytes -= bytes;
+    this.#inFlightRecords -= records;
+  }
+
+  /** A freeze is on its way: what is in flight belongs to the next table. */
+  frozen(): void {
+    this.#admittedBytes = heldBytes(this.#inFlightBytes, this.#inFlightRecords);
+  }
+}
