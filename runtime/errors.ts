@@ -47,6 +47,13 @@ export const errorTable = {
   DATA_REFUSED: row(503, 'ERR', 'never', 'none', 'The data directory is not of this node.'),
   CLOCK_SKEW: row(503, 'ERR', 'later', 'none', 'Clocks differ by more than the bound.'),
   FUTURE_VERSION: row(503, 'ERR', 'later', 'none', 'The stored version is too far ahead.'),
+  SESSION_UNSATISFIED: row(
+    503,
+    'ERR',
+    'later',
+    'none',
+    'No replica that answers has what this session has seen.',
+  ),
   TIMEOUT: row(504, 'ERR', 'later', 'unknown', 'Not enough answers in time.'),
   UNKNOWN_OUTCOME: row(
     504,

@@ -89,6 +89,7 @@ export class CoordinatorKit extends ReplicaKit {
       value: utf8.encode('value'),
       valueType: 0,
       ttlMs: 0,
+      afterHlc: 0,
       level: 'QUORUM',
       ...changes,
     };

@@ -12,6 +12,7 @@ import { createNodeHost } from '../runtime/host/node-host.ts';
 import { Kernel } from '../runtime/kernel.ts';
 import type { MetricSample } from '../runtime/metrics.ts';
 import type { Handlers } from '../runtime/protocol.ts';
+import { Sealer } from '../runtime/seal.ts';
 import { stopNode } from '../runtime/supervisor.ts';
 import { httpGateway, type HttpGatewayOptions } from '../actors/gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings, type GatewayLimits } from '../actors/gateway/http-requests.ts';
@@ -25,6 +26,8 @@ import {
 import {
   encodeRecord,
   recordKey,
+  noEtag,
+  recordEtag,
   recordVersion,
   storageKey,
   userKey,
@@ -93,14 +96,15 @@ class FakeCoordinator implements Handlers<Coordinator> {
     const version = before === undefined ? 1 : recordVersion(before) + 1;
     const etag = { hlc: nowMs * 1000 + version, writer: 7, incarnation: 2 };
     const { value, valueType, ttlMs, namespace, key } = request;
+    const expiresAt = ttlMs === 0 ? 0 : nowMs + ttlMs;
     if (value === undefined) this.#backend.records.delete(id);
     else {
-      const expiresAt = ttlMs === 0 ? 0 : nowMs + ttlMs;
       const fields = { key: storageKey(namespace, key), value, valueType, version, expiresAt };
       const record = encodeRecord({ ...etag, ...fields, isTombstone: false, token: 0, hash: 0 });
       this.#backend.records.set(id, record);
     }
-    return { ...etag, version, existed: before !== undefined, coordinator: this.#ctx.node };
+    const existed = before !== undefined;
+    return { ...etag, version, expiresAt, existed, coordinator: this.#ctx.node };
   }
 
   read(request: ReadRequest): ReadReply | Later<ReadReply> {
@@ -108,7 +112,9 @@ class FakeCoordinator implements Handlers<Coordinator> {
     const problem = this.#backend.failing.get(this.#ctx.node);
     if (this.#backend.hanging.has(id)) return this.#ctx.later<ReadReply>();
     if (problem !== undefined) return failed(this.#ctx, problem);
-    return { record: this.#backend.records.get(id), nowMs, coordinator: this.#ctx.node };
+    const record = this.#backend.records.get(id);
+    const etag = record === undefined ? noEtag : recordEtag(record);
+    return { record, ...etag, nowMs, coordinator: this.#ctx.node };
   }
 
   scan(request: ScanRequest): ScanReply | Later<ScanReply> {
@@ -265,6 +271,7 @@ function gatewayOptions(node: string, ring: Ring, { limits }: ClusterOptions): H
     detector: refTo(FailureDetector, node),
     monitors: [refTo(Monitor, node)],
     renderMetrics: renderPrometheus,
+    sealer: new Sealer('test'),
   };
 }
 

@@ -2,7 +2,7 @@
 // and printed again, so numbers and key order leave as they came. Raw bytes travel as base64 in
 // JSON, or as they are with their figures in headers when the client accepts octet-stream.
 
-import { concatBytes, utf8 } from '../../runtime/bytes.ts';
+import { concatBytes, noBytes, utf8 } from '../../runtime/bytes.ts';
 import { describeFailure, type Failure } from '../../runtime/errors.ts';
 import {
   type Etag,
@@ -102,6 +102,11 @@ export function rawAnswer(record: Uint8Array, nowMs: number): HttpAnswer {
 
 export function headAnswer(record: Uint8Array, nowMs: number): HttpAnswer {
   return { status: 200, headers: figureHeaders(record, nowMs), body: new Uint8Array(0) };
+}
+
+/** The client has this very record: its figures, no body. */
+export function unchangedAnswer(record: Uint8Array, nowMs: number): HttpAnswer {
+  return { status: 304, headers: figureHeaders(record, nowMs), body: noBytes };
 }
 
 function figureHeaders(record: Uint8Array, nowMs: number): Record<string, string> {

@@ -18,9 +18,10 @@ import {
 import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import type { Sealer } from '../../runtime/seal.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
-import { requiredAcks } from '../model/consistency.ts';
-import { storageKey, valueTypes } from '../model/record.ts';
+import { type Level, requiredAcks } from '../model/consistency.ts';
+import { recordEtag, storageKey, valueTypes } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
 import { hashKey } from '../model/token.ts';
 import type { Monitor } from '../observability/protocol.ts';
@@ -44,12 +45,14 @@ import {
   putAnswer,
   rawAnswer,
   textAnswer,
+  unchangedAnswer,
 } from './http-answers.ts';
 import {
   checkQuery,
   type GatewaySettings,
   parseBatchKeys,
   parseBatchPut,
+  parseEtags,
   parseKey,
   parsePage,
   parsePut,
@@ -62,6 +65,7 @@ import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { RouteFigures } from './route-figures.ts';
+import { keyIdOf } from './session.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings {
   readonly ring: Ring;
@@ -71,9 +75,14 @@ export interface HttpGatewayOptions extends GatewaySettings {
   readonly detector: Ref<FailureDetector>;
   /** One per thread. */
   readonly monitors: readonly Ref<Monitor>[];
+  /** Seals session tokens; the same on every node. */
+  readonly sealer: Sealer;
   /** Figures as the text of /metrics: actors/observability/prometheus-text.ts. */
   readonly renderMetrics: (samples: Iterable<MetricSample>) => string;
 }
+
+/** A write without what its session adds. */
+type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level'>;
 
 /** One request on its way. */
 interface Exchange {
@@ -85,6 +94,8 @@ interface Exchange {
   readonly answer: Deferred<HttpAnswer>;
   /** Known as soon as the headers are read. */
   terms: Terms | undefined;
+  /** Level that the answer was made at; a session may have widened it. */
+  level: Level | undefined;
   deadlineMs: number;
   coordinator: string;
 }
@@ -150,6 +161,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       edgeDeadlineMs: call.deadlineMs,
       answer: this.#ctx.later<HttpAnswer>(),
       terms: undefined,
+      level: undefined,
       deadlineMs: call.deadlineMs,
       coordinator: this.#ctx.node,
     };
@@ -206,15 +218,20 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Reads the headers; from here on the answer names its level and has its deadline. */
   #begin(exchange: Exchange, kind: TermsKind): Terms {
-    const terms = parseTerms(exchange.request, kind, this.#options);
+    const { namespaces, defaults, ring, sealer } = this.#options;
+    const nowMs = this.#ctx.clock.wallMicros() / 1000;
+    const replicas = ring.replicationFactor;
+    const settings = { namespaces, defaults, sealer, replicas, nowMs };
+    const terms = parseTerms(exchange.request, kind, settings);
     exchange.terms = terms;
+    exchange.level = terms.level;
     exchange.deadlineMs = Math.min(exchange.edgeDeadlineMs, exchange.startedMs + terms.timeoutMs);
     return terms;
   }
 
   #finish(exchange: Exchange, { status, headers, body }: HttpAnswer): void {
-    const { route, startedMs, terms, coordinator, answer } = exchange;
-    const level = terms?.level;
+    const { route, startedMs, terms, level, coordinator, answer } = exchange;
+    const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const seconds = (this.#ctx.clock.monotonicMs() - startedMs) / 1000;
     this.#figures.record(route.name, status, seconds);
     answer.resolve({
@@ -223,6 +240,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         ...headers,
         'x-coordinator': coordinator,
         ...(level === undefined ? {} : { 'x-consistency-level': level }),
+        ...(terms === undefined
+          ? {}
+          : { 'x-session-token': terms.session.seal(this.#options.sealer, nowMs) }),
       },
       body,
     });
@@ -271,19 +291,56 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     });
   }
 
-  /** The same, for a request about one key; `render` makes the answer. */
-  #single<K extends KeyVerb>(
-    exchange: Exchange,
-    verb: K,
-    body: BodyOf<Coordinator[K]>,
-    render: (reply: ReplyOf<Coordinator[K]>) => HttpAnswer,
+  /** Writes a key after all that the session knows of it, which learns of the write. */
+  #write(
+    { session, level }: Terms,
+    write: KeyedWrite,
+    deadlineMs: number,
+    done: Done<WriteReply>,
   ): void {
-    this.#run(verb, body, exchange.deadlineMs, (problem, reply) => {
+    const keyId = keyIdOf(storageKey(write.namespace, write.key));
+    const body = { ...write, level, afterHlc: session.afterHlc(keyId) };
+    this.#run('write', body, deadlineMs, (problem, reply) => {
+      if (reply === undefined) return done(problem, undefined);
+      session.wrote(keyId, reply, write.value === undefined ? 1 : reply.expiresAt, level);
+      done(undefined, reply);
+    });
+  }
+
+  /** Reads a key, of more replicas while the outcome is older than the session may see (SS-3). */
+  #read(
+    { namespace, session, level }: Terms,
+    key: Uint8Array,
+    deadlineMs: number,
+    done: Done<ReadReply & { readonly level: Level }>,
+  ): void {
+    const keyId = keyIdOf(storageKey(namespace, key));
+    const attempt = (at: Level): void =>
+      this.#run('read', { namespace, key, level: at }, deadlineMs, (problem, reply) => {
+        if (reply === undefined) return done(problem, undefined);
+        if (session.accepts(keyId, reply, at)) {
+          session.saw(keyId, reply, at);
+          return done(undefined, { ...reply, level: at });
+        }
+        const wider = session.widerThan(at);
+        if (wider !== undefined) return attempt(wider);
+        const detail = 'every replica that answers is behind this session';
+        done(failure('SESSION_UNSATISFIED', { level: at, detail }), undefined);
+      });
+    attempt(session.firstLevel(keyId, level));
+  }
+
+  /** The answer to a request about one key, or the reason why there is none. */
+  #settle<Reply extends { readonly coordinator: string }>(
+    exchange: Exchange,
+    render: (reply: Reply) => HttpAnswer,
+  ): Done<Reply> {
+    return (problem, reply) => {
       if (problem !== undefined || reply === undefined)
         return this.#refuse(exchange, problem ?? failure('BUG'));
       exchange.coordinator = reply.coordinator;
       this.#finish(exchange, render(reply));
-    });
+    };
   }
 
   // ---- single keys -------------------------------------------------------------------------
@@ -293,32 +350,38 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #put(exchange: Exchange): void {
-    const { namespace, level } = this.#begin(exchange, 'write');
+    const terms = this.#begin(exchange, 'write');
     const key = this.#keyOf(exchange);
     const operation = parsePut(exchange.request, this.#options.limits);
-    this.#single(exchange, 'write', { namespace, key, level, ...operation }, (reply) =>
-      putAnswer(key, reply),
-    );
+    const write = { namespace: terms.namespace, key, ...operation };
+    const done = this.#settle<WriteReply>(exchange, (reply) => putAnswer(key, reply));
+    this.#write(terms, write, exchange.deadlineMs, done);
   }
 
   #delete(exchange: Exchange): void {
-    const { namespace, level } = this.#begin(exchange, 'write');
+    const terms = this.#begin(exchange, 'write');
     const key = this.#keyOf(exchange);
-    this.#single(exchange, 'write', removal(namespace, key, level), (reply) =>
-      deleteAnswer(key, reply),
-    );
+    const done = this.#settle<WriteReply>(exchange, (reply) => deleteAnswer(key, reply));
+    this.#write(terms, removal(terms.namespace, key), exchange.deadlineMs, done);
   }
 
   #get(exchange: Exchange): void {
-    const { namespace, level } = this.#begin(exchange, 'read');
+    const terms = this.#begin(exchange, 'read');
     const key = this.#keyOf(exchange);
+    const unless = parseEtags(exchange.request);
     const { request, route } = exchange;
-    this.#single(exchange, 'read', { namespace, key, level }, ({ record, nowMs }) => {
-      if (record === undefined)
-        return problemAnswer(failure('NOT_FOUND', { detail: 'there is no such key' }));
-      if (route.name === 'head') return headAnswer(record, nowMs);
-      return wantsBytes(request) ? rawAnswer(record, nowMs) : getAnswer(key, record, nowMs);
-    });
+    const done = this.#settle<ReadReply & { readonly level: Level }>(
+      exchange,
+      ({ record, nowMs, level }) => {
+        exchange.level = level;
+        if (record === undefined)
+          return problemAnswer(failure('NOT_FOUND', { detail: 'there is no such key' }));
+        if (unless(recordEtag(record))) return unchangedAnswer(record, nowMs);
+        if (route.name === 'head') return headAnswer(record, nowMs);
+        return wantsBytes(request) ? rawAnswer(record, nowMs) : getAnswer(key, record, nowMs);
+      },
+    );
+    this.#read(terms, key, exchange.deadlineMs, done);
   }
 
   // ---- batches -----------------------------------------------------------------------------
@@ -346,10 +409,11 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     while (next < Math.min(items.length, batchParallel)) step();
   }
 
-  #writeAll(exchange: Exchange, writes: readonly WriteRequest[], isDelete: boolean): void {
-    this.#all<WriteRequest, WriteReply>(
+  #writeAll(exchange: Exchange, terms: Terms, writes: readonly KeyedWrite[]): void {
+    const isDelete = writes[0]?.value === undefined;
+    this.#all<KeyedWrite, WriteReply>(
       writes,
-      (write, done) => this.#run('write', write, exchange.deadlineMs, done),
+      (write, done) => this.#write(terms, write, exchange.deadlineMs, done),
       (outcomes) => {
         const keys = writes.map(({ key }) => key);
         this.#finish(exchange, batchWriteAnswer(keys, outcomes, isDelete));
@@ -358,27 +422,28 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #batchPut(exchange: Exchange): void {
-    const { namespace, level } = this.#begin(exchange, 'write');
+    const terms = this.#begin(exchange, 'write');
+    const { namespace } = terms;
     const operations = parseBatchPut(exchange.request, this.#options.limits);
-    const writes = operations.map((operation) => ({ namespace, level, ...operation }));
-    this.#writeAll(exchange, writes, false);
+    const writes = operations.map((operation) => ({ namespace, ...operation }));
+    this.#writeAll(exchange, terms, writes);
   }
 
   #batchDelete(exchange: Exchange): void {
-    const { namespace, level } = this.#begin(exchange, 'write');
+    const terms = this.#begin(exchange, 'write');
     const { limits } = this.#options;
     const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: false });
-    const writes = keys.map((key) => removal(namespace, key, level));
-    this.#writeAll(exchange, writes, true);
+    const writes = keys.map((key) => removal(terms.namespace, key));
+    this.#writeAll(exchange, terms, writes);
   }
 
   #batchGet(exchange: Exchange): void {
-    const { namespace, level } = this.#begin(exchange, 'read');
+    const terms = this.#begin(exchange, 'read');
     const { limits } = this.#options;
     const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: true });
     this.#all<Uint8Array, ReadReply>(
       keys,
-      (key, done) => this.#run('read', { namespace, key, level }, exchange.deadlineMs, done),
+      (key, done) => this.#read(terms, key, exchange.deadlineMs, done),
       (outcomes) => this.#finish(exchange, batchGetAnswer(keys, outcomes, limits.batchBytes)),
     );
   }
@@ -386,7 +451,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   // ---- pages -------------------------------------------------------------------------------
 
   #page(exchange: Exchange, kind: 'list' | 'scan'): void {
-    const { namespace, level } = this.#begin(exchange, 'scan');
+    const { namespace, session, level: asked } = this.#begin(exchange, 'scan');
+    const level = session.pageLevel(asked);
+    exchange.level = level;
     const page = parsePage(exchange.request, kind, { namespace, limits: this.#options.limits });
     const { scope, after, limit, withValues } = page;
     const shard = this.#nextScanShard;
@@ -400,6 +467,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       (problem, reply) => {
         if (reply === undefined)
           return this.#refuse(exchange, finalFailure('read', problem ?? failure('BUG')));
+        session.sawPage(reply.records, level);
         this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
       },
     );
@@ -454,8 +522,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 }
 
-function removal(namespace: number, key: Uint8Array, level: string): WriteRequest {
-  return { namespace, key, level, value: undefined, valueType: valueTypes.bytes, ttlMs: 0 };
+function removal(namespace: number, key: Uint8Array): KeyedWrite {
+  return { namespace, key, value: undefined, valueType: valueTypes.bytes, ttlMs: 0 };
 }
 
 export const httpGateway = actor({

@@ -4,13 +4,15 @@
 
 import { utf8 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
+import type { Sealer } from '../../runtime/seal.ts';
 import { type Level, parseLevel } from '../model/consistency.ts';
-import { valueTypes } from '../model/record.ts';
+import { type Etag, formatEtag, valueTypes } from '../model/record.ts';
 import { decodeBase64 } from './base64.ts';
 import { type CursorKind, type CursorScope, decodeCursor } from './cursor.ts';
 import type { HttpRoute } from './http-routes.ts';
 import { JsonReader, type Slice } from '../model/json-slices.ts';
 import type { HttpRequest } from './protocol.ts';
+import { Session } from './session.ts';
 
 export interface GatewayLimits {
   /** A key, bytes. Default 1,024. */
@@ -65,8 +67,18 @@ export const defaultGatewaySettings: GatewaySettings = {
 /** Under which terms a request runs. */
 export interface Terms {
   readonly namespace: number;
+  /** As asked: how many replicas; never SESSION, which only says that the token decides. */
   readonly level: Level;
+  /** What the client knows; a new one where it sends no token. */
+  readonly session: Session;
   readonly timeoutMs: number;
+}
+
+export interface TermsSettings extends Omit<GatewaySettings, 'limits'> {
+  readonly sealer: Sealer;
+  /** Copies of each key. */
+  readonly replicas: number;
+  readonly nowMs: number;
 }
 
 export type TermsKind = 'read' | 'write' | 'scan';
@@ -124,11 +136,11 @@ export function checkQuery(route: HttpRoute, query: HttpRequest['query']): void 
 export function parseTerms(
   request: HttpRequest,
   kind: TermsKind,
-  { namespaces, defaults }: GatewaySettings,
+  { namespaces, defaults, sealer, replicas, nowMs }: TermsSettings,
 ): Terms {
   const { headers } = request;
-  const level = headers['consistency-level'];
-  const usual = kind === 'write' ? defaults.writeLevel : defaults.readLevel;
+  const namespace = parseNamespace(headers['x-namespace'] ?? 'default', namespaces);
+  const token = headers['x-session-token'];
   const timeoutMs = {
     read: defaults.readTimeoutMs,
     write: defaults.writeTimeoutMs,
@@ -138,10 +150,24 @@ export function parseTerms(
     for (const name of ['if-match', 'if-none-match'])
       if (headers[name] !== undefined) missing(`the condition ${name}`);
   return {
-    namespace: parseNamespace(headers['x-namespace'] ?? 'default', namespaces),
-    level: level === undefined ? usual : parseLevel(level),
+    namespace,
+    level: levelOf(headers['consistency-level'], kind, defaults),
+    session:
+      token === undefined || token === ''
+        ? new Session(namespace, replicas)
+        : Session.open(token, sealer, { namespace, replicas, nowMs }),
     timeoutMs: parseDeadline(headers['x-deadline-ms']) ?? timeoutMs,
   };
+}
+
+/** With SESSION a write runs at the usual level, and a read begins at one replica. */
+function levelOf(text: string | undefined, kind: TermsKind, defaults: GatewayDefaults): Level {
+  const usual = kind === 'write' ? defaults.writeLevel : defaults.readLevel;
+  const level = text === undefined ? usual : parseLevel(text);
+  if (kind !== 'write' && level === 'EACH_QUORUM')
+    refuse('Consistency-Level', 'a level of reads: EACH_QUORUM is one of writes');
+  if (level !== 'SESSION') return level;
+  return kind === 'write' ? defaults.writeLevel : 'ONE';
 }
 
 function parseNamespace(name: string, namespaces: GatewaySettings['namespaces']): number {
@@ -167,6 +193,17 @@ function parseFlag(text: string | undefined, field: string): boolean {
   if (text === undefined || text === 'false' || text === '0') return false;
   if (text === 'true' || text === '1' || text === '') return true;
   return refuse(field, 'true or false');
+}
+
+const etagList = /^\s*(?:W\/)?"[^"]*"(?:\s*,\s*(?:W\/)?"[^"]*")*\s*$/;
+
+/** If-None-Match of a read: whether an etag is one that the client has (RFC 9110, 13.1.2). */
+export function parseEtags({ headers }: HttpRequest): (etag: Etag) => boolean {
+  const text = headers['if-none-match'];
+  if (text === undefined) return () => false;
+  if (text.trim() === '*') return () => true;
+  if (!etagList.test(text)) refuse('If-None-Match', '* or etags in double quotes, with commas');
+  return (etag) => text.includes(`"${formatEtag(etag)}"`);
 }
 
 /** The media type without its parameters, in lower case; empty where there is none. */

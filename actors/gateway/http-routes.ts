@@ -110,6 +110,7 @@ export const requestHeaders: readonly string[] = [
   'if-none-match',
   'x-deadline-ms',
   'x-namespace',
+  'x-session-token',
 ];
 
 export interface BodyLimits {

@@ -1,5 +1,6 @@
-// Consistency levels: how many replicas must answer (model.md section 2). Levels that need parts
-// which do not exist yet are refused by name, never served weaker.
+// Consistency levels: how many replicas must answer. Levels that need parts which do not exist yet
+// are refused by name, never served weaker. All nodes of a cluster are in one datacenter: the
+// levels of a datacenter count all replicas.
 
 import { KvError } from '../../runtime/errors.ts';
 
@@ -20,7 +21,17 @@ export const levels = [
 export type Level = (typeof levels)[number];
 
 const aliases: Readonly<Record<string, Level>> = { EVENTUAL: 'ONE', STRONG: 'ALL' };
-const served: ReadonlySet<Level> = new Set<Level>(['ONE', 'TWO', 'THREE', 'QUORUM', 'ALL']);
+const served: ReadonlySet<Level> = new Set<Level>([
+  'ONE',
+  'TWO',
+  'THREE',
+  'QUORUM',
+  'LOCAL_ONE',
+  'LOCAL_QUORUM',
+  'EACH_QUORUM',
+  'ALL',
+  'SESSION',
+]);
 
 /** Case does not matter. BAD_REQUEST for an unknown word, NOT_IMPLEMENTED for a known one. */
 export function parseLevel(text: string): Level {
@@ -41,21 +52,22 @@ export const quorumOf = (replicas: number): number => Math.floor(replicas / 2) +
 /** Answers needed of `replicas` natural replicas; THREE of two replicas can never be met. */
 export function requiredAcks(level: Level, replicas: number): number {
   switch (level) {
+    // What more a session asks is decided by its token.
+    case 'SESSION':
     case 'ONE':
+    case 'LOCAL_ONE':
       return 1;
     case 'TWO':
       return 2;
     case 'THREE':
       return 3;
     case 'QUORUM':
+    case 'LOCAL_QUORUM':
+    case 'EACH_QUORUM':
       return quorumOf(replicas);
     case 'ALL':
       return replicas;
     case 'ANY':
-    case 'LOCAL_ONE':
-    case 'LOCAL_QUORUM':
-    case 'EACH_QUORUM':
-    case 'SESSION':
     case 'SERIAL':
     case 'LOCAL_SERIAL':
       throw new KvError('NOT_IMPLEMENTED', { detail: `consistency level ${level}` });

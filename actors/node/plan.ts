@@ -10,6 +10,7 @@ import { refTo } from '../../runtime/actor.ts';
 import { fingerprint32Text } from '../../runtime/hash.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Placement, ThreadGroup } from '../../runtime/placement.ts';
+import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
@@ -297,7 +298,7 @@ function membershipRows(settings: NodeSettings): Row[] {
 }
 
 function gatewayRow(settings: NodeSettings, ring: Ring): Row {
-  const { node, placement, tunables } = settings;
+  const { node, clusterName, placement, tunables } = settings;
   const { readTimeoutMs, writeTimeoutMs, scanTimeoutMs, valueBytesMax } = tunables;
   const { namespaces, defaults, limits } = defaultGatewaySettings;
   const options = {
@@ -307,6 +308,8 @@ function gatewayRow(settings: NodeSettings, ring: Ring): Row {
     detector: refTo(FailureDetector, node),
     monitors: [...Array(placement.threads).keys()].map((thread) => refTo(Monitor, node, thread)),
     renderMetrics: renderPrometheus,
+    // A token gives no right to anything: the seal keeps out damage and other clusters' tokens.
+    sealer: new Sealer(clusterName),
     namespaces,
     defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
     limits: { ...limits, valueBytes: valueBytesMax },

@@ -14,6 +14,8 @@ import { maxSkewMicros } from '../model/hlc.ts';
 import {
   encodeRecord,
   isLive,
+  noEtag,
+  recordEtag,
   recordHlc,
   recordVersion,
   storageKey,
@@ -261,9 +263,10 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const nowMs = Math.floor(wallMicros / 1000);
     const hlc = this.#stamperOrBug().stamp(
       wallMicros,
-      before === undefined ? 0 : recordHlc(before),
+      Math.max(request.afterHlc, before === undefined ? 0 : recordHlc(before)),
     );
     const version = (before === undefined ? 0 : recordVersion(before)) + 1;
+    const expiresAt = request.ttlMs === 0 ? 0 : nowMs + request.ttlMs;
     const record = encodeRecord({
       key,
       value: request.value ?? new Uint8Array(0),
@@ -273,13 +276,16 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       writer,
       incarnation,
       version,
-      expiresAt: request.ttlMs === 0 ? 0 : nowMs + request.ttlMs,
+      expiresAt,
       token,
       hash,
     });
     const existed = before !== undefined && isLive(before, nowMs);
     const coordinator = this.#ctx.node;
-    return { record, reply: { version, hlc, writer, incarnation, existed, coordinator } };
+    return {
+      record,
+      reply: { version, hlc, writer, incarnation, expiresAt, existed, coordinator },
+    };
   }
 
   #send(
@@ -342,7 +348,9 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
     const { record } = outcome;
     const live = record !== undefined && isLive(record, nowMs) ? record : undefined;
-    open.later.resolve({ record: live, nowMs, coordinator: this.#ctx.node });
+    const { hlc, writer, incarnation } = record === undefined ? noEtag : recordEtag(record);
+    const coordinator = this.#ctx.node;
+    open.later.resolve({ record: live, hlc, writer, incarnation, nowMs, coordinator });
   }
 
   #askRead(open: OpenRead, node: string, digest: boolean): void {

@@ -3,6 +3,7 @@
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
+import type { Etag } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { RangeRequest } from '../storage/protocol.ts';
 
@@ -41,6 +42,8 @@ export interface WriteRequest {
   readonly valueType: number;
   /** Milliseconds from now; 0 = never expires. */
   readonly ttlMs: number;
+  /** The stamp lies above this hlc too: what the client's session knows of the key, or 0. */
+  readonly afterHlc: number;
   /** A word of actors/model/consistency.ts. */
   readonly level: string;
 }
@@ -50,6 +53,8 @@ export interface WriteReply {
   readonly hlc: number;
   readonly writer: number;
   readonly incarnation: number;
+  /** Milliseconds since 1970 when the value expires; 0: never. */
+  readonly expiresAt: number;
   /** The coordinating replica saw a live value under the key before. */
   readonly existed: boolean;
   readonly coordinator: string;
@@ -61,7 +66,8 @@ export interface ReadRequest {
   readonly level: string;
 }
 
-export interface ReadReply {
+/** With the etag of the winner, live or not: hlc 0 where no replica that was asked has anything. */
+export interface ReadReply extends Etag {
   /** The winning live record; absent: not found. */
   readonly record: Uint8Array | undefined;
   /** The clock that decided about expiry, milliseconds since 1970 (TTL-3). */
@@ -95,6 +101,7 @@ export const Coordinator = protocol('coordinator', 21, {
       value: 'bytes?',
       valueType: 'u8',
       ttlMs: 'u53',
+      afterHlc: 'u53',
       level: 'text',
     },
     replyLayout: {
@@ -102,13 +109,21 @@ export const Coordinator = protocol('coordinator', 21, {
       hlc: 'u53',
       writer: 'u32',
       incarnation: 'u32',
+      expiresAt: 'u53',
       existed: 'bool',
       coordinator: 'text',
     },
   }),
   read: ask<ReadRequest, ReadReply>(2, {
     layout: { namespace: 'u32', key: 'bytes', level: 'text' },
-    replyLayout: { record: 'bytes?', nowMs: 'u53', coordinator: 'text' },
+    replyLayout: {
+      record: 'bytes?',
+      hlc: 'u53',
+      writer: 'u32',
+      incarnation: 'u32',
+      nowMs: 'u53',
+      coordinator: 'text',
+    },
   }),
   /** Keys in byte order across the whole cluster, each at the level asked. */
   scan: ask<ScanRequest, ScanReply>(3),

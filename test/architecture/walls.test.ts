@@ -95,6 +95,7 @@ const badImports: readonly BadImport[] = [
   bad('only-the-plan-imports-actors', 'actors/a/instance.ts', 'actors/a/one.actor.ts'),
   bad('runtime-knows-no-domain', 'runtime/domain.ts', 'actors/model/e.ts'),
   bad('runtime-touches-the-world-in-host-only', 'runtime/world.ts', 'node:fs'),
+  bad('seal-takes-crypto-only', 'runtime/seal.ts', 'node:fs'),
   bad('runtime-not-its-host', 'runtime/own-host.ts', 'runtime/host/d.ts'),
   bad('transport-knows-no-domain', 'transport/domain.ts', 'actors/model/e.ts'),
   bad('edges-know-the-gateway-only', 'transport/edge-f.ts', 'actors/b/protocol.ts'),

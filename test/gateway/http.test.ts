@@ -94,6 +94,61 @@ describe('http gateway', () => {
     });
   });
 
+  it('http: SS-3: a read behind its session is asked of more replicas, then refused', async () => {
+    const written = await put('mine', '{"value":1}');
+    const token = String(written.headers['x-session-token']);
+    const headers = { 'x-session-token': token, 'consistency-level': 'SESSION' };
+    const read = await call('GET', `${keys}/mine`, { headers });
+    expect([read.status, read.headers['x-consistency-level']]).to.deep.equal([200, 'ONE']);
+    cluster.backend.records.clear();
+    cluster.backend.seen.length = 0;
+    const behind = await call('GET', `${keys}/mine`, { headers });
+    expect([behind.status, problemOf(behind).code]).to.deep.equal([503, 'SESSION_UNSATISFIED']);
+    const asked = cluster.backend.seen.map(({ request }) => request.level);
+    expect(asked).to.deep.equal(['ONE']);
+    // The token lives on through the refusal; without it there is no key.
+    const next = { 'x-session-token': String(behind.headers['x-session-token']) };
+    expect((await call('HEAD', `${keys}/mine`, { headers: next })).status).to.equal(503);
+    expect((await call('GET', `${keys}/mine`)).status).to.equal(404);
+  });
+
+  it('http: a session writes above what it knows, and sees its delete', async () => {
+    const first = await put('own', '{"value":1}');
+    const token = String(first.headers['x-session-token']);
+    const headers = { 'x-session-token': token };
+    const gone = await call('DELETE', `${keys}/own`, { headers });
+    expect(cluster.backend.seen.at(-1)?.request).to.include({ afterHlc: nowMs * 1000 + 1 });
+    const after = { 'x-session-token': String(gone.headers['x-session-token']) };
+    expect((await call('GET', `${keys}/own`, { headers: after })).status).to.equal(404);
+  });
+
+  it('http: SS-5: a token of nobody is refused, not ignored', async () => {
+    for (const token of ['nonsense', 'A'.repeat(60), '*'])
+      expect(
+        (await call('GET', `${keys}/a`, { headers: { 'x-session-token': token } })).status,
+        token,
+      ).to.equal(400);
+  });
+
+  it('http: if-none-match answers 304 for the etag that the client has', async () => {
+    const { headers } = await put('known', '{"value":1}');
+    const etag = String(headers['etag']);
+    const read = (value: string): Promise<Answer> =>
+      call('GET', `${keys}/known`, { headers: { 'if-none-match': value } });
+    const unchanged = await read(`"other", ${etag}`);
+    expect([unchanged.status, unchanged.text]).to.deep.equal([304, '']);
+    expect(unchanged.headers['etag']).to.equal(etag);
+    expect((await read('*')).status).to.equal(304);
+    expect((await read('"other"')).status).to.equal(200);
+    expect(problemOf(await read('bare')).detail).to.contain('If-None-Match');
+  });
+
+  it('http: EACH_QUORUM is a level of writes', async () => {
+    const headers = { 'consistency-level': 'EACH_QUORUM' };
+    const answer = await call('GET', `${keys}/a`, { headers });
+    expect(problemOf(answer).detail).to.contain('EACH_QUORUM is one of writes');
+  });
+
   it('http: raw bytes go in and out as they are, and as base64 in JSON', async () => {
     const body = Uint8Array.from([0, 255, 128, 10, 13, 0]);
     const path = `${keys}/bytes`;
@@ -537,7 +592,13 @@ describe('http gateway', () => {
     expect((await call('GET', '/readyz')).status).to.equal(503);
     order.push('answer');
     const etag = { hlc: 1, writer: 1, incarnation: 1 };
-    cluster.backend.held[0]?.resolve({ ...etag, version: 4, existed: false, coordinator: 'n1' });
+    cluster.backend.held[0]?.resolve({
+      ...etag,
+      version: 4,
+      expiresAt: 0,
+      existed: false,
+      coordinator: 'n1',
+    });
     expect((await slow).status).to.equal(200);
     await drained;
     expect(order).to.deep.equal(['answer', 'drained']);

@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import { utf8 } from '../../runtime/bytes.ts';
-import { recordKey, userKey } from '../../actors/model/record.ts';
+import { noEtag, recordEtag, recordKey, userKey } from '../../actors/model/record.ts';
 import { Ring } from '../../actors/model/ring.ts';
 import type { RangeRequest } from '../../actors/storage/protocol.ts';
 import { CoordinatorKit, keyWhere, wallMs } from '../kit-coordinator.ts';
@@ -31,7 +31,8 @@ describe('coordinator: reads', () => {
     await answer(kit, 'n2', fresh);
     expect(read.calls).to.equal(0);
     await answer(kit, 'n1', fresh);
-    expect(read.reply).to.deep.equal({ record: fresh, nowMs: wallMs, coordinator: 'n1' });
+    const at = { nowMs: wallMs, coordinator: 'n1' };
+    expect(read.reply).to.deep.equal({ record: fresh, ...recordEtag(fresh), ...at });
     expect(kit.openReads()).to.equal(0);
   });
 
@@ -91,7 +92,9 @@ describe('coordinator: reads', () => {
       const kit = await CoordinatorKit.start();
       const read = kit.read('key', 'ONE');
       await answer(kit, 'n1', record);
-      expect(read.reply).to.deep.equal({ record: undefined, nowMs: wallMs, coordinator: 'n1' });
+      const etag = record === undefined ? noEtag : recordEtag(record);
+      const at = { nowMs: wallMs, coordinator: 'n1' };
+      expect(read.reply).to.deep.equal({ record: undefined, ...etag, ...at });
     });
 
   it('coordinator: a value that expires a millisecond later is found', async () => {

@@ -76,6 +76,7 @@ describe('coordinator: acknowledging writes', () => {
         hlc: wallMicros,
         writer: 41,
         incarnation: 42,
+        expiresAt: 0,
         existed: false,
         coordinator: 'n1',
       });
@@ -192,7 +193,6 @@ describe('coordinator: writes that fail', () => {
 
   for (const [level, code] of [
     ['SERIAL', 'NOT_IMPLEMENTED'],
-    ['LOCAL_QUORUM', 'NOT_IMPLEMENTED'],
     ['ANY', 'NOT_IMPLEMENTED'],
     ['MOST', 'BAD_REQUEST'],
   ] as const)

@@ -193,6 +193,7 @@ class Run {
       value: utf8.encode(String(value)),
       valueType: 0,
       ttlMs: 0,
+      afterHlc: 0,
       level: 'ONE',
     };
     const answer = await this.cluster.ask(coordinator, 'write', body, timeoutMs);

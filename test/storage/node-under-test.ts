@@ -180,6 +180,7 @@ const requestOf = (key: string, value: string | undefined): BodyOf<Coordinator['
   value: value === undefined ? undefined : utf8.encode(value),
   valueType: value === undefined ? 0 : 1,
   ttlMs: key.endsWith('ttl') ? 3_600_000 : 0,
+  afterHlc: 0,
   level: 'ONE',
 });
 
