@@ -3,7 +3,7 @@
 
 import { buffer } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError } from 'commander';
-import { ClientError } from '../client/http-client.ts';
+import { ClientError } from '../client/http-exchange.ts';
 import { type PageItem, type PageQuery, readPages } from '../client/pages.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 

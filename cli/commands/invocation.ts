@@ -3,7 +3,8 @@
 
 import type { Readable, Writable } from 'node:stream';
 import Table from 'cli-table3';
-import { type ClientError, HttpClient, type HttpClientOptions } from '../client/http-client.ts';
+import { HttpClient, type HttpClientOptions } from '../client/http-client.ts';
+import type { ClientError } from '../client/http-exchange.ts';
 
 /** interfaces of kvctl with the shell (docs/cli.md). */
 export const exitCodes = {

@@ -2,7 +2,7 @@
 // or after the command. Commands of the contract that are not there yet exist and say so.
 
 import { Command, CommanderError, Option } from 'commander';
-import { ClientError } from '../client/http-client.ts';
+import { ClientError } from '../client/http-exchange.ts';
 import { addClusterCommands } from './cluster.ts';
 import { addDataCommands, wholeNumber } from './data.ts';
 import {

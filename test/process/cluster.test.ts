@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { expect } from 'chai';
+import { connect } from '../../cli/client/kvd-client.ts';
 import { DevCluster } from './dev-cluster.ts';
 
 const kvctlPath = fileURLToPath(new URL('../../cli/kvctl.js', import.meta.url));
@@ -143,6 +144,34 @@ describe('process: three nodes', function () {
     const keys = listed.stdout.trim().split('\n');
     const sorted = lines.map((record) => `pkg:${nameOf(record)}`).sort(byBytes);
     expect(keys).to.deep.equal(sorted.slice(0, 5));
+  });
+
+  it('cluster: the client library finds the replicas, in a session and without', async () => {
+    const client = await connect(cluster.endpoints[0] ?? '');
+    try {
+      const session = client.session();
+      for (let i = 0; i < 50; i += 1) {
+        await session.put(`client:${i}`, { i }, { level: 'ONE' });
+        expect((await session.get(`client:${i}`, { level: 'SESSION' }))?.value).to.deep.equal({
+          i,
+        });
+      }
+      const outcomes = await client.putMany([
+        { key: 'client:bytes', value: Buffer.from('raw') },
+        { key: 'client:text', value: 'käse', ttlSeconds: 500 },
+      ]);
+      expect(outcomes.every(({ ok }) => ok)).to.equal(true);
+      expect((await client.get('client:bytes'))?.value).to.deep.equal(Buffer.from('raw'));
+      expect((await client.getRaw('client:text'))?.bytes.toString()).to.equal('"käse"');
+      const listed: string[] = [];
+      for await (const key of client.list({ prefix: 'client:', pageRows: 20 })) listed.push(key);
+      expect(listed.length).to.equal(52);
+      expect(listed).to.deep.equal([...listed].sort());
+      expect(await client.delete('client:text')).to.equal(true);
+      expect(await client.exists('client:text')).to.equal(false);
+    } finally {
+      client.close();
+    }
   });
 
   it('cluster: a second process on the same data or port is refused with one line', async () => {
