@@ -48,7 +48,7 @@ export interface ClusterOptions {
   /** Whether product code takes rare paths on purpose. Default false. */
   readonly hasBuggify?: boolean;
   /** Pause before a node that went down by itself is started again; undefined: it stays down. */
-  readonly restartMs?: () => number | undefined;
+  readonly restartMs?: (node: string) => number | undefined;
   /** Called when a node ends itself; throw or fail the world where that is a find. */
   readonly onStop?: (node: string, reason: string) => void;
 }
@@ -249,7 +249,7 @@ export class SimCluster {
   }
 
   #restartLater(node: SimNode): void {
-    const delayMs = this.#options.restartMs?.();
+    const delayMs = this.#options.restartMs?.(node.name);
     if (delayMs === undefined) return;
     this.world.after(delayMs, undefined, 'restart', () => void this.start(node.name));
   }

@@ -23,12 +23,14 @@ export class SimClock implements Clock {
   readonly #rate: number;
   readonly #startMs: number;
   #offsetMs: number;
+  #worstMs: number;
 
   constructor(world: World, { offsetMs, driftPpm, start }: ClockOptions) {
     this.#world = world;
     this.#rate = 1 + driftPpm / 1e6;
     this.#startMs = Math.floor(start * monotonicSpreadMs);
     this.#offsetMs = offsetMs;
+    this.#worstMs = Math.abs(offsetMs);
   }
 
   readonly monotonicMs = (): number => this.#startMs + this.#world.nowMs * this.#rate;
@@ -41,6 +43,12 @@ export class SimClock implements Clock {
   /** Steps the wall clock. */
   jump(byMs: number): void {
     this.#offsetMs += byMs;
+    this.#worstMs = Math.max(this.#worstMs, Math.abs(this.#offsetMs));
+  }
+
+  /** The wall clock was never further from the true time, milliseconds. */
+  get worstErrorMs(): number {
+    return this.#worstMs + Math.abs(this.#rate - 1) * this.#world.nowMs;
   }
 
   /** Right again: what a time service does in the end. */

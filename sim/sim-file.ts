@@ -82,6 +82,39 @@ export class SimFile {
     return mark;
   }
 
+  /**
+   * The device damages one sector of what a sync is about to make durable. `lost`: it keeps its old
+   * content. `misdirected`: another sector gets the new content, too.
+   */
+  damageUnsynced(random: Prng, mark: number, kind: 'lost' | 'misdirected'): void {
+    const written = this.#oldest(mark);
+    const sectors = [...written.keys()].sort((a, b) => a - b);
+    if (sectors.length === 0) return;
+    const sector = random.pick(sectors);
+    const content = this.#sector(sector).slice();
+    this.#putSector(sector, written.get(sector) as Uint8Array);
+    if (kind === 'lost') return;
+    const count = Math.ceil(this.#size / sectorBytes);
+    this.#putSector(random.int(Math.max(1, count)), content);
+    this.#bytes.fill(0, this.#size);
+  }
+
+  /** Sectors whose content is durable and complete, in order. */
+  syncedSectors(): number[] {
+    const unsynced = this.#oldest();
+    const count = Math.floor(Math.min(this.#size, this.#durableSize) / sectorBytes);
+    const sectors: number[] = [];
+    for (let at = 0; at < count; at += 1)
+      if (!unsynced.has(at) && !this.#refused.has(at)) sectors.push(at);
+    return sectors;
+  }
+
+  /** Flips one bit for good; the sector must be one of `syncedSectors`. */
+  flipBit(sector: number, random: Prng): void {
+    const at = sector * sectorBytes + random.int(sectorBytes);
+    this.#bytes[at] = (this.#bytes[at] ?? 0) ^ (1 << random.int(8));
+  }
+
   /** It went well: all that was written before its start is durable. */
   endSync(mark: number): void {
     const rest = this.#layers.filter(({ id }) => id > mark);
@@ -138,10 +171,10 @@ export class SimFile {
     this.#nextLayer += 1;
   }
 
-  /** The durable content of every sector that changed since. */
-  #oldest(): Map<number, Uint8Array> {
+  /** The durable content of every sector that changed since, up to the layer `last`. */
+  #oldest(last = Infinity): Map<number, Uint8Array> {
     const oldest = new Map<number, Uint8Array>();
-    for (const { before } of this.#layers)
+    for (const { before } of this.#layers.filter(({ id }) => id <= last))
       for (const [sector, bytes] of before) if (!oldest.has(sector)) oldest.set(sector, bytes);
     return oldest;
   }

@@ -29,6 +29,8 @@ const buggifyRatio = 0.25;
 /** Labels reached and rare paths chosen, for a whole world. */
 export class SimProbes {
   readonly reached = new Map<string, number>();
+  /** Hears of every label, at once. */
+  onReach: ((node: string, label: string) => void) | undefined;
   readonly #random: Prng;
   readonly #isEnabled: boolean;
   readonly #active = new Map<string, boolean>();
@@ -38,10 +40,11 @@ export class SimProbes {
     this.#isEnabled = isEnabled;
   }
 
-  probeFor(random: Prng): Probe {
+  probeFor(node: string, random: Prng): Probe {
     return {
       reach: (label) => {
         this.reached.set(label, (this.reached.get(label) ?? 0) + 1);
+        this.onReach?.(node, label);
       },
       buggify: (site) => this.#isActive(site) && random.chance(buggifyRatio),
     };
@@ -119,7 +122,7 @@ export class SimHost implements Host {
     this.timers = timersOf(machine, process);
     this.random = tracedRandom(machine);
     this.log = watchedLog(options);
-    this.probe = options.probes.probeFor(machine.random);
+    this.probe = options.probes.probeFor(machine.name, machine.random);
     this.capabilities = {
       disk: new SimDisk(machine.storage, process),
       lz4: options.lz4,

@@ -3,8 +3,20 @@
 // this put was told. Two reads of one etag see one value.
 
 import { equalEtags, formatEtag } from '../../actors/model/record.ts';
+import type { Checker } from '../checker.ts';
 import { byKey, type Operation } from '../history.ts';
 import type { Violation } from './violation.ts';
+
+/** Keys of all workloads: who put a value does not matter. */
+export const valuesChecker: Checker = {
+  id: 'CK-11',
+  check: ({ operations }) => ({
+    judged: operations.filter(
+      ({ kind, outcome, value }) => kind === 'get' && outcome === 'ok' && value !== undefined,
+    ).length,
+    violations: checkValues(operations),
+  }),
+};
 
 export function checkValues(operations: readonly Operation[]): Violation[] {
   const violations: Violation[] = [];
