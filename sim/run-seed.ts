@@ -278,6 +278,16 @@ class SeedRun {
     });
   }
 
+  /** Labels of the product, and what the simulator has seen itself. */
+  #reached(): (readonly [string, number])[] {
+    const { network, probes } = this.#cluster;
+    const own: readonly (readonly [string, number])[] = [
+      ['sim: flipped bit noticed', network.corrupted],
+      ['sim: old bytes refused', network.refused],
+    ];
+    return [...probes.reached, ...own.filter(([, count]) => count > 0)];
+  }
+
   #result(verdict: Verdict, property: string, problems: readonly string[]): SeedResult {
     const { trace, events, nowMs } = this.#world;
     const { operations } = this.#history;
@@ -297,7 +307,7 @@ class SeedRun {
       acknowledged: this.#history.count('ok'),
       crashes: this.#cluster.crashes,
       virtualMs: nowMs,
-      reached: [...this.#cluster.probes.reached],
+      reached: this.#reached(),
       judged: this.#judged,
       schedule: this.#schedule,
       operations: hasFailed ? operations.filter(({ turn }) => turn >= 0).map(nameOf) : [],

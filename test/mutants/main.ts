@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { exitCodes } from '../../sim/campaign.ts';
+import { exitCodes } from '../../sim/report.ts';
 import { type Mutant, mutants, patched } from './mutants.ts';
 
 const output = fileURLToPath(new URL('../..', import.meta.url));

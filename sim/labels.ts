@@ -1,0 +1,26 @@
+// Rare branches that a long campaign has to reach (rule SIM-9): the labels that product code marks
+// with `probe.reach`, and those of the simulator itself. One that is never reached means that the
+// tests no longer test what they were built for.
+//
+// Invariant: each label of the product's source is in this list (test/sim/labels.test.ts).
+
+/** Reached in every few seeds; `--fail-unreached` demands them all. */
+export const declaredLabels: readonly string[] = [
+  'append cut back',
+  'blocking read repair',
+  'compaction failed',
+  'compaction installed',
+  'memtable flushed',
+  'speculative read',
+  'tombstones purged',
+  'torn tail cut',
+  'writes stalled by compaction',
+  'sim: core without a minority',
+  'sim: damage refused',
+  'sim: flipped bit noticed',
+  'sim: old bytes refused',
+];
+
+/** Labels that were not reached, in the order of the list. */
+export const unreached = (reached: ReadonlyMap<string, number>): string[] =>
+  declaredLabels.filter((label) => !reached.has(label));
