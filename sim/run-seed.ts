@@ -3,8 +3,10 @@
 // Nothing here looks at the real clock, so a result depends on the decisions and the program alone.
 
 import { Ring } from '../actors/model/ring.ts';
-import { noBytes } from '../runtime/bytes.ts';
+import { hashKey } from '../actors/model/token.ts';
+import { noBytes, utf8 } from '../runtime/bytes.ts';
 import { invalidLoad } from './checkers/load.ts';
+import { inspectDisk, inspectRing } from './checkers/structure.ts';
 import { formatViolation, type Violation } from './checkers/violation.ts';
 import { type Evidence, evidenceOf } from './checker.ts';
 import { SimCluster } from './cluster.ts';
@@ -14,13 +16,15 @@ import { NondeterminismError } from './guard.ts';
 import { History, nameOf, type Operation, type Phase } from './history.ts';
 import { kvdCodec, kvdProgram, sharedLz4 } from './kvd-program.ts';
 import { Nemesis } from './nemesis.ts';
+import { SimProcess } from './process.ts';
 import { checkers } from './registry.ts';
 import { drawSchedule, type Schedule } from './schedule.ts';
+import { SimDisk } from './sim-disk.ts';
 import { ClusterSettlement, LivenessError, settleMs } from './settlement.ts';
 import type { TraceWindow } from './trace.ts';
 import type { Workload } from './workload.ts';
 import { HttpClient } from './workloads/http-client.ts';
-import { StuckError, World } from './world.ts';
+import { LivelockError, StuckError, World } from './world.ts';
 
 export type Verdict = 'passed' | 'invalid' | 'crash' | 'safety' | 'liveness' | 'nondeterminism';
 
@@ -96,6 +100,8 @@ class SeedRun {
   readonly #probe: HttpClient;
   readonly #nemesis: Nemesis;
   readonly #ring: Ring;
+  readonly #diskProblems = new Map<string, readonly string[]>();
+  #disksInspected = 0;
   #settlement: ClusterSettlement | undefined;
   #judged: (readonly [string, number])[] = [];
 
@@ -214,6 +220,22 @@ class SeedRun {
     this.#settlement = settlement;
     for (const workload of this.#workloads) await workload.settle?.(settlement);
     await this.#serve(settlement, 'fresh');
+    this.#inspect(nodes);
+  }
+
+  /** The files of the nodes, as they are (CK-13). */
+  #inspect(nodes: readonly string[]): void {
+    for (const node of nodes) {
+      const reader = new SimProcess(node, this.#world, () => undefined);
+      const disk = new SimDisk(this.#cluster.machineOf(node).storage, reader);
+      const problems = inspectDisk(disk, sharedLz4());
+      if (problems.length > 0) this.#diskProblems.set(node, problems);
+      this.#disksInspected += 1;
+    }
+    const copies = Math.min(this.#options.tunables.replicationFactor, this.#cluster.names.length);
+    const tokens = this.#history.operations.map(({ key }) => hashKey(utf8.encode(key)).token);
+    const wrong = inspectRing(this.#ring, tokens, copies);
+    if (wrong.length > 0) this.#diskProblems.set('ring', wrong);
   }
 
   /** Each node that is asked takes a write and gives it back. */
@@ -275,6 +297,8 @@ class SeedRun {
       lostCopies: this.#options.lostCopies,
       copies: this.#settlement?.copies ?? new Map(),
       clockErrorMs: Math.max(...clockErrors),
+      diskProblems: this.#diskProblems,
+      disksInspected: this.#disksInspected,
     });
   }
 
@@ -317,6 +341,7 @@ class SeedRun {
 
 function verdictOf(error: unknown): Verdict {
   if (error instanceof LivenessError || error instanceof StuckError) return 'liveness';
+  if (error instanceof LivelockError) return 'liveness';
   if (error instanceof NondeterminismError) return 'nondeterminism';
   if (error instanceof DataRefused) return 'safety';
   return 'crash';
@@ -324,13 +349,14 @@ function verdictOf(error: unknown): Verdict {
 
 /** The kind of the error, without what differs between two runs. */
 function propertyOf(verdict: Verdict, error: unknown): string {
+  if (error instanceof LivelockError) return 'livelock';
   if (verdict === 'liveness') return 'did not settle';
   const text = error instanceof Error ? error.message : String(error);
   return text.replace(/[0-9]+/g, '#').slice(0, 100);
 }
 
 function describe(error: unknown): string {
-  if (error instanceof LivenessError) return error.message;
+  if (error instanceof LivenessError || error instanceof LivelockError) return error.message;
   if (error instanceof UnexpectedStop) return error.message;
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return text.split('\n', stackLines).join('\n    ');

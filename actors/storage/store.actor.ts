@@ -188,11 +188,14 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const alone = records.length === 1 ? record : undefined;
     const logged: Done<{ readonly lsn: number }> = (problem, reply) => {
       this.#admission.logged(bytes, records.length);
-      if (reply === undefined) return later.fail(problem ?? failure('BUG'));
       // Answers come in LSN order, and one mailbox keeps that order into the memtable.
-      if (alone === undefined) this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
+      if (reply === undefined) later.fail(problem ?? failure('BUG'));
+      else if (alone === undefined)
+        this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
       else this.#ctx.tell(memtable, 'insert', { record: alone, lsn: reply.lsn });
-      later.resolve(reply);
+      if (reply !== undefined) later.resolve(reply);
+      // It was full of what was on its way to the log: there may be something to freeze now.
+      if (this.#admission.isMemtableFull) this.#flush();
     };
     if (alone === undefined)
       this.#ctx.ask(wal, 'appendMany', { records }, internalTimeoutMs, logged);
@@ -286,7 +289,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const waiters = this.#flushWaiters;
     this.#flushWaiters = [];
     for (const waiter of waiters) waiter.resolve({ tables: this.#tableCount });
-    if (this.#admission.isMemtableFull) this.#flush();
+    // With nothing to freeze all of it is still in flight: the next answer of the log tries again.
+    if (table !== undefined && this.#admission.isMemtableFull) this.#flush();
     this.#compact();
   }
 

@@ -58,9 +58,15 @@ export class HttpClient {
 
   /** Runs one operation and writes it down. */
   async perform(asker: Asker, request: Request): Promise<Performed> {
-    const { world } = this.#cluster;
-    const { kind, key, node, level, value, timeoutMs, session, ttlMs } = request;
-    const index = this.#history.invoke({
+    const index = this.begin(asker, request);
+    const answer = await this.send(request);
+    const operation = this.end(index, answer.kind, classify(request.kind, answer));
+    return { operation, answer: answer.kind === 'reply' ? answer.reply : undefined };
+  }
+
+  /** Writes down that an operation starts; its index. For operations of several requests. */
+  begin(asker: Asker, { kind, key, node, level, value, session, ttlMs }: Request): number {
+    return this.#history.invoke({
       ...asker,
       workload: this.#workload,
       kind,
@@ -68,12 +74,24 @@ export class HttpClient {
       node,
       level,
       phase: this.phase,
-      invokedMs: world.nowMs,
+      invokedMs: this.#cluster.world.nowMs,
       value: value === undefined ? undefined : valueText(value),
       ...(session === undefined ? {} : { session }),
       ...(ttlMs === undefined ? {} : { ttlMs }),
     });
-    const answer = await this.#cluster.ask(
+  }
+
+  /** Writes down how an operation ended. */
+  end(index: number, how: ClientAnswer<HttpAnswer>['kind'], classified: Classified): Operation {
+    const returnedMs = how === 'lost' ? undefined : this.#cluster.world.nowMs;
+    this.#history.complete(index, { ...classified, returnedMs });
+    return this.#history.operations[index] as Operation;
+  }
+
+  /** One request, not written down. */
+  send(request: Request): Promise<ClientAnswer<HttpAnswer>> {
+    const { kind, key, node, value, timeoutMs } = request;
+    return this.#cluster.ask(
       refTo(HttpGateway, node),
       'handle',
       {
@@ -85,14 +103,6 @@ export class HttpClient {
       },
       timeoutMs,
     );
-    this.#history.complete(index, {
-      ...classify(kind, answer),
-      returnedMs: answer.kind === 'lost' ? undefined : world.nowMs,
-    });
-    return {
-      operation: this.#history.operations[index] as Operation,
-      answer: answer.kind === 'reply' ? answer.reply : undefined,
-    };
   }
 }
 
@@ -106,7 +116,8 @@ function headersOf({ kind, level, timeoutMs }: Request): Record<string, string> 
   };
 }
 
-type Classified = Pick<Operation, 'outcome' | 'code'> & Partial<Pick<Operation, 'value' | 'etag'>>;
+export type Classified = Pick<Operation, 'outcome' | 'code'> &
+  Partial<Pick<Operation, 'value' | 'etag' | 'keys'>>;
 
 /** Rule 2.8. */
 export function classify(kind: OperationKind, answer: ClientAnswer<HttpAnswer>): Classified {
