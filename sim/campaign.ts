@@ -8,14 +8,17 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { keepArtefacts } from './artefacts.ts';
 import type { Decisions } from './decisions.ts';
+import type { DamageClass, FaultClass } from './faults.ts';
 import { Report, replayCommand } from './report.ts';
-import { runDecisions, runSeed, type SeedResult } from './run-seed.ts';
+import { runDecisions, type SeedResult } from './run-seed.ts';
 import { shrink } from './shrink.ts';
 import { firstDifference, windowOf } from './trace.ts';
 
 export interface CampaignOptions {
   readonly seeds: readonly number[];
   readonly seconds: number;
+  /** Classes of faults that every seed has. */
+  readonly forced: readonly (FaultClass | DamageClass)[];
   readonly jobs: number;
   /** Play every seed twice and show the first event that differs. */
   readonly isReconciling: boolean;
@@ -33,10 +36,8 @@ export interface CampaignOptions {
   readonly main: string;
 }
 
-export interface SeedOrder {
-  readonly seed: number;
-  readonly seconds: number;
-}
+/** What a child process is told to play. */
+export type SeedOrder = Decisions;
 
 const replayEvery = 20;
 /** Failing runs that are made small. */
@@ -46,20 +47,22 @@ const languages = ['C', 'tr_TR.UTF-8', 'de_DE.UTF-8', 'ja_JP.UTF-8'];
 
 type Player = (order: SeedOrder) => Promise<SeedResult>;
 
+function orderOf(seed: number, { seconds, forced }: CampaignOptions): SeedOrder {
+  return { seed, seconds, ...(forced.length === 0 ? {} : { with: forced }) };
+}
+
 /** Runs all seeds and prints the report; the exit code. */
 export async function runCampaign(options: CampaignOptions): Promise<number> {
   const report = new Report(options);
   const pool = options.jobs > 1 ? startPool(options) : undefined;
-  const players: readonly Player[] = pool?.players ?? [
-    ({ seed, seconds }) => runSeed(seed, { seconds }),
-  ];
-  const { seeds, seconds } = options;
+  const players: readonly Player[] = pool?.players ?? [(order) => runDecisions(order)];
+  const { seeds } = options;
   let next = 0;
   const work = async (player: Player, index: number): Promise<void> => {
     while (next < seeds.length && !(options.stopAtFailure && report.failed.length > 0)) {
       const number = next;
       next += 1;
-      const order = { seed: seeds[number] as number, seconds };
+      const order = orderOf(seeds[number] as number, options);
       const result = await player(order);
       report.add(result);
       if (number % replayEvery !== 0 && !options.isReconciling) continue;
@@ -71,7 +74,7 @@ export async function runCampaign(options: CampaignOptions): Promise<number> {
   pool?.close();
   const failed = report.failed.map((result) => ({
     result,
-    decisions: { seed: result.seed, seconds },
+    decisions: orderOf(result.seed, options),
   }));
   await explain(failed, options, report);
   return report.close();
@@ -126,14 +129,14 @@ async function reconcile(
 ): Promise<void> {
   report.replays += 1;
   if (first.hash === second.hash) return;
-  const { seconds } = options;
+  const order = orderOf(first.seed, options);
   const problems = [`two runs differ: ${first.hash} and ${second.hash}`];
   const at =
     firstDifference(first.checkpoints, second.checkpoints) ??
     Math.min(first.checkpoints.length, second.checkpoints.length);
   const traceWindow = windowOf(at);
-  const a = await runSeed(first.seed, { seconds, traceWindow });
-  const b = await runSeed(first.seed, { seconds, traceWindow });
+  const a = await runDecisions(order, { traceWindow });
+  const b = await runDecisions(order, { traceWindow });
   const line = a.traceLines.findIndex((text, i) => text !== b.traceLines[i]);
   problems.push(
     line < 0
@@ -189,7 +192,7 @@ function startChild(main: string, index: number): { child: ChildProcess; play: P
 export function serveSeeds(): void {
   let last: Promise<unknown> = Promise.resolve();
   process.on('message', (message) => {
-    const { seed, seconds } = message as SeedOrder;
-    last = last.then(() => runSeed(seed, { seconds })).then((result) => process.send?.(result));
+    const order = message as SeedOrder;
+    last = last.then(() => runDecisions(order)).then((result) => process.send?.(result));
   });
 }

@@ -21,6 +21,10 @@ export interface Evidence {
   readonly copies: CopiesByKey;
   /** No wall clock was ever further from the true time than this, milliseconds. */
   readonly clockErrorMs: number;
+  /** The same for each node. */
+  readonly clockErrorsMs: ReadonlyMap<string, number>;
+  /** Starts of nodes, all together. */
+  readonly starts: number;
   /** What was wrong in the files of the nodes, by node. */
   readonly diskProblems: ReadonlyMap<string, readonly string[]>;
   /** Nodes whose files were looked at. */
@@ -55,6 +59,8 @@ export function evidenceOf(
     lostCopies: 0,
     copies: new Map(),
     clockErrorMs: 0,
+    clockErrorsMs: new Map(),
+    starts: 0,
     diskProblems: new Map(),
     disksInspected: 0,
     ...part,

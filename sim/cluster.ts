@@ -45,6 +45,8 @@ export interface ClusterOptions {
   readonly network: NetworkOptions;
   /** Errors of the clocks by node; none where absent. */
   readonly clocks?: ReadonlyMap<string, { readonly offsetMs: number; readonly driftPpm: number }>;
+  /** Wall clocks show multiples of this, microseconds. Default 1. */
+  readonly clockGrainMicros?: number;
   /** Whether product code takes rare paths on purpose. Default false. */
   readonly hasBuggify?: boolean;
   /** Pause before a node that went down by itself is started again; undefined: it stays down. */
@@ -304,13 +306,14 @@ export class SimCluster {
   }
 
   #newNode(name: string): SimNode {
-    const { world, program, clocks } = this.#options;
+    const { world, program, clocks, clockGrainMicros } = this.#options;
     const { offsetMs, driftPpm } = clocks?.get(name) ?? { offsetMs: 0, driftPpm: 0 };
     const machine = new SimMachine(world, {
       name,
       arenas: program.arenas,
       clockOffsetMs: offsetMs,
       clockDriftPpm: driftPpm,
+      clockGrainMicros,
     });
     return {
       name,

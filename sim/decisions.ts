@@ -4,7 +4,7 @@
 //
 // Invariant: leaving something out changes no random draw of what stays (streams are forked by name).
 
-import type { RunOptions } from './faults.ts';
+import type { DamageClass, FaultClass, RunOptions } from './faults.ts';
 import type { Schedule } from './schedule.ts';
 
 /** Parts of the options that a shrunk run can do without. */
@@ -15,6 +15,8 @@ export interface Decisions {
   readonly seed: number;
   /** Length of load and chaos together, virtual seconds. */
   readonly seconds: number;
+  /** Classes of faults that are there whatever the seed draws. */
+  readonly with?: readonly (FaultClass | DamageClass)[];
   /** Undefined: as the seed draws it. */
   readonly schedule?: Schedule;
   /** Names of the operations that are kept; undefined: all. */

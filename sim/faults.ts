@@ -80,6 +80,8 @@ export interface RunOptions {
   readonly lostCopies: number;
   readonly network: NetworkOptions;
   readonly clocks: ReadonlyMap<string, { readonly offsetMs: number; readonly driftPpm: number }>;
+  /** Wall clocks show multiples of this, so that nodes give equal stamps; microseconds. */
+  readonly clockGrainMicros: number;
   readonly ties: 'fifo' | 'random';
   readonly gridMicros: number;
   readonly hasBuggify: boolean;
@@ -94,11 +96,22 @@ export interface RunOptions {
 export const nodeNames = (count: number): string[] =>
   Array.from({ length: count }, (_, i) => `n${i + 1}`);
 
-/** All options of a seed; `seconds` is the length of the run in virtual seconds, without the end. */
-export function optionsOf(seed: number, seconds: number): RunOptions {
+/**
+ * All options of a seed; `seconds` is the length of the run in virtual seconds, without the end.
+ * `forced` classes are there in any case; damage only where every record can keep a clean copy.
+ */
+export function optionsOf(
+  seed: number,
+  seconds: number,
+  forced: readonly (FaultClass | DamageClass)[] = [],
+): RunOptions {
   const random = new Prng(seed).fork('options');
   const nodes = random.pick([1, 2, 3, 3, 3, 3, 4, 5, 5]);
-  const { faults, intensity } = drawFaults(random.fork('faults'));
+  const drawn = drawFaults(random.fork('faults'));
+  const faults = faultClasses.filter(
+    (name) => drawn.faults.includes(name) || forced.includes(name),
+  );
+  const { intensity } = drawn;
   const loadMs = Math.min(8_000, (seconds * 1000) / 5);
   const names = nodeNames(nodes);
   const tunables = drawTunables(random.fork('tunables'));
@@ -113,9 +126,10 @@ export function optionsOf(seed: number, seconds: number): RunOptions {
     tunables,
     faults,
     intensity,
-    ...drawDamage(random.fork('damage'), names, replicationFactor),
+    ...drawDamage(random.fork('damage'), names, replicationFactor, forced),
     network: drawNetwork(random.fork('network')),
     clocks: drawClocks(random.fork('clocks'), names, faults, intensity),
+    clockGrainMicros: random.fork('grain').pick([1, 1, 1, 1_000, 20_000]),
     ties: random.pick(['fifo', 'random']),
     gridMicros: random.pick([1, 1, 1_000]),
     hasBuggify: random.chance(0.5),
@@ -138,14 +152,26 @@ function drawFaults(random: Prng): { faults: FaultClass[]; intensity: number } {
 
 type Damage = Pick<RunOptions, 'damage' | 'victim' | 'lostCopies'>;
 
-function drawDamage(random: Prng, names: readonly string[], replicationFactor: number): Damage {
-  if (!random.chance(0.2)) return { damage: [], victim: undefined, lostCopies: 0 };
+function drawDamage(
+  random: Prng,
+  names: readonly string[],
+  replicationFactor: number,
+  forced: readonly string[],
+): Damage {
+  const none: Damage = { damage: [], victim: undefined, lostCopies: 0 };
+  const wanted = damageClasses.filter((name) => forced.includes(name));
   const copies = Math.min(replicationFactor, names.length);
+  if (wanted.length > 0) return copies < 3 ? none : damageTo(random.pick(names), wanted);
+  if (!random.chance(0.2)) return none;
   const first = random.pick(damageClasses);
   const damage = random.chance(0.7) ? [first] : [...new Set([first, random.pick(damageClasses)])];
   if (copies < 3 || random.chance(0.05)) return { damage, victim: undefined, lostCopies: copies };
+  return damageTo(random.pick(names), damage);
+}
+
+function damageTo(victim: string, damage: readonly DamageClass[]): Damage {
   const isShown = damage.every((name) => detectable.has(name));
-  return { damage, victim: random.pick(names), lostCopies: isShown ? 0 : 1 };
+  return { damage, victim, lostCopies: isShown ? 0 : 1 };
 }
 
 const kiB = 1024;
@@ -218,7 +244,7 @@ export function describeOptions(options: RunOptions): string {
   const { l0Tables, tableBytes } = tunables;
   return [
     `nodes=${nodes} rf=${replicationFactor} vnodes=${virtualNodes} shards=${shards}`,
-    `memtable=${memtableBytes} gossip=${gossipIntervalMs}ms ties=${ties} grid=${gridMicros}us`,
+    `memtable=${memtableBytes} gossip=${gossipIntervalMs}ms ties=${ties} grid=${gridMicros}us clock=${options.clockGrainMicros}us`,
     `compaction=${options.compaction} l0=${l0Tables} table=${tableBytes}`,
     ...options.workloads.map(({ name, summary }) => `${name}(${summary})`),
     `faults=${faults.join('+') || 'none'} intensity=${intensity.toFixed(2)}`,

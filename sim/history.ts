@@ -37,6 +37,8 @@ export interface Operation {
   readonly code: string | undefined;
   /** Number of the session whose token it carried; the token is the one of the answer before. */
   readonly session?: number;
+  /** The node that stamped a write, where its answer says so. */
+  readonly coordinator?: string;
   /** Lifetime that a put asked for, milliseconds. */
   readonly ttlMs?: number;
   /** Keys that a scan returned, in the order in which they came. */
@@ -77,7 +79,7 @@ export class History {
   complete(
     index: number,
     ended: Pick<Operation, 'outcome' | 'code'> &
-      Partial<Pick<Operation, 'value' | 'etag' | 'returnedMs' | 'keys'>>,
+      Partial<Pick<Operation, 'value' | 'etag' | 'returnedMs' | 'keys' | 'coordinator'>>,
   ): void {
     const started = this.#operations[index];
     if (started === undefined) throw new RangeError(`no operation ${index}`);

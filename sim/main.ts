@@ -2,7 +2,7 @@
 //
 //   npm run test:sim -- [--seeds N] [--first F] [--seed S] [--seconds 60] [--jobs 2]
 //                       [--replay DECISIONS|@FILE] [--reconcile] [--stop] [--verbose]
-//                       [--shrink-seconds 60] [--artefacts FOLDER] [--fail-unreached]
+//                       [--with CLASS,...] [--shrink-seconds 60] [--artefacts FOLDER] [--fail-unreached]
 //
 // Exit codes: 0 fine, 1 usage, 10 crash, 11 safety, 12 liveness, 13 not deterministic, 14 a label was
 // never reached. The last line counts seeds: `N passed, N failed`.
@@ -12,15 +12,17 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { replay, runCampaign, serveSeeds } from './campaign.ts';
 import { type Decisions, parseDecisions } from './decisions.ts';
+import { type DamageClass, damageClasses, type FaultClass, faultClasses } from './faults.ts';
 import { exitCodes } from './report.ts';
 
 const usage = `usage: npm run test:sim -- [--seeds N] [--first F] [--seed S] [--seconds 60] [--jobs 2]
   [--replay DECISIONS|@FILE] [--reconcile] [--stop] [--verbose]
-  [--shrink-seconds 60] [--artefacts FOLDER] [--fail-unreached]`;
+  [--with CLASS,...] [--shrink-seconds 60] [--artefacts FOLDER] [--fail-unreached]`;
 
 interface Arguments {
   readonly seeds: readonly number[];
   readonly seconds: number;
+  readonly forced: readonly (FaultClass | DamageClass)[];
   readonly jobs: number;
   readonly isReconciling: boolean;
   readonly stopAtFailure: boolean;
@@ -38,6 +40,7 @@ const flags = {
   seconds: { type: 'string', default: '60' },
   jobs: { type: 'string', default: '2' },
   replay: { type: 'string' },
+  with: { type: 'string', default: '' },
   'shrink-seconds': { type: 'string', default: '60' },
   artefacts: { type: 'string', default: 'sim-failures' },
   'fail-unreached': { type: 'boolean', default: false },
@@ -56,6 +59,7 @@ function parse(args: readonly string[]): Arguments | undefined {
     return {
       seeds: one === undefined ? Array.from({ length: count }, (_, i) => first + i) : [one],
       seconds: whole(values.seconds),
+      forced: values.with === '' ? [] : values.with.split(',').map(classOf),
       jobs: one === undefined ? whole(values.jobs) : 1,
       isReconciling: values.reconcile,
       stopAtFailure: values.stop,
@@ -73,6 +77,12 @@ function parse(args: readonly string[]): Arguments | undefined {
 /** The text itself, or with `@` before it the file that holds it. */
 const decisionsOf = (text: string): Decisions =>
   parseDecisions(text.startsWith('@') ? readFileSync(text.slice(1), 'utf8') : text);
+
+function classOf(name: string): FaultClass | DamageClass {
+  const found = [...faultClasses, ...damageClasses].find((each) => each === name);
+  if (found === undefined) throw new RangeError(name);
+  return found;
+}
 
 function whole(text: string): number {
   const value = Number(text);

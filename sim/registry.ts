@@ -7,6 +7,7 @@ import { quorumFloorChecker } from './checkers/quorum-floor.ts';
 import { scanChecker } from './checkers/scans.ts';
 import { sessionChecker } from './checkers/sessions.ts';
 import { convergenceChecker, durabilityChecker } from './checkers/settled.ts';
+import { stampChecker } from './checkers/stamps.ts';
 import { structureChecker } from './checkers/structure.ts';
 import { valuesChecker } from './checkers/values.ts';
 import type { WorkloadKind } from './workload.ts';
@@ -30,5 +31,6 @@ export const checkers: readonly Checker[] = [
   convergenceChecker,
   expiryChecker,
   scanChecker,
+  stampChecker,
   structureChecker,
 ];

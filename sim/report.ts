@@ -129,8 +129,10 @@ const commandLengthMax = 2_000;
 
 /** One line that plays the run again. */
 export function replayCommand(decisions: Decisions, folder: string | undefined): string {
-  const { seed, seconds, schedule } = decisions;
-  if (schedule === undefined) return `npm run test:sim -- --seed ${seed} --seconds ${seconds}`;
+  const { seed, seconds, schedule, with: forced = [] } = decisions;
+  const classes = forced.length === 0 ? '' : ` --with ${forced.join(',')}`;
+  if (schedule === undefined)
+    return `npm run test:sim -- --seed ${seed} --seconds ${seconds}${classes}`;
   const text = formatDecisions(decisions);
   const isLong = text.length > commandLengthMax && folder !== undefined;
   return `npm run test:sim -- --replay ${isLong ? `@${folder}/decisions.json` : `'${text}'`}`;

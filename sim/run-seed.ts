@@ -106,7 +106,8 @@ class SeedRun {
   #judged: (readonly [string, number])[] = [];
 
   constructor(decisions: Decisions, settings: Omit<SeedSettings, 'seconds'>) {
-    const options = calmed(optionsOf(decisions.seed, decisions.seconds), decisions);
+    const { seed: drawnSeed, seconds, with: forced } = decisions;
+    const options = calmed(optionsOf(drawnSeed, seconds, forced), decisions);
     this.#options = options;
     this.#settings = settings;
     this.#schedule = decisions.schedule ?? drawSchedule(options);
@@ -121,6 +122,7 @@ class SeedRun {
       lz4: sharedLz4(),
       network: options.network,
       clocks: options.clocks,
+      clockGrainMicros: options.clockGrainMicros,
       hasBuggify: options.hasBuggify,
       restartMs: (node) => this.#nemesis.restartMs(node),
       onStop: (node, reason) => this.#nodeStopped(node, reason),
@@ -291,12 +293,16 @@ class SeedRun {
   }
 
   #evidence(): Evidence {
-    const clockErrors = this.#cluster.names.map((name) => this.#cluster.clockOf(name).worstErrorMs);
+    const errors = this.#cluster.names.map(
+      (name) => [name, this.#cluster.clockOf(name).worstErrorMs] as const,
+    );
     return evidenceOf(this.#history.operations, {
       replicas: this.#ring.replicationFactor,
       lostCopies: this.#options.lostCopies,
       copies: this.#settlement?.copies ?? new Map(),
-      clockErrorMs: Math.max(...clockErrors),
+      clockErrorMs: Math.max(...errors.map(([, errorMs]) => errorMs)),
+      clockErrorsMs: new Map(errors),
+      starts: this.#cluster.starts,
       diskProblems: this.#diskProblems,
       disksInspected: this.#disksInspected,
     });

@@ -68,6 +68,7 @@ export interface MachineOptions {
   readonly arenas: readonly number[];
   readonly clockOffsetMs: number;
   readonly clockDriftPpm: number;
+  readonly clockGrainMicros?: number | undefined;
 }
 
 export class SimMachine {
@@ -88,6 +89,7 @@ export class SimMachine {
     this.clock = new SimClock(world, {
       offsetMs: options.clockOffsetMs,
       driftPpm: options.clockDriftPpm,
+      grainMicros: options.clockGrainMicros ?? 1,
       start: world.random.fork(`clock:${name}`).float(),
     });
     this.arenas = options.arenas.map((bytes) => new SharedArrayBuffer(bytes));

@@ -117,7 +117,7 @@ function headersOf({ kind, level, timeoutMs }: Request): Record<string, string> 
 }
 
 export type Classified = Pick<Operation, 'outcome' | 'code'> &
-  Partial<Pick<Operation, 'value' | 'etag' | 'keys'>>;
+  Partial<Pick<Operation, 'value' | 'etag' | 'keys' | 'coordinator'>>;
 
 /** Rule 2.8. */
 export function classify(kind: OperationKind, answer: ClientAnswer<HttpAnswer>): Classified {
@@ -127,7 +127,11 @@ export function classify(kind: OperationKind, answer: ClientAnswer<HttpAnswer>):
   const { status, headers, body } = answer.reply;
   if (status >= 200 && status < 300) {
     const etag = parseEtag(headers['etag']);
-    const seen = etag === undefined ? {} : { etag };
+    const coordinator = headers['x-coordinator'];
+    const seen = {
+      ...(etag === undefined ? {} : { etag }),
+      ...(coordinator === undefined ? {} : { coordinator }),
+    };
     if (kind === 'get') return { outcome: 'ok', code: undefined, value: valueText(body), ...seen };
     return { outcome: 'ok', code: undefined, ...seen };
   }
