@@ -5,11 +5,13 @@
 // sector that was written meanwhile. A sync closes the layer and, when it ends, forgets it: what
 // was written before its start is durable. A power loss picks for every sector of the layers that
 // are left between old, new, an in-between state, and torn. Bytes that did not change since the
-// last sync are never hurt: only unsynced data is at risk.
+// last sync are never hurt: only unsynced data is at risk. Behind the end of a file all bytes are 0.
 
 import type { Prng } from '../runtime/prng.ts';
 
 export const sectorBytes = 512;
+/** Never written to. */
+const zeroSector = new Uint8Array(sectorBytes);
 
 interface Layer {
   readonly id: number;
@@ -69,9 +71,11 @@ export class SimFile {
 
   truncate(size: number): void {
     this.#reserve(size);
-    const from = Math.min(size, this.#size);
-    this.#keep(from, Math.max(size, this.#size));
-    this.#bytes.fill(0, from, Math.max(size, this.#size));
+    // Beyond the end there are zeros already: growing changes no sector.
+    if (size < this.#size) {
+      this.#keep(size, this.#size);
+      this.#bytes.fill(0, size, this.#size);
+    }
     this.#size = size;
   }
 
@@ -184,7 +188,9 @@ export class SimFile {
     const { before } = this.#layers[this.#layers.length - 1] as Layer;
     for (let at = Math.floor(from / sectorBytes); at * sectorBytes < to; at += 1) {
       if (before.has(at)) continue;
-      before.set(at, this.#refused.get(at) ?? this.#sector(at).slice());
+      const isBeyondEnd = at * sectorBytes >= this.#size;
+      const old = isBeyondEnd ? zeroSector : this.#sector(at).slice();
+      before.set(at, this.#refused.get(at) ?? old);
       this.#refused.delete(at);
     }
   }

@@ -43,7 +43,9 @@ function play(mutant: Mutant, main: string): Outcome {
   );
   if (status === exitCode) {
     const tried = /^(\d+) seeds,/m.exec(stdout)?.[1] ?? '?';
-    const broken = /^ {2}([A-Z]+-\d+) /m.exec(stdout)?.[1] ?? 'liveness';
+    const broken =
+      /^ {2}([A-Z]+-\d+) /m.exec(stdout)?.[1] ??
+      (status === exitCodes.safety ? 'a node that refused its data' : 'liveness');
     return { isFound: true, what: `found by ${broken} within ${tried} of ${seeds} seeds` };
   }
   const report = `${stdout}\n${stderr}`.trim().split('\n').slice(-8).join('\n    ');
