@@ -126,19 +126,22 @@ export function classify(kind: OperationKind, answer: ClientAnswer<HttpAnswer>):
   if (answer.kind === 'failure') return failed(answer.failure.code);
   const { status, headers, body } = answer.reply;
   if (status >= 200 && status < 300) {
-    const etag = parseEtag(headers['etag']);
-    const coordinator = headers['x-coordinator'];
-    const seen = {
-      ...(etag === undefined ? {} : { etag }),
-      ...(coordinator === undefined ? {} : { coordinator }),
-    };
-    if (kind === 'get') return { outcome: 'ok', code: undefined, value: valueText(body), ...seen };
-    return { outcome: 'ok', code: undefined, ...seen };
+    const value = kind === 'get' ? { value: valueText(body) } : {};
+    return { outcome: 'ok', code: undefined, ...value, ...seenIn(headers) };
   }
   const code = codeOf(body) ?? `HTTP ${status}`;
   if (status === 404 && kind === 'get') return { outcome: 'ok', code: undefined };
   if (status === 409) return { outcome: 'ok', code };
   return failed(code);
+}
+
+function seenIn(headers: HttpAnswer['headers']): Partial<Pick<Operation, 'etag' | 'coordinator'>> {
+  const etag = parseEtag(headers['etag']);
+  const coordinator = headers['x-coordinator'];
+  return {
+    ...(etag === undefined ? {} : { etag }),
+    ...(coordinator === undefined ? {} : { coordinator }),
+  };
 }
 
 function failed(code: string): Classified {
