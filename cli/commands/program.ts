@@ -3,6 +3,7 @@
 
 import { Command, CommanderError, Option } from 'commander';
 import { ClientError } from '../client/http-exchange.ts';
+import { addBenchCommand } from './bench.ts';
 import { addClusterCommands } from './cluster.ts';
 import { addDataCommands, wholeNumber } from './data.ts';
 import {
@@ -19,7 +20,7 @@ import { addTransferCommands } from './transfer.ts';
 // biome-ignore format: a list
 const plannedCommands = [
   'ttl', 'cas', 'incr', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
-  'rebalance', 'repair', 'ns', 'user', 'snapshot', 'backup', 'restore', 'bench',
+  'rebalance', 'repair', 'ns', 'user', 'snapshot', 'backup', 'restore',
   'explain', 'top', 'sim', 'completion',
 ] as const;
 
@@ -68,6 +69,7 @@ function createProgram(io: CommandIo): Command {
   addTransferCommands(program, invoke);
   addClusterCommands(program, invoke);
   addStorageCommands(program, invoke);
+  addBenchCommand(program, invoke);
   for (const name of plannedCommands) addPlanned(program, name);
   return program;
 }
