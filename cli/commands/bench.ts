@@ -1,4 +1,5 @@
-// `kvctl bench`: a load of known shape against a running cluster, and what it answered in time.
+// `kvctl bench`: a load of known shape against a running cluster, and how long its answers took. The
+// load itself is cli/bench/; here are its options and how figures are shown.
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type KeyDistribution, keyDistributions } from '../bench/key-chooser.ts';
