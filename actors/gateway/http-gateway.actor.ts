@@ -64,6 +64,7 @@ import {
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
+import { docsPage, openApiDocument } from './openapi.ts';
 import { RouteFigures } from './route-figures.ts';
 import { keyIdOf } from './session.ts';
 
@@ -100,6 +101,9 @@ interface Exchange {
   coordinator: string;
 }
 
+/** Of the HTTP face, as its path says. */
+const faceVersion = '1';
+const htmlType = 'text/html; charset=utf-8';
 /** Operations of one batch that are under way at the same time. */
 const batchParallel = 128;
 const figuresTimeoutMs = 2000;
@@ -109,6 +113,8 @@ const servedWhileDraining: ReadonlySet<string> = new Set([
   'livez',
   'readyz',
   'metrics',
+  'openapi',
+  'docs',
   'cluster-status',
   'ring',
 ]);
@@ -145,6 +151,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       livez: (exchange) => this.#finish(exchange, jsonAnswer({ status: 'alive' })),
       readyz: (exchange) => this.#ready(exchange),
       metrics: (exchange) => this.#metrics(exchange),
+      openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
+      docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
     };
   }
 

@@ -10,6 +10,7 @@
 
 import { type Call, ClusterCalls, type ClusterOptions } from './cluster-calls.ts';
 import { type ClientAnswer, ClientError } from './http-exchange.ts';
+import { keyPath } from './key-path.ts';
 import { parsePage } from './pages.ts';
 
 export { ClientError } from './http-exchange.ts';
@@ -161,7 +162,7 @@ export class Keys {
   }
 
   async exists(key: string, options: CallOptions = {}): Promise<boolean> {
-    return (await this.#found(this.#request('HEAD', keyPath(key), key, options))) !== undefined;
+    return (await this.#found(this.#request('HEAD', checkedPath(key), key, options))) !== undefined;
   }
 
   // ---- batches -----------------------------------------------------------------------------
@@ -295,7 +296,7 @@ export class Keys {
     options: CallOptions,
     headers: Readonly<Record<string, string>>,
   ): Promise<ClientAnswer | undefined> {
-    const request = this.#request('GET', keyPath(key), key, options);
+    const request = this.#request('GET', checkedPath(key), key, options);
     return this.#found({ ...request, headers: { ...request.headers, ...headers } });
   }
 
@@ -317,7 +318,7 @@ export class Keys {
     const type = content === undefined ? {} : { 'content-type': content.type };
     return this.#send({
       method,
-      path: `${keyPath(key)}${content?.query ?? ''}`,
+      path: `${checkedPath(key)}${content?.query ?? ''}`,
       key,
       headers: this.#headers(options, type),
       ...(content === undefined ? {} : { body: content.body }),
@@ -383,11 +384,11 @@ interface BatchRow {
 
 const loneSurrogate = /[\ud800-\udfff]/u;
 
-function keyPath(key: string): string {
+function checkedPath(key: string): string {
   if (key === '') throw new ClientError('BAD_REQUEST', 0, 'key: expected at least one byte', false);
   if (loneSurrogate.test(key))
     throw new ClientError('BAD_REQUEST', 0, 'key: expected no lone surrogates', false);
-  return `/api/v1/keys/${encodeURIComponent(key)}`;
+  return keyPath(key);
 }
 
 function putText(value: Value, ttlSeconds: number | undefined): string {

@@ -174,6 +174,16 @@ describe('process: three nodes', function () {
     }
   });
 
+  it('cluster: kvctl bench fills, runs its operations and prints figures', async () => {
+    const args = ['--records', '300', '--operations', '600', '--prefix', 'load:', '-o', 'json'];
+    const result = await kvctl('bench', '-w', 'F', ...args);
+    expect(result.code, result.stderr).to.equal(0);
+    const figures = JSON.parse(result.stdout) as Record<string, unknown>;
+    expect(figures).to.include({ workload: 'F', operations: 600, failed: 0, loop: 'closed' });
+    const keys = await kvctl('list', 'load:');
+    expect(keys.stdout.trim().split('\n').length).to.equal(300);
+  });
+
   it('cluster: a second process on the same data or port is refused with one line', async () => {
     const dataDir = join(cluster.dataDir, 'n1');
     const busy = await run(kvdPath, ['--data-dir', dataDir, '--http-port', '0']);
