@@ -9,6 +9,7 @@ import type { Ref } from '../runtime/actor.ts';
 import type { Lz4 } from '../runtime/environment.ts';
 import { type Failure, failure } from '../runtime/errors.ts';
 import { Kernel } from '../runtime/kernel.ts';
+import type { MetricSample } from '../runtime/metrics.ts';
 import type { Prng } from '../runtime/prng.ts';
 import type { AskNames, BodyOf, Descriptor, Protocol, ReplyOf } from '../runtime/protocol.ts';
 import type { ActorSpec } from '../runtime/supervisor.ts';
@@ -112,6 +113,12 @@ export class SimCluster {
   /** The kernel of a running node. */
   kernelOf(name: string): Kernel | undefined {
     return this.#node(name).kernel;
+  }
+
+  /** The figures of a running node, as its metrics page shows them. */
+  figuresOf(name: string): readonly MetricSample[] {
+    const { kernel, host } = this.#node(name);
+    return [...(kernel?.samples() ?? []), ...(host?.metrics.samples() ?? [])];
   }
 
   processOf(name: string): SimProcess | undefined {

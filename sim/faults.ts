@@ -129,7 +129,7 @@ export function optionsOf(
     ...drawDamage(random.fork('damage'), names, replicationFactor, forced),
     network: drawNetwork(random.fork('network')),
     clocks: drawClocks(random.fork('clocks'), names, faults, intensity),
-    clockGrainMicros: random.fork('grain').pick([1, 1, 1, 1_000, 20_000]),
+    clockGrainMicros: random.fork('grain').pick([1, 1, 1, 1_000, 250_000]),
     ties: random.pick(['fifo', 'random']),
     gridMicros: random.pick([1, 1, 1_000]),
     hasBuggify: random.chance(0.5),

@@ -67,6 +67,14 @@ export interface SeedSettings {
 const quiesceMs = 20_000;
 /** Failure detectors have noticed by then who is gone. */
 const coreMs = 5_000;
+/** Nobody asks for anything for so long before the end. */
+const idleMs = 10_000;
+/** What figures of a node may be at most then; gossip goes on. */
+const idleFloors: ReadonlyMap<string, number> = new Map([
+  ['kvd_mailbox_depth', 8],
+  ['kvd_store_in_flight_bytes', 0],
+  ['kvd_coordinator_open_reads', 0],
+]);
 const logLines = 200;
 const stackLines = 9;
 const problemsMax = 5;
@@ -222,7 +230,20 @@ class SeedRun {
     this.#settlement = settlement;
     for (const workload of this.#workloads) await workload.settle?.(settlement);
     await this.#serve(settlement, 'fresh');
+    await this.#world.sleep(idleMs);
+    for (const node of nodes) this.#demandIdle(node);
     this.#inspect(nodes);
+  }
+
+  /** Without clients nothing may be left waiting: queues and open work drain (rule 2.6 e). */
+  #demandIdle(node: string): void {
+    for (const { name, labels, value } of this.#cluster.figuresOf(node)) {
+      const most = idleFloors.get(name);
+      if (most !== undefined && value > most)
+        throw new LivenessError(
+          `${node}: ${name}${JSON.stringify(labels)} is ${value} after ${idleMs / 1000} s without clients`,
+        );
+    }
   }
 
   /** The files of the nodes, as they are (CK-13). */

@@ -89,6 +89,7 @@ export const mutants: readonly Mutant[] = [
     replace:
       'if (recordHlc(a) === recordHlc(b)) return 0;\n    return (recordHlc(a) - recordHlc(b) ||',
     seeds: 200,
+    with: ['cut', 'flap', 'clog'],
   },
   {
     id: 'corrupt-block-is-nothing',
