@@ -9,6 +9,9 @@ import type { Core, FaultEvent, Schedule } from './schedule.ts';
 import type { DamageFile } from './sim-disk.ts';
 import type { CutKind } from './sim-network.ts';
 
+/** Sectors of tables that rot strikes at once: most are never read. */
+const rottenTables = 8;
+
 export class Nemesis {
   readonly #cluster: SimCluster;
   readonly #schedule: Schedule;
@@ -170,7 +173,7 @@ export class Nemesis {
     const { kind, node, durationMs, amount, how } = event;
     const { storage } = this.#cluster.machineOf(node);
     const { faults } = storage;
-    if (kind === 'rot') storage.rot(how as DamageFile, amount);
+    if (kind === 'rot') storage.rot(how as DamageFile, amount, how === 'table' ? rottenTables : 1);
     else if (kind === 'lost-write' || kind === 'misdirected-write') faults.nextSync = kind;
     else if (kind === 'lying-sync') {
       faults.isLying = true;

@@ -71,7 +71,7 @@ const eventful = new Set<EventKind>([
   'read-error',
 ]);
 /** Damage is rarer: one event in so many is of a damage class where the seed has one. */
-const damageEvery = 6;
+const damageEvery = 3;
 /** Places where a crash is worth more than elsewhere (rule 2.4, targeted events). */
 export const crashLabels = [
   'memtable flushed',
@@ -212,7 +212,7 @@ function drawMachineEvent(random: Prng, base: FaultEvent, strength: number): Fau
       return { ...base, amount: random.float(), how: random.pick(['table', 'table', 'log']) };
     case 'lying-sync':
     case 'read-error':
-      return { ...base, durationMs: aWhileMs, amount: random.logUniform(1e-3, 0.1) };
+      return { ...base, durationMs: aWhileMs, amount: random.logUniform(0.01, 1) };
     default:
       return base;
   }

@@ -93,15 +93,20 @@ export class SimStorage {
     }
   }
 
-  /** Flips a bit of a synced sector; `place`, 0 to 1, says where among all sectors of its kind. */
-  rot(kind: DamageFile, place: number): void {
+  /**
+   * Flips a bit of one synced sector in each of `count` equal parts of all sectors of this kind of
+   * file; `place`, 0 to 1, says where in its part.
+   */
+  rot(kind: DamageFile, place: number, count = 1): void {
     const names = [...this.#entries.keys()].filter((name) => isTable(name) === (kind === 'table'));
     const sectors = names.sort().flatMap((name) => {
       const file = this.#entries.get(name) as SimFile;
       return file.syncedSectors().map((sector) => ({ file, sector }));
     });
-    const chosen = sectors[Math.floor(place * sectors.length)];
-    chosen?.file.flipBit(chosen.sector, this.#damage);
+    for (let part = 0; part < count; part += 1) {
+      const chosen = sectors[Math.floor(((part + place) / count) * sectors.length)];
+      chosen?.file.flipBit(chosen.sector, this.#damage);
+    }
   }
 
   /** A sync of `file` ends well, or seems to. */

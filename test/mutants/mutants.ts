@@ -111,6 +111,7 @@ export const mutants: readonly Mutant[] = [
     replace: 'await Promise.resolve();',
     seeds: 60,
     with: ['power-loss'],
+    exitCode: exitCodes.crash,
     isQuick: true,
   },
   {
@@ -128,10 +129,11 @@ export const mutants: readonly Mutant[] = [
     rule: 'M17',
     what: 'segments of the log go before the manifest names the table with their records (MF-3)',
     file: 'actors/storage/store.actor.js',
-    find: 'await writeTable(session, disk, options, manifest, table);',
+    find: "table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table;",
     replace:
-      "{ this.#ctx.tell(options.wal, 'release', { throughLsn: table.throughLsn }); await writeTable(session, disk, options, manifest, table); }",
+      "table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table; if (table !== undefined) this.#ctx.tell(options.wal, 'release', { throughLsn: table.throughLsn });",
     seeds: 100,
+    with: ['power-loss'],
   },
   {
     id: 'sync-error-retried',
