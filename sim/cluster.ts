@@ -52,6 +52,8 @@ export interface ClusterOptions {
   readonly hasBuggify?: boolean;
   /** Pause before a node that went down by itself is started again; undefined: it stays down. */
   readonly restartMs?: (node: string) => number | undefined;
+  /** True: an actor that fails on this defect is no find; its supervisor decides. Default none. */
+  readonly mayFail?: (node: string, message: string) => boolean;
   /** Called when a node ends itself; throw or fail the world where that is a find. */
   readonly onStop?: (node: string, reason: string) => void;
 }
@@ -197,7 +199,10 @@ export class SimCluster {
       probes: this.probes,
       lz4,
       onStop: (reason) => this.#stopped(node, reason),
-      onDefect: (message) => world.fail(new ProgramCrash(name, message)),
+      onDefect: (message) => {
+        if (this.#options.mayFail?.(name, message) !== true)
+          world.fail(new ProgramCrash(name, message));
+      },
     });
     const kernel = new Kernel({
       node: name,

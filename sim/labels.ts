@@ -10,6 +10,7 @@ export const declaredLabels: readonly string[] = [
   'blocking read repair',
   'compaction failed',
   'compaction installed',
+  'flush began',
   'memtable flushed',
   'speculative read',
   'tombstones purged',

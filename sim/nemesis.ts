@@ -200,8 +200,8 @@ export class Nemesis {
     });
   }
 
-  /** Power is lost at the first call after a node has reached a label, `amount` times before. */
-  #crashAtLabel({ how, amount }: FaultEvent): void {
+  /** A crash so many calls after some node has reached a label, which it did `amount` times before. */
+  #crashAtLabel({ how, amount, calls = 1, crash = 'power-loss' }: FaultEvent): void {
     let left = amount;
     const { probes } = this.#cluster;
     probes.onReach = (node, label) => {
@@ -209,7 +209,7 @@ export class Nemesis {
       left -= 1;
       if (left >= 0) return;
       probes.onReach = undefined;
-      this.#cluster.crashAtCall(node, 1, 'power-loss');
+      this.#cluster.crashAtCall(node, calls, crash);
     };
   }
 

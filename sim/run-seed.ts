@@ -133,6 +133,8 @@ class SeedRun {
       clockGrainMicros: options.clockGrainMicros,
       hasBuggify: options.hasBuggify,
       restartMs: (node) => this.#nemesis.restartMs(node),
+      // A table that cannot be read right after it was written: the node stops.
+      mayFail: (node, message) => this.#isDamaged(node) && message.includes('CORRUPT'),
       onStop: (node, reason) => this.#nodeStopped(node, reason),
     });
     const { virtualNodes, replicationFactor } = tunables;
@@ -179,16 +181,20 @@ class SeedRun {
    * fault of the seed damages what was synced.
    */
   #nodeStopped(node: string, reason: string): void {
-    const { faults, damage, victim } = this.#options;
+    const { faults } = this.#options;
     const isDiskBad = faults.includes('disk-error') || faults.includes('full-disk');
     if (isDiskBad && diskReasons.test(reason)) return;
-    const isDamaged = damage.length > 0 && (victim === undefined || victim === node);
-    if (isDamaged && /CORRUPT|DATA_REFUSED|corrupt data/.test(reason)) {
+    if (this.#isDamaged(node) && /CORRUPT|DATA_REFUSED|corrupt data/.test(reason)) {
       this.#cluster.probes.reached.set('sim: damage refused', 1);
       return;
     }
     const what = `${node} ended itself: ${reason}`;
     this.#world.fail(reason.includes('CORRUPT') ? new DataRefused(what) : new UnexpectedStop(what));
+  }
+
+  #isDamaged(node: string): boolean {
+    const { damage, victim } = this.#options;
+    return damage.length > 0 && (victim === undefined || victim === node);
   }
 
   // ---- phases --------------------------------------------------------------------------------

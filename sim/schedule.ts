@@ -17,6 +17,10 @@ export interface FaultEvent {
   /** How long it lasts, or how long the node stays down. */
   readonly durationMs: number;
   readonly amount: number;
+  /** Calls of the environment from then on until it happens. */
+  readonly calls?: number;
+  /** How a process ends, where `how` means something else. */
+  readonly crash?: 'kill' | 'power-loss';
   /** Of something that repeats, milliseconds. */
   readonly periodMs?: number;
   /** Directions that are cut. */
@@ -74,6 +78,7 @@ const eventful = new Set<EventKind>([
 const damageEvery = 3;
 /** Places where a crash is worth more than elsewhere (rule 2.4, targeted events). */
 export const crashLabels = [
+  'flush began',
   'memtable flushed',
   'compaction installed',
   'blocking read repair',
@@ -150,7 +155,13 @@ function drawCrash(random: Prng, base: FaultEvent): FaultEvent | undefined {
       return { ...base, amount: random.between(1, 200), how };
     }
     case 'crash-at-label':
-      return { ...base, amount: random.between(0, 3), how: random.pick(crashLabels) };
+      return {
+        ...base,
+        amount: random.between(0, 3),
+        calls: Math.round(random.logUniform(1, 60)),
+        crash: random.chance(0.5) ? 'kill' : 'power-loss',
+        how: random.pick(crashLabels),
+      };
     default:
       return undefined;
   }
@@ -268,11 +279,12 @@ export function separated(random: Prng, names: readonly string[]): (readonly [st
 
 /** One event in a line, for people. */
 export function formatEvent(event: FaultEvent): string {
-  const { atMs, kind, node, durationMs, amount, periodMs, pairs, how } = event;
+  const { atMs, kind, node, durationMs, amount, calls, periodMs, pairs, how } = event;
   const cut = pairs?.map(([from, to]) => `${from}>${to}`).join(',');
   return [
     `${atMs} ms ${kind} ${node} for ${durationMs} ms`,
     amount === 0 ? '' : `amount=${amount}`,
+    calls === undefined ? '' : `calls=${calls}`,
     periodMs === undefined ? '' : `period=${periodMs}ms`,
     cut === undefined ? '' : `cut=${cut}`,
     how === undefined ? '' : `how=${how}`,

@@ -255,7 +255,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const manifest = this.#manifest;
     if (this.#isFlushing || manifest === undefined) return;
     this.#isFlushing = true;
-    const { disk, toSelf, log, shard } = this.#ctx;
+    const { disk, toSelf, log, shard, probe } = this.#ctx;
+    probe.reach('flush began');
     const options = this.#options;
     let table = this.#unflushed;
     this.#ctx.session(async (session) => {

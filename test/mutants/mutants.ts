@@ -98,9 +98,8 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/storage/table-reader.actor.js',
     find: 'const found = reader.get(key, hash);',
     replace: 'let found; try { found = reader.get(key, hash); } catch { found = undefined; }',
-    seeds: 60,
+    seeds: 120,
     with: ['rot', 'read-error'],
-    isQuick: true,
   },
   {
     id: 'no-directory-sync-of-tables',
@@ -133,7 +132,7 @@ export const mutants: readonly Mutant[] = [
     replace:
       "table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table; if (table !== undefined) this.#ctx.tell(options.wal, 'release', { throughLsn: table.throughLsn });",
     seeds: 100,
-    with: ['power-loss'],
+    with: ['kill', 'slow-disk', 'crash-at-label'],
   },
   {
     id: 'sync-error-retried',
