@@ -13,6 +13,13 @@ import { awaited, type Mutant, mutants, patched } from './mutants.ts';
 const output = fileURLToPath(new URL('../..', import.meta.url));
 const folders = ['actors', 'runtime', 'sim', 'transport'];
 
+/** How a bug shows where no checker names it. */
+const endings: ReadonlyMap<number, string> = new Map([
+  [exitCodes.safety, 'a node that refused its data'],
+  [exitCodes.crash, 'a node that could not start or go on'],
+  [exitCodes.liveness, 'a cluster that did not go on'],
+]);
+
 interface Outcome {
   readonly isFound: boolean;
   readonly what: string;
@@ -43,9 +50,7 @@ function play(mutant: Mutant, main: string): Outcome {
   );
   if (status === exitCode) {
     const tried = /^(\d+) seeds,/m.exec(stdout)?.[1] ?? '?';
-    const broken =
-      /^ {2}([A-Z]+-\d+) /m.exec(stdout)?.[1] ??
-      (status === exitCodes.safety ? 'a node that refused its data' : 'liveness');
+    const broken = /^ {2}([A-Z]+-\d+) /m.exec(stdout)?.[1] ?? endings.get(exitCode);
     return { isFound: true, what: `found by ${broken} within ${tried} of ${seeds} seeds` };
   }
   const report = `${stdout}\n${stderr}`.trim().split('\n').slice(-8).join('\n    ');

@@ -33,7 +33,7 @@ export const mutants: readonly Mutant[] = [
     find: "file.sync((error) => toSelf('synced', { error: error?.message }));",
     replace: "file.sync(() => undefined); toSelf('synced', { error: undefined });",
     seeds: 40,
-    with: ['power-loss'],
+    with: ['power-loss', 'blackout'],
     isQuick: true,
   },
   {
