@@ -136,7 +136,7 @@ export function optionsOf(
     workloads: workloadKinds.flatMap(
       (kind) => kind.prepare(random.fork(`workload:${kind.name}`), facts) ?? [],
     ),
-    faultEveryMs: random.logUniform(500, 5_000),
+    faultEveryMs: random.logUniform(400, 4_000),
     loadMs,
     chaosMs: Math.max(1_000, seconds * 1000 - loadMs),
   };

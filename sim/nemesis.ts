@@ -9,8 +9,8 @@ import type { Core, FaultEvent, Schedule } from './schedule.ts';
 import type { DamageFile } from './sim-disk.ts';
 import type { CutKind } from './sim-network.ts';
 
-/** Sectors of tables that rot strikes at once: most are never read. */
-const rottenTables = 8;
+/** Sectors that rot strikes at once: most are never read. */
+const rottenSectors = 8;
 
 export class Nemesis {
   readonly #cluster: SimCluster;
@@ -119,8 +119,7 @@ export class Nemesis {
         if (amount === 0) return this.#crash(event, 'power-loss');
         return this.#cluster.crashAtCall(node, amount, 'power-loss');
       case 'blackout':
-        for (const each of names) this.#crash({ ...event, node: each }, 'power-loss');
-        return undefined;
+        return this.#blackout(event);
       case 'crash-at-call':
         return this.#cluster.crashAtCall(node, amount, crashKind(event));
       case 'crash-at-label':
@@ -173,8 +172,12 @@ export class Nemesis {
     const { kind, node, durationMs, amount, how } = event;
     const { storage } = this.#cluster.machineOf(node);
     const { faults } = storage;
-    if (kind === 'rot') storage.rot(how as DamageFile, amount, how === 'table' ? rottenTables : 1);
-    else if (kind === 'lost-write' || kind === 'misdirected-write') faults.nextSync = kind;
+    if (kind === 'rot') {
+      storage.rot(how as DamageFile, amount, rottenSectors);
+      // What a node starts from is read at a start only.
+      if (how === 'log') this.#crash(event, 'kill');
+    }
+    if (kind === 'lost-write' || kind === 'misdirected-write') faults.nextSync = kind;
     else if (kind === 'lying-sync') {
       faults.isLying = true;
       this.#later(durationMs, () => (faults.isLying = false));
@@ -197,6 +200,19 @@ export class Nemesis {
     this.#cluster.crash(node, kind);
     this.#cluster.world.after(durationMs, undefined, 'restart', () => {
       if (!this.#gone.has(node)) void this.#cluster.start(node);
+    });
+  }
+
+  /** Syncs take `amount` milliseconds for a moment, so that much is under way; then all is dark. */
+  #blackout(event: FaultEvent): void {
+    const { names } = this.#cluster;
+    const { amount } = event;
+    const disks = names.map((name) => this.#cluster.machineOf(name).storage.faults);
+    if (amount > 0) for (const faults of disks) faults.syncMs = amount;
+    this.#later(amount * 2, () => {
+      if (amount > 0) for (const faults of disks) faults.syncMs = 1;
+      if (!this.#isActive) return;
+      for (const node of names) this.#crash({ ...event, node }, 'power-loss');
     });
   }
 

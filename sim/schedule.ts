@@ -150,6 +150,8 @@ function drawCrash(random: Prng, base: FaultEvent): FaultEvent | undefined {
     case 'power-loss':
       // Mostly in the middle of something: a write that is on its way makes the difference.
       return { ...base, amount: random.chance(0.2) ? 0 : random.between(1, 8) };
+    case 'blackout':
+      return { ...base, amount: random.chance(0.3) ? 0 : random.logUniform(5, 1_000) };
     case 'crash-at-call': {
       const how = random.chance(0.5) ? 'kill' : 'power-loss';
       return { ...base, amount: random.between(1, 200), how };

@@ -21,8 +21,8 @@ interface ScanOptions {
 }
 
 const timeoutMs = 3_000;
-/** Keys that are put and deleted by turns. */
-const changingKeys = 10;
+/** Keys that come and go, among the others: walks have to get over what was deleted. */
+const changingKeys = 40;
 
 interface Walk extends Request {
   /** One for each page; the walk goes round. */
@@ -83,9 +83,9 @@ class Scans implements Workload {
     const common = { node: random.pick(names), level: 'QUORUM', timeoutMs };
     this.#writes += 1;
     const value = utf8.encode(`c${this.#writes}`);
-    if (random.chance(0.3)) {
-      const key = `${scanPrefix}changing-${random.int(changingKeys)}`;
-      return random.chance(0.5)
+    if (random.chance(0.5)) {
+      const key = `${scanPrefix}${random.int(changingKeys)}x`;
+      return random.chance(0.3)
         ? { ...common, kind: 'put', key, value }
         : { ...common, kind: 'delete', key };
     }

@@ -162,6 +162,7 @@ export const mutants: readonly Mutant[] = [
     find: 'if (end !== undefined && compareBytes(key, end) > 0)',
     replace: 'if (end !== undefined && key === undefined)',
     seeds: 150,
+    with: ['loss', 'cut'],
   },
   {
     id: 'unbounded-remote-clock',
