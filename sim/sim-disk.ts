@@ -74,7 +74,7 @@ export class SimStorage {
 
   get usedBytes(): number {
     let used = 0;
-    for (const file of this.#entries.values()) used += file.size;
+    for (const file of this.#entries.values()) used += file.allocatedBytes;
     return used;
   }
 
@@ -408,7 +408,7 @@ class SimHandle implements DiskFile {
       throw this.#poison;
     }
     if (capacityBytes !== Infinity) {
-      const growth = Math.max(0, position + bytes.length - this.#file.size);
+      const growth = Math.max(0, position + bytes.length - this.#file.allocatedBytes);
       const room = Math.max(0, capacityBytes - this.#storage.usedBytes);
       if (growth > room) {
         // As measured on a full tmpfs: a part is written, then ENOSPC.

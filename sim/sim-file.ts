@@ -27,6 +27,8 @@ export type PowerLossMode = 'drop' | 'torn';
 export class SimFile {
   #bytes = new Uint8Array(sectorBytes * 8);
   #size = 0;
+  /** Up to here the file takes space: what was written, not what it was merely extended to. */
+  #allocated = 0;
   #durableSize = 0;
   #layers: Layer[] = [];
   #nextLayer = 1;
@@ -39,6 +41,11 @@ export class SimFile {
 
   get size(): number {
     return this.#size;
+  }
+
+  /** Space that the file takes, bytes: less than its size where it was extended with zeros. */
+  get allocatedBytes(): number {
+    return Math.min(this.#allocated, this.#size);
   }
 
   /** There is something that a power loss could take. */
@@ -57,6 +64,7 @@ export class SimFile {
     this.#keep(Math.min(position, this.#size), end);
     this.#bytes.set(bytes, position);
     this.#size = Math.max(this.#size, end);
+    this.#allocated = Math.max(this.allocatedBytes, end);
   }
 
   read(target: Uint8Array, position: number): number {
@@ -75,6 +83,7 @@ export class SimFile {
     if (size < this.#size) {
       this.#keep(size, this.#size);
       this.#bytes.fill(0, size, this.#size);
+      this.#allocated = Math.min(this.#allocated, size);
     }
     this.#size = size;
   }
