@@ -255,6 +255,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
     });
   if (options.tellsPeers !== false) setPeers({});
   const edge = new HttpEdge({
+    node: 'n1',
     host: '127.0.0.1',
     port: 0,
     ask: (request, timeoutMs, trace, done) =>

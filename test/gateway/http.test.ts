@@ -369,6 +369,7 @@ describe('http gateway', () => {
     it(`http: refused with ${status} ${code}: ${what}`, async () => {
       const answer = await call(...request);
       expect(answer.headers['content-type']).to.equal('application/problem+json');
+      expect(answer.headers['x-coordinator']).to.equal('n1');
       const problem = problemOf(answer);
       expect([answer.status, problem.status, problem.code]).to.deep.equal([status, status, code]);
       expect(problem.detail).to.contain(detail);
@@ -626,7 +627,12 @@ describe('http gateway', () => {
   });
 
   it('http: a port that is taken is an error that says what to do', async () => {
-    const second = new HttpEdge({ host: '127.0.0.1', port: cluster.port, ask: () => undefined });
+    const second = new HttpEdge({
+      node: 'n1',
+      host: '127.0.0.1',
+      port: cluster.port,
+      ask: () => undefined,
+    });
     let message = '';
     try {
       await second.listen();
