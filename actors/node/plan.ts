@@ -24,8 +24,10 @@ import { Ring } from '../model/ring.ts';
 import { monitor } from '../observability/monitor.actor.ts';
 import { renderPrometheus } from '../observability/prometheus-text.ts';
 import { Monitor } from '../observability/protocol.ts';
+import { acceptor } from '../replication/acceptor.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
-import { Coordinator } from '../replication/protocol.ts';
+import { proposer } from '../replication/proposer.actor.ts';
+import { Coordinator, Proposer } from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
@@ -103,6 +105,8 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Compactor.name]: 'background',
   [Store.name]: 'shard',
   replica: 'shard',
+  acceptor: 'shard',
+  [Proposer.name]: 'shard',
   [Coordinator.name]: 'shard',
   [Gossiper.name]: 'control',
   [FailureDetector.name]: 'control',
@@ -246,10 +250,26 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     // Up to three answers each, and the control lane holds 65,536.
     openRequestsMax: 16_384,
   };
+  const proposerOptions = {
+    ring,
+    resolve: lastWriteWins,
+    // Not the number of the coordinator's plain writes: both stamp records of the same keys.
+    writer: fingerprint32Text(`${node}/serial`),
+    incarnation,
+    shards: placement.shards,
+    operationsPerRound: 128,
+    waitingMax: 16_384,
+  };
   const at = { shard, capacity, onCrash: fatal };
   return [
     { kind: row(replica), options: replicaOptions, ...at },
     { kind: row(coordinator), options: coordinatorOptions, ...at },
+    {
+      kind: row(acceptor),
+      options: { store: replicaOptions.store, shards: placement.shards },
+      ...at,
+    },
+    { kind: row(proposer), options: proposerOptions, ...at },
   ];
 }
 
@@ -259,6 +279,7 @@ function membershipRows(settings: NodeSettings): Row[] {
   const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs, gossipIntervalMs } = tunables;
   const listeners: Ref<never>[] = [
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
+    ...shards.map((shard) => refTo(Proposer, node, shard) as Ref<never>),
     refTo(HttpGateway, node) as Ref<never>,
   ];
   const detectorOptions = {

@@ -5,7 +5,7 @@ import type { Protocol } from '../../runtime/protocol.ts';
 import { HttpGateway } from '../gateway/protocol.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
-import { Coordinator, Replica } from '../replication/protocol.ts';
+import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
 import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
 
 export const allProtocols: readonly Protocol[] = [
@@ -16,6 +16,8 @@ export const allProtocols: readonly Protocol[] = [
   Compactor,
   Replica,
   Coordinator,
+  Proposer,
+  Acceptor,
   Gossiper,
   FailureDetector,
   HttpGateway,
