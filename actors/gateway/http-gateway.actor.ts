@@ -17,13 +17,12 @@ import {
 } from '../../runtime/actor.ts';
 import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
-import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
-import { type Level, requiredAcks } from '../model/consistency.ts';
+import type { Level } from '../model/consistency.ts';
 import { recordEtag, storageKey, valueTypes } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
-import { hashKey } from '../model/token.ts';
 import type { Monitor } from '../observability/protocol.ts';
 import {
   Coordinator,
@@ -31,7 +30,7 @@ import {
   type WriteReply,
   type WriteRequest,
 } from '../replication/protocol.ts';
-import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
+import { finalFailure } from './attempts.ts';
 import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
 import {
   batchGetAnswer,
@@ -62,6 +61,7 @@ import {
   wantsBytes,
 } from './http-requests.ts';
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
+import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { RouteFigures } from './route-figures.ts';
@@ -117,6 +117,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   readonly #ctx: Context;
   readonly #options: HttpGatewayOptions;
   readonly #router: KeyRouter;
+  readonly #calls: KeyCalls;
   readonly #figures: RouteFigures;
   readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
   #isDraining = false;
@@ -129,6 +130,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#options = options;
     const { ring, coordinatorShards } = options;
     this.#router = new KeyRouter({ node: ctx.node, ring, coordinatorShards });
+    this.#calls = new KeyCalls({ ctx, router: this.#router, ring });
     this.#figures = new RouteFigures(ctx.metrics);
     this.#handlers = {
       put: (exchange) => this.#put(exchange),
@@ -256,41 +258,6 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#finish(exchange, problemAnswer(problem));
   }
 
-  /** Runs one operation on a key: at its best coordinator, then at others where that is safe. */
-  #run<K extends KeyVerb>(
-    verb: K,
-    body: BodyOf<Coordinator[K]>,
-    deadlineMs: number,
-    done: Done<ReplyOf<Coordinator[K]>>,
-  ): void {
-    const { ask, clock, node } = this.#ctx;
-    const { namespace, key, level } = body;
-    const candidates = this.#router.candidates(hashKey(storageKey(namespace, key)).token);
-    const attempt = (index: number, earlier: Failure | undefined): void => {
-      const target = candidates[index];
-      const leftMs = deadlineMs - clock.monotonicMs();
-      if (target === undefined || (index > 0 && leftMs <= 0))
-        return done(earlier ?? this.#unavailable(level), undefined);
-      ask(target, verb, body, leftMs, (problem, reply) => {
-        if (problem === undefined) return done(undefined, reply);
-        const final = finalFailure(verb, problem);
-        if (attemptsNext(verb, problem, target.node === node)) attempt(index + 1, final);
-        else done(final, undefined);
-      });
-    };
-    attempt(0, undefined);
-  }
-
-  #unavailable(level: string): Failure {
-    const { replicationFactor } = this.#options.ring;
-    const required = requiredAcks(level as Terms['level'], replicationFactor);
-    return failure('UNAVAILABLE', {
-      required,
-      alive: 0,
-      detail: `${required} of ${replicationFactor} replicas needed, none of them is reachable`,
-    });
-  }
-
   /** Writes a key after all that the session knows of it, which learns of the write. */
   #write(
     { session, level }: Terms,
@@ -300,7 +267,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   ): void {
     const keyId = keyIdOf(storageKey(write.namespace, write.key));
     const body = { ...write, level, afterHlc: session.afterHlc(keyId) };
-    this.#run('write', body, deadlineMs, (problem, reply) => {
+    this.#calls.run('write', body, deadlineMs, (problem, reply) => {
       if (reply === undefined) return done(problem, undefined);
       session.wrote(keyId, reply, write.value === undefined ? 1 : reply.expiresAt, level);
       done(undefined, reply);
@@ -316,7 +283,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   ): void {
     const keyId = keyIdOf(storageKey(namespace, key));
     const attempt = (at: Level): void =>
-      this.#run('read', { namespace, key, level: at }, deadlineMs, (problem, reply) => {
+      this.#calls.run('read', { namespace, key, level: at }, deadlineMs, (problem, reply) => {
         if (reply === undefined) return done(problem, undefined);
         if (session.accepts(keyId, reply, at)) {
           session.saw(keyId, reply, at);

@@ -15,6 +15,7 @@ import { exitCodes } from './exit-codes.ts';
 interface DevNode {
   readonly id: string;
   readonly httpPort: number;
+  readonly respPort: number;
   readonly internodePort: number;
   readonly directory: string;
   process: ChildProcess | undefined;
@@ -96,6 +97,7 @@ function planNodes({ nodes, basePort, dataDir }: DevOptions): DevNode[] {
   return Array.from({ length: nodes }, (_, i) => ({
     id: `n${i + 1}`,
     httpPort: basePort + portsPerNode * i,
+    respPort: basePort + portsPerNode * i + 1,
     internodePort: basePort + portsPerNode * i + 2,
     directory: join(dataDir, `n${i + 1}`),
     process: undefined,
@@ -149,8 +151,8 @@ class DevCluster {
 
   welcome(): string {
     const lines = this.#nodes.map(
-      ({ id, httpPort, process: child }) =>
-        `  ${id}  http://${host}:${httpPort}  pid ${child?.pid ?? 0}`,
+      ({ id, httpPort, respPort, process: child }) =>
+        `  ${id}  http://${host}:${httpPort}  redis://${host}:${respPort}  pid ${child?.pid ?? 0}`,
     );
     const [first] = this.#nodes;
     const endpoint = `http://${host}:${first?.httpPort ?? 0}`;
@@ -164,6 +166,7 @@ class DevCluster {
       `  npm run --silent kvctl -- get greeting${flag}`,
       `  npm run --silent kvctl -- status${flag}`,
       `  curl ${endpoint}/api/v1/keys/greeting`,
+      `  redis-cli -p ${first?.respPort ?? 0} set greeting hello`,
       'Ctrl-C stops all nodes; the data stays and is there at the next start.',
       '',
     ].join('\n');
@@ -239,13 +242,14 @@ class DevCluster {
     this.#checkEnded();
   }
 
-  #arguments({ id, httpPort, internodePort, directory }: DevNode): string[] {
+  #arguments({ id, httpPort, respPort, internodePort, directory }: DevNode): string[] {
     const { durability, compaction, replication, set } = this.#options;
     const seeds = this.#nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
     const settings = { ...set, replicationFactor: replication };
     return [
       ...['--node-id', id, '--cluster-name', 'dev', '--data-dir', directory],
-      ...['--http-port', String(httpPort), '--internode-port', String(internodePort)],
+      ...['--http-port', String(httpPort), '--resp-port', String(respPort)],
+      ...['--internode-port', String(internodePort)],
       ...['--seeds', seeds, '--durability', durability, '--compaction', compaction],
       ...Object.entries(settings).flatMap(([name, value]) => ['--set', `${name}=${value}`]),
     ];
