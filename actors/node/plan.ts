@@ -14,7 +14,8 @@ import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
-import { HttpGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { respGateway } from '../gateway/resp-gateway.actor.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
 import { gossiper } from '../membership/gossiper.actor.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
@@ -57,6 +58,8 @@ export interface NodeSettings {
   readonly placement: Placement;
   readonly host: string;
   readonly httpPort: number;
+  /** Of the Redis protocol; undefined: not served. */
+  readonly respPort?: number | undefined;
   readonly internodePort: number;
   readonly durability: Durability;
   /** Default `leveled`. */
@@ -111,6 +114,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Gossiper.name]: 'control',
   [FailureDetector.name]: 'control',
   [HttpGateway.name]: 'shard',
+  [RespGateway.name]: 'shard',
 };
 
 interface Row {
@@ -139,7 +143,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings).map(placed),
-    placed(gatewayRow(settings, ring)),
+    ...gatewayRows(settings, ring).map(placed),
   ];
 }
 
@@ -258,6 +262,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     incarnation,
     shards: placement.shards,
     operationsPerRound: 128,
+    valueBytesMax: tunables.valueBytesMax,
     waitingMax: 16_384,
   };
   const at = { shard, capacity, onCrash: fatal };
@@ -281,6 +286,7 @@ function membershipRows(settings: NodeSettings): Row[] {
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
     ...shards.map((shard) => refTo(Proposer, node, shard) as Ref<never>),
     refTo(HttpGateway, node) as Ref<never>,
+    refTo(RespGateway, node) as Ref<never>,
   ];
   const detectorOptions = {
     members: members.map((member) => member.node),
@@ -318,22 +324,29 @@ function membershipRows(settings: NodeSettings): Row[] {
   ];
 }
 
-function gatewayRow(settings: NodeSettings, ring: Ring): Row {
+function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   const { node, clusterName, placement, tunables } = settings;
   const { readTimeoutMs, writeTimeoutMs, scanTimeoutMs, valueBytesMax } = tunables;
   const { namespaces, defaults, limits } = defaultGatewaySettings;
-  const options = {
+  const common = {
     ring,
     coordinatorShards: placement.shards,
     gossiper: refTo(Gossiper, node),
+    namespaces,
+    defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
+    limits: { ...limits, valueBytes: valueBytesMax },
+  };
+  const http = {
+    ...common,
     detector: refTo(FailureDetector, node),
     monitors: [...Array(placement.threads).keys()].map((thread) => refTo(Monitor, node, thread)),
     renderMetrics: renderPrometheus,
     // A token gives no right to anything: the seal keeps out damage and other clusters' tokens.
     sealer: new Sealer(clusterName),
-    namespaces,
-    defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
-    limits: { ...limits, valueBytes: valueBytesMax },
   };
-  return { kind: row(httpGateway), options, shard: 0, capacity: 16_384, onCrash: forgiving };
+  const at = { shard: 0, capacity: 16_384, onCrash: forgiving };
+  return [
+    { kind: row(httpGateway), options: http, ...at },
+    { kind: row(respGateway), options: common, ...at },
+  ];
 }

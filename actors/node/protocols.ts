@@ -2,7 +2,7 @@
 // nodes. test/golden/protocols.txt holds every number; they are never reused.
 
 import type { Protocol } from '../../runtime/protocol.ts';
-import { HttpGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
 import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
@@ -21,5 +21,6 @@ export const allProtocols: readonly Protocol[] = [
   Gossiper,
   FailureDetector,
   HttpGateway,
+  RespGateway,
   Monitor,
 ];

@@ -13,6 +13,7 @@ import {
 import { base64url } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
+import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
 import { checkRecord, encodeRecord, recordHlc, recordValue, valueTypes } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
@@ -46,8 +47,7 @@ interface Stored {
 class AcceptorActor implements Handlers<Acceptor> {
   readonly #ctx: Context;
   readonly #options: AcceptorOptions;
-  /** The end of the last step of each key that has one under way. */
-  readonly #last = new Map<string, Promise<unknown>>();
+  readonly #turns = new KeyTurns();
 
   constructor(ctx: Context, options: AcceptorOptions) {
     this.#ctx = ctx;
@@ -85,11 +85,12 @@ class AcceptorActor implements Handlers<Acceptor> {
 
   commit({ proposal, ...at }: BodyOf<Acceptor['commit']>, call: Call): Later<object> {
     checkProposal(proposal);
+    const { probe } = this.#ctx;
     return this.#step(at, call, async (steps) => {
       const stored = await steps.load();
       const committed = commit(stored.state, proposal);
       if (committed !== undefined) {
-        this.#ctx.probe.reach('decision applied');
+        probe.reach('decision applied');
         await steps.save(stored, committed, proposal.record);
       }
       return {};
@@ -104,23 +105,13 @@ class AcceptorActor implements Handlers<Acceptor> {
     if (shardOf(at.token, this.#options.shards) !== this.#ctx.shard)
       throw new KvError('BAD_REQUEST', { detail: 'key of another shard' });
     const name = base64url.encode(at.key);
-    const before = this.#last.get(name);
     const { clock } = this.#ctx;
+    const { store } = this.#options;
+    const turns = this.#turns;
     const leftMs = (): number => deadlineMs - clock.monotonicMs();
-    let ended: () => void = () => undefined;
-    const end = new Promise<void>((resolve) => {
-      ended = resolve;
-    });
-    this.#last.set(name, end);
-    return this.#ctx.session(async (session) => {
-      try {
-        await before;
-        return await work(new KeySteps(session, this.#options.store, at, leftMs));
-      } finally {
-        if (this.#last.get(name) === end) this.#last.delete(name);
-        ended();
-      }
-    });
+    return this.#ctx.session((session) =>
+      turns.run(name, () => work(new KeySteps(session, store, at, leftMs))),
+    );
   }
 }
 

@@ -42,6 +42,8 @@ export interface ProposerOptions {
   readonly shards: number;
   /** Operations of one key that one round takes, 1 to 256. */
   readonly operationsPerRound: number;
+  /** Longest value that an operation may make. */
+  readonly valueBytesMax: number;
   /** Operations that may wait, over all keys. */
   readonly waitingMax: number;
 }
@@ -129,25 +131,24 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     queue.underWay = queue.waiting.splice(0, this.#options.operationsPerRound);
     const { facts, underWay } = queue;
     const { clock, random, probe, toSelf } = this.#ctx;
+    const { resolve, valueBytesMax } = this.#options;
     const requests = underWay.map(({ request }) => request);
     if (requests.length > 1) probe.reach('serial operations merged');
     this.#rounds.add();
-    const deadlineMs = Math.max(...underWay.map((one) => one.deadlineMs));
-    const replicas = this.#view.replicasOf(facts.token);
+    const view = this.#view;
+    const { token } = facts;
+    const replicas = view.replicasOf(token);
+    const parts = {
+      ...{ clock, random, probe, facts, replicas, resolve, valueBytesMax },
+      deadlineMs: Math.max(...underWay.map((one) => one.deadlineMs)),
+      live: () => view.live(replicas),
+      acceptorOf: (node: string) => refTo(Acceptor, node, shardOf(token, view.shardsOf(node))),
+      nextBallot: (floor: number, count: number) => this.#nextBallot(floor, count),
+    };
     this.#ctx.session(async (session) => {
-      const round = new SerialRound(
-        {
-          ...{ session, clock, random, probe, facts, replicas, deadlineMs },
-          resolve: this.#options.resolve,
-          live: () => this.#view.live(replicas),
-          acceptorOf: (node) =>
-            refTo(Acceptor, node, shardOf(facts.token, this.#view.shardsOf(node))),
-          nextBallot: (floor, count) => this.#nextBallot(floor, count),
-        },
-        requests,
-      );
       try {
-        toSelf('decided', { name, decided: await round.run() });
+        const decided = await new SerialRound({ ...parts, session }, requests).run();
+        toSelf('decided', { name, decided });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
         toSelf('undecided', { name, problem: toFailure(error) });
@@ -200,8 +201,8 @@ function replyOf(
   nowMs: number,
   coordinator: string,
 ): SerialReply {
-  const { isApplied, record, written, existed, number } = outcome;
-  const facts = { isApplied, record, existed, number, nowMs, coordinator };
+  const { isApplied, record, written, before, number } = outcome;
+  const facts = { isApplied, record, before, number, nowMs, coordinator };
   if (written !== undefined) return { ...facts, ...written };
   if (record === undefined)
     return { ...facts, hlc: 0, writer: 0, incarnation: 0, version: 0, expiresAt: 0 };

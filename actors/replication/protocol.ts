@@ -104,7 +104,18 @@ export interface ScanReply {
 
 // ---- serial operations ---------------------------------------------------------------------
 
-export type SerialVerb = 'read' | 'write' | 'delete' | 'expire' | 'increment';
+export type SerialVerb =
+  | 'read'
+  | 'write'
+  | 'delete'
+  /** Gives what is there another time to live. */
+  | 'expire'
+  /** Adds a whole number; `add` any number. */
+  | 'increment'
+  | 'add'
+  | 'append'
+  /** Puts the value at an offset; what is missing before it becomes zeros. */
+  | 'overwrite';
 
 /** What has to hold for the operation to be done; version 0 stands for "nothing there". */
 export type SerialCondition =
@@ -118,9 +129,10 @@ export interface SerialRequest {
   /** User's key. */
   readonly key: Uint8Array;
   readonly verb: SerialVerb;
-  /** Of a write. */
+  /** Of a write, append or overwrite. */
   readonly value: Uint8Array | undefined;
   readonly valueType: number;
+  readonly offset: number;
   /** Milliseconds from now; 0: never expires. */
   readonly ttlMs: number;
   /** The new record expires when the old one would have. */
@@ -137,10 +149,11 @@ export interface SerialReply extends Etag {
   readonly isApplied: boolean;
   /** The live record after the operation, or the one that it found. */
   readonly record: Uint8Array | undefined;
+  /** The live record before it. */
+  readonly before: Uint8Array | undefined;
   /** Of what was written; else of what is there, 0 for nothing. */
   readonly version: number;
   readonly expiresAt: number;
-  readonly existed: boolean;
   readonly number: number | undefined;
   readonly nowMs: number;
   readonly coordinator: string;

@@ -3,7 +3,7 @@
 // next stamp after the round's ballot, so that every etag that is given out stands for one value.
 
 import { KvError } from '../../runtime/errors.ts';
-import { utf8 } from '../../runtime/bytes.ts';
+import { noBytes, utf8 } from '../../runtime/bytes.ts';
 import {
   compareEtags,
   encodeRecord,
@@ -26,7 +26,7 @@ export interface SerialOutcome {
   readonly record: Uint8Array | undefined;
   /** Of the record that the operation wrote. */
   readonly written: (Etag & { readonly version: number; readonly expiresAt: number }) | undefined;
-  readonly existed: boolean;
+  readonly before: Uint8Array | undefined;
   /** Of an increment. */
   readonly number: number | undefined;
 }
@@ -49,6 +49,8 @@ export interface RoundFacts extends KeyFacts {
   /** Decides about expiry, milliseconds since 1970 (PX-8). */
   readonly nowMs: number;
   readonly history: SerialHistory;
+  /** Longest value. */
+  readonly valueBytesMax: number;
 }
 
 export interface RoundResult {
@@ -103,8 +105,7 @@ class Evaluation {
 
   #apply(request: SerialRequest): SerialOutcome {
     const live = this.#live();
-    const existed = live !== undefined;
-    const unchanged = { record: live, written: undefined, existed, number: undefined };
+    const unchanged = { record: live, written: undefined, before: live, number: undefined };
     if (!holds(request.condition, live)) return { ...unchanged, isApplied: false };
     switch (request.verb) {
       case 'read':
@@ -112,23 +113,50 @@ class Evaluation {
       case 'write':
         return this.#write(request, request.value, request.valueType);
       case 'delete':
-        return existed
-          ? this.#write(request, undefined, valueTypes.bytes)
-          : { ...unchanged, isApplied: true };
+        return live === undefined
+          ? { ...unchanged, isApplied: true }
+          : this.#write(request, undefined, valueTypes.bytes);
       case 'expire':
         if (live === undefined) return { ...unchanged, isApplied: false };
         return this.#write(request, recordValue(live), recordValueType(live));
       case 'increment':
         return this.#increment(request, live);
+      case 'add':
+        return this.#add(request, live);
+      case 'append':
+      case 'overwrite':
+        return this.#splice(request, live);
     }
   }
 
   #increment(request: SerialRequest, live: Uint8Array | undefined): SerialOutcome {
     const number = (live === undefined ? 0 : integerOf(live)) + request.delta;
     if (!Number.isSafeInteger(number))
-      throw new KvError('WRONG_TYPE', { detail: 'the result would be beyond 2^53 - 1' });
+      throw new KvError('WRONG_TYPE', { detail: 'increment or decrement would overflow' });
     const valueType = live === undefined ? request.valueType : recordValueType(live);
     return { ...this.#write(request, utf8.encode(String(number)), valueType), number };
+  }
+
+  #add(request: SerialRequest, live: Uint8Array | undefined): SerialOutcome {
+    const text = live === undefined ? '0' : utf8.decode(recordValue(live));
+    const number = (float.test(text) ? Number(text) : Number.NaN) + request.delta;
+    if (!Number.isFinite(number))
+      throw new KvError('WRONG_TYPE', { detail: 'value is not a valid float' });
+    const valueType = live === undefined ? request.valueType : recordValueType(live);
+    return { ...this.#write(request, utf8.encode(String(number)), valueType), number };
+  }
+
+  #splice(request: SerialRequest, live: Uint8Array | undefined): SerialOutcome {
+    const { value = noBytes, verb, valueType } = request;
+    const old = live === undefined ? noBytes : recordValue(live);
+    const offset = verb === 'append' ? old.length : request.offset;
+    const bytes = Math.max(old.length, offset + value.length);
+    const limit = this.#facts.valueBytesMax;
+    if (bytes > limit) throw new KvError('TOO_LARGE', { bytes, limit });
+    const joined = new Uint8Array(bytes);
+    joined.set(old);
+    joined.set(value, offset);
+    return this.#write(request, joined, live === undefined ? valueType : recordValueType(live));
   }
 
   #write(
@@ -148,9 +176,8 @@ class Evaluation {
     this.#writes += 1;
     this.#record = record;
     this.written = record;
-    const existed = before !== undefined;
     const written = { ...etag, version, expiresAt };
-    return { isApplied: true, record: this.#live(), written, existed, number: undefined };
+    return { isApplied: true, record: this.#live(), written, before, number: undefined };
   }
 
   /** The result of the first time; REQUEST_REUSED where the id was another request's. */
@@ -164,7 +191,7 @@ class Evaluation {
     const { isApplied, version, number, hlc, writer, incarnation } = first;
     const written = hlc === 0 ? undefined : { hlc, writer, incarnation, version, expiresAt: 0 };
     return {
-      outcome: { isApplied, record: this.#live(), written, existed: true, number },
+      outcome: { isApplied, record: this.#live(), written, before: this.#live(), number },
     };
   }
 
@@ -215,20 +242,21 @@ function canonical(text: string): string {
   }
 }
 
+const float = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
 const integer = /^-?(0|[1-9][0-9]{0,15})$/;
 
 function integerOf(record: Uint8Array): number {
   const text = utf8.decode(recordValue(record));
   const value = integer.test(text) ? Number(text) : Number.NaN;
   if (!Number.isSafeInteger(value))
-    throw new KvError('WRONG_TYPE', { detail: 'the value is no integer within 2^53 - 1' });
+    throw new KvError('WRONG_TYPE', { detail: 'value is not an integer or out of range' });
   return value;
 }
 
 /** What makes two requests the same: everything but id and deadline. */
 function fingerprintOf(request: SerialRequest): number {
-  const { verb, valueType, ttlMs, keepTtl, delta, condition, value } = request;
+  const { verb, valueType, ttlMs, keepTtl, delta, offset, condition, value } = request;
   const bytes = value === undefined ? '' : utf8.decode(value);
-  const text = JSON.stringify({ verb, valueType, ttlMs, keepTtl, delta, condition, bytes });
+  const text = JSON.stringify({ verb, valueType, ttlMs, keepTtl, delta, offset, condition, bytes });
   return requestIdOf(text) % 0x1_0000_0000;
 }

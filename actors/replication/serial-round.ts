@@ -20,7 +20,7 @@ import { compareEtags, recordHlc } from '../model/record.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 import type { Proposal } from './acceptor-state.ts';
 import type { Acceptor, PrepareReply, SerialRequest } from './protocol.ts';
-import { askQuorum, type Votes } from './quorum.ts';
+import { askQuorum, type Votes } from '../../runtime/quorum.ts';
 import { type Evaluated, evaluateRound, type KeyFacts } from './serial-operations.ts';
 import { type Ballot, SerialHistory } from './serial-history.ts';
 
@@ -31,6 +31,7 @@ export interface RoundParts {
   readonly probe: Probe;
   readonly resolve: Resolve;
   readonly facts: KeyFacts;
+  readonly valueBytesMax: number;
   /** All replicas of the key. */
   readonly replicas: readonly string[];
   /** Those of them that can be asked now. */
@@ -147,7 +148,7 @@ export class SerialRound {
     promised: Promised,
     history: SerialHistory,
   ): Promise<Decided | undefined> {
-    const { resolve, facts, clock } = this.#parts;
+    const { resolve, facts, clock, valueBytesMax } = this.#parts;
     const before = resolveAll(
       promised.map(({ reply }) => reply.record),
       resolve,
@@ -158,7 +159,7 @@ export class SerialRound {
       return undefined;
     }
     const nowMs = Math.floor(clock.wallMicros() / 1000);
-    const round = { ...facts, ballot, nowMs, history };
+    const round = { ...facts, ballot, nowMs, history, valueBytesMax };
     const { outcomes, record, kept } = evaluateRound(this.#requests, before, round);
     const decided = { outcomes, nowMs };
     if (record === undefined && isQuiet(promised)) return decided;

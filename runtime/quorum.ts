@@ -1,7 +1,7 @@
 // Asks several nodes the same and ends as soon as enough of them have said yes, or too few still
 // can. What comes later is looked at by nobody.
 
-import { toFailure, type Failure } from '../../runtime/errors.ts';
+import { toFailure, type Failure } from './errors.ts';
 
 export interface Votes<Reply> {
   readonly yes: readonly { readonly node: string; readonly reply: Reply }[];
