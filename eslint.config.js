@@ -35,7 +35,7 @@ const refusedInActors = [
       'A session cannot see the actor: take values before it, send messages to self after it.',
   },
   {
-    selector: 'MethodDefinition[value.async=true]',
+    selector: 'ClassDeclaration[implements.length>0] MethodDefinition[value.async=true]',
     message: 'Handlers are synchronous: return a value or a session.',
   },
   {

@@ -16,7 +16,9 @@ import { Sealer } from '../runtime/seal.ts';
 import { stopNode } from '../runtime/supervisor.ts';
 import { httpGateway, type HttpGatewayOptions } from '../actors/gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings, type GatewayLimits } from '../actors/gateway/http-requests.ts';
-import { HttpGateway } from '../actors/gateway/protocol.ts';
+import { HttpGateway, RespGateway } from '../actors/gateway/protocol.ts';
+import { respGateway } from '../actors/gateway/resp-gateway.actor.ts';
+import type { SerialOperations } from '../actors/gateway/serial-operations.ts';
 import {
   FailureDetector,
   Gossiper,
@@ -26,6 +28,7 @@ import {
 import {
   encodeRecord,
   recordKey,
+  namespaceOf,
   noEtag,
   recordEtag,
   recordVersion,
@@ -46,8 +49,9 @@ import {
   type WriteRequest,
 } from '../actors/replication/protocol.ts';
 import { HttpEdge } from '../transport/edge-http.ts';
+import { RespEdge, type RespEdgeLimits } from '../transport/edge-resp.ts';
 
-const protocols = [Coordinator, FailureDetector, Gossiper, HttpGateway, Monitor];
+const protocols = [Coordinator, FailureDetector, Gossiper, HttpGateway, RespGateway, Monitor];
 
 /** The clock of all stand-ins: milliseconds since 1970. */
 export const nowMs = 1_700_000_000_000;
@@ -130,6 +134,7 @@ class FakeCoordinator implements Handlers<Coordinator> {
     if (problem !== undefined) return failed(this.#ctx, problem);
     const { prefix, after, limit } = request;
     const all = [...this.#backend.records.values()]
+      .filter((record) => namespaceOf(recordKey(record)) === request.namespace)
       .filter((record) => startsWith(userKey(recordKey(record)), prefix))
       .filter(
         (record) => after === undefined || compareBytes(userKey(recordKey(record)), after) > 0,
@@ -181,6 +186,8 @@ export interface ClusterOptions {
   readonly nodes?: readonly string[];
   readonly replicationFactor?: number;
   readonly limits?: Partial<GatewayLimits>;
+  readonly respLimits?: Partial<RespEdgeLimits>;
+  readonly serial?: SerialOperations;
   /** False: the failure detector has not spoken yet. */
   readonly tellsPeers?: boolean;
 }
@@ -191,6 +198,8 @@ export interface TestCluster {
   readonly kernel: Kernel;
   readonly ring: Ring;
   readonly port: number;
+  /** Of the Redis protocol. */
+  readonly respPort: number;
   readonly setPeers: (conditions: Readonly<Record<string, PeerState['condition']>>) => void;
   /** Nodes to which no link leads any more. */
   readonly cut: Set<string>;
@@ -245,14 +254,18 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
       nodes.map((name) => peerOf(name)),
     );
     await spawn(kernel, httpGateway, gatewayOptions(node, ring, options));
+    const { serial } = options;
+    const shared = gatewayOptions(node, ring, options);
+    await spawn(kernel, respGateway, { ...shared, ...(serial === undefined ? {} : { serial }) });
   }
   const [first = ''] = nodes;
   const kernel = kernels.get(first) as Kernel;
   const gateway = refTo(HttpGateway, first);
-  const setPeers: TestCluster['setPeers'] = (conditions) =>
-    kernel.tell(gateway, 'peersChanged', {
-      peers: nodes.map((node) => peerOf(node, conditions[node])),
-    });
+  const setPeers: TestCluster['setPeers'] = (conditions) => {
+    const peers = nodes.map((node) => peerOf(node, conditions[node]));
+    kernel.tell(gateway, 'peersChanged', { peers });
+    kernel.tell(refTo(RespGateway, first), 'peersChanged', { peers });
+  };
   if (options.tellsPeers !== false) setPeers({});
   const edge = new HttpEdge({
     node: 'n1',
@@ -262,11 +275,27 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
       kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
   });
   const { port } = await edge.listen();
+  const respEdge = createRespEdge(kernel, options);
+  const { port: respPort } = await respEdge.listen();
   const close = async (): Promise<void> => {
     await edge.close();
+    await respEdge.close();
     for (const one of kernels.values()) one.stop();
   };
-  return { backend, kernel, ring, port, setPeers, cut, close };
+  return { backend, kernel, ring, port, respPort, setPeers, cut, close };
+}
+
+function createRespEdge(kernel: Kernel, { limits, respLimits }: ClusterOptions): RespEdge {
+  const gateway = refTo(RespGateway, kernel.node);
+  const bulkBytes = limits?.valueBytes;
+  return new RespEdge({
+    host: '127.0.0.1',
+    port: 0,
+    limits: { ...(bulkBytes === undefined ? {} : { bulkBytes }), ...respLimits },
+    opened: (start) => kernel.tell(gateway, 'opened', start),
+    closed: (connection) => kernel.tell(gateway, 'closed', { connection }),
+    run: (batch, timeoutMs, done) => kernel.ask(gateway, 'run', batch, timeoutMs, done),
+  });
 }
 
 function gatewayOptions(node: string, ring: Ring, { limits }: ClusterOptions): HttpGatewayOptions {

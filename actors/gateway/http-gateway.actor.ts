@@ -17,21 +17,22 @@ import {
 } from '../../runtime/actor.ts';
 import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
-import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
-import { type Level, requiredAcks } from '../model/consistency.ts';
+import { isSerial, type Level } from '../model/consistency.ts';
 import { recordEtag, storageKey, valueTypes } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
-import { hashKey } from '../model/token.ts';
 import type { Monitor } from '../observability/protocol.ts';
 import {
   Coordinator,
   type ReadReply,
+  type SerialReply,
+  type SerialRequest,
   type WriteReply,
   type WriteRequest,
 } from '../replication/protocol.ts';
-import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
+import { finalFailure } from './attempts.ts';
 import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
 import {
   batchGetAnswer,
@@ -49,23 +50,38 @@ import {
 } from './http-answers.ts';
 import {
   checkQuery,
+  type GatewayLimits,
   type GatewaySettings,
   parseBatchKeys,
   parseBatchPut,
   parseEtags,
   parseKey,
   parsePage,
-  parsePut,
   parseTerms,
   type Terms,
   type TermsKind,
   wantsBytes,
 } from './http-requests.ts';
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
+import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
 import { RouteFigures } from './route-figures.ts';
+import {
+  asWritten,
+  type KeyPlace,
+  prepareCas,
+  prepareDelete,
+  prepareIncrement,
+  preparePut,
+  prepareTtl,
+  refuseConditions,
+  type SerialExchange,
+  serialRead,
+  serialWrite,
+  unmetFailure,
+} from './serial-requests.ts';
 import { keyIdOf } from './session.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings {
@@ -84,6 +100,10 @@ export interface HttpGatewayOptions extends GatewaySettings {
 
 /** A write without what its session adds. */
 type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level' | 'explain'>;
+
+interface BatchWrite extends KeyedWrite {
+  readonly ifNotExists: boolean;
+}
 
 /** One request on its way. */
 interface Exchange {
@@ -125,6 +145,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   readonly #ctx: Context;
   readonly #options: HttpGatewayOptions;
   readonly #router: KeyRouter;
+  readonly #calls: KeyCalls;
   readonly #figures: RouteFigures;
   readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
   #isDraining = false;
@@ -137,12 +158,16 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#options = options;
     const { ring, coordinatorShards } = options;
     this.#router = new KeyRouter({ node: ctx.node, ring, coordinatorShards });
+    this.#calls = new KeyCalls({ ctx, router: this.#router, ring });
     this.#figures = new RouteFigures(ctx.metrics);
     this.#handlers = {
       put: (exchange) => this.#put(exchange),
       get: (exchange) => this.#get(exchange),
       head: (exchange) => this.#get(exchange),
       delete: (exchange) => this.#delete(exchange),
+      cas: (exchange) => this.#decided(exchange, prepareCas),
+      incr: (exchange) => this.#decided(exchange, prepareIncrement),
+      ttl: (exchange) => this.#decided(exchange, prepareTtl),
       list: (exchange) => this.#page(exchange, 'list'),
       scan: (exchange) => this.#page(exchange, 'scan'),
       'batch-put': (exchange) => this.#batchPut(exchange),
@@ -268,41 +293,6 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#finish(exchange, problemAnswer(problem));
   }
 
-  /** Runs one operation on a key: at its best coordinator, then at others where that is safe. */
-  #run<K extends KeyVerb>(
-    verb: K,
-    body: BodyOf<Coordinator[K]>,
-    deadlineMs: number,
-    done: Done<ReplyOf<Coordinator[K]>>,
-  ): void {
-    const { ask, clock, node } = this.#ctx;
-    const { namespace, key, level } = body;
-    const candidates = this.#router.candidates(hashKey(storageKey(namespace, key)).token);
-    const attempt = (index: number, earlier: Failure | undefined): void => {
-      const target = candidates[index];
-      const leftMs = deadlineMs - clock.monotonicMs();
-      if (target === undefined || (index > 0 && leftMs <= 0))
-        return done(earlier ?? this.#unavailable(level), undefined);
-      ask(target, verb, body, leftMs, (problem, reply) => {
-        if (problem === undefined) return done(undefined, reply);
-        const final = finalFailure(verb, problem);
-        if (attemptsNext(verb, problem, target.node === node)) attempt(index + 1, final);
-        else done(final, undefined);
-      });
-    };
-    attempt(0, undefined);
-  }
-
-  #unavailable(level: string): Failure {
-    const { replicationFactor } = this.#options.ring;
-    const required = requiredAcks(level as Terms['level'], replicationFactor);
-    return failure('UNAVAILABLE', {
-      required,
-      alive: 0,
-      detail: `${required} of ${replicationFactor} replicas needed, none of them is reachable`,
-    });
-  }
-
   /** Writes a key after all that the session knows of it, which learns of the write. */
   #write(
     { session, level, explain }: Terms,
@@ -312,7 +302,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   ): void {
     const keyId = keyIdOf(storageKey(write.namespace, write.key));
     const body = { ...write, level, explain, afterHlc: session.afterHlc(keyId) };
-    this.#run('write', body, deadlineMs, (problem, reply) => {
+    this.#calls.run('write', body, deadlineMs, (problem, reply) => {
       if (reply === undefined) return done(problem, undefined);
       session.wrote(keyId, reply, write.value === undefined ? 1 : reply.expiresAt, level);
       done(undefined, reply);
@@ -321,25 +311,102 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Reads a key, of more replicas while the outcome is older than the session may see (SS-3). */
   #read(
-    { namespace, session, level, explain }: Terms,
+    terms: Terms,
     key: Uint8Array,
     deadlineMs: number,
     done: Done<ReadReply & { readonly level: Level }>,
   ): void {
+    if (isSerial(terms.level)) return this.#serialRead(terms, key, deadlineMs, done);
+    const { namespace, session, level, explain } = terms;
     const keyId = keyIdOf(storageKey(namespace, key));
     const attempt = (at: Level): void =>
-      this.#run('read', { namespace, key, level: at, explain }, deadlineMs, (problem, reply) => {
-        if (reply === undefined) return done(problem, undefined);
-        if (session.accepts(keyId, reply, at)) {
-          session.saw(keyId, reply, at);
-          return done(undefined, { ...reply, level: at });
-        }
-        const wider = session.widerThan(at);
-        if (wider !== undefined) return attempt(wider);
-        const detail = 'every replica that answers is behind this session';
-        done(failure('SESSION_UNSATISFIED', { level: at, detail }), undefined);
-      });
+      this.#calls.run(
+        'read',
+        { namespace, key, level: at, explain },
+        deadlineMs,
+        (problem, reply) => {
+          if (reply === undefined) return done(problem, undefined);
+          if (session.accepts(keyId, reply, at)) {
+            session.saw(keyId, reply, at);
+            return done(undefined, { ...reply, level: at });
+          }
+          const wider = session.widerThan(at);
+          if (wider !== undefined) return attempt(wider);
+          const detail = 'every replica that answers is behind this session';
+          done(failure('SESSION_UNSATISFIED', { level: at, detail }), undefined);
+        },
+      );
     attempt(session.firstLevel(keyId, level));
+  }
+
+  /** Runs an operation that is decided; its session learns of the outcome. */
+  #serial(
+    { session }: Terms,
+    request: SerialRequest,
+    deadlineMs: number,
+    done: Done<SerialReply>,
+  ): void {
+    const keyId = keyIdOf(storageKey(request.namespace, request.key));
+    this.#calls.serial(request, deadlineMs, (problem, reply) => {
+      if (reply !== undefined && reply.hlc > 0) {
+        const deadFromMs = reply.record === undefined ? 1 : reply.expiresAt;
+        session.wrote(keyId, reply, deadFromMs, 'QUORUM');
+      }
+      done(problem, reply);
+    });
+  }
+
+  #serialRead(
+    terms: Terms,
+    key: Uint8Array,
+    deadlineMs: number,
+    done: Done<ReadReply & { readonly level: Level }>,
+  ): void {
+    const { namespace, level } = terms;
+    this.#serial(terms, serialRead({ namespace, key }), deadlineMs, (problem, reply) => {
+      if (reply === undefined) return done(problem, undefined);
+      const { record, hlc, writer, incarnation, nowMs, coordinator } = reply;
+      const etag = { hlc, writer, incarnation };
+      const made = { record, nowMs, coordinator, explanation: undefined, level };
+      done(undefined, { ...etag, ...made });
+    });
+  }
+
+  /** A write of a batch, decided where its condition or level asks for it. */
+  #writeOne(
+    exchange: Exchange,
+    terms: Terms,
+    { ifNotExists, ...write }: BatchWrite,
+    done: Done<WriteReply>,
+  ): void {
+    const { namespace, key, value } = write;
+    const operation = value === undefined ? undefined : { ...write, value, ifNotExists };
+    const serial = serialWrite(exchange.request, { namespace, key }, operation, terms);
+    if (serial === undefined) return this.#write(terms, write, exchange.deadlineMs, done);
+    this.#serial(terms, serial, exchange.deadlineMs, (problem, reply) => {
+      if (reply === undefined) done(problem, undefined);
+      else if (reply.isApplied) done(undefined, asWritten(reply));
+      else done(unmetFailure(reply), undefined);
+    });
+  }
+
+  /** A request that is decided whatever its level. */
+  #decided(
+    exchange: Exchange,
+    prepare: (request: HttpRequest, at: KeyPlace, limits: GatewayLimits) => SerialExchange,
+  ): void {
+    const terms = this.#begin(exchange, 'serial');
+    const at = { namespace: terms.namespace, key: this.#keyOf(exchange) };
+    this.#runSerial(exchange, terms, prepare(exchange.request, at, this.#options.limits));
+  }
+
+  #runSerial(exchange: Exchange, terms: Terms, { request, render }: SerialExchange): void {
+    exchange.level = 'SERIAL';
+    this.#serial(terms, request, exchange.deadlineMs, (problem, reply) => {
+      if (reply === undefined) return this.#refuse(exchange, problem ?? failure('BUG'));
+      exchange.coordinator = reply.coordinator;
+      this.#finish(exchange, render(reply));
+    });
   }
 
   /** The answer to a request about one key, or the reason why there is none. */
@@ -365,8 +432,12 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #put(exchange: Exchange): void {
     const terms = this.#begin(exchange, 'write');
     const key = this.#keyOf(exchange);
-    const operation = parsePut(exchange.request, this.#options.limits);
-    const write = { namespace: terms.namespace, key, ...operation };
+    const at = { namespace: terms.namespace, key };
+    const { limits } = this.#options;
+    const { operation, serial } = preparePut(exchange.request, at, terms, limits);
+    if (serial !== undefined) return this.#runSerial(exchange, terms, serial);
+    const { value, valueType, ttlMs } = operation;
+    const write = { ...at, value, valueType, ttlMs };
     const done = this.#settle<WriteReply>(exchange, (reply) => putAnswer(key, reply));
     this.#write(terms, write, exchange.deadlineMs, done);
   }
@@ -374,6 +445,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #delete(exchange: Exchange): void {
     const terms = this.#begin(exchange, 'write');
     const key = this.#keyOf(exchange);
+    const at = { namespace: terms.namespace, key };
+    const serial = prepareDelete(exchange.request, at, terms);
+    if (serial !== undefined) return this.#runSerial(exchange, terms, serial);
     const done = this.#settle<WriteReply>(exchange, (reply) => deleteAnswer(key, reply));
     this.#write(terms, removal(terms.namespace, key), exchange.deadlineMs, done);
   }
@@ -422,11 +496,12 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     while (next < Math.min(items.length, batchParallel)) step();
   }
 
-  #writeAll(exchange: Exchange, terms: Terms, writes: readonly KeyedWrite[]): void {
+  #writeAll(exchange: Exchange, terms: Terms, writes: readonly BatchWrite[]): void {
+    refuseConditions(exchange.request);
     const isDelete = writes[0]?.value === undefined;
-    this.#all<KeyedWrite, WriteReply>(
+    this.#all<BatchWrite, WriteReply>(
       writes,
-      (write, done) => this.#write(terms, write, exchange.deadlineMs, done),
+      (write, done) => this.#writeOne(exchange, terms, write, done),
       (outcomes) => {
         const keys = writes.map(({ key }) => key);
         this.#finish(exchange, batchWriteAnswer(keys, outcomes, isDelete));
@@ -446,7 +521,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const terms = this.#begin(exchange, 'write');
     const { limits } = this.#options;
     const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: false });
-    const writes = keys.map((key) => removal(terms.namespace, key));
+    const writes = keys.map((key) => ({ ...removal(terms.namespace, key), ifNotExists: false }));
     this.#writeAll(exchange, terms, writes);
   }
 

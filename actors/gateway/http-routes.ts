@@ -52,6 +52,9 @@ export const httpRoutes: readonly HttpRoute[] = [
   served('get', ['GET', key], ['none', []], 'Reads a value.'),
   served('delete', ['DELETE', key], ['none', []], 'Deletes a key.'),
   served('head', ['HEAD', key], ['none', []], 'Says whether a key exists.'),
+  served('cas', ['POST', `${key}/cas`], ['value', []], 'Writes if the key is as expected.'),
+  served('incr', ['POST', `${key}/incr`], ['json', []], 'Adds to an integer.'),
+  served('ttl', ['POST', `${key}/ttl`], ['json', []], 'Changes when a key expires.'),
   served('list', ['GET', `${apiPrefix}/keys`], ['none', ['prefix', 'limit', 'cursor', 'values']], 'Keys in byte order, by prefix.'),
   served('scan', ['GET', `${apiPrefix}/scan`], ['none', ['cursor', 'count', 'values']], 'All keys, each exactly once.'),
   served('batch-put', ['POST', `${batch}/put`], ['json', []], 'Writes many values, each by itself.'),
@@ -65,9 +68,6 @@ export const httpRoutes: readonly HttpRoute[] = [
   served('openapi', ['GET', `${apiPrefix}/openapi.json`], ['none', []], 'This face as OpenAPI 3.1.'),
   served('docs', ['GET', '/docs'], ['none', []], 'This face, to browse.'),
 
-  planned('cas', 'POST', `${key}/cas`, 'Writes if the key is as expected.'),
-  planned('incr', 'POST', `${key}/incr`, 'Adds to an integer.'),
-  planned('ttl', 'POST', `${key}/ttl`, 'Changes when a key expires.'),
   planned('watch', 'GET', `${apiPrefix}/watch`, 'A stream of changes.'),
   planned('node-add', 'POST', `${admin}/cluster/nodes`, 'Adds a node.'),
   planned('node-remove', 'DELETE', `${admin}/cluster/nodes/:id`, 'Removes a node.'),
@@ -111,6 +111,7 @@ export const requestHeaders: readonly string[] = [
   'x-deadline-ms',
   'x-explain',
   'x-namespace',
+  'x-request-id',
   'x-session-token',
 ];
 

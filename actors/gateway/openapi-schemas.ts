@@ -100,6 +100,36 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
   get: { takesBytes: true, answer: ref('Entry'), refusals: [404] },
   head: { refusals: [404] },
   delete: { answer: object({ key: shownKey, deleted: flag, version: count }) },
+  cas: {
+    request: {
+      ...object(
+        {
+          expected_version: count,
+          expected_value: anyJson,
+          expected_etag: text,
+          new_value: anyJson,
+          ttl,
+        },
+        ['expected_version', 'expected_value', 'expected_etag', 'ttl'],
+        false,
+      ),
+      oneOf: ['expected_version', 'expected_value', 'expected_etag'].map((name) => ({
+        required: [name],
+      })),
+    },
+    answer: object({ success: { const: true }, new_version: count }),
+    refusals: [409, 413, 415],
+  },
+  incr: {
+    request: object({ delta: { type: 'integer' } }, ['delta'], false),
+    answer: object({ key: shownKey, value: { type: 'integer' }, version: count }),
+    refusals: [415, 422],
+  },
+  ttl: {
+    request: object({ ttl_seconds: { ...ttl, minimum: 0 } }, [], false),
+    answer: object({ key: shownKey, ttl_remaining: { type: ['integer', 'null'] }, version: count }),
+    refusals: [404, 415],
+  },
   list: {
     answer: object(
       { keys: listOf(shownKey), items, cursor: { type: ['string', 'null'] }, has_more: flag },
@@ -185,5 +215,10 @@ export const headerSchemas: Readonly<Record<string, Schema>> = {
   'X-Session-Token': { ...text, description: 'From the answer before: a session.' },
   'X-Explain': { enum: ['0', '1'], description: 'The answer says how it was made.' },
   'X-Deadline-Ms': { type: 'integer', minimum: 1, maximum: 60_000 },
+  'X-Request-Id': {
+    ...text,
+    maxLength: 64,
+    description: 'A decided operation with the same id is done once.',
+  },
   'X-Namespace': { ...text, default: 'default' },
 };

@@ -14,7 +14,8 @@ import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
-import { HttpGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { respGateway } from '../gateway/resp-gateway.actor.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
 import { gossiper } from '../membership/gossiper.actor.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
@@ -24,8 +25,10 @@ import { Ring } from '../model/ring.ts';
 import { monitor } from '../observability/monitor.actor.ts';
 import { renderPrometheus } from '../observability/prometheus-text.ts';
 import { Monitor } from '../observability/protocol.ts';
+import { acceptor } from '../replication/acceptor.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
-import { Coordinator } from '../replication/protocol.ts';
+import { proposer } from '../replication/proposer.actor.ts';
+import { Coordinator, Proposer } from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
@@ -55,6 +58,8 @@ export interface NodeSettings {
   readonly placement: Placement;
   readonly host: string;
   readonly httpPort: number;
+  /** Of the Redis protocol; undefined: not served. */
+  readonly respPort?: number | undefined;
   readonly internodePort: number;
   readonly durability: Durability;
   /** Default `leveled`. */
@@ -103,10 +108,13 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Compactor.name]: 'background',
   [Store.name]: 'shard',
   replica: 'shard',
+  acceptor: 'shard',
+  [Proposer.name]: 'shard',
   [Coordinator.name]: 'shard',
   [Gossiper.name]: 'control',
   [FailureDetector.name]: 'control',
   [HttpGateway.name]: 'shard',
+  [RespGateway.name]: 'shard',
 };
 
 interface Row {
@@ -135,7 +143,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings).map(placed),
-    placed(gatewayRow(settings, ring)),
+    ...gatewayRows(settings, ring).map(placed),
   ];
 }
 
@@ -246,10 +254,27 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     // Up to three answers each, and the control lane holds 65,536.
     openRequestsMax: 16_384,
   };
+  const proposerOptions = {
+    ring,
+    resolve: lastWriteWins,
+    // Not the number of the coordinator's plain writes: both stamp records of the same keys.
+    writer: fingerprint32Text(`${node}/serial`),
+    incarnation,
+    shards: placement.shards,
+    operationsPerRound: 128,
+    valueBytesMax: tunables.valueBytesMax,
+    waitingMax: 16_384,
+  };
   const at = { shard, capacity, onCrash: fatal };
   return [
     { kind: row(replica), options: replicaOptions, ...at },
     { kind: row(coordinator), options: coordinatorOptions, ...at },
+    {
+      kind: row(acceptor),
+      options: { store: replicaOptions.store, shards: placement.shards },
+      ...at,
+    },
+    { kind: row(proposer), options: proposerOptions, ...at },
   ];
 }
 
@@ -259,7 +284,9 @@ function membershipRows(settings: NodeSettings): Row[] {
   const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs, gossipIntervalMs } = tunables;
   const listeners: Ref<never>[] = [
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
+    ...shards.map((shard) => refTo(Proposer, node, shard) as Ref<never>),
     refTo(HttpGateway, node) as Ref<never>,
+    refTo(RespGateway, node) as Ref<never>,
   ];
   const detectorOptions = {
     members: members.map((member) => member.node),
@@ -297,22 +324,29 @@ function membershipRows(settings: NodeSettings): Row[] {
   ];
 }
 
-function gatewayRow(settings: NodeSettings, ring: Ring): Row {
+function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   const { node, clusterName, placement, tunables } = settings;
   const { readTimeoutMs, writeTimeoutMs, scanTimeoutMs, valueBytesMax } = tunables;
   const { namespaces, defaults, limits } = defaultGatewaySettings;
-  const options = {
+  const common = {
     ring,
     coordinatorShards: placement.shards,
     gossiper: refTo(Gossiper, node),
+    namespaces,
+    defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
+    limits: { ...limits, valueBytes: valueBytesMax },
+  };
+  const http = {
+    ...common,
     detector: refTo(FailureDetector, node),
     monitors: [...Array(placement.threads).keys()].map((thread) => refTo(Monitor, node, thread)),
     renderMetrics: renderPrometheus,
     // A token gives no right to anything: the seal keeps out damage and other clusters' tokens.
     sealer: new Sealer(clusterName),
-    namespaces,
-    defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
-    limits: { ...limits, valueBytes: valueBytesMax },
   };
-  return { kind: row(httpGateway), options, shard: 0, capacity: 16_384, onCrash: forgiving };
+  const at = { shard: 0, capacity: 16_384, onCrash: forgiving };
+  return [
+    { kind: row(httpGateway), options: http, ...at },
+    { kind: row(respGateway), options: common, ...at },
+  ];
 }

@@ -2,10 +2,10 @@
 // nodes. test/golden/protocols.txt holds every number; they are never reused.
 
 import type { Protocol } from '../../runtime/protocol.ts';
-import { HttpGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
-import { Coordinator, Replica } from '../replication/protocol.ts';
+import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
 import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
 
 export const allProtocols: readonly Protocol[] = [
@@ -16,8 +16,11 @@ export const allProtocols: readonly Protocol[] = [
   Compactor,
   Replica,
   Coordinator,
+  Proposer,
+  Acceptor,
   Gossiper,
   FailureDetector,
   HttpGateway,
+  RespGateway,
   Monitor,
 ];

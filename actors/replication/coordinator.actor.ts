@@ -9,7 +9,7 @@ import { actor, type Call, type Context, type Deferred, type Later } from '../..
 import { refTo } from '../../runtime/actor.ts';
 import { assert, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { Handlers, Tell } from '../../runtime/protocol.ts';
-import { type Level, parseLevel } from '../model/consistency.ts';
+import { type Level, parsePlainLevel } from '../model/consistency.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
 import {
   encodeRecord,
@@ -152,7 +152,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   write(request: WriteRequest, call: Call): Later<WriteReply> {
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
     this.#refuseTooMany();
-    const level = parseLevel(request.level);
+    const level = parsePlainLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
     const replicas = this.#view.replicasOf(hashes.token);
@@ -324,7 +324,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
   read(request: ReadRequest, call: Call): Later<ReadReply> {
     this.#refuseTooMany();
-    const level = parseLevel(request.level);
+    const level = parsePlainLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
     const replicas = this.#view.replicasOf(hashes.token);
@@ -426,7 +426,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
   scan(request: ScanRequest, call: Call): Later<ScanReply> {
     const { ring, resolve } = this.#options;
-    const level = parseLevel(request.level);
+    const level = parsePlainLevel(request.level);
     const later = this.#ctx.later<ScanReply>();
     const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
     const path = new ScanPath({ request, ring, level, resolve, nowMs });

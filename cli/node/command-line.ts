@@ -34,6 +34,7 @@ function withNodeOptions(command: Command): Command {
     .option('--data-dir <dir>', 'where everything is kept (default ./kvd-data)')
     .option('--host <address>', 'address to listen on (default 127.0.0.1)')
     .option('--http-port <port>', 'REST (default 7000)')
+    .option('--resp-port <port>', 'Redis protocol, or off (default 6379)')
     .option(
       '--internode-port <port>',
       'other nodes; one port per thread from here on (default 7002)',

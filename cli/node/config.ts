@@ -25,6 +25,8 @@ export interface NodeConfig {
   readonly dataDir: string;
   readonly host: string;
   readonly httpPort: number;
+  /** Of the Redis protocol; undefined: not served. */
+  readonly respPort: number | undefined;
   readonly internodePort: number;
   /** All members; empty: this node alone. */
   readonly seeds: readonly Member[];
@@ -45,6 +47,7 @@ const optionNames = [
   'dataDir',
   'host',
   'httpPort',
+  'respPort',
   'internodePort',
   'seeds',
   'profile',
@@ -64,6 +67,7 @@ const defaults = {
   dataDir: './kvd-data',
   host: '127.0.0.1',
   httpPort: 7000,
+  respPort: 6379,
   internodePort: 7002,
   durability: 'group',
   compaction: 'leveled',
@@ -72,7 +76,7 @@ const defaults = {
   insecure: false,
 } as const satisfies Partial<Record<OptionName, unknown>>;
 
-const unsupported = ['respPort', 'dc', 'rack', 'weight', 'auth', 'tls'] as const;
+const unsupported = ['dc', 'rack', 'weight', 'auth', 'tls'] as const;
 
 export type RawConfig = Readonly<Record<string, unknown>>;
 
@@ -107,6 +111,7 @@ export function loadConfig({ file, environment, flags, set }: ConfigSources): No
     dataDir: text(merged['dataDir'], 'dataDir'),
     host: text(merged['host'], 'host'),
     httpPort: port(merged['httpPort'], 'httpPort'),
+    respPort: respPort(merged['respPort']),
     internodePort: port(merged['internodePort'], 'internodePort'),
     seeds: seedList(merged['seeds']),
     ...shards,
@@ -205,6 +210,12 @@ function wholeNumber(value: unknown, field: string, low: number, high: number): 
 }
 
 const port = (value: unknown, field: string): number => wholeNumber(value, field, 0, 65_535);
+
+/** A port, or `off`: undefined. */
+function respPort(value: unknown): number | undefined {
+  // YAML reads a bare `off` as text since 1.2; older writers mean false by it.
+  return value === 'off' || value === false ? undefined : port(value, 'respPort');
+}
 
 function flag(value: unknown, field: string): boolean {
   if (value === true || value === 'true' || value === '1') return true;

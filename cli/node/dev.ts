@@ -17,6 +17,7 @@ import { exitCodes } from './exit-codes.ts';
 interface DevNode {
   readonly id: string;
   readonly httpPort: number;
+  readonly respPort: number;
   readonly internodePort: number;
   readonly directory: string;
   process: ChildProcess | undefined;
@@ -99,6 +100,7 @@ function planNodes({ nodes, basePort, dataDir }: DevOptions): DevNode[] {
   return Array.from({ length: nodes }, (_, i) => ({
     id: `n${i + 1}`,
     httpPort: basePort + portsPerNode * i,
+    respPort: basePort + portsPerNode * i + 1,
     internodePort: basePort + portsPerNode * i + 2,
     directory: join(dataDir, `n${i + 1}`),
     process: undefined,
@@ -123,7 +125,7 @@ function checkBefore({ dataDir, ...options }: DevOptions, nodes: readonly DevNod
 
 /** What `kvd` is told for this node. */
 function nodeOptions(
-  { id, httpPort, internodePort, directory }: DevNode,
+  { id, httpPort, respPort, internodePort, directory }: DevNode,
   nodes: readonly DevNode[],
   { durability, compaction, replication, set }: Omit<DevOptions, 'dataDir'>,
 ): { readonly flags: Record<string, string>; readonly set: Record<string, number> } {
@@ -134,6 +136,7 @@ function nodeOptions(
       clusterName: 'dev',
       dataDir: directory,
       httpPort: String(httpPort),
+      respPort: String(respPort),
       internodePort: String(internodePort),
       seeds,
       durability,
@@ -193,8 +196,8 @@ class DevCluster {
 
   welcome(): string {
     const lines = this.#nodes.map(
-      ({ id, httpPort, process: child }) =>
-        `  ${id}  http://${host}:${httpPort}  pid ${child?.pid ?? 0}`,
+      ({ id, httpPort, respPort, process: child }) =>
+        `  ${id}  http://${host}:${httpPort}  redis://${host}:${respPort}  pid ${child?.pid ?? 0}`,
     );
     const [first] = this.#nodes;
     const endpoint = `http://${host}:${first?.httpPort ?? 0}`;
@@ -208,6 +211,7 @@ class DevCluster {
       `  npm run --silent kvctl -- get greeting${flag}`,
       `  npm run --silent kvctl -- status${flag}`,
       `  curl ${endpoint}/api/v1/keys/greeting`,
+      `  redis-cli -p ${first?.respPort ?? 0} set greeting hello`,
       'Ctrl-C stops all nodes; the data stays and is there at the next start.',
       '',
     ].join('\n');

@@ -56,6 +56,7 @@ describe('config', () => {
       dataDir: './kvd-data',
       host: '127.0.0.1',
       httpPort: 7000,
+      respPort: 6379,
       internodePort: 7002,
       seeds: [],
       durability: 'group',
@@ -105,6 +106,7 @@ describe('config', () => {
       KVD_PROFILE: 'wide',
       KVD_SHARDS: '64',
       KVD_DURABILITY: 'periodic',
+      KVD_RESP_PORT: '2',
       KVD_MEMORY: '1G',
       KVD_LOG_LEVEL: 'debug',
       KVD_LOG_FORMAT: 'pretty',
@@ -116,6 +118,7 @@ describe('config', () => {
       dataDir: '/data',
       host: '0.0.0.0',
       httpPort: 1,
+      respPort: 2,
       internodePort: 65_535,
       seeds: [{ node: 'n2', host: '10.0.0.2', internodePort: 7002 }],
       profile: 'wide',
@@ -140,6 +143,7 @@ describe('config', () => {
     ['host', ['', 5], 'text'],
     ['httpPort', [-1, 65_536, '1.5', 1.5, 'http', ' 80', true], 'a whole number from 0 to 65535'],
     ['internodePort', [-1, 65_536, '0x10'], 'a whole number from 0 to 65535'],
+    ['respPort', [-1, 65_536, 'on', true], 'a whole number from 0 to 65535'],
     ['shards', [0, 65, '', 'many'], 'a whole number from 1 to 64'],
     ['profile', ['huge', 1], 'one of single, small, wide'],
     ['durability', ['always', 'Group', true], 'one of group, periodic, none'],
@@ -158,10 +162,16 @@ describe('config', () => {
   it('config: unknown options in the file are refused, those of later by name', () => {
     expect(refusal({ yaml: 'nodeID: n1\n' })).to.match(/^nodeID \| unknown option nodeID/);
     expect(refusal({ yaml: 'node-id: n1\n' })).to.match(/^node-id \| unknown option/);
-    for (const name of ['respPort', 'dc', 'rack', 'weight', 'auth', 'tls'])
+    for (const name of ['dc', 'rack', 'weight', 'auth', 'tls'])
       expect(refusal({ yaml: `${name}: 1\n` })).to.equal(
         `${name} | ${name} is not implemented yet`,
       );
+  });
+
+  it('config: the Redis protocol is switched off by one word', () => {
+    expect(load({ flags: { respPort: 'off' } }).respPort).to.equal(undefined);
+    expect(load({ yaml: 'respPort: off\n' }).respPort).to.equal(undefined);
+    expect(load({ yaml: 'respPort: false\n' }).respPort).to.equal(undefined);
   });
 
   it('config: a file that is missing, no YAML or no mapping is refused', () => {
