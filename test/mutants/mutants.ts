@@ -54,6 +54,22 @@ export const mutants: readonly Mutant[] = [
     replace: "copies > 9 ? 'never'",
     seeds: 60,
   },
+  {
+    id: 'row-cache-not-told',
+    what: 'a write does not change what the row cache holds of its key (G1)',
+    file: 'actors/storage/store.actor.js',
+    find: 'this.#rows.written(record, recordHash(record));',
+    replace: '',
+    seeds: 40,
+  },
+  {
+    id: 'row-cache-late-fill',
+    what: 'a look-up that began before a write fills the row cache after it (G1)',
+    file: 'actors/storage/row-cache.js',
+    find: '|| ticket !== this.ticket(hash)',
+    replace: '',
+    seeds: 60,
+  },
 ];
 
 /** The patched text; throws where the patch does not fit exactly once. */
