@@ -201,6 +201,7 @@ function drawTunables(random: Prng): Tunables {
     l0TablesMax: random.pick([5, 20]),
     tableBytes: random.pick([16 * kiB, 64 * kiB, 1024 * kiB]),
     timeWindowMs: random.pick([5_000, 20_000, 86_400_000]),
+    rowCacheBytes: random.pick([0, 32 * kiB, 64 * kiB, 1024 * kiB]),
   };
   return Object.assign(values, drawn);
 }

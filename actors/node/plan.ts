@@ -206,7 +206,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     // One record of any size is always let in.
     inFlightBytes: Math.max(tunables.inFlightBytes, recordBytesMax),
   };
-  const { blockCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
+  const { blockCacheBytes, rowCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
   const { l0Tables, tableBytes, timeWindowMs } = tunables;
   const strategy = settings.compaction ?? 'leveled';
   const front = {
@@ -219,6 +219,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     identity,
     memtableBytes,
     inFlightBytes,
+    rowCacheBytes,
     reserveBytes,
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,

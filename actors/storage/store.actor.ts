@@ -4,7 +4,7 @@
 //
 //   apply   WAL durable -> memtable -> answer. A record is visible only once it is durable, so no
 //           read can leak what a power loss would remove (WAL-7, WAL-8).
-//   read    memtable, then tables; the winner by HLC-1, whatever its age (MF-9).
+//   read    row cache, or memtable, then tables; the winner by HLC-1, whatever its age (MF-9).
 //   flush   freeze -> table written and verified -> manifest edit durable -> table readable ->
 //           arena and WAL segments released (MF-3, WAL-9).
 //   compact inputs merged -> one manifest edit durable -> readable -> inputs removed (MF-4); one
@@ -22,15 +22,18 @@ import {
   refTo,
 } from '../../runtime/actor.ts';
 import { assert, describeFailure, failure, KvError } from '../../runtime/errors.ts';
-import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
-import { checkRecord, recordBytesMax, recordHlc } from '../model/record.ts';
+import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import { BytePool } from '../../runtime/byte-pool.ts';
+import { checkRecord, recordBytesMax, recordHash, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 import { Admission, heldBytes } from './admission.ts';
+import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
 import { ManifestLog, type ManifestOptions } from './manifest.ts';
 import { type FrozenTable, type RangeRequest, Store, type StoreStats } from './protocol.ts';
+import { RowCache } from './row-cache.ts';
 import {
   type CompactionOutcome,
   compactTables,
@@ -53,11 +56,15 @@ export interface StoreOptions extends StoreParts {
   readonly memtableBytes: number;
   /** Bytes that may wait for the WAL; one record always may. */
   readonly inFlightBytes: number;
+  /** Records that are read often, with their index; 0 keeps none. */
+  readonly rowCacheBytes: number;
   readonly compaction: PickerOptions;
   /** With so many tables waiting for their merge writes are refused until it has caught up. */
   readonly waitingTablesMax: number;
   readonly manifest?: ManifestOptions;
 }
+
+type Found = ReplyOf<Store['read']>;
 
 interface Own {
   readonly recovered: Tell<{ readonly manifest: ManifestLog }>;
@@ -101,6 +108,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   /** Tables that a compaction could not read: left alone until the next start. */
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
+  readonly #rows: RowCache;
 
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
@@ -112,6 +120,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const inFlight = (): number => this.#admission.inFlightBytes;
     metrics.gauge('kvd_store_in_flight_bytes', 'Bytes on the way to the WAL', inFlight, labels);
     this.#figures = new CompactionFigures(metrics, labels);
+    const pool = new BytePool();
+    this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
+    registerCache(metrics, { ...labels, cache: 'rows' }, () => this.#rows.figures);
   }
 
   // ---- life --------------------------------------------------------------------------------
@@ -193,7 +204,10 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       else if (alone === undefined)
         this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
       else this.#ctx.tell(memtable, 'insert', { record: alone, lsn: reply.lsn });
-      if (reply !== undefined) later.resolve(reply);
+      if (reply !== undefined) {
+        for (const record of records) this.#rows.written(record, recordHash(record));
+        later.resolve(reply);
+      }
       // It was full of what was on its way to the log: there may be something to freeze now.
       if (this.#admission.isMemtableFull) this.#flush();
     };
@@ -206,24 +220,27 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   // ---- reads -------------------------------------------------------------------------------
 
-  read({ key, hash }: BodyOf<Store['read']>): Later<{ readonly record: Uint8Array | undefined }> {
+  read({ key, hash }: BodyOf<Store['read']>): Found | Later<Found> {
+    const rows = this.#rows;
+    const cached = rows.get(key, hash);
+    if (cached !== undefined) return { record: cached === 'absent' ? undefined : cached };
+    const ticket = rows.ticket(hash);
     const { memtable, tables, resolve } = this.#options;
-    const later = this.#ctx.later<{ readonly record: Uint8Array | undefined }>();
+    const later = this.#ctx.later<Found>();
+    const answer = (record: Uint8Array | undefined): void => {
+      rows.fill(key, hash, record, ticket);
+      later.resolve({ record });
+    };
     this.#ctx.ask(memtable, 'get', { key }, internalTimeoutMs, (problem, found) => {
       if (found === undefined) return later.fail(problem ?? failure('BUG'));
       const { record } = found;
       const aboveHlc = record === undefined ? 0 : recordHlc(record);
-      if (this.#tableCount === 0 || aboveHlc > this.#tablesMaxHlc) return later.resolve(found);
-      this.#ctx.ask(
-        tables,
-        'get',
-        { key, hash, aboveHlc },
-        internalTimeoutMs,
-        (trouble, stored) => {
-          if (stored === undefined) later.fail(trouble ?? failure('BUG'));
-          else later.resolve({ record: resolveAll([record, stored.record], resolve) });
-        },
-      );
+      if (this.#tableCount === 0 || aboveHlc > this.#tablesMaxHlc) return answer(record);
+      const look = { key, hash, aboveHlc };
+      this.#ctx.ask(tables, 'get', look, internalTimeoutMs, (trouble, stored) => {
+        if (stored === undefined) later.fail(trouble ?? failure('BUG'));
+        else answer(resolveAll([record, stored.record], resolve));
+      });
     });
     return later;
   }

@@ -44,7 +44,7 @@ import {
 import type { Kernel } from '../../runtime/kernel.ts';
 import { createRing } from '../../transport/thread-link.ts';
 import type { BackgroundData } from './background-thread.ts';
-import { BytePool } from './byte-pool.ts';
+import { BytePool } from '../../runtime/byte-pool.ts';
 import {
   type Bytes,
   bytesOf,
@@ -338,7 +338,7 @@ class OpenStorage implements Storage {
     const kernel = this.#kernel();
     const stored = checkedKey(key);
     const { hash } = hashKey(stored);
-    const { record } = replyOf(kernel.askNow(this.#store, 'read', { key: stored, hash }));
+    const { record } = replyOf(kernel.askAhead(this.#store, 'read', { key: stored, hash }));
     // A copy: a block of the cache must not be changed, nor kept alive by one value.
     if (record === undefined || !isLive(record, 0)) return undefined;
     return this.#pool.copy(recordValue(record));

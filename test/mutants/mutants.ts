@@ -72,6 +72,22 @@ export const mutants: readonly Mutant[] = [
     seeds: 60,
   },
   {
+    id: 'row-cache-not-told',
+    what: 'a write does not change what the row cache holds of its key (G1)',
+    file: 'actors/storage/store.actor.js',
+    find: 'this.#rows.written(record, recordHash(record));',
+    replace: '',
+    seeds: 40,
+  },
+  {
+    id: 'row-cache-late-fill',
+    what: 'a look-up that began before a write fills the row cache after it (G1)',
+    file: 'actors/storage/row-cache.js',
+    find: '|| ticket !== this.ticket(hash)',
+    replace: '',
+    seeds: 60,
+  },
+  {
     id: 'purge-without-overlap-check',
     rule: 'M11',
     what: 'a tombstone is purged while another table holds what it hides (TS-2, G8)',
