@@ -67,6 +67,7 @@ import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
 import { RouteFigures } from './route-figures.ts';
 import { keyIdOf } from './session.ts';
+import { snapshotHandlers } from './snapshot-routes.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings {
   readonly ring: Ring;
@@ -153,6 +154,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       metrics: (exchange) => this.#metrics(exchange),
       openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
       docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
+      ...this.#snapshotHandlers(),
     };
   }
 
@@ -478,6 +480,22 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         session.sawPage(reply.records, level);
         this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
       },
+    );
+  }
+
+  #snapshotHandlers(): Record<string, (exchange: Exchange) => void> {
+    const { node, ask, clock } = this.#ctx;
+    const handlers = snapshotHandlers({ node, ask, members: this.#options.ring.members });
+    return Object.fromEntries(
+      Object.entries(handlers).map(([name, run]) => [
+        name,
+        (exchange) =>
+          run({
+            request: exchange.request,
+            timeoutMs: exchange.edgeDeadlineMs - clock.monotonicMs(),
+            answer: (answer) => this.#finish(exchange, answer),
+          }),
+      ]),
     );
   }
 

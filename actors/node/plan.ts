@@ -30,8 +30,16 @@ import { replica } from '../replication/replica.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
-import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
+import {
+  Compactor,
+  Memtable,
+  Snapshotter,
+  Store,
+  TableReader,
+  WalWriter,
+} from '../storage/protocol.ts';
 import type { TombstonePurge } from '../storage/purge-rule.ts';
+import { snapshotter } from '../storage/snapshotter.actor.ts';
 import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
@@ -102,6 +110,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [TableReader.name]: 'shard',
   [Compactor.name]: 'background',
   [Store.name]: 'shard',
+  [Snapshotter.name]: 'control',
   replica: 'shard',
   [Coordinator.name]: 'shard',
   [Gossiper.name]: 'control',
@@ -133,6 +142,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   return [
     ...monitors,
     ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
+    placed(snapshotRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings).map(placed),
     placed(gatewayRow(settings, ring)),
@@ -224,6 +234,19 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     { kind: row(compactor), options: { directory, resolve }, ...at },
     { kind: row(store), options: front, ...at },
   ];
+}
+
+function snapshotRow(settings: NodeSettings, ring: Ring): Row {
+  const { node, clusterName, incarnation, placement } = settings;
+  const { virtualNodes, replicationFactor } = settings.tunables;
+  const { shards } = placement;
+  const options = {
+    stores: [...Array(shards).keys()].map((shard) => refTo(Store, node, shard)),
+    identity: { clusterName, node, incarnation },
+    shape: { members: [...ring.members].sort(), replicationFactor, virtualNodes, shards },
+  };
+  // Its garbage is removed at a start, and nothing acknowledged depends on it.
+  return { kind: row(snapshotter), options, shard: 0, capacity: 256, onCrash: forgiving };
 }
 
 function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
