@@ -36,12 +36,15 @@ import {
   Snapshotter,
   Store,
   TableReader,
+  WalArchiver,
   WalWriter,
 } from '../storage/protocol.ts';
 import type { TombstonePurge } from '../storage/purge-rule.ts';
 import { snapshotter } from '../storage/snapshotter.actor.ts';
+import { archiveDirectory } from '../storage/archive-format.ts';
 import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
+import { walArchiver } from '../storage/wal-archiver.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
 import type { Durability, Tunables } from './settings.ts';
 
@@ -67,6 +70,8 @@ export interface NodeSettings {
   readonly durability: Durability;
   /** Default `leveled`. */
   readonly compaction?: CompactionStrategy;
+  /** Closed log segments go to the host's archive before they are released. Default false. */
+  readonly hasWalArchive?: boolean | undefined;
   readonly tunables: Tunables;
   /** Figures of the thread that calls it. */
   readonly samples: () => readonly MetricSample[];
@@ -76,7 +81,7 @@ export interface NodeSettings {
 export type StorageSettings = Pick<
   NodeSettings,
   'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
-> & { readonly compaction?: CompactionStrategy };
+> & { readonly compaction?: CompactionStrategy; readonly hasWalArchive?: boolean | undefined };
 
 export interface PlannedActor {
   readonly group: ThreadGroup;
@@ -109,6 +114,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Memtable.name]: 'shard',
   [TableReader.name]: 'shard',
   [Compactor.name]: 'background',
+  [WalArchiver.name]: 'background',
   [Store.name]: 'shard',
   [Snapshotter.name]: 'control',
   replica: 'shard',
@@ -205,6 +211,9 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     segmentBytes: tunables.walSegmentBytes,
     durability,
     syncIntervalMs: tunables.walSyncIntervalMs,
+    archive: settings.hasWalArchive
+      ? { archiver: refTo(WalArchiver, node, shard), intervalMs: tunables.walArchiveIntervalMs }
+      : undefined,
     // One record of any size is always let in.
     inFlightBytes: Math.max(tunables.inFlightBytes, recordBytesMax),
   };
@@ -227,7 +236,11 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     tombstonePurge: tombstonePurgeOf(copies),
   };
   const at = { shard, capacity, onCrash: fatal };
+  const archive = { directory, archiveDirectory: archiveDirectory(clusterName, node, shard) };
   return [
+    ...(settings.hasWalArchive === true
+      ? [{ kind: row(walArchiver), options: archive, ...at, onCrash: forgiving }]
+      : []),
     { kind: row(walWriter), options: wal, ...at },
     { kind: row(memtable), options: { arenas, resolve }, ...at },
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },

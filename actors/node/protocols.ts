@@ -12,6 +12,7 @@ import {
   Snapshotter,
   Store,
   TableReader,
+  WalArchiver,
   WalWriter,
 } from '../storage/protocol.ts';
 
@@ -22,6 +23,7 @@ export const allProtocols: readonly Protocol[] = [
   TableReader,
   Compactor,
   Snapshotter,
+  WalArchiver,
   Replica,
   Coordinator,
   Gossiper,

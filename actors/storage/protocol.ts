@@ -84,7 +84,11 @@ export const WalWriter = protocol('wal-writer', 11, {
   begin: ask<{ readonly afterLsn: number }, object>(5),
   /** Everything up to this LSN is in tables that the manifest names (WAL-9). */
   release: tell<{ readonly throughLsn: number }>(2, { lane: 'control' }),
-  stats: ask<object, { readonly bytes: number; readonly segments: number }>(3),
+  /** `unarchived`: closed segments that wait for the archive, where there is one. */
+  stats: ask<
+    object,
+    { readonly bytes: number; readonly segments: number; readonly unarchived: number }
+  >(3),
   /** One log record for all of them: one atomic unit (WAL-5). */
   appendMany: ask<{ readonly records: readonly Uint8Array[] }, { readonly lsn: number }>(6, {
     layout: { records: 'bytes[]' },
@@ -226,6 +230,28 @@ export const Snapshotter = protocol('snapshotter', 16, {
   }),
 });
 export type Snapshotter = typeof Snapshotter.messages;
+
+/** Copies closed log segments of one shard to the archive. */
+export const WalArchiver = protocol('wal-archiver', 17, {
+  /**
+   * Answers when the segment is in the archive, durable and read back. `bytes`: of its records;
+   * absent: to the last byte that is not zero. What `covered` says is true then.
+   */
+  keep: ask<
+    {
+      readonly path: string;
+      readonly number: number;
+      readonly bytes: number | undefined;
+      readonly covered: { readonly throughLsn: number; readonly atMicros: number } | undefined;
+    },
+    object
+  >(1, { lane: 'background' }),
+  /** Nothing was logged since the last segment was kept: time went on. */
+  cover: ask<{ readonly throughLsn: number; readonly atMicros: number }, object>(2, {
+    lane: 'background',
+  }),
+});
+export type WalArchiver = typeof WalArchiver.messages;
 
 /** Background work of one shard: tables out of memory, and fewer tables out of many. */
 export const Compactor = protocol('compactor', 14, {

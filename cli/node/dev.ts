@@ -27,6 +27,7 @@ interface DevOptions {
   readonly replication: number;
   readonly durability: string;
   readonly compaction: string;
+  readonly walArchive: string | undefined;
   readonly set: Readonly<Record<string, number>>;
   readonly load: string | undefined;
   readonly keyField: string | undefined;
@@ -75,6 +76,7 @@ function readOptions(raw: Readonly<Record<string, unknown>>): DevOptions {
     replication,
     durability: String(raw['durability']),
     compaction: String(raw['compaction']),
+    walArchive: raw['walArchive'] as string | undefined,
     set: raw['set'] as Record<string, number>,
     load,
     keyField,
@@ -240,13 +242,14 @@ class DevCluster {
   }
 
   #arguments({ id, httpPort, internodePort, directory }: DevNode): string[] {
-    const { durability, compaction, replication, set } = this.#options;
+    const { durability, compaction, replication, set, walArchive } = this.#options;
     const seeds = this.#nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
     const settings = { ...set, replicationFactor: replication };
     return [
       ...['--node-id', id, '--cluster-name', 'dev', '--data-dir', directory],
       ...['--http-port', String(httpPort), '--internode-port', String(internodePort)],
       ...['--seeds', seeds, '--durability', durability, '--compaction', compaction],
+      ...(walArchive === undefined ? [] : ['--wal-archive', walArchive]),
       ...Object.entries(settings).flatMap(([name, value]) => ['--set', `${name}=${value}`]),
     ];
   }
