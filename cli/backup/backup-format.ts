@@ -26,7 +26,7 @@ export const tablesDirectory = 'tables';
 export const listsDirectory = 'backups';
 
 export interface BackupList {
-  /** Sorts by time: `20260131T235959Z`, or any name of letters, digits, hyphens, underscores. */
+  /** Sorts by time: `20260131T235959123Z`, or any name of letters, digits, hyphens, underscores. */
   readonly id: string;
   readonly nodes: readonly SnapshotManifest[];
 }

@@ -19,6 +19,7 @@ import {
   type LogIdentity,
   segmentChain,
   type SegmentHeader,
+  segmentHeaderSpace,
   segmentName,
   segmentNumberOf,
   splitPayload,
@@ -67,6 +68,14 @@ interface Output {
   maxHlc: number;
 }
 
+/**
+ * What can be told without reading the log: that the archive begins early enough, has no gap by its
+ * headers, and covers the time asked for. BAD_REQUEST says what is missing.
+ */
+export function checkArchive(from: ShardReplay['from'], replay: LogReplay): void {
+  wantedSegments(from, replay);
+}
+
 /** BAD_REQUEST or CorruptionError say what is missing; then the restore has not happened. */
 export async function replayShard(
   disk: Disk,
@@ -74,20 +83,8 @@ export async function replayShard(
   { identity, from, replay }: ShardReplay,
 ): Promise<{ readonly records: number; readonly maxHlc: number }> {
   const { archive, untilMicros } = replay;
-  const place = archiveDirectory(from.clusterName, from.node, from.shard);
-  const covered = readCovered(archive, place);
-  checkCovered(place, covered, untilMicros);
-  const segments = wantedSegments(archive, place, from.flushedThrough);
-  const output = {
-    disk,
-    directory,
-    identity,
-    number: 0,
-    lastLsn: 0,
-    chain: 0,
-    records: 0,
-    maxHlc: 0,
-  };
+  const { segments, covered, place } = wantedSegments(from, replay);
+  const output: Output = { ...emptyLog, disk, directory, identity };
   let lastLsn = from.flushedThrough;
   for (const [i, segment] of segments.entries()) {
     const { header, path } = segment;
@@ -102,11 +99,13 @@ export async function replayShard(
     lastLsn = Math.max(lastLsn, verdict.lastLsn);
     if (payloads.length > 0) await writeSegment(output, payloads);
   }
-  if (covered !== undefined && lastLsn < covered.throughLsn)
+  if (lastLsn < covered.throughLsn)
     throw gap(place, `it ends at LSN ${lastLsn}, and LSN ${covered.throughLsn} was archived`);
   await disk.syncDirectory(directory);
   return { records: output.records, maxHlc: output.maxHlc };
 }
+
+const emptyLog = { number: 0, lastLsn: 0, chain: 0, records: 0, maxHlc: 0 };
 
 function gap(path: string, what: string): KvError {
   return new KvError('BAD_REQUEST', {
@@ -115,13 +114,14 @@ function gap(path: string, what: string): KvError {
   });
 }
 
-function checkCovered(place: string, covered: Covered | undefined, untilMicros: number): void {
+function coveredOf(archive: Disk, place: string, untilMicros: number): Covered {
+  const covered = readCovered(archive, place);
   if (covered === undefined)
     throw new KvError('BAD_REQUEST', {
       field: 'wal-archive',
       detail: `the archive has nothing complete under ${place}`,
     });
-  if (untilMicros === Infinity || covered.atMicros >= untilMicros) return;
+  if (untilMicros === Infinity || covered.atMicros >= untilMicros) return covered;
   const end = new Date(Math.floor(covered.atMicros / 1000)).toISOString();
   throw new KvError('BAD_REQUEST', {
     field: 'until',
@@ -130,26 +130,45 @@ function checkCovered(place: string, covered: Covered | undefined, untilMicros: 
 }
 
 /** From the newest segment that begins where the tables end, or before. */
-function wantedSegments(archive: Disk, place: string, flushedThrough: number): readonly Archived[] {
-  const segments = archive
+function wantedSegments(
+  { clusterName, node, shard, flushedThrough }: ShardReplay['from'],
+  { archive, untilMicros }: LogReplay,
+): {
+  readonly place: string;
+  readonly covered: Covered;
+  readonly segments: readonly Archived[];
+} {
+  const place = archiveDirectory(clusterName, node, shard);
+  const covered = coveredOf(archive, place, untilMicros);
+  const all = archive
     .list(place)
     .flatMap((name) => {
       const number = segmentNumberOf(name);
       return number === undefined ? [] : [{ number, path: `${place}/${segmentName(number)}` }];
     })
     .map(({ number, path }) => ({ number, path, header: headerOf(archive, path) }));
-  const first = segments.findLastIndex(({ header }) => header.previousLastLsn <= flushedThrough);
-  const [oldest] = segments;
+  const first = all.findLastIndex(({ header }) => header.previousLastLsn <= flushedThrough);
+  const [oldest] = all;
   if (first < 0 && oldest !== undefined)
     throw gap(
       oldest.path,
       `the archive begins after LSN ${oldest.header.previousLastLsn}, the backup ends at ${flushedThrough}`,
     );
-  return segments.slice(Math.max(first, 0));
+  const segments = all.slice(Math.max(first, 0));
+  segments.forEach(({ path, header }, i) => {
+    const before = header.previousSegmentNumber;
+    if (i > 0 && before !== 0 && before !== segments[i - 1]?.number)
+      throw gap(path, `segment ${before} before it is missing`);
+  });
+  return { place, covered, segments };
 }
 
 function headerOf(archive: Disk, path: string): SegmentHeader {
-  const header = decodeSegmentHeader(archive.read(path) ?? new Uint8Array(0));
+  const bytes = new Uint8Array(segmentHeaderSpace);
+  const file = archive.open(path, 'read');
+  const length = file.read(bytes, 0);
+  file.close();
+  const header = decodeSegmentHeader(bytes.subarray(0, length));
   if (header === undefined) throw new CorruptionError(path, 0, 'the header is damaged');
   return header;
 }

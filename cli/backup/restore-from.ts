@@ -77,36 +77,49 @@ export async function restoreFromDirectory(
 export async function restoreFromTar(stream: Readable, planFor: PlanFor): Promise<RestoreFigures> {
   const entries = stream.pipe(extract());
   stream.once('error', (error) => entries.destroy(error));
-  let restore: Restore | undefined;
-  let plan: RestorePlan | undefined;
+  const restoring: Restoring = { restore: undefined, onBytes: () => undefined };
   try {
-    for await (const entry of entries) {
-      const { name, size } = entry.header;
-      const content = entry as unknown as AsyncIterable<Uint8Array>;
-      const path = name.replace(/^[.]\//, '');
-      const id = listIdOf(path);
-      if (id !== undefined) {
-        if (restore !== undefined)
-          throw new KvError('BAD_REQUEST', {
-            detail: 'the stream holds several backups: unpack it and restore from the directory',
-          });
-        const list = decodeList(path, await wholeOf(content, path, size));
-        plan = planFor(list);
-        restore = await Restore.begin(plan.target, list, plan);
-      } else if (restore !== undefined && plan !== undefined && restore.wants(path))
-        await restore.put(path, counted(content, plan.onBytes));
-      else entry.resume();
-    }
+    for await (const entry of entries) await takeEntry(entry, restoring, planFor);
   } catch (error) {
     if (error instanceof Error && error.message === 'Unexpected end of data')
       throw new CorruptionError('-', 0, 'the stream ends in the middle');
     throw error;
   }
-  if (restore === undefined)
+  if (restoring.restore === undefined)
     throw new KvError('BAD_REQUEST', {
       detail: `the stream does not begin with the list of a backup (${listsDirectory}/ID.json)`,
     });
-  return restore.finish();
+  return restoring.restore.finish();
+}
+
+/** What has come of a stream so far. */
+interface Restoring {
+  restore: Restore | undefined;
+  onBytes: (bytes: number) => void;
+}
+
+interface Entry {
+  readonly header: { readonly name: string; readonly size: number };
+  readonly resume: () => unknown;
+}
+
+async function takeEntry(entry: Entry, restoring: Restoring, planFor: PlanFor): Promise<void> {
+  const { name, size } = entry.header;
+  const content = entry as unknown as AsyncIterable<Uint8Array>;
+  const path = name.replace(/^[.]\//, '');
+  const { restore } = restoring;
+  if (listIdOf(path) !== undefined) {
+    if (restore !== undefined)
+      throw new KvError('BAD_REQUEST', {
+        detail: 'the stream holds several backups: unpack it and restore from the directory',
+      });
+    const list = decodeList(path, await wholeOf(content, path, size));
+    const plan = planFor(list);
+    restoring.onBytes = plan.onBytes;
+    restoring.restore = await Restore.begin(plan.target, list, plan);
+  } else if (restore?.wants(path) === true)
+    await restore.put(path, counted(content, restoring.onBytes));
+  else entry.resume();
 }
 
 async function wholeOf(

@@ -18,7 +18,7 @@ import type { Disk, Lz4 } from '../../runtime/environment.ts';
 import { assert, CorruptionError, KvError } from '../../runtime/errors.ts';
 import { type BackupList, type BackupTable, tablesOf, verifyTable } from './backup-format.ts';
 import { copyTo } from './copy.ts';
-import { type LogReplay, replayShard } from './log-replay.ts';
+import { checkArchive, type LogReplay, replayShard } from './log-replay.ts';
 
 export interface RestoreOptions {
   /** The node of the backup whose data this becomes. */
@@ -41,7 +41,12 @@ export interface RestoreFigures {
 }
 
 /** Files that a directory may have and still count as empty. */
-const harmless: ReadonlySet<string> = new Set(['kvd.pid', 'lost+found', restoreMarker]);
+const harmless: ReadonlySet<string> = new Set([
+  'kvd.pid',
+  'lost+found',
+  restoreMarker,
+  `${restoreMarker}.tmp`,
+]);
 
 const shardDirectory = (shard: number): string => `shard-${shard}`;
 
@@ -77,6 +82,7 @@ export class Restore {
   /** CONFLICT where the directory is not empty. What an earlier restore left is cleared. */
   static async begin(disk: Disk, list: BackupList, options: RestoreOptions): Promise<Restore> {
     const restore = new Restore(disk, list, options);
+    restore.#checkArchive();
     clearDirectory(disk);
     await disk.replace(restoreMarker, utf8.encode(`${list.id}\n`));
     for (const { shard } of restore.#snapshot.shards) {
@@ -146,6 +152,14 @@ export class Restore {
     await makeManifest(this.#disk, directory, identity, tables);
   }
 
+  /** Before anything is copied: a gap is best told at once. */
+  #checkArchive(): void {
+    const { replay, node } = this.#options;
+    const { clusterName, shards } = this.#snapshot;
+    if (replay === undefined) return;
+    for (const shard of shards) checkArchive({ clusterName, node, ...shard }, replay);
+  }
+
   async #replay(
     shard: SnapshotShard,
     incarnation: number,
@@ -182,9 +196,14 @@ function clearDirectory(disk: Disk): void {
     throw new KvError('CONFLICT', {
       detail: `the data directory holds ${found[0] ?? ''}: restore into an empty one`,
     });
-  for (const shard of found.filter((name) => /^shard-\d+$/.test(name)))
-    for (const directory of [`${shard}/tables`, `${shard}/wal`, shard])
-      for (const name of disk.list(directory))
-        if (directory !== shard || (name !== 'tables' && name !== 'wal'))
-          disk.remove(`${directory}/${name}`);
+  for (const shard of found.filter((name) => /^shard-\d+$/.test(name))) {
+    removeFiles(disk, `${shard}/tables`);
+    removeFiles(disk, `${shard}/wal`);
+    removeFiles(disk, shard, new Set(['tables', 'wal']));
+  }
+}
+
+function removeFiles(disk: Disk, directory: string, except: ReadonlySet<string> = new Set()): void {
+  for (const name of disk.list(directory))
+    if (!except.has(name)) disk.remove(`${directory}/${name}`);
 }

@@ -72,7 +72,7 @@ const secondsSince = (startedMs: number): number =>
   Math.round(performance.now() - startedMs) / 1000;
 
 /** Sorts by time, and is a name for a file. */
-const timestamp = (time: Date): string => `${time.toISOString().replaceAll(/[-:]|[.]\d+/g, '')}`;
+const timestamp = (time: Date): string => time.toISOString().replaceAll(/[-:.]/g, '');
 
 interface RingDocument {
   readonly nodes: readonly { readonly node_id: string; readonly address: string | null }[];

@@ -150,7 +150,7 @@ async function print(
   if (form === 'json') await invocation.json(answer);
   else if (form === 'raw')
     await invocation.write(rows.map((row) => `${row.join('\t')}\n`).join(''));
-  else await invocation.table(head, rows);
+  else if (rows.length > 0 || answer.complete) await invocation.table(head, rows);
   judge(answer);
 }
 
