@@ -1,4 +1,5 @@
-// Where a restore reads from: a directory of backups, or a tar stream with the list in front.
+// Where a restore reads from: a directory of backups, or a tar stream with the list in front. Both
+// end in the same steps (restore.ts); what a stream holds beside the wanted tables is passed over.
 
 import { extract } from 'tar-stream';
 import type { Readable } from 'node:stream';

@@ -1,4 +1,5 @@
-// kvctl snapshot: named sets of tables on the nodes, over any node.
+// kvctl snapshot: named sets of tables on the nodes, through any node. What some nodes refused is
+// said after what the others did, and ends the command with 1.
 
 import type { Command } from 'commander';
 import type { ClientAnswer } from '../client/http-exchange.ts';
