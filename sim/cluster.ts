@@ -163,7 +163,10 @@ export class SimCluster {
     process.end();
     node.kernel?.stop();
     this.network.detach(name, kind === 'power-loss');
-    if (kind === 'power-loss') node.machine.storage.losePower();
+    if (kind === 'power-loss') {
+      node.machine.storage.losePower();
+      node.machine.archive.losePower();
+    }
     node.condition = 'down';
     node.process = undefined;
     node.kernel = undefined;

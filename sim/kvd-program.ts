@@ -24,6 +24,8 @@ export interface KvdOptions {
   readonly shards: number;
   readonly durability: Durability;
   readonly compaction?: CompactionStrategy;
+  /** Log segments go to the machine's archive. Default false. */
+  readonly hasWalArchive?: boolean;
   readonly tunables: Tunables;
 }
 
@@ -62,6 +64,7 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
         internodePort: 7002 + 10 * at,
         durability,
         compaction,
+        hasWalArchive: options.hasWalArchive,
         tunables,
         samples: () => host.metrics.samples(),
       });

@@ -74,7 +74,8 @@ export class SimStorage {
 
   get usedBytes(): number {
     let used = 0;
-    for (const file of this.#entries.values()) used += file.allocatedBytes;
+    // A file with two names is there once.
+    for (const file of new Set(this.#entries.values())) used += file.allocatedBytes;
     return used;
   }
 
@@ -140,8 +141,13 @@ export class SimStorage {
     const mode: PowerLossMode = random.chance(0.5) ? 'drop' : 'torn';
     this.#loseNames();
     this.#entries = new Map(this.#durable);
-    for (const name of [...this.#entries.keys()].sort())
-      this.#entries.get(name)?.losePower(random, mode);
+    const files = new Set<SimFile>();
+    for (const name of [...this.#entries.keys()].sort()) {
+      const file = this.#entries.get(name);
+      if (file === undefined || files.has(file)) continue;
+      files.add(file);
+      file.losePower(random, mode);
+    }
   }
 
   #loseNames(): void {
@@ -166,6 +172,10 @@ export class SimStorage {
     const file = new SimFile();
     this.#change(parentOf(name), { kind: 'link', name, file });
     return file;
+  }
+
+  link(name: string, file: SimFile): void {
+    this.#change(parentOf(name), { kind: 'link', name, file });
   }
 
   remove(name: string): void {
@@ -314,6 +324,15 @@ export class SimDisk implements Disk {
     const file = this.#storage.find(source);
     if (file === undefined) throw new KvError('NOT_FOUND', { file: from });
     this.#storage.rename(source, normal(to), file);
+  };
+
+  readonly link = (from: string, to: string): void => {
+    const file = this.#storage.find(this.#enter('disk.link', from));
+    const target = normal(to);
+    if (file === undefined) throw new KvError('NOT_FOUND', { file: from });
+    if (this.#storage.find(target) !== undefined) throw new KvError('CONFLICT', { file: to });
+    if (!this.#storage.hasDirectory(parentOf(target))) throw new KvError('NOT_FOUND', { file: to });
+    this.#storage.link(target, file);
   };
 
   readonly remove = (name: string): void => {

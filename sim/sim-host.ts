@@ -76,6 +76,8 @@ export class SimMachine {
   readonly world: World;
   readonly clock: SimClock;
   readonly storage: SimStorage;
+  /** Another disk of the same machine, for closed log segments. */
+  readonly archive: SimStorage;
   readonly random: Prng;
   /** Nothing clears them between two processes: a new one must not trust what it finds. */
   readonly arenas: readonly SharedArrayBuffer[];
@@ -86,6 +88,7 @@ export class SimMachine {
     this.world = world;
     this.random = world.random.fork(`product:${name}`);
     this.storage = new SimStorage(world.random.fork(`disk:${name}`));
+    this.archive = new SimStorage(world.random.fork(`archive:${name}`));
     this.clock = new SimClock(world, {
       offsetMs: options.clockOffsetMs,
       driftPpm: options.clockDriftPpm,
@@ -127,6 +130,7 @@ export class SimHost implements Host {
     this.probe = options.probes.probeFor(machine.name, machine.random);
     this.capabilities = {
       disk: new SimDisk(machine.storage, process),
+      archive: new SimDisk(machine.archive, process),
       lz4: options.lz4,
       tasks: tasksOf(machine, process, options.lz4),
       arenas: machine.arenas,

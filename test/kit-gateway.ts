@@ -11,7 +11,7 @@ import type { ErrorCode, Failure } from '../runtime/errors.ts';
 import { createNodeHost } from '../runtime/host/node-host.ts';
 import { Kernel } from '../runtime/kernel.ts';
 import type { MetricSample } from '../runtime/metrics.ts';
-import type { Handlers } from '../runtime/protocol.ts';
+import type { BodyOf, Handlers } from '../runtime/protocol.ts';
 import { Sealer } from '../runtime/seal.ts';
 import { stopNode } from '../runtime/supervisor.ts';
 import { httpGateway, type HttpGatewayOptions } from '../actors/gateway/http-gateway.actor.ts';
@@ -48,10 +48,19 @@ import {
   type WriteReply,
   type WriteRequest,
 } from '../actors/replication/protocol.ts';
+import { Snapshotter, type SnapshotSummary } from '../actors/storage/protocol.ts';
 import { HttpEdge } from '../transport/edge-http.ts';
 import { RespEdge, type RespEdgeLimits } from '../transport/edge-resp.ts';
 
-const protocols = [Coordinator, FailureDetector, Gossiper, HttpGateway, RespGateway, Monitor];
+const protocols = [
+  Coordinator,
+  FailureDetector,
+  Gossiper,
+  HttpGateway,
+  RespGateway,
+  Monitor,
+  Snapshotter,
+];
 
 /** The clock of all stand-ins: milliseconds since 1970. */
 export const nowMs = 1_700_000_000_000;
@@ -163,6 +172,51 @@ const fakeCoordinator = actor({
   create: (ctx, backend: Backend) => new FakeCoordinator(ctx, backend),
 });
 
+/** Snapshots of one node in a map; a table is its own name. */
+class FakeSnapshotter implements Handlers<Snapshotter> {
+  readonly #snapshots = new Map<string, SnapshotSummary>();
+  readonly #ctx: Context;
+  readonly #backend: Backend;
+
+  constructor(ctx: Context, backend: Backend) {
+    this.#ctx = ctx;
+    this.#backend = backend;
+  }
+
+  create({ name }: { readonly name: string }): SnapshotSummary | Later<SnapshotSummary> {
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    if (problem !== undefined) return failed(this.#ctx, problem);
+    const summary = { name, createdMs: nowMs, tables: 1, records: 2, bytes: 30, maxHlc: 4 };
+    this.#snapshots.set(name, summary);
+    return summary;
+  }
+
+  list(): { readonly snapshots: readonly SnapshotSummary[] } {
+    return { snapshots: [...this.#snapshots.values()] };
+  }
+
+  remove({ name }: { readonly name: string }): { readonly isRemoved: boolean } {
+    return { isRemoved: this.#snapshots.delete(name) };
+  }
+
+  describe({ name }: { readonly name: string }): { readonly manifest: Uint8Array } {
+    return { manifest: utf8.encode(`manifest of ${name}`) };
+  }
+
+  read({ name, shard, fileNumber, offset, length }: BodyOf<Snapshotter['read']>): {
+    readonly bytes: Uint8Array;
+    readonly size: number;
+  } {
+    const bytes = utf8.encode(`${name}.${shard}.${fileNumber}`);
+    return { bytes: bytes.slice(offset, offset + length), size: bytes.length };
+  }
+}
+
+const fakeSnapshotter = actor({
+  protocol: Snapshotter,
+  create: (ctx, backend: Backend) => new FakeSnapshotter(ctx, backend),
+});
+
 const fakeGossiper = actor({
   protocol: Gossiper,
   create: (_ctx, states: readonly NodeState[]) => ({
@@ -244,6 +298,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
   for (const [node, kernel] of kernels) {
     for (let shard = 0; shard < shardsPerNode; shard += 1)
       await spawn(kernel, fakeCoordinator, backend, shard);
+    await spawn(kernel, fakeSnapshotter, backend);
     if (node !== nodes[0]) continue;
     const samples = (): MetricSample[] => [...kernel.samples(), ...hostOf(node).metrics.samples()];
     await spawn(kernel, monitor, { samples });

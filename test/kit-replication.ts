@@ -144,6 +144,10 @@ class FakeStore extends Fake implements Handlers<Store> {
   stats(body: object, call: Call): Later<ReplyOf<Store['stats']>> {
     return this.ask('stats', body, call);
   }
+
+  linkTables(body: BodyOf<Store['linkTables']>, call: Call): Later<ReplyOf<Store['linkTables']>> {
+    return this.ask('linkTables', body, call);
+  }
 }
 
 const fakeReplica = actor({

@@ -83,6 +83,7 @@ import {
   unmetFailure,
 } from './serial-requests.ts';
 import { keyIdOf } from './session.ts';
+import { snapshotHandlers } from './snapshot-routes.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings {
   readonly ring: Ring;
@@ -180,6 +181,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       metrics: (exchange) => this.#metrics(exchange),
       openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
       docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
+      ...this.#snapshotHandlers(),
     };
   }
 
@@ -558,6 +560,22 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         session.sawPage(reply.records, level);
         this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
       },
+    );
+  }
+
+  #snapshotHandlers(): Record<string, (exchange: Exchange) => void> {
+    const { node, ask, clock } = this.#ctx;
+    const handlers = snapshotHandlers({ node, ask, members: this.#options.ring.members });
+    return Object.fromEntries(
+      Object.entries(handlers).map(([name, run]) => [
+        name,
+        (exchange) =>
+          run({
+            request: exchange.request,
+            timeoutMs: exchange.edgeDeadlineMs - clock.monotonicMs(),
+            answer: (answer) => this.#finish(exchange, answer),
+          }),
+      ]),
     );
   }
 

@@ -95,6 +95,18 @@ const batchRow = object({ key: shownKey, found: flag, ...stored, error: batchErr
 const items = listOf(ref('Entry'));
 const status = object({ status: text });
 
+const nodeError = object({ code: text, detail: text });
+const snapshot = {
+  name: text,
+  created_ms: { ...count, description: 'Milliseconds since 1970.' },
+  tables: count,
+  records: count,
+  bytes: count,
+  max_hlc: { ...count, description: 'No record in it is newer; microseconds since 1970.' },
+};
+const perNode = (members: Schema): Schema =>
+  listOf(object({ node: text, error: nodeError, ...members }, ['error', ...Object.keys(members)]));
+
 export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
   put: { request: ref('Put'), takesBytes: true, answer: ref('Written'), refusals: [413, 415] },
   get: { takesBytes: true, answer: ref('Entry'), refusals: [404] },
@@ -191,6 +203,23 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
       ),
     }),
   },
+  snapshots: {
+    answer: object({
+      complete: flag,
+      nodes: perNode({ snapshots: listOf(object(snapshot)) }),
+    }),
+  },
+  'snapshot-create': {
+    request: object({ name: text, nodes: listOf(text) }, ['nodes'], false),
+    answer: object({ name: text, complete: flag, nodes: perNode(snapshot) }),
+    refusals: [409, 415],
+  },
+  'snapshot-delete': {
+    answer: object({ name: text, complete: flag, nodes: perNode({ deleted: flag }) }),
+    refusals: [404, 409],
+  },
+  snapshot: { answerType: 'application/octet-stream', refusals: [404] },
+  'snapshot-table': { answerType: 'application/octet-stream', refusals: [404] },
   livez: { answer: status },
   readyz: { answer: object({ status: text, node: text }) },
   metrics: { answerType: 'text/plain' },
@@ -206,6 +235,9 @@ export const querySchemas: Readonly<Record<string, Schema>> = {
   limit: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   count: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   cursor: { ...text, description: 'From the page before; it belongs to the same question.' },
+  nodes: { ...text, description: 'Node ids, separated by commas; absent: all members.' },
+  offset: { ...count, default: 0, description: 'First byte.' },
+  length: { ...count, default: 262_144, maximum: 1_048_576 },
   values: { ...flag, default: false, description: 'With values, as `items`.' },
 };
 

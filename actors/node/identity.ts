@@ -11,6 +11,8 @@ import { CorruptionError, KvError } from '../../runtime/errors.ts';
 
 /** Below a node's data directory. */
 export const identityFile = 'identity.json';
+/** Says that a restore of this directory was begun; it goes when its identity is written. */
+export const restoreMarker = 'restore-in-progress';
 const formatVersion = 1;
 
 export interface Identity {
@@ -46,7 +48,17 @@ export async function openIdentity(
     incarnation = Math.max(incarnation, stored.incarnation + 1);
   }
   await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation }));
+  disk.remove(restoreMarker);
   return { incarnation };
+}
+
+/** The last step of a restore: from here on the directory is that node's. */
+export async function restoreIdentity(
+  disk: Disk,
+  identity: Identity,
+  incarnation: number,
+): Promise<void> {
+  await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation }));
 }
 
 /** Data without its identity may be anybody's, and its last incarnation is unknown. */

@@ -33,10 +33,21 @@ import { replica } from '../replication/replica.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
-import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
+import {
+  Compactor,
+  Memtable,
+  Snapshotter,
+  Store,
+  TableReader,
+  WalArchiver,
+  WalWriter,
+} from '../storage/protocol.ts';
 import type { TombstonePurge } from '../storage/purge-rule.ts';
+import { snapshotter } from '../storage/snapshotter.actor.ts';
+import { archiveDirectory } from '../storage/archive-format.ts';
 import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
+import { walArchiver } from '../storage/wal-archiver.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
 import type { Durability, Tunables } from './settings.ts';
 
@@ -64,6 +75,8 @@ export interface NodeSettings {
   readonly durability: Durability;
   /** Default `leveled`. */
   readonly compaction?: CompactionStrategy;
+  /** Closed log segments go to the host's archive before they are released. Default false. */
+  readonly hasWalArchive?: boolean | undefined;
   readonly tunables: Tunables;
   /** Figures of the thread that calls it. */
   readonly samples: () => readonly MetricSample[];
@@ -73,7 +86,7 @@ export interface NodeSettings {
 export type StorageSettings = Pick<
   NodeSettings,
   'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
-> & { readonly compaction?: CompactionStrategy };
+> & { readonly compaction?: CompactionStrategy; readonly hasWalArchive?: boolean | undefined };
 
 export interface PlannedActor {
   readonly group: ThreadGroup;
@@ -106,7 +119,9 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Memtable.name]: 'shard',
   [TableReader.name]: 'shard',
   [Compactor.name]: 'background',
+  [WalArchiver.name]: 'background',
   [Store.name]: 'shard',
+  [Snapshotter.name]: 'control',
   replica: 'shard',
   acceptor: 'shard',
   [Proposer.name]: 'shard',
@@ -141,6 +156,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   return [
     ...monitors,
     ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
+    placed(snapshotRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings).map(placed),
     ...gatewayRows(settings, ring).map(placed),
@@ -203,6 +219,9 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     segmentBytes: tunables.walSegmentBytes,
     durability,
     syncIntervalMs: tunables.walSyncIntervalMs,
+    archive: settings.hasWalArchive
+      ? { archiver: refTo(WalArchiver, node, shard), intervalMs: tunables.walArchiveIntervalMs }
+      : undefined,
     // One record of any size is always let in.
     inFlightBytes: Math.max(tunables.inFlightBytes, recordBytesMax),
   };
@@ -226,13 +245,30 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     tombstonePurge: tombstonePurgeOf(copies),
   };
   const at = { shard, capacity, onCrash: fatal };
+  const archive = { directory, archiveDirectory: archiveDirectory(clusterName, node, shard) };
   return [
+    ...(settings.hasWalArchive === true
+      ? [{ kind: row(walArchiver), options: archive, ...at, onCrash: forgiving }]
+      : []),
     { kind: row(walWriter), options: wal, ...at },
     { kind: row(memtable), options: { arenas, resolve }, ...at },
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
     { kind: row(compactor), options: { directory, resolve }, ...at },
     { kind: row(store), options: front, ...at },
   ];
+}
+
+function snapshotRow(settings: NodeSettings, ring: Ring): Row {
+  const { node, clusterName, incarnation, placement } = settings;
+  const { virtualNodes, replicationFactor } = settings.tunables;
+  const { shards } = placement;
+  const options = {
+    stores: [...Array(shards).keys()].map((shard) => refTo(Store, node, shard)),
+    identity: { clusterName, node, incarnation },
+    shape: { members: [...ring.members].sort(), replicationFactor, virtualNodes, shards },
+  };
+  // Its garbage is removed at a start, and nothing acknowledged depends on it.
+  return { kind: row(snapshotter), options, shard: 0, capacity: 256, onCrash: forgiving };
 }
 
 function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {

@@ -6,7 +6,15 @@ import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
 import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
-import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
+import {
+  Compactor,
+  Memtable,
+  Snapshotter,
+  Store,
+  TableReader,
+  WalArchiver,
+  WalWriter,
+} from '../storage/protocol.ts';
 
 export const allProtocols: readonly Protocol[] = [
   Store,
@@ -14,6 +22,8 @@ export const allProtocols: readonly Protocol[] = [
   Memtable,
   TableReader,
   Compactor,
+  Snapshotter,
+  WalArchiver,
   Replica,
   Coordinator,
   Proposer,

@@ -34,6 +34,12 @@ export const settingRows = {
   arenasPerShard: row(3, 2, 8, 'Memtables per shard: one active, the others wait for their flush.'),
   walSegmentBytes: row(64 * miB, 64 * kiB, 1024 * miB, 'Size of one WAL file.'),
   walSyncIntervalMs: row(1_000, 10, 60_000, 'Time between syncs with durability `periodic`.'),
+  walArchiveIntervalMs: row(
+    60_000,
+    100,
+    3_600_000,
+    'With `--wal-archive`: a WAL file with records is archived after this time at the latest.',
+  ),
   blockCacheBytes: row(
     64 * miB,
     64 * kiB,

@@ -83,6 +83,18 @@ export class ManifestLog {
     return openManifest(place).then((manifest) => new ManifestLog(manifest));
   }
 
+  /**
+   * A new manifest for tables that somebody else has put there, which the first commit names. Only
+   * for a directory that is no shard yet: what is in it is not looked at.
+   */
+  static create(disk: Disk, directory: string, identity: LogIdentity): Promise<ManifestLog> {
+    const place = { disk, directory, identity, rollOverBytes: rollOverBytesDefault };
+    const state = new ManifestState();
+    return startLog(place, state).then(
+      (log) => new ManifestLog({ place, state, log, uncertain: [] }),
+    );
+  }
+
   get state(): Omit<ManifestState, 'apply'> {
     return this.#manifest.state;
   }

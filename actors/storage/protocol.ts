@@ -42,6 +42,16 @@ export const Store = protocol('store', 10, {
     layout: { records: 'bytes[]' },
     replyLayout: { lsn: 'u53' },
   }),
+  /**
+   * Gives every table that counts a second name, `prefix` and the name of the table, all in one
+   * turn: no compaction comes in between. The answer is the version edit that makes this state
+   * (version-edit.ts). The caller syncs the directory.
+   */
+  linkTables: ask<{ readonly prefix: string }, { readonly edit: Uint8Array }>(20, {
+    lane: 'background',
+    layout: { prefix: 'text' },
+    replyLayout: { edit: 'bytes' },
+  }),
 });
 export type Store = typeof Store.messages;
 
@@ -74,7 +84,11 @@ export const WalWriter = protocol('wal-writer', 11, {
   begin: ask<{ readonly afterLsn: number }, object>(5),
   /** Everything up to this LSN is in tables that the manifest names (WAL-9). */
   release: tell<{ readonly throughLsn: number }>(2, { lane: 'control' }),
-  stats: ask<object, { readonly bytes: number; readonly segments: number }>(3),
+  /** `unarchived`: closed segments that wait for the archive, where there is one. */
+  stats: ask<
+    object,
+    { readonly bytes: number; readonly segments: number; readonly unarchived: number }
+  >(3),
   /** One log record for all of them: one atomic unit (WAL-5). */
   appendMany: ask<{ readonly records: readonly Uint8Array[] }, { readonly lsn: number }>(6, {
     layout: { records: 'bytes[]' },
@@ -168,6 +182,76 @@ export const TableReader = protocol('table-reader', 13, {
   ),
 });
 export type TableReader = typeof TableReader.messages;
+
+/** One snapshot of one node, in few words. */
+export interface SnapshotSummary {
+  readonly name: string;
+  /** Milliseconds since 1970. */
+  readonly createdMs: number;
+  readonly tables: number;
+  readonly records: number;
+  readonly bytes: number;
+  /** No record in it is newer; 0: it holds none. */
+  readonly maxHlc: number;
+}
+
+/**
+ * Named sets of tables of this node that never change, on all shards together. Names have 1 to 64
+ * letters, digits, hyphens or underscores.
+ */
+export const Snapshotter = protocol('snapshotter', 16, {
+  /**
+   * Holds everything that was acknowledged before the request. CONFLICT where the name is taken or
+   * another one is being made; DISK_FULL: nothing was made.
+   */
+  create: ask<{ readonly name: string }, SnapshotSummary>(1),
+  /** By name, in order. */
+  list: ask<object, { readonly snapshots: readonly SnapshotSummary[] }>(2),
+  remove: ask<{ readonly name: string }, { readonly isRemoved: boolean }>(3),
+  /** The snapshot's own manifest (snapshot-format.ts). NOT_FOUND, CORRUPT. */
+  describe: ask<{ readonly name: string }, { readonly manifest: Uint8Array }>(4, {
+    layout: { name: 'text' },
+    replyLayout: { manifest: 'bytes' },
+  }),
+  /** Up to `length` bytes of one of its tables from `offset`; `size`: of the whole file. */
+  read: ask<
+    {
+      readonly name: string;
+      readonly shard: number;
+      readonly fileNumber: number;
+      readonly offset: number;
+      readonly length: number;
+    },
+    { readonly bytes: Uint8Array; readonly size: number }
+  >(5, {
+    lane: 'background',
+    layout: { name: 'text', shard: 'u32', fileNumber: 'u53', offset: 'u53', length: 'u32' },
+    replyLayout: { bytes: 'bytes', size: 'u53' },
+  }),
+});
+export type Snapshotter = typeof Snapshotter.messages;
+
+/** Copies closed log segments of one shard to the archive. */
+export const WalArchiver = protocol('wal-archiver', 17, {
+  /**
+   * Answers when the segment is in the archive, durable and read back. `bytes`: of its records;
+   * absent: to the last byte that is not zero. What `covered` says is true then.
+   */
+  keep: ask<
+    {
+      readonly path: string;
+      readonly number: number;
+      readonly bytes: number | undefined;
+      readonly covered: { readonly throughLsn: number; readonly atMicros: number } | undefined;
+    },
+    object
+  >(1, { lane: 'background' }),
+  /** Nothing was logged since the last segment was kept: time went on. */
+  cover: ask<{ readonly throughLsn: number; readonly atMicros: number }, object>(2, {
+    lane: 'background',
+  }),
+});
+export type WalArchiver = typeof WalArchiver.messages;
 
 /** Background work of one shard: tables out of memory, and fewer tables out of many. */
 export const Compactor = protocol('compactor', 14, {

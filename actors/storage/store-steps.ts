@@ -20,7 +20,7 @@ import type {
 } from './protocol.ts';
 import { expiryGraceMs, type PurgeRule, type TombstonePurge } from './purge-rule.ts';
 import { tableName, tableNumber, tablePath } from './table-files.ts';
-import type { VersionEdit } from './version-edit.ts';
+import { encodeEdit, type VersionEdit } from './version-edit.ts';
 
 /** The parts of a store that its steps work with. */
 export interface StoreParts {
@@ -206,4 +206,19 @@ export function removeStrangers(disk: Disk, directory: string, manifest: Manifes
     if (number !== undefined) manifest.skipFileNumber(number);
     if (!known.has(name)) disk.remove(`${directory}/tables/${name}`);
   }
+}
+
+/**
+ * A second name for every table that counts; the edit that makes this state. The files of the state
+ * are there between any two turns: they are durable before their edit is, and go after it.
+ */
+export function linkTables(
+  disk: Disk,
+  { directory }: StoreParts,
+  { state }: ManifestLog,
+  prefix: string,
+): Uint8Array {
+  for (const fileNumber of state.tables.keys())
+    disk.link(tablePath(directory, fileNumber), `${prefix}${tableName(fileNumber)}`);
+  return encodeEdit(state.snapshotEdit()).slice();
 }

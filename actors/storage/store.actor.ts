@@ -38,6 +38,7 @@ import {
   type CompactionOutcome,
   compactTables,
   internalTimeoutMs,
+  linkTables,
   removeStrangers,
   replayWal,
   type StoreParts,
@@ -320,6 +321,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     for (const waiter of waiters) waiter.fail(failure('DISK_FULL', { detail: reason }));
     this.#stopIfManifestFailed();
     this.#ctx.after(flushRetryMs, 'retryFlush', {});
+  }
+
+  linkTables({ prefix }: BodyOf<Store['linkTables']>): { readonly edit: Uint8Array } {
+    if (this.#manifest === undefined) throw new KvError('DRAINING', { node: this.#ctx.node });
+    return { edit: linkTables(this.#ctx.disk, this.#options, this.#manifest, prefix) };
   }
 
   retryFlush(): void {

@@ -72,8 +72,9 @@ export class WalRecovery {
     for (let i = this.#next + 1; i < this.#found.length; i += 1) this.#refuseGap(i);
   }
 
-  get paths(): readonly string[] {
-    return this.#found.map(({ path }) => path);
+  /** All that an earlier run left, oldest first. */
+  get segments(): readonly { readonly number: number; readonly path: string }[] {
+    return this.#found;
   }
 
   /** Never used before, also not by a segment that was never finished. */

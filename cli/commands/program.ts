@@ -3,6 +3,7 @@
 
 import { Command, CommanderError, Option } from 'commander';
 import { ClientError } from '../client/http-exchange.ts';
+import { addBackupCommand } from './backup.ts';
 import { addBenchCommand } from './bench.ts';
 import { addClusterCommands } from './cluster.ts';
 import { addCompletionCommand, completionsOf } from './completion.ts';
@@ -16,13 +17,15 @@ import {
   Invocation,
 } from './invocation.ts';
 import { runRepl } from './repl.ts';
+import { addRestoreCommand } from './restore.ts';
+import { addSnapshotCommands } from './snapshots.ts';
 import { addStorageCommands } from './storage.ts';
 import { addTransferCommands } from './transfer.ts';
 
 // biome-ignore format: a list
 const plannedCommands = [
   'ttl', 'cas', 'incr', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
-  'rebalance', 'repair', 'ns', 'user', 'snapshot', 'backup', 'restore',
+  'rebalance', 'repair', 'ns', 'user',
   'explain', 'top', 'sim',
 ] as const;
 
@@ -99,6 +102,9 @@ function createProgram(io: CommandIo): Command {
   addTransferCommands(program, invoke);
   addClusterCommands(program, invoke);
   addStorageCommands(program, invoke);
+  addSnapshotCommands(program, invoke);
+  addBackupCommand(program, invoke);
+  addRestoreCommand(program, invoke);
   addBenchCommand(program, invoke);
   addCompletionCommand(program, invoke);
   for (const name of plannedCommands) addPlanned(program, name);

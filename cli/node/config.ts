@@ -34,6 +34,8 @@ export interface NodeConfig {
   readonly shards: number;
   readonly durability: Durability;
   readonly compaction: CompactionStrategy;
+  /** Directory for closed log segments; absent: they are not kept. */
+  readonly walArchive?: string;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   readonly logFormat: 'json' | 'pretty';
   readonly insecure: boolean;
@@ -54,6 +56,7 @@ const optionNames = [
   'shards',
   'durability',
   'compaction',
+  'walArchive',
   'memory',
   'logLevel',
   'logFormat',
@@ -117,6 +120,9 @@ export function loadConfig({ file, environment, flags, set }: ConfigSources): No
     ...shards,
     durability: oneOf(merged['durability'], durabilities, 'durability'),
     compaction: oneOf(merged['compaction'], compactionStrategies, 'compaction'),
+    ...(merged['walArchive'] === undefined
+      ? {}
+      : { walArchive: text(merged['walArchive'], 'walArchive') }),
     logLevel: oneOf(merged['logLevel'], ['debug', 'info', 'warn', 'error'] as const, 'logLevel'),
     logFormat: oneOf(merged['logFormat'], ['json', 'pretty'] as const, 'logFormat'),
     insecure: flag(merged['insecure'], 'insecure'),

@@ -30,6 +30,7 @@ interface DevOptions {
   readonly replication: number;
   readonly durability: string;
   readonly compaction: string;
+  readonly walArchive: string | undefined;
   readonly set: Readonly<Record<string, number>>;
   readonly load: string | undefined;
   readonly keyField: string | undefined;
@@ -79,6 +80,7 @@ function readOptions(raw: Readonly<Record<string, unknown>>): DevOptions {
     replication,
     durability: String(raw['durability']),
     compaction: String(raw['compaction']),
+    walArchive: raw['walArchive'] as string | undefined,
     set: raw['set'] as Record<string, number>,
     load,
     keyField,
@@ -127,7 +129,7 @@ function checkBefore({ dataDir, ...options }: DevOptions, nodes: readonly DevNod
 function nodeOptions(
   { id, httpPort, respPort, internodePort, directory }: DevNode,
   nodes: readonly DevNode[],
-  { durability, compaction, replication, set }: Omit<DevOptions, 'dataDir'>,
+  { durability, compaction, replication, set, walArchive }: Omit<DevOptions, 'dataDir'>,
 ): { readonly flags: Record<string, string>; readonly set: Record<string, number> } {
   const seeds = nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
   return {
@@ -141,6 +143,7 @@ function nodeOptions(
       seeds,
       durability,
       compaction,
+      ...(walArchive === undefined ? {} : { walArchive }),
     },
     set: { ...set, replicationFactor: replication },
   };

@@ -87,7 +87,7 @@ async function start(config: NodeConfig, log: Log): Promise<void> {
 /** What each thread of a node starts from. Marks the start in the data directory. */
 export async function threadSeeds(config: NodeConfig, root: string): Promise<ThreadSeed[]> {
   const { nodeId: node, clusterName, host, httpPort, respPort, internodePort } = config;
-  const { profile, shards, durability, compaction, tunables } = config;
+  const { profile, shards, durability, compaction, tunables, walArchive } = config;
   const self: Member = { node, host, internodePort };
   const members = config.seeds.length === 0 ? [self] : config.seeds;
   const { replicationFactor, virtualNodes } = tunables;
@@ -121,6 +121,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     internodePort,
     durability,
     compaction,
+    hasWalArchive: walArchive !== undefined,
     tunables,
   };
   return mesh.map((part, thread) => ({
@@ -129,6 +130,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     profile,
     shards,
     dataDir: root,
+    archiveDir: walArchive === undefined ? undefined : resolve(walArchive),
     lz4Module,
     arenas,
     part,

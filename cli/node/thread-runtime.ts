@@ -40,6 +40,8 @@ export interface ThreadSeed {
   readonly profile: Profile;
   readonly shards: number;
   readonly dataDir: string;
+  /** Where closed log segments are kept; undefined: nowhere. */
+  readonly archiveDir?: string | undefined;
   readonly lz4Module: object;
   readonly arenas: readonly SharedArrayBuffer[];
   readonly part: ThreadPart;
@@ -201,9 +203,10 @@ class NodeThread implements ThreadRuntime {
 }
 
 function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool): Capabilities {
-  const { dataDir, arenas, lz4Module } = seed;
+  const { dataDir, archiveDir, arenas, lz4Module } = seed;
   const lz4 = createLz4(lz4Module);
-  return { disk: createNodeDisk(dataDir), lz4, arenas, tasks };
+  const archive = archiveDir === undefined ? undefined : createNodeDisk(archiveDir);
+  return { disk: createNodeDisk(dataDir), archive, lz4, arenas, tasks };
 }
 
 function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Kernel): PeerTable {

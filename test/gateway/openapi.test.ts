@@ -92,6 +92,10 @@ describe('openapi', () => {
       good: [{ keys: [] }, { keys: ['a', 'a'] }],
       bad: [{}, { keys: 'a' }, { keys: [1] }, { keys: [''] }],
     },
+    'snapshot-create': {
+      good: [{ name: 'a' }, { name: 'b', nodes: ['n1'] }],
+      bad: [{}, { name: 1 }, { name: 'a', nodes: 'n1' }, { name: 'a', more: 1 }, { nodes: [] }],
+    },
     'batch-delete': { good: [{ keys: ['a'] }], bad: [{ keys: [null] }, { keys: [], atomic: 1 }] },
   };
 
@@ -129,6 +133,7 @@ describe('openapi', () => {
       scan: '/api/v1/scan?count=1',
       'cluster-status': '/api/v1/admin/cluster/status',
       ring: '/api/v1/ring',
+      snapshots: '/api/v1/admin/snapshots',
       livez: '/livez',
       readyz: '/readyz',
     };
