@@ -127,6 +127,9 @@ function drawTunables(random: Prng): Tunables {
     l0TablesMax: random.pick([5, 20]),
     tableBytes: random.pick([16 * kiB, 64 * kiB, 1024 * kiB]),
     timeWindowMs: random.pick([5_000, 20_000, 86_400_000]),
+    hintWindowMs: random.pick([0, 5_000, 10_800_000, 10_800_000]),
+    hintBytesMax: random.pick([64 * kiB, 1024 * kiB]),
+    hintBytesPerSecond: random.pick([16 * kiB, 4096 * kiB]),
   };
   return Object.assign(values, drawn);
 }

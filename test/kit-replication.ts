@@ -118,6 +118,10 @@ class FakeReplica extends Fake implements Handlers<Replica> {
   range(body: BodyOf<Replica['range']>, call: Call): Later<RecordPage> {
     return this.ask('range', body, call);
   }
+
+  hint(body: BodyOf<Replica['hint']>, call: Call): Later<ReplyOf<Replica['hint']>> {
+    return this.ask('hint', body, call);
+  }
 }
 
 class FakeStore extends Fake implements Handlers<Store> {

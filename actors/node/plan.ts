@@ -15,6 +15,8 @@ import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runti
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
 import { HttpGateway } from '../gateway/protocol.ts';
+import { hintKeeper } from '../handoff/hint-keeper.actor.ts';
+import { HintKeeper } from '../handoff/protocol.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
 import { gossiper } from '../membership/gossiper.actor.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
@@ -104,6 +106,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Store.name]: 'shard',
   replica: 'shard',
   [Coordinator.name]: 'shard',
+  [HintKeeper.name]: 'shard',
   [Gossiper.name]: 'control',
   [FailureDetector.name]: 'control',
   [HttpGateway.name]: 'shard',
@@ -245,10 +248,20 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     speculateAfterMs: tunables.speculateAfterMs,
     // Up to three answers each, and the control lane holds 65,536.
     openRequestsMax: 16_384,
+    hints: refTo(HintKeeper, node, shard),
+  };
+  const { hintWindowMs, hintBytesMax, hintBytesPerSecond, reserveBytes } = tunables;
+  const hintOptions = {
+    directory: `${shardDirectory(shard)}/hints`,
+    windowMs: hintWindowMs,
+    bytesMax: hintBytesMax,
+    bytesPerSecond: hintBytesPerSecond,
+    reserveBytes,
   };
   const at = { shard, capacity, onCrash: fatal };
   return [
     { kind: row(replica), options: replicaOptions, ...at },
+    { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },
     { kind: row(coordinator), options: coordinatorOptions, ...at },
   ];
 }
@@ -259,6 +272,7 @@ function membershipRows(settings: NodeSettings): Row[] {
   const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs, gossipIntervalMs } = tunables;
   const listeners: Ref<never>[] = [
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
+    ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
     refTo(HttpGateway, node) as Ref<never>,
   ];
   const detectorOptions = {

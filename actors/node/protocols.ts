@@ -3,6 +3,7 @@
 
 import type { Protocol } from '../../runtime/protocol.ts';
 import { HttpGateway } from '../gateway/protocol.ts';
+import { HintKeeper } from '../handoff/protocol.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
 import { Coordinator, Replica } from '../replication/protocol.ts';
@@ -16,6 +17,7 @@ export const allProtocols: readonly Protocol[] = [
   Compactor,
   Replica,
   Coordinator,
+  HintKeeper,
   Gossiper,
   FailureDetector,
   HttpGateway,

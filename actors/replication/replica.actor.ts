@@ -44,17 +44,35 @@ class ReplicaActor implements Handlers<Replica> {
   }
 
   write({ record }: { readonly record: Uint8Array }, call: Call): Later<{ readonly lsn: number }> {
+    this.#check(record);
+    const later = this.#ctx.later<{ readonly lsn: number }>();
+    this.#apply(record, call, later);
+    return later;
+  }
+
+  hint({ record }: BodyOf<Replica['hint']>, call: Call): Later<{ readonly isApplied: boolean }> {
+    this.#check(record);
+    const later = this.#ctx.later<{ readonly isApplied: boolean }>();
+    this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem) => {
+      if (problem === undefined) later.resolve({ isApplied: true });
+      else later.fail(problem);
+    });
+    return later;
+  }
+
+  #apply(record: Uint8Array, call: Call, later: Deferred<{ readonly lsn: number }>): void {
+    this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem, reply) =>
+      settle(later, problem, reply),
+    );
+  }
+
+  #check(record: Uint8Array): void {
     checkRecord(record);
     if (shardOf(recordToken(record), this.#options.shards) !== this.#ctx.shard)
       throw new KvError('BAD_REQUEST', { detail: 'record of another shard' });
     // Stamp 0 stands for "nothing there" in the answers to digest reads.
     if (recordHlc(record) === 0)
       throw new KvError('BAD_REQUEST', { detail: 'bad record: no stamp' });
-    const later = this.#ctx.later<{ readonly lsn: number }>();
-    this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem, reply) =>
-      settle(later, problem, reply),
-    );
-    return later;
   }
 
   read({ key, hash, digest }: BodyOf<Replica['read']>, call: Call): Later<ReadReply> {
