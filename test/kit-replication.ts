@@ -122,6 +122,10 @@ class FakeReplica extends Fake implements Handlers<Replica> {
   hint(body: BodyOf<Replica['hint']>, call: Call): Later<ReplyOf<Replica['hint']>> {
     return this.ask('hint', body, call);
   }
+
+  repairFloor(body: BodyOf<Replica['repairFloor']>, call: Call): Later<object> {
+    return this.ask('repairFloor', body, call);
+  }
 }
 
 class FakeStore extends Fake implements Handlers<Store> {
@@ -147,6 +151,10 @@ class FakeStore extends Fake implements Handlers<Store> {
 
   stats(body: object, call: Call): Later<ReplyOf<Store['stats']>> {
     return this.ask('stats', body, call);
+  }
+
+  purgeBelow(): void {
+    // Nothing to answer.
   }
 }
 

@@ -22,10 +22,13 @@ import { gossiper } from '../membership/gossiper.actor.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
 import { lastWriteWins } from '../model/resolve.ts';
+import { ReplicaSets } from '../model/replica-sets.ts';
 import { Ring } from '../model/ring.ts';
 import { monitor } from '../observability/monitor.actor.ts';
 import { renderPrometheus } from '../observability/prometheus-text.ts';
 import { Monitor } from '../observability/protocol.ts';
+import { Repairer } from '../repair/protocol.ts';
+import { repairer } from '../repair/repairer.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
 import { Coordinator } from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
@@ -107,6 +110,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   replica: 'shard',
   [Coordinator.name]: 'shard',
   [HintKeeper.name]: 'shard',
+  [Repairer.name]: 'shard',
   [Gossiper.name]: 'control',
   [FailureDetector.name]: 'control',
   [HttpGateway.name]: 'shard',
@@ -178,11 +182,11 @@ const shardDirectory = (shard: number): string => `shard-${shard}`;
 
 /**
  * A tombstone that one replica purges while another still holds what it hides brings that back to
- * life (G8). Only a repair that all replicas took part in rules it out (TS-3), and there is none
- * yet: with several copies tombstones stay. A single copy has nobody to bring anything back.
+ * life (G8). Only a repair that all replicas took part in rules it out (TS-3). A single copy has
+ * nobody to bring anything back.
  */
 const tombstonePurgeOf = (copies: number): TombstonePurge =>
-  copies > 1 ? 'never' : 'when-shadowed-nothing';
+  copies > 1 ? 'after-repair' : 'when-shadowed-nothing';
 
 function storageRows(settings: StorageSettings, copies: number, shard: number): Row[] {
   const { node, clusterName, incarnation, tunables, durability } = settings;
@@ -218,6 +222,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
     tombstonePurge: tombstonePurgeOf(copies),
+    tombstoneGraceMs: Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs),
   };
   const at = { shard, capacity, onCrash: fatal };
   return [
@@ -234,6 +239,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   const capacity = tunables.mailboxMessages;
   const replicaOptions = {
     store: refTo(Store, node, shard),
+    repairer: refTo(Repairer, node, shard),
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
@@ -258,8 +264,18 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     bytesPerSecond: hintBytesPerSecond,
     reserveBytes,
   };
+  const repairOptions = {
+    store: refTo(Store, node, shard),
+    sets: new ReplicaSets(ring),
+    path: `${shardDirectory(shard)}/repair-horizons`,
+    shards: placement.shards,
+    intervalMs: tunables.repairIntervalMs,
+    bytesPerSecond: tunables.repairBytesPerSecond,
+    lagMs: Math.max(5_000, tunables.writeTimeoutMs) + 1_000,
+  };
   const at = { shard, capacity, onCrash: fatal };
   return [
+    { kind: row(repairer), options: repairOptions, ...at },
     { kind: row(replica), options: replicaOptions, ...at },
     { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },
     { kind: row(coordinator), options: coordinatorOptions, ...at },
@@ -273,6 +289,7 @@ function membershipRows(settings: NodeSettings): Row[] {
   const listeners: Ref<never>[] = [
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
     ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
+    ...shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>),
     refTo(HttpGateway, node) as Ref<never>,
   ];
   const detectorOptions = {

@@ -6,6 +6,7 @@ import { HttpGateway } from '../gateway/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
+import { Repairer } from '../repair/protocol.ts';
 import { Coordinator, Replica } from '../replication/protocol.ts';
 import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
 
@@ -18,6 +19,7 @@ export const allProtocols: readonly Protocol[] = [
   Replica,
   Coordinator,
   HintKeeper,
+  Repairer,
   Gossiper,
   FailureDetector,
   HttpGateway,

@@ -36,6 +36,8 @@ export const Replica = protocol('replica', 20, {
     layout: { record: 'bytes' },
     replyLayout: { isApplied: 'bool' },
   }),
+  /** From now on records up to here are announced to the repairer before they are applied. */
+  repairFloor: ask<{ readonly hlc: number }, object>(31, { lane: 'control' }),
 });
 export type Replica = typeof Replica.messages;
 

@@ -6,6 +6,7 @@ import { recordIsTombstone, recordValue, storageKey } from '../../actors/model/r
 import { hashKey, shardOf } from '../../actors/model/token.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
 import { Coordinator, Replica } from '../../actors/replication/protocol.ts';
+import { type RepairReport, type RepairRequest, Repairer } from '../../actors/repair/protocol.ts';
 import { Store } from '../../actors/storage/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
@@ -71,6 +72,8 @@ export class ReplicasUnderTest {
 
   /** Down, and noticed by the others. */
   async down(node: string): Promise<void> {
+    // What is on its way to it arrives first.
+    await this.sleep(0.5);
     this.cluster.crash(node, 'power-loss');
     await this.sleep(7);
   }
@@ -125,6 +128,21 @@ export class ReplicasUnderTest {
   async flush(node: string): Promise<void> {
     for (let shard = 0; shard < this.#shards; shard += 1)
       await this.cluster.ask(refTo(Store, node, shard), 'flush', {}, 60_000);
+  }
+
+  /** Starts a repair on a node and waits for its end, at most ten minutes. */
+  async repair(node: string, request: Partial<RepairRequest> = {}): Promise<RepairReport> {
+    const to = refTo(Repairer, node);
+    const body = { set: undefined, isFull: false, ...request };
+    const begun = await this.cluster.ask(to, 'run', body, 5_000);
+    if (begun.kind !== 'reply') throw new Error(`repair: ${JSON.stringify(begun)}`);
+    for (let second = 0; second < 600; second += 1) {
+      const answer = await this.cluster.ask(to, 'status', {}, 5_000);
+      const report = answer.kind === 'reply' ? answer.reply.report : undefined;
+      if (report !== undefined && !report.isRunning) return report;
+      await this.sleep(1);
+    }
+    throw new Error('the repair does not end');
   }
 
   reached(label: string): number {
