@@ -141,7 +141,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     ...monitors,
     ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
-    ...membershipRows(settings).map(placed),
+    ...membershipRows(settings, ring.replicationFactor).map(placed),
     placed(gatewayRow(settings, ring)),
   ];
 }
@@ -239,7 +239,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   const capacity = tunables.mailboxMessages;
   const replicaOptions = {
     store: refTo(Store, node, shard),
-    repairer: refTo(Repairer, node, shard),
+    ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
@@ -274,22 +274,24 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     lagMs: Math.max(5_000, tunables.writeTimeoutMs) + 1_000,
   };
   const at = { shard, capacity, onCrash: fatal };
+  // A single copy has nothing to be compared with.
+  const repairs = ring.replicationFactor > 1 ? [repairer] : [];
   return [
-    { kind: row(repairer), options: repairOptions, ...at },
+    ...repairs.map((kind) => ({ kind: row(kind), options: repairOptions, ...at })),
     { kind: row(replica), options: replicaOptions, ...at },
     { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },
     { kind: row(coordinator), options: coordinatorOptions, ...at },
   ];
 }
 
-function membershipRows(settings: NodeSettings): Row[] {
+function membershipRows(settings: NodeSettings, copies: number): Row[] {
   const { node, members, placement, tunables, incarnation, host } = settings;
   const shards = [...Array(placement.shards).keys()];
   const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs, gossipIntervalMs } = tunables;
   const listeners: Ref<never>[] = [
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
     ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
-    ...shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>),
+    ...(copies > 1 ? shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>) : []),
     refTo(HttpGateway, node) as Ref<never>,
   ];
   const detectorOptions = {

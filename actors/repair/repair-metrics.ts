@@ -1,4 +1,5 @@
-// Figures of repair, for one shard; those of runs belong to shard 0.
+// Figures of repair, for one shard; those of runs belong to shard 0. The age of the oldest horizon
+// is the one to watch: while it grows no tombstone is purged (AE-7).
 
 import type { Counter, MetricRegistry } from '../../runtime/metrics.ts';
 import type { RepairProgress } from './repair-progress.ts';

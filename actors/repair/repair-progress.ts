@@ -1,4 +1,5 @@
-// What a repair has done so far, for whoever asks while it runs and after it.
+// What a repair has done so far, for whoever asks while it runs and after it. Each set ends in one
+// of three ways, and the first word about it stands.
 
 import type { ReplicaSets } from '../model/replica-sets.ts';
 import type { RepairReport, SetOutcome } from './protocol.ts';
