@@ -197,7 +197,7 @@ const forbidden = [
     from: {
       orphan: true,
       pathNot:
-        '[.]d[.]ts$|^runtime/host/task-worker[.]ts$|^cli/(kvd|kvctl|node-thread)[.]ts$|^sim/main[.]ts$',
+        '[.]d[.]ts$|^runtime/host/task-worker[.]ts$|^cli/(kvd|kvctl|node-thread|embedded/cluster-node)[.]ts$|^sim/main[.]ts$',
     },
     to: {},
   },

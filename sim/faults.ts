@@ -130,6 +130,7 @@ function drawTunables(random: Prng): Tunables {
     hintWindowMs: random.pick([0, 5_000, 10_800_000, 10_800_000]),
     hintBytesMax: random.pick([64 * kiB, 1024 * kiB]),
     hintBytesPerSecond: random.pick([16 * kiB, 4096 * kiB]),
+    repairIntervalMs: random.pick([0, 5_000, 20_000]),
   };
   return Object.assign(values, drawn);
 }

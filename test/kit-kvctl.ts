@@ -46,8 +46,15 @@ export interface SeenRequest {
   readonly body: string;
 }
 
-/** Undefined: the connection is cut without an answer. */
-export type Reply = { readonly status: number; readonly body: unknown } | undefined;
+/** Undefined: the connection is cut without an answer; `never`: it hangs. */
+export type Reply =
+  | {
+      readonly status: number;
+      readonly body: unknown;
+      readonly headers?: Readonly<Record<string, string>>;
+    }
+  | 'never'
+  | undefined;
 
 export interface FakeServer {
   readonly url: string;
@@ -72,7 +79,11 @@ export async function startFake(
         request.socket.destroy();
         return;
       }
-      response.writeHead(answer.status, { 'content-type': 'application/json' });
+      if (answer === 'never') return;
+      response.writeHead(answer.status, {
+        'content-type': 'application/json',
+        ...answer.headers,
+      });
       response.end(JSON.stringify(answer.body));
     });
   };

@@ -64,6 +64,7 @@ import {
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
+import { docsPage, openApiDocument } from './openapi.ts';
 import { RouteFigures } from './route-figures.ts';
 import { keyIdOf } from './session.ts';
 
@@ -82,7 +83,7 @@ export interface HttpGatewayOptions extends GatewaySettings {
 }
 
 /** A write without what its session adds. */
-type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level'>;
+type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level' | 'explain'>;
 
 /** One request on its way. */
 interface Exchange {
@@ -98,8 +99,13 @@ interface Exchange {
   level: Level | undefined;
   deadlineMs: number;
   coordinator: string;
+  /** JSON, where the client asked how it was done. */
+  explanation: string | undefined;
 }
 
+/** Of the HTTP face, as its path says. */
+const faceVersion = '1';
+const htmlType = 'text/html; charset=utf-8';
 /** Operations of one batch that are under way at the same time. */
 const batchParallel = 128;
 const figuresTimeoutMs = 2000;
@@ -109,6 +115,8 @@ const servedWhileDraining: ReadonlySet<string> = new Set([
   'livez',
   'readyz',
   'metrics',
+  'openapi',
+  'docs',
   'cluster-status',
   'ring',
 ]);
@@ -145,6 +153,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       livez: (exchange) => this.#finish(exchange, jsonAnswer({ status: 'alive' })),
       readyz: (exchange) => this.#ready(exchange),
       metrics: (exchange) => this.#metrics(exchange),
+      openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
+      docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
     };
   }
 
@@ -164,6 +174,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       level: undefined,
       deadlineMs: call.deadlineMs,
       coordinator: this.#ctx.node,
+      explanation: undefined,
     };
     this.#open += 1;
     try {
@@ -230,7 +241,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #finish(exchange: Exchange, { status, headers, body }: HttpAnswer): void {
-    const { route, startedMs, terms, level, coordinator, answer } = exchange;
+    const { route, startedMs, terms, level, coordinator, explanation, answer } = exchange;
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const seconds = (this.#ctx.clock.monotonicMs() - startedMs) / 1000;
     this.#figures.record(route.name, status, seconds);
@@ -239,6 +250,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       headers: {
         ...headers,
         'x-coordinator': coordinator,
+        ...(explanation === undefined ? {} : { 'x-explain': explanation }),
         ...(level === undefined ? {} : { 'x-consistency-level': level }),
         ...(terms === undefined
           ? {}
@@ -293,13 +305,13 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Writes a key after all that the session knows of it, which learns of the write. */
   #write(
-    { session, level }: Terms,
+    { session, level, explain }: Terms,
     write: KeyedWrite,
     deadlineMs: number,
     done: Done<WriteReply>,
   ): void {
     const keyId = keyIdOf(storageKey(write.namespace, write.key));
-    const body = { ...write, level, afterHlc: session.afterHlc(keyId) };
+    const body = { ...write, level, explain, afterHlc: session.afterHlc(keyId) };
     this.#run('write', body, deadlineMs, (problem, reply) => {
       if (reply === undefined) return done(problem, undefined);
       session.wrote(keyId, reply, write.value === undefined ? 1 : reply.expiresAt, level);
@@ -309,14 +321,14 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Reads a key, of more replicas while the outcome is older than the session may see (SS-3). */
   #read(
-    { namespace, session, level }: Terms,
+    { namespace, session, level, explain }: Terms,
     key: Uint8Array,
     deadlineMs: number,
     done: Done<ReadReply & { readonly level: Level }>,
   ): void {
     const keyId = keyIdOf(storageKey(namespace, key));
     const attempt = (at: Level): void =>
-      this.#run('read', { namespace, key, level: at }, deadlineMs, (problem, reply) => {
+      this.#run('read', { namespace, key, level: at, explain }, deadlineMs, (problem, reply) => {
         if (reply === undefined) return done(problem, undefined);
         if (session.accepts(keyId, reply, at)) {
           session.saw(keyId, reply, at);
@@ -331,7 +343,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   /** The answer to a request about one key, or the reason why there is none. */
-  #settle<Reply extends { readonly coordinator: string }>(
+  #settle<Reply extends { readonly coordinator: string; readonly explanation: string | undefined }>(
     exchange: Exchange,
     render: (reply: Reply) => HttpAnswer,
   ): Done<Reply> {
@@ -339,6 +351,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       if (problem !== undefined || reply === undefined)
         return this.#refuse(exchange, problem ?? failure('BUG'));
       exchange.coordinator = reply.coordinator;
+      exchange.explanation = reply.explanation;
       this.#finish(exchange, render(reply));
     };
   }

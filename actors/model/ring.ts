@@ -6,7 +6,7 @@
 // Same inputs, same ring, on every machine (golden vectors in the tests). A lookup is a binary
 // search in one sorted Uint32Array and an index into a table of interned replica lists.
 
-import { fingerprint32Text } from '../../runtime/hash.ts';
+import { fingerprint32PureText } from '../../runtime/fingerprint32.ts';
 import { KvError } from '../../runtime/errors.ts';
 
 export interface RingOptions {
@@ -110,8 +110,8 @@ function placeTokens(sorted: readonly string[], virtualNodes: number): Map<numbe
   // Lower ids draw first and so keep a token that two would get.
   sorted.forEach((node, index) => {
     for (let i = 0; i < virtualNodes; i += 1) {
-      let token = fingerprint32Text(`${node}:${i}`);
-      for (let n = 1; owners.has(token); n += 1) token = fingerprint32Text(`${node}:${i}:${n}`);
+      let token = fingerprint32PureText(`${node}:${i}`);
+      for (let n = 1; owners.has(token); n += 1) token = fingerprint32PureText(`${node}:${i}:${n}`);
       owners.set(token, index);
     }
   });

@@ -1,12 +1,8 @@
-// A key's place on the ring: farmhash fingerprint32 of namespace and key, or of namespace and hash
-// tag. A hash tag is what stands between the first `{` and the next `}`, if that is not empty:
-// keys that share it live together (Redis Cluster specification, "Hash tags").
+// A key's place on the ring: farmhash fingerprint32 of the bytes that hash-tag.ts chooses, and which
+// shard of a node that place belongs to.
 
 import { fingerprint32 } from '../../runtime/hash.ts';
-import { namespaceBytes } from './record.ts';
-
-const openBrace = 0x7b;
-const closeBrace = 0x7d;
+import { placementBytes } from './hash-tag.ts';
 
 export interface KeyHashes {
   /** 0 to 2^32 - 1: chooses the replicas. */
@@ -17,14 +13,8 @@ export interface KeyHashes {
 
 export function hashKey(storageKey: Uint8Array): KeyHashes {
   const hash = fingerprint32(storageKey);
-  const open = storageKey.indexOf(openBrace, namespaceBytes);
-  if (open < 0) return { token: hash, hash };
-  const close = storageKey.indexOf(closeBrace, open + 1);
-  if (close <= open + 1) return { token: hash, hash };
-  const tagged = new Uint8Array(namespaceBytes + close - open - 1);
-  tagged.set(storageKey.subarray(0, namespaceBytes));
-  tagged.set(storageKey.subarray(open + 1, close), namespaceBytes);
-  return { token: fingerprint32(tagged), hash };
+  const placement = placementBytes(storageKey);
+  return { token: placement === storageKey ? hash : fingerprint32(placement), hash };
 }
 
 /** The shard of a node that owns a token. */

@@ -7,7 +7,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { JsonReader } from '../../actors/model/json-slices.ts';
 import { errorTable, isErrorCode, KvError } from '../../runtime/errors.ts';
-import { ClientError, type HttpClient } from './http-client.ts';
+import type { HttpClient } from './http-client.ts';
+import { ClientError } from './http-exchange.ts';
 
 export interface ImportOptions {
   readonly client: HttpClient;

@@ -3,7 +3,8 @@
 
 import { buffer } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError } from 'commander';
-import { ClientError } from '../client/http-client.ts';
+import { ClientError } from '../client/http-exchange.ts';
+import { keyPath } from '../client/key-path.ts';
 import { type PageItem, type PageQuery, readPages } from '../client/pages.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 
@@ -11,9 +12,6 @@ import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 export type Invoke = (command: Command) => Invocation;
 
 const pageRows = 500;
-
-export const keyPath = (key: string): string =>
-  `/api/v1/keys/${encodeURIComponent(key).replace(/^\.+$/, (dots) => dots.replaceAll('.', '%2E'))}`;
 
 /** For options that count: a whole number from `min`. */
 export function wholeNumber(min: number, max: number): (text: string) => number {

@@ -3,7 +3,8 @@
 
 import type { Readable, Writable } from 'node:stream';
 import Table from 'cli-table3';
-import { type ClientError, HttpClient, type HttpClientOptions } from '../client/http-client.ts';
+import { HttpClient, type HttpClientOptions } from '../client/http-client.ts';
+import type { ClientError } from '../client/http-exchange.ts';
 
 /** interfaces of kvctl with the shell (docs/cli.md). */
 export const exitCodes = {
@@ -77,16 +78,22 @@ export class Invocation {
     return form;
   }
 
+  /** What the options and the environment say of the cluster. */
+  cluster(): { readonly endpoints: readonly string[]; readonly consistency: string | undefined } {
+    const { consistency, endpoint } = this.#options;
+    const fromEnv = (this.io.env['KVCTL_ENDPOINT'] ?? '').split(',').map((text) => text.trim());
+    const named = endpoint ?? fromEnv.filter((text) => text !== '');
+    return { endpoints: named.length > 0 ? named : [defaultEndpoint], consistency };
+  }
+
   /** Runs `work` with a client that is closed afterwards. */
   async withClient<Result>(
     work: (client: HttpClient) => Promise<Result>,
     changed: Partial<HttpClientOptions> = {},
   ): Promise<Result> {
-    const { consistency, ns, endpoint, timeout } = this.#options;
-    const fromEnv = (this.io.env['KVCTL_ENDPOINT'] ?? '').split(',').map((text) => text.trim());
-    const named = endpoint ?? fromEnv.filter((text) => text !== '');
+    const { consistency, ns, timeout } = this.#options;
     const client = new HttpClient({
-      endpoints: named.length > 0 ? named : [defaultEndpoint],
+      endpoints: this.cluster().endpoints,
       headers: {
         ...(consistency === undefined ? {} : { 'consistency-level': consistency }),
         ...(ns === undefined ? {} : { 'x-namespace': ns }),

@@ -2,8 +2,10 @@
 // or after the command. Commands of the contract that are not there yet exist and say so.
 
 import { Command, CommanderError, Option } from 'commander';
-import { ClientError } from '../client/http-client.ts';
+import { ClientError } from '../client/http-exchange.ts';
+import { addBenchCommand } from './bench.ts';
 import { addClusterCommands } from './cluster.ts';
+import { addCompletionCommand, completionsOf } from './completion.ts';
 import { addDataCommands, wholeNumber } from './data.ts';
 import {
   type CommandIo,
@@ -13,18 +15,47 @@ import {
   type GlobalOptions,
   Invocation,
 } from './invocation.ts';
+import { runRepl } from './repl.ts';
 import { addStorageCommands } from './storage.ts';
 import { addTransferCommands } from './transfer.ts';
 
 // biome-ignore format: a list
 const plannedCommands = [
   'ttl', 'cas', 'incr', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
-  'rebalance', 'repair', 'ns', 'user', 'snapshot', 'backup', 'restore', 'bench',
-  'explain', 'top', 'sim', 'completion',
+  'rebalance', 'repair', 'ns', 'user', 'snapshot', 'backup', 'restore',
+  'explain', 'top', 'sim',
 ] as const;
 
 /** Runs one command line, without the names of node and script. Exit codes: see invocation.ts. */
 export async function runKvctl(args: readonly string[], io: CommandIo): Promise<number> {
+  if (hasNoCommand(args)) {
+    const [{ words: commands } = { words: [] }] = completionsOf(createProgram(io));
+    const run = (line: readonly string[]): Promise<number> => runCommand(line, io);
+    return runRepl({ io, args, run, commands: commands.filter((word) => !word.startsWith('-')) });
+  }
+  return runCommand(args, io);
+}
+
+const optionsWithValue = new Set([
+  '-o',
+  '--output',
+  '--consistency',
+  '--ns',
+  '--endpoint',
+  '--timeout',
+]);
+
+/** Only options, and none that ends at once. */
+function hasNoCommand(args: readonly string[]): boolean {
+  for (let i = 0; i < args.length; i += 1) {
+    const arg = args[i] as string;
+    if (optionsWithValue.has(arg)) i += 1;
+    else if (!arg.startsWith('-') || arg === '-h' || arg === '--help') return false;
+  }
+  return true;
+}
+
+async function runCommand(args: readonly string[], io: CommandIo): Promise<number> {
   try {
     await createProgram(io).parseAsync([...args], { from: 'user' });
     return exitCodes.ok;
@@ -68,6 +99,8 @@ function createProgram(io: CommandIo): Command {
   addTransferCommands(program, invoke);
   addClusterCommands(program, invoke);
   addStorageCommands(program, invoke);
+  addBenchCommand(program, invoke);
+  addCompletionCommand(program, invoke);
   for (const name of plannedCommands) addPlanned(program, name);
   return program;
 }

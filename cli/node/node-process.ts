@@ -84,7 +84,8 @@ async function start(config: NodeConfig, log: Log): Promise<void> {
   announce(config, Date.now() - startedMs, log);
 }
 
-async function threadSeeds(config: NodeConfig, root: string): Promise<ThreadSeed[]> {
+/** What each thread of a node starts from. Marks the start in the data directory. */
+export async function threadSeeds(config: NodeConfig, root: string): Promise<ThreadSeed[]> {
   const { nodeId: node, clusterName, host, httpPort, internodePort, profile, shards } = config;
   const { durability, compaction, tunables } = config;
   const self: Member = { node, host, internodePort };

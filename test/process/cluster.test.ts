@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { expect } from 'chai';
+import { connect } from '../../cli/client/kvd-client.ts';
 import { DevCluster } from './dev-cluster.ts';
 
 const kvctlPath = fileURLToPath(new URL('../../cli/kvctl.js', import.meta.url));
@@ -145,6 +146,44 @@ describe('process: three nodes', function () {
     expect(keys).to.deep.equal(sorted.slice(0, 5));
   });
 
+  it('cluster: the client library finds the replicas, in a session and without', async () => {
+    const client = await connect(cluster.endpoints[0] ?? '');
+    try {
+      const session = client.session();
+      for (let i = 0; i < 50; i += 1) {
+        await session.put(`client:${i}`, { i }, { level: 'ONE' });
+        expect((await session.get(`client:${i}`, { level: 'SESSION' }))?.value).to.deep.equal({
+          i,
+        });
+      }
+      const outcomes = await client.putMany([
+        { key: 'client:bytes', value: Buffer.from('raw') },
+        { key: 'client:text', value: 'käse', ttlSeconds: 500 },
+      ]);
+      expect(outcomes.every(({ ok }) => ok)).to.equal(true);
+      expect((await client.get('client:bytes'))?.value).to.deep.equal(Buffer.from('raw'));
+      expect((await client.getRaw('client:text'))?.bytes.toString()).to.equal('"käse"');
+      const listed: string[] = [];
+      for await (const key of client.list({ prefix: 'client:', pageRows: 20 })) listed.push(key);
+      expect(listed.length).to.equal(52);
+      expect(listed).to.deep.equal([...listed].sort());
+      expect(await client.delete('client:text')).to.equal(true);
+      expect(await client.exists('client:text')).to.equal(false);
+    } finally {
+      client.close();
+    }
+  });
+
+  it('cluster: kvctl bench fills, runs its operations and prints figures', async () => {
+    const args = ['--records', '300', '--operations', '600', '--prefix', 'load:', '-o', 'json'];
+    const result = await kvctl('bench', '-w', 'F', ...args);
+    expect(result.code, result.stderr).to.equal(0);
+    const figures = JSON.parse(result.stdout) as Record<string, unknown>;
+    expect(figures).to.include({ workload: 'F', operations: 600, failed: 0, loop: 'closed' });
+    const keys = await kvctl('list', 'load:');
+    expect(keys.stdout.trim().split('\n').length).to.equal(300);
+  });
+
   it('cluster: a second process on the same data or port is refused with one line', async () => {
     const dataDir = join(cluster.dataDir, 'n1');
     const busy = await run(kvdPath, ['--data-dir', dataDir, '--http-port', '0']);
@@ -157,6 +196,16 @@ describe('process: three nodes', function () {
     ]);
     expect(taken.code).to.equal(2);
     expect(taken.stderr).to.include(port);
+  });
+
+  it('cluster: the launcher refuses what no node would take, before it makes anything', async () => {
+    const fresh = join(scratch, 'fresh');
+    const bad = await run(kvdPath, ['dev', '--data-dir', fresh, '--durability', 'weekly']);
+    expect([bad.code, existsSync(fresh)]).to.deep.equal([2, false]);
+    expect(bad.stderr).to.contain('durability: expected one of group, periodic, none');
+    const fewer = await run(kvdPath, ['dev', '--data-dir', cluster.dataDir, '--nodes', '2']);
+    expect(fewer.code).to.equal(3);
+    expect(fewer.stderr).to.contain('start it with --nodes 3');
   });
 
   it('cluster: SIGTERM ends everything with exit code 0, and another cluster is refused the data', async () => {

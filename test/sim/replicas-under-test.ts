@@ -99,6 +99,7 @@ export class ReplicasUnderTest {
       ttlMs: 0,
       afterHlc: 0,
       level,
+      explain: false,
     };
     const to = refTo(Coordinator, node, shardOf(token, this.#shards));
     const answer = await this.cluster.ask(to, 'write', request, 5_000);

@@ -1,0 +1,286 @@
+// Sends requests to the nodes of a cluster: to a replica of the key first, around nodes that fail,
+// again where that is safe, and reads that are slow to a second node as well.
+//
+// One call has one deadline over all its attempts. What may be repeated is decided by the outcome
+// alone (http-exchange.ts, rule ID-1): an attempt whose effect is unknown stays unknown whatever a
+// later one says, and is repeated only where twice does what once does.
+
+import { Agent } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { assert } from '../../runtime/errors.ts';
+import { CircuitBreaker } from './circuit-breaker.ts';
+import {
+  type Attempt,
+  type ClientAnswer,
+  ClientError,
+  type ClientRequest,
+  exchange,
+  mayRetry,
+  parseEndpoint,
+  pauseMs,
+  toClientError,
+} from './http-exchange.ts';
+import { LatencyWindow } from './latency-window.ts';
+import { parseTopology, replicaUrls, type Topology } from './topology.ts';
+
+export interface ClusterOptions {
+  /** Base URLs of some nodes; the others are learned from them. */
+  readonly endpoints: readonly string[];
+  /** Over all attempts of one call, milliseconds. Default 15,000. */
+  readonly deadlineMs?: number;
+  /** For one attempt, milliseconds. Default 5,000. */
+  readonly attemptMs?: number;
+  /** Attempts of one call. Default 8. */
+  readonly attemptsMax?: number;
+  /** Connections to one node. Default 64. */
+  readonly connectionsMax?: number;
+  /** A kept connection that is idle for so long is closed, milliseconds. Default 4,000. */
+  readonly idleMs?: number;
+  /**
+   * A read that waits longer than this is sent to a second node too, and the first answer counts.
+   * `auto` (default): longer than 95 in 100 of the last reads, at least 10 ms. `off`: never.
+   */
+  readonly hedgeAfterMs?: number | 'auto' | 'off';
+  /** Time between two looks at the ring, milliseconds. Default 30,000. */
+  readonly refreshMs?: number;
+  /** Headers of every request. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface Call extends ClientRequest {
+  /** Sent to a replica of this key; absent: to any node. */
+  readonly key?: string | undefined;
+  readonly deadlineMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Node {
+  readonly url: URL;
+  readonly breaker: CircuitBreaker;
+}
+
+const hedgeShare = 0.95;
+const hedgeMsMin = 10;
+/** Of all reads so many, in a hundred, are sent twice at most: a slow cluster gets no more load. */
+const hedgePercentMax = 10;
+
+export class ClusterCalls {
+  readonly #options: ClusterOptions;
+  readonly #agent: Agent;
+  readonly #nodes = new Map<string, Node>();
+  readonly #endpoints: readonly URL[];
+  readonly #latencies = new LatencyWindow();
+  #topology: Topology | undefined;
+  #refreshedMs = Number.NEGATIVE_INFINITY;
+  #refreshing: Promise<void> | undefined;
+  #turn = 0;
+  #reads = 0;
+  readonly figures = { calls: 0, retries: 0, hedges: 0 };
+
+  constructor(options: ClusterOptions) {
+    if (options.endpoints.length === 0)
+      throw new ClientError('BAD_REQUEST', 0, 'endpoints: expected at least one', false);
+    this.#options = options;
+    this.#endpoints = options.endpoints.map(parseEndpoint);
+    const { connectionsMax = 64, idleMs = 4000 } = options;
+    this.#agent = new Agent({ keepAlive: true, maxSockets: connectionsMax, timeout: idleMs });
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  /** Learns the ring from the first endpoint that answers; UNREACHABLE where none does. */
+  async connect(): Promise<void> {
+    await this.#refresh();
+    if (this.#topology !== undefined) return;
+    const tried = this.#endpoints.map(({ host }) => host).join(', ');
+    throw new ClientError('UNREACHABLE', 0, `no endpoint answers: ${tried}`, false);
+  }
+
+  /** The answer of status 2xx or 304; a ClientError for anything else, the signal's reason if aborted. */
+  async call(call: Call): Promise<ClientAnswer> {
+    const { deadlineMs = 15_000, refreshMs = 30_000 } = this.#options;
+    const startedMs = performance.now();
+    if (startedMs - this.#refreshedMs > refreshMs) void this.#refresh();
+    this.figures.calls += 1;
+    const deadline = startedMs + (call.deadlineMs ?? deadlineMs);
+    const tried = new Set<string>();
+    let isUnknown = false;
+    for (let attempt = 1; ; attempt += 1) {
+      const outcome = await this.#attempt(call, tried, deadline);
+      if (outcome.answer !== undefined) return outcome.answer;
+      const { error } = outcome;
+      isUnknown ||= error.isOutcomeUnknown;
+      const leftMs = deadline - performance.now();
+      if (!mayRetry(error, call) || attempt >= (this.#options.attemptsMax ?? 8) || leftMs <= 0)
+        throw new ClientError(error.code, error.status, error.detail, isUnknown);
+      this.figures.retries += 1;
+      await this.#pause(error, attempt, leftMs, call.signal);
+    }
+  }
+
+  /** The first failure goes on at once, elsewhere; an overload is waited for. */
+  async #pause(
+    { code, status }: ClientError,
+    attempt: number,
+    leftMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (status === 0) void this.#refresh();
+    if (attempt === 1 && code !== 'OVERLOADED') return;
+    const options = signal === undefined ? {} : { signal };
+    await sleep(Math.min(leftMs, pauseMs(attempt)), undefined, options).catch(() => undefined);
+  }
+
+  // ---- attempts ----------------------------------------------------------------------------
+
+  /** At the best node that this call has not tried yet. */
+  async #attempt(
+    call: Call,
+    tried: Set<string>,
+    deadline: number,
+  ): Promise<{ answer: ClientAnswer } | { answer?: undefined; error: ClientError }> {
+    call.signal?.throwIfAborted();
+    const [node, second] = this.#candidates(call.key, tried);
+    assert(node !== undefined, 'a cluster without nodes');
+    tried.add(node.url.host);
+    const outcome = await this.#exchange(call, [node, second], deadline);
+    call.signal?.throwIfAborted();
+    if ('answer' in outcome && isSuccess(outcome.answer)) return { answer: outcome.answer };
+    return { error: toClientError(outcome, call, node.url.host) };
+  }
+
+  /** With one node; a read that takes long, with two. */
+  async #exchange(
+    call: Call,
+    [first, second]: readonly [Node, Node | undefined],
+    deadline: number,
+  ): Promise<Attempt> {
+    if (call.isWrite) return this.#send(call, first, deadline);
+    this.#reads += 1;
+    const hedgeMs = this.#hedgeMs();
+    if (second === undefined || hedgeMs === undefined) return this.#send(call, first, deadline);
+    const race = new AbortController();
+    const signals = call.signal === undefined ? [race.signal] : [race.signal, call.signal];
+    const hedged = { ...call, signal: AbortSignal.any(signals) };
+    const one = this.#send(hedged, first, deadline);
+    const timer = new AbortController();
+    const early = await Promise.race([
+      one,
+      sleep(hedgeMs, undefined, { signal: timer.signal }).catch(() => undefined),
+    ]);
+    timer.abort();
+    if (early !== undefined) return early;
+    this.figures.hedges += 1;
+    const both = [one, this.#send(hedged, second, deadline)];
+    const outcome = await firstSuccess(both);
+    race.abort();
+    return outcome;
+  }
+
+  /** Undefined: this read is not sent twice. */
+  #hedgeMs(): number | undefined {
+    const { hedgeAfterMs = 'auto' } = this.#options;
+    if (hedgeAfterMs === 'off') return undefined;
+    if (this.figures.hedges * 100 > this.#reads * hedgePercentMax) return undefined;
+    if (hedgeAfterMs !== 'auto') return hedgeAfterMs;
+    const usual = this.#latencies.percentile(hedgeShare);
+    return usual === undefined ? undefined : Math.max(hedgeMsMin, usual);
+  }
+
+  async #send(call: Call, { url, breaker }: Node, deadline: number): Promise<Attempt> {
+    const { attemptMs = 5000, headers } = this.#options;
+    const startedMs = performance.now();
+    const timeoutMs = Math.max(1, Math.ceil(Math.min(deadline - startedMs, attemptMs)));
+    const { signal } = call;
+    breaker.sent(startedMs);
+    const outcome = await exchange(call, { agent: this.#agent, url, timeoutMs, headers, signal });
+    const nowMs = performance.now();
+    if (signal?.aborted === true) breaker.abandoned();
+    else if ('error' in outcome) breaker.failed(nowMs);
+    else breaker.succeeded();
+    if (!call.isWrite && 'answer' in outcome) this.#latencies.add(nowMs - startedMs);
+    return outcome;
+  }
+
+  // ---- nodes -------------------------------------------------------------------------------
+
+  /** Nodes to try, best first; those that this call has tried come last. */
+  #candidates(key: string | undefined, tried: ReadonlySet<string>): readonly Node[] {
+    const urls = this.#ordered(key);
+    const nowMs = performance.now();
+    const nodes = urls.map((url) => this.#nodeAt(url));
+    const usable = nodes.filter(({ breaker }) => breaker.state(nowMs) !== 'open');
+    const choice = usable.length > 0 ? usable : nodes;
+    const isTried = ({ url }: Node): boolean => tried.has(url.host);
+    return [...choice.filter((node) => !isTried(node)), ...choice.filter(isTried)];
+  }
+
+  #ordered(key: string | undefined): readonly URL[] {
+    if (this.#topology === undefined) return this.#endpoints;
+    const all = [...this.#topology.urls.values()];
+    if (all.length === 0) return this.#endpoints;
+    if (key === undefined) {
+      this.#turn = (this.#turn + 1) % all.length;
+      return [...all.slice(this.#turn), ...all.slice(0, this.#turn)];
+    }
+    const replicas = replicaUrls(this.#topology, key);
+    return [...replicas, ...all.filter((url) => !replicas.includes(url))];
+  }
+
+  #nodeAt(url: URL): Node {
+    let node = this.#nodes.get(url.host);
+    if (node === undefined) {
+      node = { url, breaker: new CircuitBreaker() };
+      this.#nodes.set(url.host, node);
+    }
+    return node;
+  }
+
+  /** One look at a time; what cannot be learned leaves things as they are. */
+  #refresh(): Promise<void> {
+    this.#refreshing ??= this.#learn().finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
+  }
+
+  async #learn(): Promise<void> {
+    this.#refreshedMs = performance.now();
+    const { attemptMs = 5000, headers } = this.#options;
+    const known = [...(this.#topology?.urls.values() ?? []), ...this.#endpoints];
+    for (const url of known) {
+      const terms = { agent: this.#agent, url, timeoutMs: Math.min(2000, attemptMs), headers };
+      const outcome = await exchange(ringRequest, terms);
+      if (!('answer' in outcome) || outcome.answer.status !== 200) continue;
+      const topology = parseTopology(outcome.answer.body);
+      if (topology === undefined) continue;
+      this.#topology = topology;
+      return;
+    }
+  }
+}
+
+const ringRequest: ClientRequest = {
+  method: 'GET',
+  path: '/api/v1/ring',
+  isIdempotent: true,
+  isWrite: false,
+};
+
+const isSuccess = ({ status }: ClientAnswer): boolean => status < 300 || status === 304;
+
+/** The first good answer of two; where neither is good, the last. */
+async function firstSuccess(attempts: readonly Promise<Attempt>[]): Promise<Attempt> {
+  return new Promise((resolve) => {
+    let open = attempts.length;
+    for (const attempt of attempts)
+      void attempt.then((outcome) => {
+        open -= 1;
+        const isFinal =
+          'answer' in outcome && (isSuccess(outcome.answer) || outcome.answer.status < 500);
+        if (isFinal || open === 0) resolve(outcome);
+      });
+  });
+}

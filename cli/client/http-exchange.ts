@@ -1,0 +1,170 @@
+// One HTTP request and what came of it: an answer, or an error and whether the request may have
+// reached the node. Nothing is retried or judged here.
+
+import { type Agent, type IncomingHttpHeaders, request as httpRequest } from 'node:http';
+import { errorTable, isErrorCode } from '../../runtime/errors.ts';
+
+export interface ClientRequest {
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
+  /** Path and query, encoded. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+  /** Sent twice it does what it does sent once: may be repeated after an unknown outcome. */
+  readonly isIdempotent: boolean;
+  /** It changes something: then a lost answer is an unknown outcome. */
+  readonly isWrite: boolean;
+}
+
+export interface ClientAnswer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+}
+
+/** What one attempt came to. */
+export type Attempt =
+  | { readonly answer: ClientAnswer }
+  /** `wasSent`: the request may have reached the node. */
+  | { readonly error: Error; readonly wasSent: boolean };
+
+/** UNREACHABLE: no endpoint could be reached, nothing happened. Else a code of runtime/errors.ts. */
+export class ClientError extends Error {
+  readonly code: string;
+  /** 0 where there was no answer. */
+  readonly status: number;
+  readonly detail: string;
+  /** The write may or may not have happened. */
+  readonly isOutcomeUnknown: boolean;
+
+  constructor(code: string, status: number, detail: string, isOutcomeUnknown: boolean) {
+    super(`${code}: ${detail}`);
+    this.name = 'ClientError';
+    this.code = code;
+    this.status = status;
+    this.detail = detail;
+    this.isOutcomeUnknown = isOutcomeUnknown;
+  }
+}
+
+export interface ExchangeTerms {
+  readonly agent: Agent;
+  readonly url: URL;
+  /** The node is told this deadline; a second later nothing is waited for any more. */
+  readonly timeoutMs: number;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The node's own answer at the deadline says more than a cut connection. */
+const answerMarginMs = 1000;
+const deadlineHeaderMsMax = 60_000;
+/** Nothing of the request left this machine. */
+const neverSent: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EADDRNOTAVAIL',
+]);
+
+/** Always resolves; an abort by the signal is an error that may have been sent. */
+export function exchange(
+  request: ClientRequest,
+  { agent, url, timeoutMs, headers: fixed, signal }: ExchangeTerms,
+): Promise<Attempt> {
+  const { method, path, body } = request;
+  const headers: Record<string, string | number> = {
+    'x-deadline-ms': Math.min(timeoutMs, deadlineHeaderMsMax),
+    ...fixed,
+    ...request.headers,
+  };
+  if (body !== undefined) headers['content-length'] = body.length;
+  const base = url.pathname.replace(/\/$/, '');
+  const { hostname, port } = url;
+  const target = { hostname: hostname.replace(/^\[|\]$/g, ''), port, path: base + path };
+  return new Promise((resolve) => {
+    const options = {
+      ...target,
+      method,
+      headers,
+      agent,
+      ...(signal === undefined ? {} : { signal }),
+    };
+    const sent = httpRequest(options, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('error', (error) => resolve({ error, wasSent: true }));
+      response.on('end', () => {
+        const { statusCode = 0, headers: answered } = response;
+        resolve({
+          answer: { status: statusCode, headers: answered, body: Buffer.concat(chunks) },
+        });
+      });
+    });
+    sent.setTimeout(timeoutMs + answerMarginMs, () => sent.destroy(new Error('no answer in time')));
+    sent.on('error', (error: NodeJS.ErrnoException) => {
+      resolve({ error, wasSent: !neverSent.has(error.code ?? '') });
+    });
+    sent.end(body);
+  });
+}
+
+/** BAD_REQUEST where it is no http URL. */
+export function parseEndpoint(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol !== 'http:')
+    throw new ClientError('BAD_REQUEST', 0, `endpoint ${text}: expected http://host:port`, false);
+  return url;
+}
+
+/** Why an attempt was no success. */
+export function toClientError(
+  outcome: Attempt,
+  request: ClientRequest,
+  endpoint: string,
+): ClientError {
+  if ('error' in outcome) {
+    const { error, wasSent } = outcome;
+    const isUnknown = wasSent && request.isWrite;
+    const code = isUnknown ? 'UNKNOWN_OUTCOME' : 'UNREACHABLE';
+    return new ClientError(code, 0, `${endpoint}: ${error.message}`, isUnknown);
+  }
+  const { status, body } = outcome.answer;
+  const { code, detail } = parseProblem(body, status);
+  const isUnknown =
+    request.isWrite && (isErrorCode(code) ? errorTable[code].effect === 'unknown' : status >= 500);
+  return new ClientError(code, status, detail, isUnknown);
+}
+
+/** Whether the same request may be sent once more, here or elsewhere (rule ID-1). */
+export function mayRetry(
+  { code, status, isOutcomeUnknown }: ClientError,
+  request: ClientRequest,
+): boolean {
+  if (isOutcomeUnknown && !request.isIdempotent) return false;
+  if (status === 0) return true;
+  return isErrorCode(code) ? errorTable[code].retry !== 'never' : status >= 500;
+}
+
+const firstPauseMs = 50;
+const pauseMsMax = 2000;
+
+/** Doubles with each attempt; any part of it, so that many clients do not come back in step. */
+export function pauseMs(attempt: number): number {
+  return Math.random() * Math.min(pauseMsMax, firstPauseMs * 2 ** attempt);
+}
+
+/** An answer without a problem document (HEAD, a proxy) gets its code from the status. */
+function parseProblem(body: Buffer, status: number): { code: string; detail: string } {
+  try {
+    const { code, detail } = JSON.parse(body.toString()) as { code?: unknown; detail?: unknown };
+    if (typeof code === 'string')
+      return { code, detail: typeof detail === 'string' ? detail : code };
+  } catch {
+    // Not a document of ours.
+  }
+  const detail = `status ${status}`;
+  return status === 404 ? { code: 'NOT_FOUND', detail } : { code: `HTTP_${status}`, detail };
+}

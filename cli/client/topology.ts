@@ -1,0 +1,51 @@
+// What the client knows of the cluster: the ring, computed from the members that a node names, and
+// where each member listens. The same members give the same ring on every machine, so the client
+// sends a request straight to a replica of its key. A ring that is out of date only costs a hop: any
+// node serves any key.
+
+import { placementBytes } from '../../actors/model/hash-tag.ts';
+import { storageKey } from '../../actors/model/record.ts';
+import { Ring } from '../../actors/model/ring.ts';
+import { fingerprint32Pure } from '../../runtime/fingerprint32.ts';
+
+export interface Topology {
+  readonly ring: Ring;
+  /** Base URLs by node id; a member whose address nobody knows yet is missing. */
+  readonly urls: ReadonlyMap<string, URL>;
+}
+
+interface RingDocument {
+  readonly members: readonly string[];
+  readonly virtual_nodes: number;
+  readonly replication_factor: number;
+  readonly nodes: readonly { readonly node_id: string; readonly address: string | null }[];
+}
+
+const defaultNamespace = 0;
+
+/** Reads the document of `GET /api/v1/ring`; undefined where it is none that this client knows. */
+export function parseTopology(body: Buffer): Topology | undefined {
+  try {
+    const document = JSON.parse(body.toString()) as RingDocument;
+    const {
+      members,
+      virtual_nodes: virtualNodes,
+      replication_factor: replicationFactor,
+    } = document;
+    const ring = new Ring({ members, virtualNodes, replicationFactor });
+    const urls = new Map<string, URL>();
+    for (const { node_id: node, address } of document.nodes)
+      if (address !== null && URL.canParse(`http://${address}`))
+        urls.set(node, new URL(`http://${address}`));
+    return { ring, urls };
+  } catch {
+    return undefined;
+  }
+}
+
+/** The base URLs of a key's replicas, the natural primary first. */
+export function replicaUrls({ ring, urls }: Topology, key: string): readonly URL[] {
+  const stored = storageKey(defaultNamespace, new TextEncoder().encode(key));
+  const token = fingerprint32Pure(placementBytes(stored));
+  return ring.replicasOf(token).flatMap((node) => urls.get(node) ?? []);
+}

@@ -1,0 +1,81 @@
+// kvctl's prompt and completion scripts.
+
+import { execFileSync } from 'node:child_process';
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { splitWords } from '../../cli/commands/repl.ts';
+import { type FakeServer, kvctl, ok, startFake } from '../kit-kvctl.ts';
+
+describe('kvctl: prompt', () => {
+  let server: FakeServer;
+  beforeEach(async () => {
+    server = await startFake(({ method }) =>
+      method === 'GET'
+        ? ok({ key: 'a', value: 7, version: 1, timestamp: 1 })
+        : ok({ key: 'a', version: 1, timestamp: 1, status: 'success' }),
+    );
+  });
+  afterEach(() => server.close());
+
+  it('prompt: lines are commands, one after the other, with quotes and comments', async () => {
+    const lines = `put 'a b' "x \\"y\\""\n# nothing\n\nget a\n`;
+    const run = await kvctl(['--endpoint', server.url], lines);
+    expect([run.code, run.stderr]).to.deep.equal([0, '']);
+    expect(server.seen.map(({ method, url, body }) => [method, url, body])).to.deep.equal([
+      ['PUT', '/api/v1/keys/a%20b', '{"value":"x \\"y\\""}'],
+      ['GET', '/api/v1/keys/a', ''],
+    ]);
+    expect(run.text).to.contain('7');
+  });
+
+  it('prompt: settings hold for the commands that follow, until they are taken back', async () => {
+    const lines = 'consistency ONE\nget a\nconsistency\nget a\nsettings\n';
+    const run = await kvctl(['--endpoint', server.url], lines);
+    const levels = server.seen.map(({ headers }) => headers['consistency-level']);
+    expect(levels).to.deep.equal(['ONE', undefined]);
+    expect(run.text).to.contain('consistency ONE').and.to.contain('consistency (default)');
+  });
+
+  it('prompt: a command that fails is said, and the next one runs; the last code counts', async () => {
+    const run = await kvctl(['--endpoint', server.url], 'nonsense\nput "open\nget a\n');
+    expect(run.stderr).to.contain("unknown command 'nonsense'").and.to.contain('not closed');
+    expect([run.code, server.seen.length]).to.deep.equal([0, 1]);
+    expect((await kvctl([], 'get a\nnonsense\nquit\nget a\n')).code).to.equal(2);
+  });
+
+  it('prompt: any words come back from a line that quotes them', () => {
+    fc.assert(
+      fc.property(fc.array(fc.string({ unit: 'grapheme' })), (words) => {
+        const line = words.map((word) => `"${word.replaceAll(/["\\]/g, '\\$&')}"`).join('  ');
+        expect(splitWords(line)).to.deep.equal(words);
+      }),
+    );
+    expect(splitWords("a\\ b 'c\\d'e")).to.deep.equal(['a b', 'c\\de']);
+    expect(splitWords("'")).to.equal(undefined);
+  });
+});
+
+describe('kvctl: completion', () => {
+  const completed = async (...words: string[]): Promise<string[]> => {
+    const { text } = await kvctl(['completion', 'bash']);
+    const line = ['kvctl', ...words].map((word) => `'${word}'`).join(' ');
+    const script = `${text}\nCOMP_WORDS=(${line}); COMP_CWORD=${words.length}; _kvctl; printf '%s\\n' "\${COMPREPLY[@]}"`;
+    return execFileSync('bash', ['-c', script]).toString().trim().split('\n');
+  };
+
+  it('completion: bash completes commands, their options and the commands below them', async () => {
+    expect(await completed('imp')).to.deep.equal(['import']);
+    expect(await completed('import', '--key')).to.deep.equal(['--key-field']);
+    expect(await completed('import', '--end')).to.deep.equal(['--endpoint']);
+    expect((await completed('sst', '')).slice(0, 2)).to.deep.equal(['dump', 'verify']);
+    expect(await completed('get', '--key')).to.deep.equal(['']);
+  });
+
+  it('completion: scripts for zsh and fish name the same commands; other shells are refused', async () => {
+    expect((await kvctl(['completion', 'zsh'])).text).to.contain('bashcompinit');
+    const { text } = await kvctl(['completion', 'fish']);
+    expect(text).to.contain("-n '__fish_use_subcommand' -f -a import\n");
+    expect(text).to.contain("-n '__fish_seen_subcommand_from import' -l key-field\n");
+    expect((await kvctl(['completion', 'tcsh'])).code).to.equal(2);
+  });
+});
