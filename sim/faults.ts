@@ -202,6 +202,10 @@ function drawTunables(random: Prng): Tunables {
     tableBytes: random.pick([16 * kiB, 64 * kiB, 1024 * kiB]),
     timeWindowMs: random.pick([5_000, 20_000, 86_400_000]),
     rowCacheBytes: random.pick([0, 32 * kiB, 64 * kiB, 1024 * kiB]),
+    hintWindowMs: random.pick([0, 5_000, 10_800_000, 10_800_000]),
+    hintBytesMax: random.pick([64 * kiB, 1024 * kiB]),
+    hintBytesPerSecond: random.pick([16 * kiB, 4096 * kiB]),
+    repairIntervalMs: random.pick([0, 5_000, 20_000]),
   };
   return Object.assign(values, drawn);
 }

@@ -118,6 +118,14 @@ class FakeReplica extends Fake implements Handlers<Replica> {
   range(body: BodyOf<Replica['range']>, call: Call): Later<RecordPage> {
     return this.ask('range', body, call);
   }
+
+  hint(body: BodyOf<Replica['hint']>, call: Call): Later<ReplyOf<Replica['hint']>> {
+    return this.ask('hint', body, call);
+  }
+
+  repairFloor(body: BodyOf<Replica['repairFloor']>, call: Call): Later<object> {
+    return this.ask('repairFloor', body, call);
+  }
 }
 
 class FakeStore extends Fake implements Handlers<Store> {
@@ -147,6 +155,10 @@ class FakeStore extends Fake implements Handlers<Store> {
 
   linkTables(body: BodyOf<Store['linkTables']>, call: Call): Later<ReplyOf<Store['linkTables']>> {
     return this.ask('linkTables', body, call);
+  }
+
+  purgeBelow(): void {
+    // Nothing to answer.
   }
 }
 

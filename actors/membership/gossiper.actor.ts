@@ -9,8 +9,8 @@
 // Invariant: (generation, heartbeat) of this node only ever grows, also across restarts; the
 // generation is durable before the first message leaves (GO-1; actors/node/identity.ts).
 
-import { actor, type Context, type Later, type Ref } from '../../runtime/actor.ts';
-import type { Handlers, Tell } from '../../runtime/protocol.ts';
+import { actor, type Call, type Context, type Later, type Ref } from '../../runtime/actor.ts';
+import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
 import {
   type Digest,
@@ -44,7 +44,7 @@ interface Own {
   readonly round: Tell<object>;
   readonly measure: Tell<object>;
   readonly measured: Tell<NodeLoad>;
-  readonly merge: Tell<{ readonly states: readonly NodeState[] }>;
+  readonly merge: Tell<{ readonly states: readonly NodeState[]; readonly from: string }>;
 }
 
 /** Shards choose ports and addresses: a number from the wire has a bound. */
@@ -96,7 +96,7 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
       const answer = await session.ask(peer, 'exchange', { digests }, roundMs);
       const states = answer.wanted.flatMap((node) => view.get(node) ?? []);
       if (states.length > 0) tell(peer, 'news', { states });
-      toSelf('merge', { states: answer.states });
+      toSelf('merge', { states: answer.states, from: peer.node });
     });
   }
 
@@ -108,11 +108,11 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
     return { states, wanted: wanted.filter((node) => this.#members.has(node)) };
   }
 
-  news({ states }: { readonly states: readonly NodeState[] }): void {
-    this.merge({ states });
+  news({ states }: { readonly states: readonly NodeState[] }, { from }: Call): void {
+    this.merge({ states, from });
   }
 
-  merge({ states }: { readonly states: readonly NodeState[] }): void {
+  merge({ states, from }: BodyOf<Own['merge']>): void {
     const { clock, tell, log, node, stopNode } = this.#ctx;
     const latest = clock.wallMicros() / 1e6 + generationLeadMaxSeconds;
     for (const state of states) {
@@ -133,7 +133,9 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
       }
       const { view, isNews } = merged(this.#view, state);
       this.#view = view;
-      if (isNews) tell(this.#options.detector, 'heard', { state, atMs: clock.monotonicMs() });
+      if (!isNews) continue;
+      const isDirect = state.node === from;
+      tell(this.#options.detector, 'heard', { state, atMs: clock.monotonicMs(), isDirect });
     }
   }
 

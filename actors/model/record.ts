@@ -25,6 +25,10 @@ import { KvError } from '../../runtime/errors.ts';
 export const recordHeaderBytes = 48;
 export const namespaceBytes = 4;
 export const keyBytesMax = 1024;
+/** Namespaces from here on hold what a replica keeps for itself: nobody copies it to another. */
+export const privateNamespaces = 0x8000_0000;
+/** The first storage key of them: everything that is replicated sorts before it. */
+export const privateKeysFrom = Uint8Array.of(0x80, 0, 0, 0);
 export const valueBytesHardMax = 16 * 1024 * 1024;
 export const recordBytesMax = recordHeaderBytes + namespaceBytes + keyBytesMax + valueBytesHardMax;
 

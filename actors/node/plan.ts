@@ -16,15 +16,20 @@ import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
 import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
 import { respGateway } from '../gateway/resp-gateway.actor.ts';
+import { hintKeeper } from '../handoff/hint-keeper.actor.ts';
+import { HintKeeper } from '../handoff/protocol.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
 import { gossiper } from '../membership/gossiper.actor.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
 import { lastWriteWins } from '../model/resolve.ts';
+import { ReplicaSets } from '../model/replica-sets.ts';
 import { Ring } from '../model/ring.ts';
 import { monitor } from '../observability/monitor.actor.ts';
 import { renderPrometheus } from '../observability/prometheus-text.ts';
 import { Monitor } from '../observability/protocol.ts';
+import { Repairer } from '../repair/protocol.ts';
+import { repairer } from '../repair/repairer.actor.ts';
 import { acceptor } from '../replication/acceptor.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
 import { proposer } from '../replication/proposer.actor.ts';
@@ -126,6 +131,8 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   acceptor: 'shard',
   [Proposer.name]: 'shard',
   [Coordinator.name]: 'shard',
+  [HintKeeper.name]: 'shard',
+  [Repairer.name]: 'shard',
   [Gossiper.name]: 'control',
   [FailureDetector.name]: 'control',
   [HttpGateway.name]: 'shard',
@@ -158,7 +165,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
     placed(snapshotRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
-    ...membershipRows(settings).map(placed),
+    ...membershipRows(settings, ring.replicationFactor).map(placed),
     ...gatewayRows(settings, ring).map(placed),
   ];
 }
@@ -199,11 +206,11 @@ const shardDirectory = (shard: number): string => `shard-${shard}`;
 
 /**
  * A tombstone that one replica purges while another still holds what it hides brings that back to
- * life (G8). Only a repair that all replicas took part in rules it out (TS-3), and there is none
- * yet: with several copies tombstones stay. A single copy has nobody to bring anything back.
+ * life (G8). Only a repair that all replicas took part in rules it out (TS-3). A single copy has
+ * nobody to bring anything back.
  */
 const tombstonePurgeOf = (copies: number): TombstonePurge =>
-  copies > 1 ? 'never' : 'when-shadowed-nothing';
+  copies > 1 ? 'after-repair' : 'when-shadowed-nothing';
 
 function storageRows(settings: StorageSettings, copies: number, shard: number): Row[] {
   const { node, clusterName, incarnation, tunables, durability } = settings;
@@ -243,6 +250,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
     tombstonePurge: tombstonePurgeOf(copies),
+    tombstoneGraceMs: Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs),
   };
   const at = { shard, capacity, onCrash: fatal };
   const archive = { directory, archiveDirectory: archiveDirectory(clusterName, node, shard) };
@@ -276,6 +284,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   const capacity = tunables.mailboxMessages;
   const replicaOptions = {
     store: refTo(Store, node, shard),
+    ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
@@ -290,6 +299,24 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     speculateAfterMs: tunables.speculateAfterMs,
     // Up to three answers each, and the control lane holds 65,536.
     openRequestsMax: 16_384,
+    hints: refTo(HintKeeper, node, shard),
+  };
+  const { hintWindowMs, hintBytesMax, hintBytesPerSecond, reserveBytes } = tunables;
+  const hintOptions = {
+    directory: `${shardDirectory(shard)}/hints`,
+    windowMs: hintWindowMs,
+    bytesMax: hintBytesMax,
+    bytesPerSecond: hintBytesPerSecond,
+    reserveBytes,
+  };
+  const repairOptions = {
+    store: refTo(Store, node, shard),
+    sets: new ReplicaSets(ring),
+    path: `${shardDirectory(shard)}/repair-horizons`,
+    shards: placement.shards,
+    intervalMs: tunables.repairIntervalMs,
+    bytesPerSecond: tunables.repairBytesPerSecond,
+    lagMs: Math.max(5_000, tunables.writeTimeoutMs) + 1_000,
   };
   const proposerOptions = {
     ring,
@@ -303,8 +330,12 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     waitingMax: 16_384,
   };
   const at = { shard, capacity, onCrash: fatal };
+  // A single copy has nothing to be compared with.
+  const repairs = ring.replicationFactor > 1 ? [repairer] : [];
   return [
+    ...repairs.map((kind) => ({ kind: row(kind), options: repairOptions, ...at })),
     { kind: row(replica), options: replicaOptions, ...at },
+    { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },
     { kind: row(coordinator), options: coordinatorOptions, ...at },
     {
       kind: row(acceptor),
@@ -315,13 +346,15 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   ];
 }
 
-function membershipRows(settings: NodeSettings): Row[] {
+function membershipRows(settings: NodeSettings, copies: number): Row[] {
   const { node, members, placement, tunables, incarnation, host } = settings;
   const shards = [...Array(placement.shards).keys()];
   const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs, gossipIntervalMs } = tunables;
   const listeners: Ref<never>[] = [
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
     ...shards.map((shard) => refTo(Proposer, node, shard) as Ref<never>),
+    ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
+    ...(copies > 1 ? shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>) : []),
     refTo(HttpGateway, node) as Ref<never>,
     refTo(RespGateway, node) as Ref<never>,
   ];

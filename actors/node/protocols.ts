@@ -3,8 +3,10 @@
 
 import type { Protocol } from '../../runtime/protocol.ts';
 import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { HintKeeper } from '../handoff/protocol.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
+import { Repairer } from '../repair/protocol.ts';
 import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
 import {
   Compactor,
@@ -27,6 +29,8 @@ export const allProtocols: readonly Protocol[] = [
   Replica,
   Coordinator,
   Proposer,
+  HintKeeper,
+  Repairer,
   Acceptor,
   Gossiper,
   FailureDetector,

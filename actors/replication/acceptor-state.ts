@@ -7,7 +7,14 @@
 // them to another replica, for a promise that was not given binds nobody.
 
 import { ByteReader, ByteWriter, noBytes } from '../../runtime/bytes.ts';
-import { compareEtags, noEtag, namespaceOf, storageKey, userKey } from '../model/record.ts';
+import {
+  compareEtags,
+  namespaceOf,
+  noEtag,
+  privateNamespaces,
+  storageKey,
+  userKey,
+} from '../model/record.ts';
 import { type Ballot, readBallot, writeBallot } from './serial-history.ts';
 
 /** An update on its way to a decision; without a record it is the empty one of a read. */
@@ -35,9 +42,6 @@ export const emptyState: AcceptorState = {
   accepted: undefined,
   committed: { ballot: noEtag, original: noEtag, history: noBytes },
 };
-
-/** Namespaces from here on hold what a replica keeps for itself, never data of clients. */
-export const privateNamespaces = 0x8000_0000;
 
 /** Where the state of a key is stored. */
 export const stateKeyOf = (key: Uint8Array): Uint8Array =>

@@ -5,7 +5,14 @@
 // Requests are explicit state machines (write-path.ts, read-path.ts) driven by ask callbacks, not
 // sessions: a promise per hop would cost more than the work (docs/performance.md).
 
-import { actor, type Call, type Context, type Deferred, type Later } from '../../runtime/actor.ts';
+import {
+  actor,
+  type Call,
+  type Context,
+  type Deferred,
+  type Later,
+  type Ref,
+} from '../../runtime/actor.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { assert, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { Handlers, Tell } from '../../runtime/protocol.ts';
@@ -24,6 +31,7 @@ import {
 import type { Resolve } from '../model/resolve.ts';
 import type { Ring } from '../model/ring.ts';
 import { hashKey, type KeyHashes, shardOf } from '../model/token.ts';
+import type { HintKeeper } from '../handoff/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 import {
   Coordinator,
@@ -35,6 +43,7 @@ import {
   type WriteReply,
   type WriteRequest,
 } from './protocol.ts';
+import { MissedReplicas } from './missed-replicas.ts';
 import { Explanation } from './explain.ts';
 import { type ReadAction, ReadPath } from './read-path.ts';
 import { admitLevel, ReplicaView } from './replica-view.ts';
@@ -55,6 +64,8 @@ export interface CoordinatorOptions {
   readonly speculateAfterMs: number;
   /** Requests under way at once; their answers take the control lane, which has a bound. */
   readonly openRequestsMax: number;
+  /** Gets what replicas have missed; absent: nobody does. */
+  readonly hints?: Ref<HintKeeper>;
 }
 
 interface Own {
@@ -298,6 +309,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     { record, reply }: { record: Uint8Array; reply: WriteReply },
   ): void {
     const path = new WritePath(required, targets.length);
+    const replicas = this.#view.replicasOf(hashes.token);
+    const missed = new MissedReplicas(replicas.filter((node) => !targets.includes(node)));
     const leftMs = this.#leftMs(deadlineMs);
     for (const node of targets) {
       const note = explanation?.asked(node, 'write');
@@ -307,6 +320,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
         { record },
         leftMs,
         (problem) => {
+          for (const absent of missed.answered(node, problem)) this.#hint(absent, record);
           note?.(problem);
           const outcome = problem === undefined ? path.acked() : path.failed(problem);
           if (outcome.kind === 'acked')
@@ -318,6 +332,11 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
         },
       );
     }
+  }
+
+  #hint(node: string, record: Uint8Array): void {
+    const { hints } = this.#options;
+    if (hints !== undefined) this.#ctx.tell(hints, 'keep', { node, record });
   }
 
   // ---- reads -------------------------------------------------------------------------------

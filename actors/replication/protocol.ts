@@ -31,6 +31,14 @@ export const Replica = protocol('replica', 20, {
     layout: { from: 'bytes', to: 'bytes?', limit: 'u32', bytes: 'u32' },
     replyLayout: { records: 'bytes[]', isDone: 'bool' },
   }),
+  /** A record that this replica has missed; answered when it is durable, or has no effect. */
+  hint: ask<{ readonly record: Uint8Array }, { readonly isApplied: boolean }>(30, {
+    lane: 'background',
+    layout: { record: 'bytes' },
+    replyLayout: { isApplied: 'bool' },
+  }),
+  /** From now on records up to here are announced to the repairer before they are applied. */
+  repairFloor: ask<{ readonly hlc: number }, object>(31, { lane: 'control' }),
 });
 export type Replica = typeof Replica.messages;
 

@@ -3,7 +3,7 @@
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { RecordPage } from '../model/record-pages.ts';
-import type { PurgeRule } from './purge-rule.ts';
+import type { PurgeArcs, PurgeRule } from './purge-rule.ts';
 
 export interface RangeRequest {
   /** First key of the range, included. */
@@ -52,6 +52,11 @@ export const Store = protocol('store', 10, {
     layout: { prefix: 'text' },
     replyLayout: { edit: 'bytes' },
   }),
+  /**
+   * Tombstones with a stamp up to the number of their arc may be purged, when they are old enough:
+   * a repair of all replicas has seen them. `ends`: last tokens of the arcs of the ring, ascending.
+   */
+  purgeBelow: tell<PurgeArcs>(50, { lane: 'control', layout: { ends: 'u32[]', hlcs: 'u53[]' } }),
 });
 export type Store = typeof Store.messages;
 

@@ -18,7 +18,12 @@ import type {
   TableReader,
   WalWriter,
 } from './protocol.ts';
-import { expiryGraceMs, type PurgeRule, type TombstonePurge } from './purge-rule.ts';
+import {
+  expiryGraceMs,
+  type PurgeArcs,
+  type PurgeRule,
+  type TombstonePurge,
+} from './purge-rule.ts';
 import { tableName, tableNumber, tablePath } from './table-files.ts';
 import { encodeEdit, type VersionEdit } from './version-edit.ts';
 
@@ -31,6 +36,8 @@ export interface StoreParts {
   /** Directory of this shard inside the data directory. */
   readonly directory: string;
   readonly tombstonePurge: TombstonePurge;
+  /** With several copies: tombstones and expired records stay for so long at least. */
+  readonly tombstoneGraceMs: number;
   /** No writes below this free space; they are let in again above twice that (FS-8). */
   readonly reserveBytes: number;
 }
@@ -88,14 +95,19 @@ async function changeTables(
 /** One job of the picker, from reading to removing. Errors: nothing has changed. */
 export async function compactTables(
   session: Session,
-  place: { readonly disk: Disk; readonly wallMicros: number },
+  place: {
+    readonly disk: Disk;
+    readonly wallMicros: number;
+    /** Horizons of repair; undefined: none were ever told. */
+    readonly arcs: PurgeArcs | undefined;
+  },
   parts: StoreParts,
   manifest: ManifestLog,
   job: CompactionJob,
 ): Promise<CompactionOutcome> {
   const { inputs, outputLevel } = job;
-  const { disk, wallMicros } = place;
-  const purge = await purgeRuleOf(session, parts, manifest, inputs, wallMicros);
+  const { disk } = place;
+  const purge = await purgeRuleOf(session, parts, manifest, inputs, place);
   const isWorthPurging = purge !== undefined && inputs.some(({ tombstones }) => tombstones > 0);
   const dropped = inputs.map(({ level, fileNumber }) => ({ level, fileNumber }));
   const isMove = job.isMove && !isWorthPurging;
@@ -137,12 +149,14 @@ async function mergeTables(
  */
 async function purgeRuleOf(
   session: Session,
-  { memtable, tombstonePurge }: StoreParts,
+  { memtable, tombstonePurge, tombstoneGraceMs }: StoreParts,
   manifest: ManifestLog,
   inputs: readonly TableMeta[],
-  wallMicros: number,
+  { wallMicros, arcs }: { readonly wallMicros: number; readonly arcs: PurgeArcs | undefined },
 ): Promise<PurgeRule | undefined> {
-  if (tombstonePurge === 'never') return undefined;
+  const isRepaired = tombstonePurge === 'after-repair';
+  if (isRepaired && arcs?.hlcs.some((hlc) => hlc > 0) !== true) return undefined;
+  const graceMs = isRepaired ? tombstoneGraceMs : 0;
   const { minHlc } = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
   const range = unionOf(inputs);
   const own = new Set(inputs.map(({ fileNumber }) => fileNumber));
@@ -150,8 +164,9 @@ async function purgeRuleOf(
     (table) => !own.has(table.fileNumber) && rangesOverlap(table, range),
   );
   return {
-    belowHlc: Math.min(minHlc, Math.floor(wallMicros)),
-    expiredBeforeMs: Math.floor(wallMicros / 1000) - expiryGraceMs,
+    belowHlc: Math.min(minHlc, Math.floor(wallMicros) - graceMs * 1000),
+    expiredBeforeMs: Math.floor(wallMicros / 1000) - Math.max(expiryGraceMs, graceMs),
+    arcs: isRepaired ? arcs : undefined,
     others: others.map((table) => ({
       firstKey: table.firstKey,
       lastKey: table.lastKey,

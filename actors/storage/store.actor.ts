@@ -32,6 +32,7 @@ import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
 import { ManifestLog, type ManifestOptions } from './manifest.ts';
+import type { PurgeArcs } from './purge-rule.ts';
 import { type FrozenTable, type RangeRequest, Store, type StoreStats } from './protocol.ts';
 import { RowCache } from './row-cache.ts';
 import {
@@ -106,6 +107,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   #isDraining = false;
   #isCompacting = false;
   #compactionFailures = 0;
+  #purgeArcs: PurgeArcs | undefined;
   /** Tables that a compaction could not read: left alone until the next start. */
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
@@ -341,6 +343,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const options = this.#options;
     const { disk, toSelf, clock } = this.#ctx;
     const wallMicros = clock.wallMicros();
+    const arcs = this.#purgeArcs;
     const state = { nowMs: wallMicros / 1000, damaged: this.#damaged };
     const job = pickCompaction([...manifest.state.tables.values()], options.compaction, state);
     if (job === undefined) return;
@@ -348,7 +351,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const startedMs = clock.monotonicMs();
     this.#ctx.session(async (session) => {
       try {
-        const place = { disk, wallMicros };
+        const place = { disk, wallMicros, arcs };
         const outcome = await compactTables(session, place, options, manifest, job);
         toSelf('compacted', { outcome, startedMs });
       } catch (error) {
@@ -358,6 +361,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
         toSelf('compactionFailed', { reason: describeFailure(error.toFailure()), damaged });
       }
     });
+  }
+
+  /** For the compactions that begin from now on. */
+  purgeBelow(arcs: PurgeArcs): void {
+    this.#purgeArcs = arcs;
   }
 
   compacted({ outcome, startedMs }: BodyOf<Own['compacted']>): void {

@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import { actor, type Context, type Ref, refTo } from '../../runtime/actor.ts';
-import type { Handlers } from '../../runtime/protocol.ts';
+import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
 import { gossiper } from '../../actors/membership/gossiper.actor.ts';
 import {
   type Digest,
@@ -16,7 +16,7 @@ import { ReplicaKit } from '../kit-replication.ts';
 import { nodeState } from './states.ts';
 
 const self = refTo(Gossiper, 'n1');
-type Beat = { readonly state: NodeState; readonly atMs: number };
+type Beat = BodyOf<FailureDetector['heard']>;
 
 const fakeDetector = actor({
   protocol: FailureDetector,
@@ -149,9 +149,19 @@ describe('gossiper', () => {
     await kit.host.advance(250);
     await kit.news(state, state);
     await kit.news(nodeState('n2', { heartbeat: 2 }));
-    expect(kit.heard).to.deep.equal([{ state, atMs: 1_250 }]);
+    expect(kit.heard).to.deep.equal([{ state, atMs: 1_250, isDirect: false }]);
     await kit.news(nodeState('n2', { generation: 2 }));
     expect(kit.heard.length).to.equal(2);
+  });
+
+  it('gossiper: an answer is first-hand about its sender and second-hand about others', async () => {
+    const kit = await GossipKit.start();
+    const round = await kit.take('n2', 'exchange');
+    round.reply({ states: [nodeState('n2', { heartbeat: 3 })], wanted: [] });
+    await kit.host.settle();
+    expect(kit.heard.map(({ state, isDirect }) => [state.node, isDirect])).to.deep.equal([
+      ['n2', true],
+    ]);
   });
 
   it('gossiper: states of strangers are ignored', async () => {

@@ -67,8 +67,8 @@ export const mutants: readonly Mutant[] = [
     id: 'purge-with-several-copies',
     what: 'a tombstone is purged while another replica may hold what it hides (TS-3, G8)',
     file: 'actors/node/plan.js',
-    find: "copies > 1 ? 'never'",
-    replace: "copies > 9 ? 'never'",
+    find: "copies > 1 ? 'after-repair'",
+    replace: "copies > 9 ? 'after-repair'",
     seeds: 60,
   },
   {
