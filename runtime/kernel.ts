@@ -16,7 +16,6 @@ import {
   ownAnswer,
   ownTell,
   type Router,
-  type Transcode,
   transcoded,
 } from './envelope.ts';
 import type { Host } from './environment.ts';
@@ -32,30 +31,16 @@ import {
   toFailure,
 } from './errors.ts';
 import { DirectAsks, type TurnSide } from './direct-asks.ts';
+import type { KernelOptions } from './kernel-options.ts';
 import { Ring } from './mailbox.ts';
 import { type MetricSample, plainSample } from './metrics.ts';
-import type { AskNames, BodyOf, Descriptor, Protocol, ReplyOf, TellNames } from './protocol.ts';
+import type { AskNames, BodyOf, Descriptor, ReplyOf, TellNames } from './protocol.ts';
 import type { ActorSpec } from './supervisor.ts';
 
 const turnsPerActor = 64;
 const turnsPerRun = 512;
 /** One turn in so many is timed. */
 const sampleEvery = 32;
-
-export interface KernelOptions {
-  readonly node: string;
-  /** Names this thread in logs. */
-  readonly thread: string;
-  readonly host: Host;
-  readonly router: Router;
-  /** All protocols of the program: what may be sent. */
-  readonly protocols: readonly Protocol[];
-  /**
-   * Encodes and decodes a body that stays on this thread, so that no two actors share memory.
-   * The simulator and the tests set it (rule SIM-5).
-   */
-  readonly transcode?: Transcode;
-}
 
 export class Kernel {
   readonly node: string;

@@ -20,18 +20,11 @@ import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
-import { isSerial, type Level } from '../model/consistency.ts';
-import { recordEtag, storageKey, valueTypes } from '../model/record.ts';
+import type { Level } from '../model/consistency.ts';
+import { recordEtag, valueTypes } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Monitor } from '../observability/protocol.ts';
-import {
-  Coordinator,
-  type ReadReply,
-  type SerialReply,
-  type SerialRequest,
-  type WriteReply,
-  type WriteRequest,
-} from '../replication/protocol.ts';
+import { Coordinator, type ReadReply, type WriteReply } from '../replication/protocol.ts';
 import { finalFailure } from './attempts.ts';
 import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
 import {
@@ -69,7 +62,6 @@ import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
 import { RouteFigures } from './route-figures.ts';
 import {
-  asWritten,
   type KeyPlace,
   prepareCas,
   prepareDelete,
@@ -78,11 +70,8 @@ import {
   prepareTtl,
   refuseConditions,
   type SerialExchange,
-  serialRead,
-  serialWrite,
-  unmetFailure,
 } from './serial-requests.ts';
-import { keyIdOf } from './session.ts';
+import { type BatchWrite, type KeyedWrite, SessionCalls } from './session-calls.ts';
 import { snapshotHandlers } from './snapshot-routes.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings {
@@ -97,13 +86,6 @@ export interface HttpGatewayOptions extends GatewaySettings {
   readonly sealer: Sealer;
   /** Figures as the text of /metrics: actors/observability/prometheus-text.ts. */
   readonly renderMetrics: (samples: Iterable<MetricSample>) => string;
-}
-
-/** A write without what its session adds. */
-type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level' | 'explain'>;
-
-interface BatchWrite extends KeyedWrite {
-  readonly ifNotExists: boolean;
 }
 
 /** One request on its way. */
@@ -146,7 +128,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   readonly #ctx: Context;
   readonly #options: HttpGatewayOptions;
   readonly #router: KeyRouter;
-  readonly #calls: KeyCalls;
+  readonly #session: SessionCalls;
   readonly #figures: RouteFigures;
   readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
   #isDraining = false;
@@ -159,7 +141,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#options = options;
     const { ring, coordinatorShards } = options;
     this.#router = new KeyRouter({ node: ctx.node, ring, coordinatorShards });
-    this.#calls = new KeyCalls({ ctx, router: this.#router, ring });
+    this.#session = new SessionCalls(new KeyCalls({ ctx, router: this.#router, ring }));
     this.#figures = new RouteFigures(ctx.metrics);
     this.#handlers = {
       put: (exchange) => this.#put(exchange),
@@ -295,103 +277,6 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#finish(exchange, problemAnswer(problem));
   }
 
-  /** Writes a key after all that the session knows of it, which learns of the write. */
-  #write(
-    { session, level, explain }: Terms,
-    write: KeyedWrite,
-    deadlineMs: number,
-    done: Done<WriteReply>,
-  ): void {
-    const keyId = keyIdOf(storageKey(write.namespace, write.key));
-    const body = { ...write, level, explain, afterHlc: session.afterHlc(keyId) };
-    this.#calls.run('write', body, deadlineMs, (problem, reply) => {
-      if (reply === undefined) return done(problem, undefined);
-      session.wrote(keyId, reply, write.value === undefined ? 1 : reply.expiresAt, level);
-      done(undefined, reply);
-    });
-  }
-
-  /** Reads a key, of more replicas while the outcome is older than the session may see (SS-3). */
-  #read(
-    terms: Terms,
-    key: Uint8Array,
-    deadlineMs: number,
-    done: Done<ReadReply & { readonly level: Level }>,
-  ): void {
-    if (isSerial(terms.level)) return this.#serialRead(terms, key, deadlineMs, done);
-    const { namespace, session, level, explain } = terms;
-    const keyId = keyIdOf(storageKey(namespace, key));
-    const attempt = (at: Level): void =>
-      this.#calls.run(
-        'read',
-        { namespace, key, level: at, explain },
-        deadlineMs,
-        (problem, reply) => {
-          if (reply === undefined) return done(problem, undefined);
-          if (session.accepts(keyId, reply, at)) {
-            session.saw(keyId, reply, at);
-            return done(undefined, { ...reply, level: at });
-          }
-          const wider = session.widerThan(at);
-          if (wider !== undefined) return attempt(wider);
-          const detail = 'every replica that answers is behind this session';
-          done(failure('SESSION_UNSATISFIED', { level: at, detail }), undefined);
-        },
-      );
-    attempt(session.firstLevel(keyId, level));
-  }
-
-  /** Runs an operation that is decided; its session learns of the outcome. */
-  #serial(
-    { session }: Terms,
-    request: SerialRequest,
-    deadlineMs: number,
-    done: Done<SerialReply>,
-  ): void {
-    const keyId = keyIdOf(storageKey(request.namespace, request.key));
-    this.#calls.serial(request, deadlineMs, (problem, reply) => {
-      if (reply !== undefined && reply.hlc > 0) {
-        const deadFromMs = reply.record === undefined ? 1 : reply.expiresAt;
-        session.wrote(keyId, reply, deadFromMs, 'QUORUM');
-      }
-      done(problem, reply);
-    });
-  }
-
-  #serialRead(
-    terms: Terms,
-    key: Uint8Array,
-    deadlineMs: number,
-    done: Done<ReadReply & { readonly level: Level }>,
-  ): void {
-    const { namespace, level } = terms;
-    this.#serial(terms, serialRead({ namespace, key }), deadlineMs, (problem, reply) => {
-      if (reply === undefined) return done(problem, undefined);
-      const { record, hlc, writer, incarnation, nowMs, coordinator } = reply;
-      const etag = { hlc, writer, incarnation };
-      const made = { record, nowMs, coordinator, explanation: undefined, level };
-      done(undefined, { ...etag, ...made });
-    });
-  }
-
-  /** A write of a batch, decided where its condition or level asks for it. */
-  #writeOne(
-    exchange: Exchange,
-    terms: Terms,
-    { ifNotExists, ...write }: BatchWrite,
-    done: Done<WriteReply>,
-  ): void {
-    const { namespace, key, value } = write;
-    const operation = value === undefined ? undefined : { ...write, value, ifNotExists };
-    const serial = serialWrite(exchange.request, { namespace, key }, operation, terms);
-    if (serial === undefined) return this.#write(terms, write, exchange.deadlineMs, done);
-    this.#serial(terms, serial, exchange.deadlineMs, (problem, reply) => {
-      if (reply === undefined) done(problem, undefined);
-      else if (reply.isApplied) done(undefined, asWritten(reply));
-      else done(unmetFailure(reply), undefined);
-    });
-  }
-
   /** A request that is decided whatever its level. */
   #decided(
     exchange: Exchange,
@@ -404,7 +289,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   #runSerial(exchange: Exchange, terms: Terms, { request, render }: SerialExchange): void {
     exchange.level = 'SERIAL';
-    this.#serial(terms, request, exchange.deadlineMs, (problem, reply) => {
+    this.#session.serial(terms, request, exchange.deadlineMs, (problem, reply) => {
       if (reply === undefined) return this.#refuse(exchange, problem ?? failure('BUG'));
       exchange.coordinator = reply.coordinator;
       this.#finish(exchange, render(reply));
@@ -441,7 +326,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const { value, valueType, ttlMs } = operation;
     const write = { ...at, value, valueType, ttlMs };
     const done = this.#settle<WriteReply>(exchange, (reply) => putAnswer(key, reply));
-    this.#write(terms, write, exchange.deadlineMs, done);
+    this.#session.write(terms, write, exchange.deadlineMs, done);
   }
 
   #delete(exchange: Exchange): void {
@@ -451,7 +336,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const serial = prepareDelete(exchange.request, at, terms);
     if (serial !== undefined) return this.#runSerial(exchange, terms, serial);
     const done = this.#settle<WriteReply>(exchange, (reply) => deleteAnswer(key, reply));
-    this.#write(terms, removal(terms.namespace, key), exchange.deadlineMs, done);
+    this.#session.write(terms, removal(terms.namespace, key), exchange.deadlineMs, done);
   }
 
   #get(exchange: Exchange): void {
@@ -470,7 +355,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         return wantsBytes(request) ? rawAnswer(record, nowMs) : getAnswer(key, record, nowMs);
       },
     );
-    this.#read(terms, key, exchange.deadlineMs, done);
+    this.#session.read(terms, key, exchange.deadlineMs, done);
   }
 
   // ---- batches -----------------------------------------------------------------------------
@@ -503,7 +388,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const isDelete = writes[0]?.value === undefined;
     this.#all<BatchWrite, WriteReply>(
       writes,
-      (write, done) => this.#writeOne(exchange, terms, write, done),
+      (write, done) => this.#session.writeOne(exchange, terms, write, done),
       (outcomes) => {
         const keys = writes.map(({ key }) => key);
         this.#finish(exchange, batchWriteAnswer(keys, outcomes, isDelete));
@@ -533,7 +418,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: true });
     this.#all<Uint8Array, ReadReply>(
       keys,
-      (key, done) => this.#read(terms, key, exchange.deadlineMs, done),
+      (key, done) => this.#session.read(terms, key, exchange.deadlineMs, done),
       (outcomes) => this.#finish(exchange, batchGetAnswer(keys, outcomes, limits.batchBytes)),
     );
   }

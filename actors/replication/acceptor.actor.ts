@@ -2,46 +2,22 @@
 // decides by acceptor-state.ts, and answers only when the new state is durable. Steps of one key run
 // one after the other; those of different keys beside each other.
 
-import {
-  actor,
-  type Call,
-  type Context,
-  type Later,
-  type Ref,
-  type Session,
-} from '../../runtime/actor.ts';
+import { actor, type Call, type Context, type Later, type Ref } from '../../runtime/actor.ts';
 import { base64url } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
-import { fingerprint32 } from '../../runtime/hash.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
-import { checkRecord, encodeRecord, recordHlc, recordValue, valueTypes } from '../model/record.ts';
+import { checkRecord } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import type { Store } from '../storage/protocol.ts';
-import {
-  accept,
-  type AcceptorState,
-  commit,
-  decodeState,
-  emptyState,
-  encodeState,
-  highestOf,
-  promise,
-  type Proposal,
-  stateKeyOf,
-} from './acceptor-state.ts';
+import { accept, commit, highestOf, promise, type Proposal } from './acceptor-state.ts';
+import { KeySteps } from './acceptor-steps.ts';
 import { Acceptor, type AcceptorKey, type PrepareReply, type ProposeReply } from './protocol.ts';
 
 export interface AcceptorOptions {
   readonly store: Ref<Store>;
   /** Shards of this node. */
   readonly shards: number;
-}
-
-/** A key's state with the stamp under which this replica stored it last. */
-interface Stored {
-  readonly state: AcceptorState;
-  readonly stamp: number;
 }
 
 class AcceptorActor implements Handlers<Acceptor> {
@@ -112,66 +88,6 @@ class AcceptorActor implements Handlers<Acceptor> {
     return this.#ctx.session((session) =>
       turns.run(name, () => work(new KeySteps(session, store, at, leftMs))),
     );
-  }
-}
-
-/** Reads and writes of the store for one key's state. */
-class KeySteps {
-  readonly #session: Session;
-  readonly #store: Ref<Store>;
-  readonly #at: AcceptorKey;
-  readonly #leftMs: () => number;
-  readonly #stateKey: Uint8Array;
-
-  constructor(session: Session, store: Ref<Store>, at: AcceptorKey, leftMs: () => number) {
-    this.#session = session;
-    this.#store = store;
-    this.#at = at;
-    this.#leftMs = leftMs;
-    this.#stateKey = stateKeyOf(at.key);
-  }
-
-  async load(): Promise<Stored> {
-    const record = await this.#read(this.#stateKey, fingerprint32(this.#stateKey));
-    if (record === undefined) return { state: emptyState, stamp: 0 };
-    return { state: decodeState(recordValue(record)), stamp: recordHlc(record) };
-  }
-
-  /** Durable when it returns; with a record, both at once. */
-  async save(
-    { stamp }: Stored,
-    state: AcceptorState,
-    record: Uint8Array | undefined = undefined,
-  ): Promise<void> {
-    const stateRecord = encodeRecord({
-      key: this.#stateKey,
-      value: encodeState(state),
-      valueType: valueTypes.bytes,
-      isTombstone: false,
-      // Only this replica writes it, so counting is enough of a clock.
-      hlc: stamp + 1,
-      writer: 0,
-      incarnation: 0,
-      version: stamp + 1,
-      expiresAt: 0,
-      token: this.#at.token,
-      hash: fingerprint32(this.#stateKey),
-    });
-    if (record === undefined)
-      await this.#session.ask(this.#store, 'apply', { record: stateRecord }, this.#leftMs());
-    else {
-      const records = [record, stateRecord];
-      await this.#session.ask(this.#store, 'applyMany', { records }, this.#leftMs());
-    }
-  }
-
-  data(): Promise<Uint8Array | undefined> {
-    return this.#read(this.#at.key, this.#at.hash);
-  }
-
-  async #read(key: Uint8Array, hash: number): Promise<Uint8Array | undefined> {
-    const reply = await this.#session.ask(this.#store, 'read', { key, hash }, this.#leftMs());
-    return reply.record;
   }
 }
 
