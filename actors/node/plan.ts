@@ -318,6 +318,21 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     bytesPerSecond: tunables.repairBytesPerSecond,
     lagMs: Math.max(5_000, tunables.writeTimeoutMs) + 1_000,
   };
+  const at = { shard, capacity, onCrash: fatal };
+  // A single copy has nothing to be compared with.
+  const repairs = ring.replicationFactor > 1 ? [repairer] : [];
+  return [
+    ...repairs.map((kind) => ({ kind: row(kind), options: repairOptions, ...at })),
+    { kind: row(replica), options: replicaOptions, ...at },
+    { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },
+    { kind: row(coordinator), options: coordinatorOptions, ...at },
+    ...serialRows(settings, ring, shard),
+  ];
+}
+
+/** Votes of this node's replicas, and the rounds that it runs. */
+function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
+  const { node, incarnation, placement, tunables } = settings;
   const proposerOptions = {
     ring,
     resolve: lastWriteWins,
@@ -329,19 +344,10 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     valueBytesMax: tunables.valueBytesMax,
     waitingMax: 16_384,
   };
-  const at = { shard, capacity, onCrash: fatal };
-  // A single copy has nothing to be compared with.
-  const repairs = ring.replicationFactor > 1 ? [repairer] : [];
+  const acceptorOptions = { store: refTo(Store, node, shard), shards: placement.shards };
+  const at = { shard, capacity: tunables.mailboxMessages, onCrash: fatal };
   return [
-    ...repairs.map((kind) => ({ kind: row(kind), options: repairOptions, ...at })),
-    { kind: row(replica), options: replicaOptions, ...at },
-    { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },
-    { kind: row(coordinator), options: coordinatorOptions, ...at },
-    {
-      kind: row(acceptor),
-      options: { store: replicaOptions.store, shards: placement.shards },
-      ...at,
-    },
+    { kind: row(acceptor), options: acceptorOptions, ...at },
     { kind: row(proposer), options: proposerOptions, ...at },
   ];
 }
