@@ -8,7 +8,7 @@ import type { Etag } from '../actors/model/record.ts';
 import { crc32, utf8 } from '../runtime/bytes.ts';
 
 export type Outcome = 'ok' | 'fail' | 'info';
-export type OperationKind = 'put' | 'get' | 'delete' | 'scan';
+export type OperationKind = 'put' | 'get' | 'delete' | 'scan' | 'cas' | 'increment';
 /** `core`: some nodes are gone for good, the others must work (rule 2.6). */
 export type Phase = 'load' | 'chaos' | 'core' | 'final';
 
@@ -41,6 +41,9 @@ export interface Operation {
   readonly coordinator?: string;
   /** Lifetime that a put asked for, milliseconds. */
   readonly ttlMs?: number;
+  /** Of a cas: what had to be there, and whether it was. */
+  readonly expected?: string;
+  readonly wasMet?: boolean;
   /** Keys that a scan returned, in the order in which they came. */
   readonly keys?: readonly string[];
 }
@@ -79,7 +82,7 @@ export class History {
   complete(
     index: number,
     ended: Pick<Operation, 'outcome' | 'code'> &
-      Partial<Pick<Operation, 'value' | 'etag' | 'returnedMs' | 'keys' | 'coordinator'>>,
+      Partial<Pick<Operation, 'value' | 'etag' | 'returnedMs' | 'keys' | 'coordinator' | 'wasMet'>>,
   ): void {
     const started = this.#operations[index];
     if (started === undefined) throw new RangeError(`no operation ${index}`);

@@ -5,6 +5,7 @@ import type { Checker } from './checker.ts';
 import { expiryChecker } from './checkers/expiry.ts';
 import { quorumFloorChecker } from './checkers/quorum-floor.ts';
 import { scanChecker } from './checkers/scans.ts';
+import { counterChecker, linearizabilityChecker } from './checkers/serial.ts';
 import { sessionChecker } from './checkers/sessions.ts';
 import { convergenceChecker, durabilityChecker } from './checkers/settled.ts';
 import { stampChecker } from './checkers/stamps.ts';
@@ -14,6 +15,7 @@ import type { WorkloadKind } from './workload.ts';
 import { expiryWorkload } from './workloads/expiries.ts';
 import { registerWorkload } from './workloads/registers.ts';
 import { scanWorkload } from './workloads/scans.ts';
+import { serialWorkload } from './workloads/serial.ts';
 import { sessionWorkload } from './workloads/sessions.ts';
 
 export const workloadKinds: readonly WorkloadKind[] = [
@@ -21,6 +23,7 @@ export const workloadKinds: readonly WorkloadKind[] = [
   sessionWorkload,
   expiryWorkload,
   scanWorkload,
+  serialWorkload,
 ];
 
 export const checkers: readonly Checker[] = [
@@ -33,4 +36,6 @@ export const checkers: readonly Checker[] = [
   scanChecker,
   stampChecker,
   structureChecker,
+  linearizabilityChecker,
+  counterChecker,
 ];

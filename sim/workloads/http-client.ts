@@ -29,6 +29,8 @@ export interface Request {
   readonly headers?: Readonly<Record<string, string>>;
   readonly session?: number;
   readonly ttlMs?: number;
+  /** Of a cas. */
+  readonly expected?: string;
 }
 
 /** Who asks: a process of the history, and the operation's place in its workload. */
@@ -65,7 +67,8 @@ export class HttpClient {
   }
 
   /** Writes down that an operation starts; its index. For operations of several requests. */
-  begin(asker: Asker, { kind, key, node, level, value, session, ttlMs }: Request): number {
+  begin(asker: Asker, request: Request): number {
+    const { kind, key, node, level, value, session, ttlMs, expected } = request;
     return this.#history.invoke({
       ...asker,
       workload: this.#workload,
@@ -78,6 +81,7 @@ export class HttpClient {
       value: value === undefined ? undefined : valueText(value),
       ...(session === undefined ? {} : { session }),
       ...(ttlMs === undefined ? {} : { ttlMs }),
+      ...(expected === undefined ? {} : { expected: valueText(utf8.encode(expected)) }),
     });
   }
 
@@ -117,7 +121,7 @@ function headersOf({ kind, level, timeoutMs }: Request): Record<string, string> 
 }
 
 export type Classified = Pick<Operation, 'outcome' | 'code'> &
-  Partial<Pick<Operation, 'value' | 'etag' | 'keys' | 'coordinator'>>;
+  Partial<Pick<Operation, 'value' | 'etag' | 'keys' | 'coordinator' | 'wasMet'>>;
 
 /** Rule 2.8. */
 export function classify(kind: OperationKind, answer: ClientAnswer<HttpAnswer>): Classified {
