@@ -30,8 +30,11 @@ export interface RunnerOptions {
 
 /** Commands of one connection at the same time (limits table of the rules). */
 const windowMax = 128;
-/** Of all connections: a coordinator takes 8,192 messages and 16,384 open requests. */
-const inFlightMax = 4096;
+/**
+ * Of all connections. A coordinator takes 8,192 messages and 16,384 open requests; with so many at
+ * once, though, most outlive a collection of young objects and are copied (docs/performance.md).
+ */
+const inFlightMax = 1024;
 /** A batch with so many bytes of answers ends; twice that is aimed for at most. */
 const replyBytesMax = 4 * 1024 * 1024;
 /** A batch that runs longer starts no more commands. */
