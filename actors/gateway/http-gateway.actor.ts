@@ -64,6 +64,7 @@ import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
 import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
+import { docsPage, openApiDocument } from './openapi.ts';
 import { RouteFigures } from './route-figures.ts';
 import { keyIdOf } from './session.ts';
 
@@ -82,7 +83,7 @@ export interface HttpGatewayOptions extends GatewaySettings {
 }
 
 /** A write without what its session adds. */
-type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level'>;
+type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level' | 'explain'>;
 
 /** One request on its way. */
 interface Exchange {
@@ -98,8 +99,13 @@ interface Exchange {
   level: Level | undefined;
   deadlineMs: number;
   coordinator: string;
+  /** JSON, where the client asked how it was done. */
+  explanation: string | undefined;
 }
 
+/** Of the HTTP face, as its path says. */
+const faceVersion = '1';
+const htmlType = 'text/html; charset=utf-8';
 /** Operations of one batch that are under way at the same time. */
 const batchParallel = 128;
 const figuresTimeoutMs = 2000;
@@ -109,6 +115,8 @@ const servedWhileDraining: ReadonlySet<string> = new Set([
   'livez',
   'readyz',
   'metrics',
+  'openapi',
+  'docs',
   'cluster-status',
   'ring',
 ]);
@@ -147,6 +155,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       livez: (exchange) => this.#finish(exchange, jsonAnswer({ status: 'alive' })),
       readyz: (exchange) => this.#ready(exchange),
       metrics: (exchange) => this.#metrics(exchange),
+      openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
+      docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
     };
   }
 
@@ -166,6 +176,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       level: undefined,
       deadlineMs: call.deadlineMs,
       coordinator: this.#ctx.node,
+      explanation: undefined,
     };
     this.#open += 1;
     try {
@@ -232,7 +243,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #finish(exchange: Exchange, { status, headers, body }: HttpAnswer): void {
-    const { route, startedMs, terms, level, coordinator, answer } = exchange;
+    const { route, startedMs, terms, level, coordinator, explanation, answer } = exchange;
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const seconds = (this.#ctx.clock.monotonicMs() - startedMs) / 1000;
     this.#figures.record(route.name, status, seconds);
@@ -241,6 +252,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       headers: {
         ...headers,
         'x-coordinator': coordinator,
+        ...(explanation === undefined ? {} : { 'x-explain': explanation }),
         ...(level === undefined ? {} : { 'x-consistency-level': level }),
         ...(terms === undefined
           ? {}
@@ -260,13 +272,13 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Writes a key after all that the session knows of it, which learns of the write. */
   #write(
-    { session, level }: Terms,
+    { session, level, explain }: Terms,
     write: KeyedWrite,
     deadlineMs: number,
     done: Done<WriteReply>,
   ): void {
     const keyId = keyIdOf(storageKey(write.namespace, write.key));
-    const body = { ...write, level, afterHlc: session.afterHlc(keyId) };
+    const body = { ...write, level, explain, afterHlc: session.afterHlc(keyId) };
     this.#calls.run('write', body, deadlineMs, (problem, reply) => {
       if (reply === undefined) return done(problem, undefined);
       session.wrote(keyId, reply, write.value === undefined ? 1 : reply.expiresAt, level);
@@ -276,29 +288,34 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Reads a key, of more replicas while the outcome is older than the session may see (SS-3). */
   #read(
-    { namespace, session, level }: Terms,
+    { namespace, session, level, explain }: Terms,
     key: Uint8Array,
     deadlineMs: number,
     done: Done<ReadReply & { readonly level: Level }>,
   ): void {
     const keyId = keyIdOf(storageKey(namespace, key));
     const attempt = (at: Level): void =>
-      this.#calls.run('read', { namespace, key, level: at }, deadlineMs, (problem, reply) => {
-        if (reply === undefined) return done(problem, undefined);
-        if (session.accepts(keyId, reply, at)) {
-          session.saw(keyId, reply, at);
-          return done(undefined, { ...reply, level: at });
-        }
-        const wider = session.widerThan(at);
-        if (wider !== undefined) return attempt(wider);
-        const detail = 'every replica that answers is behind this session';
-        done(failure('SESSION_UNSATISFIED', { level: at, detail }), undefined);
-      });
+      this.#calls.run(
+        'read',
+        { namespace, key, level: at, explain },
+        deadlineMs,
+        (problem, reply) => {
+          if (reply === undefined) return done(problem, undefined);
+          if (session.accepts(keyId, reply, at)) {
+            session.saw(keyId, reply, at);
+            return done(undefined, { ...reply, level: at });
+          }
+          const wider = session.widerThan(at);
+          if (wider !== undefined) return attempt(wider);
+          const detail = 'every replica that answers is behind this session';
+          done(failure('SESSION_UNSATISFIED', { level: at, detail }), undefined);
+        },
+      );
     attempt(session.firstLevel(keyId, level));
   }
 
   /** The answer to a request about one key, or the reason why there is none. */
-  #settle<Reply extends { readonly coordinator: string }>(
+  #settle<Reply extends { readonly coordinator: string; readonly explanation: string | undefined }>(
     exchange: Exchange,
     render: (reply: Reply) => HttpAnswer,
   ): Done<Reply> {
@@ -306,6 +323,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       if (problem !== undefined || reply === undefined)
         return this.#refuse(exchange, problem ?? failure('BUG'));
       exchange.coordinator = reply.coordinator;
+      exchange.explanation = reply.explanation;
       this.#finish(exchange, render(reply));
     };
   }

@@ -62,6 +62,8 @@ export const httpRoutes: readonly HttpRoute[] = [
   served('livez', ['GET', '/livez'], ['none', []], 'The process answers.'),
   served('readyz', ['GET', '/readyz'], ['none', []], 'The node serves; 503 while it starts or stops.'),
   served('metrics', ['GET', '/metrics'], ['none', []], 'Figures for Prometheus.'),
+  served('openapi', ['GET', `${apiPrefix}/openapi.json`], ['none', []], 'This face as OpenAPI 3.1.'),
+  served('docs', ['GET', '/docs'], ['none', []], 'This face, to browse.'),
 
   planned('cas', 'POST', `${key}/cas`, 'Writes if the key is as expected.'),
   planned('incr', 'POST', `${key}/incr`, 'Adds to an integer.'),
@@ -92,8 +94,6 @@ export const httpRoutes: readonly HttpRoute[] = [
   planned('in-namespace-put', 'PUT', inNamespace, 'Any PUT, in a namespace.'),
   planned('in-namespace-post', 'POST', inNamespace, 'Any POST, in a namespace.'),
   planned('in-namespace-delete', 'DELETE', inNamespace, 'Any DELETE, in a namespace.'),
-  planned('openapi', 'GET', `${apiPrefix}/openapi.json`, 'This face as OpenAPI 3.1.'),
-  planned('docs', 'GET', '/docs', 'This face, to browse.'),
   planned('dashboard', 'GET', '/dashboard', 'The cluster, to watch.'),
 ];
 
@@ -109,6 +109,7 @@ export const requestHeaders: readonly string[] = [
   'if-match',
   'if-none-match',
   'x-deadline-ms',
+  'x-explain',
   'x-namespace',
   'x-session-token',
 ];

@@ -73,7 +73,7 @@ export class RespKeys {
     key: Uint8Array,
     found: (record: Uint8Array | undefined, nowMs: number) => void,
   ): void {
-    const body = { namespace, key, level };
+    const body = { namespace, key, level, explain: false };
     this.#options.calls.run('read', body, call.deadlineMs, (problem, reply) => {
       if (reply === undefined) return fail(call, problem);
       found(liveRecord(reply), reply.nowMs);
@@ -105,7 +105,8 @@ export class RespKeys {
     { key, value, valueType, ttlMs }: NewValue,
     done: (problem: Failure | undefined, reply: WriteReply | undefined) => void,
   ): void {
-    const body = { namespace, key, value, valueType, ttlMs, afterHlc: 0, level };
+    const item = { namespace, key, value, valueType, ttlMs };
+    const body = { ...item, afterHlc: 0, level, explain: false };
     this.#options.calls.run('write', body, call.deadlineMs, done);
   }
 
@@ -120,7 +121,7 @@ export class RespKeys {
     const records: (Uint8Array | undefined)[] = [];
     let bytes = 0;
     const read = (index: number, next: (problem?: Failure) => void): void => {
-      const body = { namespace, key: keys[index] as Uint8Array, level };
+      const body = { namespace, key: keys[index] as Uint8Array, level, explain: false };
       this.#options.calls.run('read', body, call.deadlineMs, (problem, reply) => {
         const record = reply === undefined ? undefined : liveRecord(reply);
         records[index] = record;

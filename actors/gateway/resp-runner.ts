@@ -189,9 +189,7 @@ export class RespRunner {
       return undefined;
     const spec = batch.specs[calls.length] as CommandSpec;
     if (spec.isBarrier && batch.ended < calls.length) return undefined;
-    const isFull =
-      batch.replyBytes > replyBytesMax || this.#options.nowMs() - batch.startedMs > batchMsMax;
-    if (isFull && calls.length > 0) {
+    if (calls.length > 0 && this.#isFull(batch)) {
       batch.isCut = true;
       return undefined;
     }
@@ -203,6 +201,11 @@ export class RespRunner {
     if (spec.isBarrier) batch.barrier = call;
     if (batch.keys !== undefined && spec.firstKey > 0) block(batch.keys, call);
     return call;
+  }
+
+  /** Its answers are large or it takes long: what is left comes again. */
+  #isFull({ replyBytes, startedMs }: RespBatchRun): boolean {
+    return replyBytes > replyBytesMax || this.#options.nowMs() - startedMs > batchMsMax;
   }
 
   #timeoutOf({ verb }: CommandSpec): number {

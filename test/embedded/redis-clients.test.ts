@@ -121,7 +121,7 @@ describe('redis clients', function () {
 
     describe(`node-redis, RESP${protocol}`, () => {
       const connectTo = (node: number): ReturnType<typeof createClient> =>
-        createClient({ url: urlOf(node), RESP: protocol }) as ReturnType<typeof createClient>;
+        createClient({ url: urlOf(node), RESP: protocol });
       let client: ReturnType<typeof createClient>;
 
       before(async () => {

@@ -480,7 +480,14 @@ describe('resp', () => {
     expect(isIdle).to.equal(false);
     const [held] = cluster.backend.held;
     const etag = { hlc: 1, writer: 1, incarnation: 1 };
-    held?.resolve({ ...etag, version: 1, expiresAt: 0, existed: false, coordinator: 'n1' });
+    held?.resolve({
+      ...etag,
+      version: 1,
+      expiresAt: 0,
+      existed: false,
+      coordinator: 'n1',
+      explanation: undefined,
+    });
     expect(await connection.take(ok.length)).to.equal(ok);
     await until(() => isIdle);
     connection.close();
@@ -519,7 +526,14 @@ describe('resp', () => {
     expect(asked).to.deep.equal(['write slow', 'write quick', 'write last', 'read quick']);
     cluster.backend.hanging.clear();
     const etag = { hlc: 1, writer: 1, incarnation: 1 };
-    const reply = { ...etag, version: 1, expiresAt: 0, existed: false, coordinator: 'n1' };
+    const reply = {
+      ...etag,
+      version: 1,
+      expiresAt: 0,
+      existed: false,
+      coordinator: 'n1',
+      explanation: undefined,
+    };
     cluster.backend.held[0]?.resolve(reply);
     const expected = `${ok}${ok}${bulk('2')}${array(nil, nil)}${ok}`;
     expect(await connection.take(expected.length)).to.equal(expected);

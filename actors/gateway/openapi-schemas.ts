@@ -1,0 +1,189 @@
+// Shapes of requests and answers as JSON Schema (2020-12, as OpenAPI 3.1 takes it), by the names of
+// the routes. Requests are checked by http-requests.ts, which reads bytes and builds no objects;
+// the tests hold the two against each other with the same examples.
+
+export type Schema = Readonly<Record<string, unknown>>;
+
+export interface RouteSchema {
+  /** Of the JSON body. */
+  readonly request?: Schema;
+  /** The body may be raw bytes instead, both ways. */
+  readonly takesBytes?: boolean;
+  /** Of the answer of status 200; absent: no body, or not JSON. */
+  readonly answer?: Schema;
+  /** Of an answer that is not JSON. */
+  readonly answerType?: string;
+  /** Refusals beyond those of every route, by status. */
+  readonly refusals?: readonly number[];
+}
+
+const text: Schema = { type: 'string' };
+const flag: Schema = { type: 'boolean' };
+const count: Schema = { type: 'integer', minimum: 0 };
+const anyJson: Schema = { description: 'Any JSON value.' };
+const ref = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
+const listOf = (items: Schema, more: Schema = {}): Schema => ({ type: 'array', items, ...more });
+
+/** All members required, except those named; nothing else allowed where it is a request. */
+function object(properties: Schema, optional: readonly string[] = [], isOpen = true): Schema {
+  const required = Object.keys(properties).filter((name) => !optional.includes(name));
+  return {
+    type: 'object',
+    properties,
+    required,
+    ...(isOpen ? {} : { additionalProperties: false }),
+  };
+}
+
+const key: Schema = { ...text, minLength: 1, description: 'Up to 1,024 bytes of UTF-8.' };
+const ttl: Schema = {
+  type: 'integer',
+  minimum: 1,
+  maximum: 315_360_000,
+  description: 'Whole seconds until it expires.',
+};
+const encoding: Schema = { const: 'base64', description: 'The value is a string of base64.' };
+const keyList = listOf(key, { maxItems: 1000 });
+const shownKey: Schema = {
+  description: 'The key; one that is no UTF-8 as its base64.',
+  anyOf: [text, object({ base64: text })],
+};
+const stored = {
+  value: anyJson,
+  encoding,
+  version: { ...count, description: 'Grows with each write of the key.' },
+  timestamp: { ...count, description: 'Milliseconds since 1970.' },
+  ttl_remaining: { ...count, description: 'Seconds; absent: never expires.' },
+};
+const storedOptional = ['encoding', 'ttl_remaining'];
+const batchError = object({ code: text, detail: text });
+
+export const componentSchemas: Readonly<Record<string, Schema>> = {
+  Problem: {
+    ...object({ type: text, title: text, status: count, detail: text, code: text }),
+    description: 'RFC 9457; `code` is a word of the table of errors.',
+  },
+  Entry: object({ key: shownKey, ...stored }, storedOptional),
+  Put: object(
+    { value: anyJson, ttl, encoding, if_not_exists: flag },
+    ['ttl', 'encoding', 'if_not_exists'],
+    false,
+  ),
+  Written: object({
+    key: shownKey,
+    version: count,
+    timestamp: count,
+    status: { const: 'success' },
+  }),
+};
+
+const batchWritten = object({
+  success_count: count,
+  failed_keys: listOf(shownKey),
+  results: listOf(
+    object({ key: shownKey, version: count, deleted: flag, error: batchError }, [
+      'version',
+      'deleted',
+      'error',
+    ]),
+  ),
+});
+const batchRow = object({ key: shownKey, found: flag, ...stored, error: batchError }, [
+  ...Object.keys(stored),
+  'error',
+]);
+const items = listOf(ref('Entry'));
+const status = object({ status: text });
+
+export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
+  put: { request: ref('Put'), takesBytes: true, answer: ref('Written'), refusals: [413, 415] },
+  get: { takesBytes: true, answer: ref('Entry'), refusals: [404] },
+  head: { refusals: [404] },
+  delete: { answer: object({ key: shownKey, deleted: flag, version: count }) },
+  list: {
+    answer: object(
+      { keys: listOf(shownKey), items, cursor: { type: ['string', 'null'] }, has_more: flag },
+      ['items'],
+    ),
+  },
+  scan: {
+    answer: object(
+      { keys: listOf(shownKey), items, next_cursor: { type: ['string', 'null'] }, done: flag },
+      ['items'],
+    ),
+  },
+  'batch-put': {
+    request: object(
+      {
+        operations: listOf(
+          object(
+            { key, value: anyJson, ttl, encoding, if_not_exists: flag },
+            ['ttl', 'encoding', 'if_not_exists'],
+            false,
+          ),
+          { maxItems: 1000 },
+        ),
+        atomic: flag,
+      },
+      ['atomic'],
+      false,
+    ),
+    answer: batchWritten,
+    refusals: [413, 415],
+  },
+  'batch-get': {
+    request: object({ keys: keyList, atomic: flag }, ['atomic'], false),
+    answer: object({ results: listOf(batchRow) }),
+    refusals: [413, 415],
+  },
+  'batch-delete': {
+    request: object({ keys: keyList, atomic: flag }, ['atomic'], false),
+    answer: batchWritten,
+    refusals: [413, 415],
+  },
+  'cluster-status': {
+    answer: object({
+      nodes: listOf(
+        object({ node_id: text, status: { enum: ['alive', 'suspected', 'dead', 'unknown'] } }),
+      ),
+      total_keys: count,
+      replication_factor: count,
+      epoch: count,
+    }),
+  },
+  ring: {
+    answer: object({
+      members: listOf(text),
+      virtual_nodes: count,
+      replication_factor: count,
+      nodes: listOf(
+        object({ node_id: text, address: { type: ['string', 'null'] }, share: { type: 'number' } }),
+      ),
+    }),
+  },
+  livez: { answer: status },
+  readyz: { answer: object({ status: text, node: text }) },
+  metrics: { answerType: 'text/plain' },
+  openapi: { answer: { type: 'object' } },
+  docs: { answerType: 'text/html' },
+};
+
+/** Of query parameters, by name. */
+export const querySchemas: Readonly<Record<string, Schema>> = {
+  ttl: { ...ttl, description: 'With raw bytes: whole seconds until it expires.' },
+  if_not_exists: { ...flag, description: 'Write only where there is no such key.' },
+  prefix: { ...text, description: 'Only keys that start with it.' },
+  limit: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
+  count: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
+  cursor: { ...text, description: 'From the page before; it belongs to the same question.' },
+  values: { ...flag, default: false, description: 'With values, as `items`.' },
+};
+
+/** Of request headers that mean something, by name. */
+export const headerSchemas: Readonly<Record<string, Schema>> = {
+  'Consistency-Level': { ...text, examples: ['ONE', 'QUORUM', 'ALL'] },
+  'X-Session-Token': { ...text, description: 'From the answer before: a session.' },
+  'X-Explain': { enum: ['0', '1'], description: 'The answer says how it was made.' },
+  'X-Deadline-Ms': { type: 'integer', minimum: 1, maximum: 60_000 },
+  'X-Namespace': { ...text, default: 'default' },
+};

@@ -1,0 +1,146 @@
+// The HTTP face as an OpenAPI 3.1 document, made from the table of routes and their schemas: what is
+// served is in it, and what is in it is served or says 501. Also the page that shows it.
+
+import { errorTable } from '../../runtime/errors.ts';
+import { type HttpRoute, httpRoutes } from './http-routes.ts';
+import {
+  componentSchemas,
+  headerSchemas,
+  querySchemas,
+  routeSchemas,
+  type RouteSchema,
+  type Schema,
+} from './openapi-schemas.ts';
+
+const dataRoutes = /^(put|get|head|delete|list|scan|batch-.*|cas|incr|ttl)$/;
+const bytesType = 'application/octet-stream';
+
+/** The document, as plain data. */
+export function openApiDocument(version: string): Schema {
+  const paths: Record<string, Record<string, Schema>> = {};
+  for (const route of httpRoutes) {
+    const path = route.path.replaceAll(/:([a-z]+)/g, '{$1}').replace('*', '{path}');
+    const operations = paths[path] ?? {};
+    operations[route.method.toLowerCase()] = operationOf(route);
+    paths[path] = operations;
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'kvd',
+      version,
+      description: 'A distributed key-value store.',
+      license: { name: 'MIT', identifier: 'MIT' },
+    },
+    servers: [{ url: '/' }],
+    paths,
+    components: { schemas: componentSchemas },
+  };
+}
+
+function operationOf(route: HttpRoute): Schema {
+  const schema = routeSchemas[route.name] ?? {};
+  const parameters = parametersOf(route);
+  const body = requestOf(route, schema);
+  return {
+    operationId: route.name,
+    summary: route.what,
+    ...(parameters.length === 0 ? {} : { parameters }),
+    ...(body === undefined ? {} : { requestBody: body }),
+    responses: responsesOf(route, schema),
+  };
+}
+
+function parametersOf(route: HttpRoute): Schema[] {
+  const inPath = [...route.path.matchAll(/:([a-z]+)|(\*)/g)].map(([, name = 'path']) => ({
+    name,
+    in: 'path',
+    required: true,
+    schema: { type: 'string' },
+  }));
+  const inQuery = route.query.map((name) => {
+    const { description, ...schema } = querySchemas[name] ?? { type: 'string' };
+    const words = description === undefined ? {} : { description };
+    return { name, in: 'query', ...words, schema };
+  });
+  const inHeader = dataRoutes.test(route.name)
+    ? Object.entries(headerSchemas).map(([name, schema]) => ({ name, in: 'header', schema }))
+    : [];
+  return [...inPath, ...inQuery, ...inHeader];
+}
+
+function requestOf(route: HttpRoute, { request, takesBytes }: RouteSchema): Schema | undefined {
+  if (!route.isServed || request === undefined) return undefined;
+  const bytes = takesBytes === true ? { [bytesType]: {} } : {};
+  return { required: true, content: { 'application/json': { schema: request }, ...bytes } };
+}
+
+function responsesOf(route: HttpRoute, schema: RouteSchema): Schema {
+  if (!route.isServed) return { 501: refusal(501) };
+  const statuses = [400, ...(schema.refusals ?? []), 429, 503, 504];
+  const refusals = statuses.map((status) => [status, refusal(status)]);
+  return { 200: successOf(schema), ...(Object.fromEntries(refusals) as Schema) };
+}
+
+function successOf({ answer, answerType, takesBytes }: RouteSchema): Schema {
+  const description = 'Done.';
+  if (answer === undefined && answerType === undefined) return { description };
+  const bytes = takesBytes === true ? { [bytesType]: {} } : {};
+  const content =
+    answer === undefined
+      ? { [answerType ?? '']: { schema: { type: 'string' } } }
+      : { 'application/json': { schema: answer }, ...bytes };
+  return { description, content };
+}
+
+/** The codes that a status may carry, from the table of errors. */
+function refusal(status: number): Schema {
+  const codes = Object.entries(errorTable).filter(([, row]) => row.status === status);
+  return {
+    description: codes.map(([code, { title }]) => `${code}: ${title}`).join(' ') || 'Refused.',
+    content: {
+      'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } },
+    },
+  };
+}
+
+// ---- the page ------------------------------------------------------------------------------
+
+const escapes: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+};
+const escaped = (text: string): string => text.replaceAll(/[&<>"]/g, (one) => escapes[one] ?? one);
+
+/** The routes to browse, without a script and without anything from elsewhere. */
+export function docsPage(): string {
+  const rows = httpRoutes.map((route) => {
+    const { method, path, what, query, isServed, name } = route;
+    const schema = routeSchemas[name] ?? {};
+    const shapes = [
+      ...(schema.request === undefined ? [] : [['request', schema.request] as const]),
+      ...(schema.answer === undefined ? [] : [['answer', schema.answer] as const]),
+    ].map(
+      ([label, shape]) => `<p>${label}</p><pre>${escaped(JSON.stringify(shape, null, 2))}</pre>`,
+    );
+    const parameters = query.length === 0 ? '' : `<p>query: ${query.join(', ')}</p>`;
+    const state = isServed ? '' : ' <em>not implemented yet</em>';
+    return `<details><summary><b>${method}</b> <code>${escaped(path)}</code> ${escaped(what)}${state}</summary>${parameters}${shapes.join('')}</details>`;
+  });
+  const shared = Object.entries(componentSchemas).map(
+    ([name, shape]) =>
+      `<details><summary><code>${name}</code></summary><pre>${escaped(JSON.stringify(shape, null, 2))}</pre></details>`,
+  );
+  return `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>kvd: HTTP</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
+summary{cursor:pointer;padding:.2rem 0}pre{overflow:auto;padding:.5rem;border:1px solid #8884}b{display:inline-block;min-width:4.5rem}</style></head>
+<body><h1>kvd over HTTP</h1><p>As OpenAPI 3.1: <a href="/api/v1/openapi.json">/api/v1/openapi.json</a></p>
+${rows.join('\n')}
+<h2>Shapes</h2>
+${shared.join('\n')}
+</body></html>
+`;
+}
