@@ -41,6 +41,8 @@ export interface SerialOutcome {
 }
 
 export interface SerialOperations {
+  /** False: every change is refused as not implemented. */
+  readonly isServed: boolean;
   /** `deadlineMs`: monotonic. `what`: the command, for messages. */
   readonly change: (
     request: SerialRequest,
@@ -51,6 +53,7 @@ export interface SerialOperations {
 }
 
 export const serialOperations: SerialOperations = {
+  isServed: false,
   change: (_request, what, _deadlineMs, done) =>
     done(
       failure('NOT_IMPLEMENTED', { detail: `${what} needs serial operations, not there yet` }),

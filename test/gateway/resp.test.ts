@@ -570,6 +570,7 @@ describe('resp: serial operations', () => {
     const outcome = { isApplied: false, before: utf8.encode('old'), after: utf8.encode('7') };
     const cluster = await startCluster({
       serial: {
+        isServed: true,
         change: ({ change }, _what, _deadlineMs, done) => {
           asked.push(change);
           done(undefined, outcome);
