@@ -7,7 +7,7 @@ import { actor, type Context, type Deferred, type Later, refTo } from '../runtim
 import { compareBytes, startsWith, utf8 } from '../runtime/bytes.ts';
 import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Host } from '../runtime/environment.ts';
-import type { ErrorCode, Failure } from '../runtime/errors.ts';
+import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
 import { createNodeHost } from '../runtime/host/node-host.ts';
 import { Kernel } from '../runtime/kernel.ts';
 import type { MetricSample } from '../runtime/metrics.ts';
@@ -41,14 +41,19 @@ import { renderPrometheus } from '../actors/observability/prometheus-text.ts';
 import { Monitor } from '../actors/observability/protocol.ts';
 import {
   Coordinator,
+  Proposer,
   type ReadReply,
   type ReadRequest,
   type ScanReply,
   type ScanRequest,
+  type SerialReply,
+  type SerialRequest,
   type WriteReply,
   type WriteRequest,
 } from '../actors/replication/protocol.ts';
 import { Snapshotter, type SnapshotSummary } from '../actors/storage/protocol.ts';
+import { SerialHistory } from '../actors/replication/serial-history.ts';
+import { evaluateRound } from '../actors/replication/serial-operations.ts';
 import { HttpEdge } from '../transport/edge-http.ts';
 import { RespEdge, type RespEdgeLimits } from '../transport/edge-resp.ts';
 
@@ -58,6 +63,7 @@ const protocols = [
   Gossiper,
   HttpGateway,
   RespGateway,
+  Proposer,
   Monitor,
   Snapshotter,
 ];
@@ -79,10 +85,59 @@ export interface Backend {
   /** Keys whose requests are never answered. */
   readonly hanging: Set<string>;
   readonly held: Deferred<WriteReply>[];
+  /** Serial requests as they came. */
+  readonly serial: { node: string; request: SerialRequest }[];
+  history: SerialHistory;
 }
 
 function createBackend(): Backend {
-  return { records: new Map(), seen: [], failing: new Map(), hanging: new Set(), held: [] };
+  return {
+    records: new Map(),
+    seen: [],
+    failing: new Map(),
+    hanging: new Set(),
+    held: [],
+    serial: [],
+    history: new SerialHistory(),
+  };
+}
+
+/** Evaluates operations as a round of one node would, on the records of the backend. */
+class FakeProposer implements Handlers<Proposer> {
+  readonly #ctx: Context;
+  readonly #backend: Backend;
+  #rounds = 0;
+
+  constructor(ctx: Context, backend: Backend) {
+    this.#ctx = ctx;
+    this.#backend = backend;
+  }
+
+  peersChanged(): void {}
+
+  run(request: SerialRequest): SerialReply | Later<SerialReply> {
+    this.#backend.serial.push({ node: this.#ctx.node, request });
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    if (problem !== undefined) return failed(this.#ctx, problem);
+    this.#rounds += 1;
+    const key = storageKey(request.namespace, request.key);
+    const id = utf8.decode(request.key);
+    const ballot = { hlc: (nowMs + this.#rounds) * 1000, writer: 9, incarnation: 3 };
+    const facts = { key, token: 0, hash: 0, ballot, nowMs, history: this.#backend.history };
+    const before = this.#backend.records.get(id);
+    const result = evaluateRound([request], before, { ...facts, valueBytesMax: 1000 });
+    if (result.record !== undefined) this.#backend.records.set(id, result.record);
+    this.#backend.history = this.#backend.history.with(ballot, result.kept);
+    const [evaluated] = result.outcomes;
+    if (evaluated === undefined || 'refusal' in evaluated)
+      return failed(this.#ctx, evaluated?.refusal.toFailure() ?? failure('BUG'));
+    const { isApplied, record, written, before: found, number } = evaluated.outcome;
+    const version = record === undefined ? 0 : recordVersion(record);
+    const etag = record === undefined ? noEtag : recordEtag(record);
+    const shown = { ...etag, version, expiresAt: 0, ...written };
+    const made = { nowMs, coordinator: this.#ctx.node };
+    return { ...shown, ...made, isApplied, record, before: found, number };
+  }
 }
 
 class FakeCoordinator implements Handlers<Coordinator> {
@@ -166,6 +221,11 @@ function failed<Reply>(ctx: Context, problem: Failure): Later<Reply> {
   later.fail(problem);
   return later;
 }
+
+const fakeProposer = actor({
+  protocol: Proposer,
+  create: (ctx, backend: Backend) => new FakeProposer(ctx, backend),
+});
 
 const fakeCoordinator = actor({
   protocol: Coordinator,
@@ -298,6 +358,8 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
   for (const [node, kernel] of kernels) {
     for (let shard = 0; shard < shardsPerNode; shard += 1)
       await spawn(kernel, fakeCoordinator, backend, shard);
+    for (let shard = 0; shard < shardsPerNode; shard += 1)
+      await spawn(kernel, fakeProposer, backend, shard);
     await spawn(kernel, fakeSnapshotter, backend);
     if (node !== nodes[0]) continue;
     const samples = (): MetricSample[] => [...kernel.samples(), ...hostOf(node).metrics.samples()];

@@ -4,13 +4,19 @@
 import type { Context, Done } from '../../runtime/actor.ts';
 import { type Failure, failure } from '../../runtime/errors.ts';
 import type { BodyOf, ReplyOf } from '../../runtime/protocol.ts';
-import { type Level, requiredAcks } from '../model/consistency.ts';
+import { isSerial, type Level, requiredAcks } from '../model/consistency.ts';
 import { storageKey } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
 import { hashKey } from '../model/token.ts';
-import type { Coordinator, SerialReply, SerialRequest } from '../replication/protocol.ts';
+import type {
+  Coordinator,
+  SerialReply,
+  SerialRequest,
+  WriteRequest,
+} from '../replication/protocol.ts';
 import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
 import type { KeyRouter } from './key-router.ts';
+import { asRead, asWritten, serialRead } from './serial-requests.ts';
 
 export interface KeyCallsOptions {
   readonly ctx: Pick<Context, 'ask' | 'clock' | 'node'>;
@@ -32,6 +38,8 @@ export class KeyCalls {
     deadlineMs: number,
     done: Done<ReplyOf<Coordinator[K]>>,
   ): void {
+    if (isSerial(body.level as Level))
+      return this.#decided(verb, body, deadlineMs, done as Done<never>);
     const { ctx, router } = this.#options;
     const { ask, clock, node } = ctx;
     const { namespace, key, level } = body;
@@ -49,6 +57,22 @@ export class KeyCalls {
       });
     };
     attempt(0, undefined);
+  }
+
+  /** A plain read or write at a level that is decided: as the reply that its verb has. */
+  #decided<K extends KeyVerb>(
+    verb: K,
+    body: BodyOf<Coordinator[K]>,
+    deadlineMs: number,
+    done: Done<never>,
+  ): void {
+    const { namespace, key } = body;
+    const read = serialRead({ namespace, key });
+    const request = verb === 'read' ? read : { ...read, ...writeOf(body as WriteRequest) };
+    this.serial(request, deadlineMs, (problem, reply) => {
+      if (reply === undefined) return done(problem, undefined);
+      done(undefined, (verb === 'read' ? asRead(reply) : asWritten(reply)) as never);
+    });
   }
 
   /** A serial operation, at the primary of its key. */
@@ -81,4 +105,8 @@ export class KeyCalls {
       detail: `${required} of ${replicationFactor} replicas needed, none of them is reachable`,
     });
   }
+}
+
+function writeOf({ value, valueType, ttlMs }: WriteRequest): Partial<SerialRequest> {
+  return value === undefined ? { verb: 'delete' } : { verb: 'write', value, valueType, ttlMs };
 }

@@ -1,6 +1,7 @@
 // One command on its way: arguments, connection, and the answer that it waits for. And the small
 // tools that read arguments: words, whole numbers.
 
+import type { Level } from '../model/consistency.ts';
 import type { RespCommand } from './protocol.ts';
 import type { CommandSpec } from './resp-commands.ts';
 import type { RespConnection } from './resp-connection.ts';
@@ -21,8 +22,13 @@ export class RespCall {
   version: RespVersion;
   /** CLIENT REPLY: nothing is sent. */
   isMuted: boolean;
-  /** Of its keys, while it holds them; undefined where nothing else runs on them. */
-  keyHashes: readonly number[] | undefined;
+  /** As earlier commands of the connection left them. */
+  readonly namespace: number;
+  readonly readLevel: Level;
+  readonly writeLevel: Level;
+  /** Earlier commands that it waits for, and later ones that wait for it. */
+  blockers = 0;
+  dependents: RespCall[] | undefined;
   reply: Reply | undefined;
 
   constructor({ args, isTooLarge }: RespCommand, spec: CommandSpec, batch: RespBatchRun) {
@@ -33,7 +39,10 @@ export class RespCall {
     this.connection = batch.connection;
     this.version = batch.connection.version;
     this.isMuted = batch.connection.replyMode !== 'on';
-    this.keyHashes = undefined;
+    this.namespace = batch.connection.namespace;
+    this.readLevel = batch.connection.readLevel;
+    this.writeLevel = batch.connection.writeLevel;
+    this.dependents = undefined;
     this.reply = undefined;
   }
 
@@ -41,7 +50,7 @@ export class RespCall {
   answer(reply: Reply): void {
     if (this.reply !== undefined) return;
     this.reply = reply;
-    this.batch.ended(this);
+    this.batch.settled(this);
   }
 
   /** The argument at `index`, 0 being the name; only where the arity guarantees it. */

@@ -40,13 +40,15 @@ import { serverHandlers } from './resp-server.ts';
 import type { RespHandlers, RespServices } from './resp-services.ts';
 import { sessionHandlers } from './resp-session.ts';
 import { stringHandlers } from './resp-strings.ts';
-import { serialOperationsOf } from './serial-operations.ts';
+import { type SerialOperations, serialOperationsOf } from './serial-operations.ts';
 
 export interface RespGatewayOptions extends GatewaySettings {
   readonly ring: Ring;
   /** Coordinators of this node. */
   readonly coordinatorShards: number;
   readonly gossiper: Ref<Gossiper>;
+  /** Default: those of the cluster. */
+  readonly serial?: SerialOperations;
 }
 
 const handlers: RespHandlers = {
@@ -93,7 +95,7 @@ class RespGatewayActor implements Handlers<RespGateway> {
       gossiper,
       anyCoordinator: () => this.#anyCoordinator(),
       keys: new RespKeys({ calls, limits: options.limits }),
-      serial: serialOperationsOf(calls),
+      serial: options.serial ?? serialOperationsOf(calls),
       connections: this.#connections,
       commandsServed: () => this.#commands,
     };

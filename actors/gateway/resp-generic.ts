@@ -140,7 +140,7 @@ function scanPage(
   page: { prefix: Uint8Array; after: Uint8Array | undefined; limit: number },
   found: (reply: ScanReply) => void,
 ): void {
-  const { namespace, readLevel: level } = call.connection;
+  const { namespace, readLevel: level } = call;
   const leftMs = call.deadlineMs - ctx.clock.monotonicMs();
   ctx.ask(anyCoordinator(), 'scan', { namespace, level, ...page }, leftMs, (problem, reply) => {
     if (reply === undefined) fail(call, finalFailure('read', problem ?? failure('BUG')));
@@ -214,7 +214,7 @@ function saveCursor(
   const id = String(random.int(2 ** 26) * 2 ** 27 + random.int(2 ** 27) + 1);
   const { keys } = services;
   // The scanned namespace is in front of the key: the cursor goes on with no other.
-  const { namespace } = call.connection;
+  const { namespace } = call;
   const value = new Uint8Array(4 + last.length);
   new DataView(value.buffer).setUint32(0, namespace);
   value.set(last, 4);
@@ -233,7 +233,7 @@ function openCursor(
     const value = record === undefined ? undefined : recordValue(record);
     const isOurs =
       value !== undefined &&
-      new DataView(value.buffer, value.byteOffset).getUint32(0) === call.connection.namespace;
+      new DataView(value.buffer, value.byteOffset).getUint32(0) === call.namespace;
     if (isOurs) opened(value.slice(4));
     else call.answer(errorReply('ERR invalid cursor'));
   });
@@ -269,7 +269,7 @@ const wait: RespHandler = (call, { ring }) => {
   const timeoutMs = integerOf(call.arg(2));
   if (count === undefined || timeoutMs === undefined) return call.answer(notInteger);
   if (timeoutMs < 0) return call.answer(errorReply('ERR timeout is negative'));
-  call.answer(requiredAcks(call.connection.writeLevel, ring.replicationFactor) - 1);
+  call.answer(requiredAcks(call.writeLevel, ring.replicationFactor) - 1);
 };
 
 const memory: RespHandler = (call, { keys }) => {

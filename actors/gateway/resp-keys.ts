@@ -62,7 +62,7 @@ export class RespKeys {
     found: (record: Uint8Array | undefined, nowMs: number) => void,
   ): void {
     if (!this.#keyHolds(call, key)) return;
-    const { namespace, readLevel: level } = call.connection;
+    const { namespace, readLevel: level } = call;
     this.readFrom(call, { namespace, level }, key, found);
   }
 
@@ -82,7 +82,7 @@ export class RespKeys {
 
   write(call: RespCall, item: NewValue, written: (reply: WriteReply) => void): void {
     if (!this.#keyHolds(call, item.key) || !this.#valueHolds(call, item.value)) return;
-    const { namespace, writeLevel: level } = call.connection;
+    const { namespace, writeLevel: level } = call;
     this.writeTo(call, { namespace, level }, item, written);
   }
 
@@ -116,7 +116,7 @@ export class RespKeys {
     found: (records: readonly (Uint8Array | undefined)[]) => void,
   ): void {
     for (const key of keys) if (!this.#keyHolds(call, key)) return;
-    const { namespace, readLevel: level } = call.connection;
+    const { namespace, readLevel: level } = call;
     const records: (Uint8Array | undefined)[] = [];
     let bytes = 0;
     const read = (index: number, next: (problem?: Failure) => void): void => {
@@ -138,7 +138,7 @@ export class RespKeys {
   writeAll(call: RespCall, items: readonly NewValue[], written: (existed: number) => void): void {
     for (const { key, value } of items)
       if (!this.#keyHolds(call, key) || !this.#valueHolds(call, value)) return;
-    const { namespace, writeLevel: level } = call.connection;
+    const { namespace, writeLevel: level } = call;
     let existed = 0;
     let done = 0;
     let first: Failure | undefined;

@@ -1,7 +1,7 @@
 // Runs the batches of Redis connections: many commands at the same time, answers in the order of
-// the commands. Commands of one connection that touch the same key run one after the other if one
-// of them writes it; others overlap, which is what pipelining is for. A barrier (SCAN, KEYS) runs
-// alone.
+// the commands. A command waits for earlier ones of its connection that touch the same key if one of
+// the two writes it; all others overlap, which is what pipelining is for. A barrier (SCAN, KEYS)
+// runs alone.
 //
 // Memory is bounded three ways: commands in flight of the whole gateway, answers of one batch (it
 // ends early, the rest comes again), and fewer at the same time where answers are large.
@@ -30,8 +30,11 @@ export interface RunnerOptions {
 
 /** Commands of one connection at the same time (limits table of the rules). */
 const windowMax = 128;
-/** Of all connections: a coordinator takes 8,192 messages and 16,384 open requests. */
-const inFlightMax = 4096;
+/**
+ * Of all connections. A coordinator takes 8,192 messages and 16,384 open requests; with so many at
+ * once, though, most outlive a collection of young objects and are copied (docs/performance.md).
+ */
+const inFlightMax = 1024;
 /** A batch with so many bytes of answers ends; twice that is aimed for at most. */
 const replyBytesMax = 4 * 1024 * 1024;
 /** A batch that runs longer starts no more commands. */
@@ -44,11 +47,13 @@ export class RespBatchRun {
   readonly startedMs: number;
   readonly #runner: RespRunner;
   readonly calls: RespCall[] = [];
-  /** Running commands by key: readers, or -1 for a writer. Empty where nothing is written. */
-  readonly keys = new Map<number, number>();
-  readonly tracksKeys: boolean;
-  next: RespCall | undefined;
+  readonly specs: readonly CommandSpec[];
+  /** Last users of each key; undefined where nothing is written beside other commands. */
+  readonly keys: Map<number, KeyUse> | undefined;
+  /** Blocked before, now free to start. */
+  readonly ready: RespCall[] = [];
   running = 0;
+  ended = 0;
   replyBytes = 0;
   largestReply = 0;
   barrier: RespCall | undefined;
@@ -71,10 +76,12 @@ export class RespBatchRun {
     this.commands = commands;
     this.answer = answer;
     this.startedMs = startedMs;
-    this.tracksKeys = commands.length > 1;
+    this.specs = commands.map(specOf);
+    const mayConflict = commands.length > 1 && this.specs.some(({ verb }) => verb === 'write');
+    this.keys = mayConflict ? new Map() : undefined;
   }
 
-  ended(call: RespCall): void {
+  settled(call: RespCall): void {
     this.#runner.ended(this, call);
   }
 }
@@ -116,11 +123,15 @@ export class RespRunner {
   /** A command has its answer. */
   ended(batch: RespBatchRun, call: RespCall): void {
     batch.running -= 1;
+    batch.ended += 1;
     this.#inFlight -= 1;
     const size = sizeOf(call.reply);
     batch.replyBytes += size;
     if (size > batch.largestReply) batch.largestReply = size;
-    if (call.keyHashes !== undefined) release(batch, call.keyHashes);
+    for (const waiting of call.dependents ?? none) {
+      waiting.blockers -= 1;
+      if (waiting.blockers === 0) batch.ready.push(waiting);
+    }
     if (batch.barrier === call) batch.barrier = undefined;
     if (!batch.isPumping) this.#pump(batch);
     this.#wake();
@@ -129,30 +140,28 @@ export class RespRunner {
   /** Starts what may start now; ends the batch when nothing of it is left. */
   #pump(batch: RespBatchRun): void {
     batch.isPumping = true;
-    while (this.#mayStart(batch)) {
-      const call = this.#nextOf(batch);
-      if (!canRun(batch, call)) break;
-      batch.next = undefined;
-      call.deadlineMs = this.#options.nowMs() + this.#timeoutOf(call.spec);
-      batch.calls.push(call);
-      batch.running += 1;
-      this.#inFlight += 1;
-      this.#options.start(call);
+    while (this.#hasRoom(batch)) {
+      const call = batch.ready.shift() ?? this.#next(batch);
+      if (call === undefined) break;
+      // A blocked one comes back through `ready`.
+      if (call.blockers === 0) this.#launch(batch, call);
     }
     batch.isPumping = false;
     const isThrough = batch.isCut || batch.calls.length === batch.commands.length;
-    if (isThrough && batch.running === 0) this.#finish(batch);
+    if (isThrough && batch.ended === batch.calls.length) this.#finish(batch);
   }
 
-  #mayStart(batch: RespBatchRun): boolean {
-    if (batch.isCut || batch.calls.length === batch.commands.length) return false;
-    if (batch.barrier !== undefined || batch.running >= windowOf(batch.connection)) return false;
-    const isFull =
-      batch.replyBytes > replyBytesMax || this.#options.nowMs() - batch.startedMs > batchMsMax;
-    if (isFull && batch.calls.length > 0) {
-      batch.isCut = true;
-      return false;
-    }
+  #launch(batch: RespBatchRun, call: RespCall): void {
+    call.deadlineMs = this.#options.nowMs() + this.#timeoutOf(call.spec);
+    batch.running += 1;
+    this.#inFlight += 1;
+    this.#options.start(call);
+  }
+
+  #hasRoom(batch: RespBatchRun): boolean {
+    const isThrough = batch.isCut || batch.calls.length === batch.commands.length;
+    if (isThrough && batch.ready.length === 0) return false;
+    if (batch.running >= windowOf(batch.connection)) return false;
     if (this.#inFlight < inFlightMax) return true;
     if (!batch.isWaiting) {
       batch.isWaiting = true;
@@ -173,18 +182,30 @@ export class RespRunner {
     this.#isWaking = false;
   }
 
-  /** Made when its turn comes: what earlier commands set (version, muting) holds for it. */
-  #nextOf(batch: RespBatchRun): RespCall {
-    if (batch.next !== undefined) return batch.next;
-    const command = batch.commands[batch.calls.length] as RespCommand;
-    const name = wordOf(command.args[0] ?? noBytes);
-    const spec = commandNamed(name) ?? unknownCommand;
-    const call = new RespCall(command, spec, batch);
-    const { connection } = batch;
+  /** The next command of the batch, in its order; undefined where it has to wait or there is none. */
+  #next(batch: RespBatchRun): RespCall | undefined {
+    const { calls, commands, connection } = batch;
+    if (batch.isCut || calls.length === commands.length || batch.barrier !== undefined)
+      return undefined;
+    const spec = batch.specs[calls.length] as CommandSpec;
+    if (spec.isBarrier && batch.ended < calls.length) return undefined;
+    if (calls.length > 0 && this.#isFull(batch)) {
+      batch.isCut = true;
+      return undefined;
+    }
+    // Made in the order of the commands: what earlier ones set (version, level) holds for it.
+    const call = new RespCall(commands[calls.length] as RespCommand, spec, batch);
+    calls.push(call);
     connection.lastCommand = spec.name;
     if (connection.replyMode === 'skip') connection.replyMode = 'on';
-    batch.next = call;
+    if (spec.isBarrier) batch.barrier = call;
+    if (batch.keys !== undefined && spec.firstKey > 0) block(batch.keys, call);
     return call;
+  }
+
+  /** Its answers are large or it takes long: what is left comes again. */
+  #isFull({ replyBytes, startedMs }: RespBatchRun): boolean {
+    return replyBytes > replyBytesMax || this.#options.nowMs() - startedMs > batchMsMax;
   }
 
   #timeoutOf({ verb }: CommandSpec): number {
@@ -222,38 +243,41 @@ function sizeOf(reply: Reply | undefined): number {
   return size;
 }
 
+function specOf({ args }: RespCommand): CommandSpec {
+  return commandNamed(wordOf(args[0] ?? noBytes)) ?? unknownCommand;
+}
+
 // ---- keys in use ---------------------------------------------------------------------------
 
-/** Takes the keys of the command; false: one that runs is in its way. */
-function canRun(batch: RespBatchRun, call: RespCall): boolean {
-  const { spec } = call;
-  if (spec.isBarrier) {
-    if (batch.running > 0) return false;
-    batch.barrier = call;
-    return true;
-  }
-  if (!batch.tracksKeys || spec.firstKey === 0) return true;
-  return takeKeys(batch, call);
+/** The last writer of a key, and who reads what it wrote. */
+interface KeyUse {
+  writer: RespCall | undefined;
+  readers: RespCall[];
 }
 
-function takeKeys(batch: RespBatchRun, call: RespCall): boolean {
-  const hashes = keyHashes(call.args, call.spec);
+const none: readonly RespCall[] = [];
+
+/** Makes the command wait for those before it that it must not overtake. */
+function block(keys: Map<number, KeyUse>, call: RespCall): void {
   const isWrite = call.spec.verb === 'write';
-  for (const hash of hashes) {
-    const users = batch.keys.get(hash) ?? 0;
-    if (users < 0 || (isWrite && users > 0)) return false;
+  for (const hash of keyHashes(call.args, call.spec)) {
+    const use = keys.get(hash) ?? { writer: undefined, readers: [] };
+    keys.set(hash, use);
+    if (use.writer !== undefined) waitFor(call, use.writer);
+    if (isWrite) {
+      for (const reader of use.readers) waitFor(call, reader);
+      use.writer = call;
+      use.readers = [];
+    } else use.readers.push(call);
   }
-  for (const hash of hashes) batch.keys.set(hash, isWrite ? -1 : (batch.keys.get(hash) ?? 0) + 1);
-  call.keyHashes = hashes;
-  return true;
 }
 
-function release(batch: RespBatchRun, hashes: readonly number[]): void {
-  for (const hash of hashes) {
-    const users = batch.keys.get(hash) ?? 0;
-    if (users <= 1) batch.keys.delete(hash);
-    else batch.keys.set(hash, users - 1);
-  }
+/** A key named twice in one command does not make it wait for itself. */
+function waitFor(call: RespCall, earlier: RespCall): void {
+  if (earlier === call || earlier.reply !== undefined) return;
+  earlier.dependents ??= [];
+  earlier.dependents.push(call);
+  call.blockers += 1;
 }
 
 function keyHashes(args: readonly Uint8Array[], spec: CommandSpec): readonly number[] {

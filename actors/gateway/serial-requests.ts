@@ -7,6 +7,7 @@ import { isSerial } from '../model/consistency.ts';
 import { JsonReader } from '../model/json-slices.ts';
 import { type Etag, formatEtag, valueTypes } from '../model/record.ts';
 import type {
+  ReadReply,
   SerialCondition,
   SerialReply,
   SerialRequest,
@@ -110,6 +111,12 @@ export function prepareDelete(
   const render = (reply: SerialReply): HttpAnswer =>
     reply.isApplied ? deleteAnswer(at.key, asWritten(reply)) : unmet(reply);
   return { request: serial, render };
+}
+
+/** As the reply of a plain read. */
+export function asRead(reply: SerialReply): ReadReply {
+  const { record, hlc, writer, incarnation, nowMs, coordinator } = reply;
+  return { record, hlc, writer, incarnation, nowMs, coordinator, explanation: undefined };
 }
 
 /** As the reply of a plain write. */

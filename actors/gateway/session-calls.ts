@@ -16,7 +16,7 @@ import type {
 import type { Terms } from './http-requests.ts';
 import type { KeyCalls } from './key-calls.ts';
 import type { HttpRequest } from './protocol.ts';
-import { asWritten, serialRead, serialWrite, unmetFailure } from './serial-requests.ts';
+import { asRead, asWritten, serialRead, serialWrite, unmetFailure } from './serial-requests.ts';
 import { keyIdOf } from './session.ts';
 
 /** A write without what its session adds. */
@@ -112,10 +112,7 @@ export class SessionCalls {
     const { namespace, level } = terms;
     this.serial(terms, serialRead({ namespace, key }), deadlineMs, (problem, reply) => {
       if (reply === undefined) return done(problem, undefined);
-      const { record, hlc, writer, incarnation, nowMs, coordinator } = reply;
-      const etag = { hlc, writer, incarnation };
-      const made = { record, nowMs, coordinator, explanation: undefined, level };
-      done(undefined, { ...etag, ...made });
+      done(undefined, { ...asRead(reply), level });
     });
   }
 

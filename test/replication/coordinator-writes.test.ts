@@ -210,7 +210,7 @@ describe('coordinator: writes that fail', () => {
   });
 
   for (const [level, code] of [
-    ['SERIAL', 'NOT_IMPLEMENTED'],
+    ['SERIAL', 'BAD_REQUEST'],
     ['ANY', 'NOT_IMPLEMENTED'],
     ['MOST', 'BAD_REQUEST'],
   ] as const)
