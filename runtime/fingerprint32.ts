@@ -3,10 +3,11 @@
 // description of farmhashmk in FarmHash (Google, 2014, farmhash.cc); tested against the package.
 // All arithmetic is modulo 2^32; words are read little-endian.
 
+import { utf8 } from './bytes.ts';
+
 const c1 = 0xcc9e2d51;
 const c2 = 0x1b873593;
 const m5 = 0xe6546b64;
-const encoder = new TextEncoder();
 
 const rotate = (value: number, bits: number): number => (value >>> bits) | (value << (32 - bits));
 
@@ -111,5 +112,5 @@ export function fingerprint32Pure(bytes: Uint8Array): number {
 
 /** The same for text, as its UTF-8 bytes. */
 export function fingerprint32PureText(text: string): number {
-  return fingerprint32Pure(encoder.encode(text));
+  return fingerprint32Pure(utf8.encode(text));
 }

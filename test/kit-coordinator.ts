@@ -90,6 +90,7 @@ export class CoordinatorKit extends ReplicaKit {
       valueType: 0,
       ttlMs: 0,
       afterHlc: 0,
+      explain: false,
       level: 'QUORUM',
       ...changes,
     };
@@ -108,8 +109,8 @@ export class CoordinatorKit extends ReplicaKit {
     return written;
   }
 
-  read(key: string, level = 'QUORUM', timeoutMs = 1_000): Outcome<ReadReply> {
-    const request: ReadRequest = { namespace: 1, key: utf8.encode(key), level };
+  read(key: string, level = 'QUORUM', timeoutMs = 1_000, explain = false): Outcome<ReadReply> {
+    const request: ReadRequest = { namespace: 1, key: utf8.encode(key), level, explain };
     return this.ask(refTo(Coordinator, 'n1'), 'read', request, timeoutMs);
   }
 

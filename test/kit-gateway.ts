@@ -105,7 +105,7 @@ class FakeCoordinator implements Handlers<Coordinator> {
       this.#backend.records.set(id, record);
     }
     const existed = before !== undefined;
-    return { ...etag, version, expiresAt, existed, coordinator: this.#ctx.node };
+    return { ...etag, version, expiresAt, existed, ...this.#made(request) };
   }
 
   read(request: ReadRequest): ReadReply | Later<ReadReply> {
@@ -115,7 +115,14 @@ class FakeCoordinator implements Handlers<Coordinator> {
     if (problem !== undefined) return failed(this.#ctx, problem);
     const record = this.#backend.records.get(id);
     const etag = record === undefined ? noEtag : recordEtag(record);
-    return { record, ...etag, nowMs, coordinator: this.#ctx.node };
+    return { record, ...etag, nowMs, ...this.#made(request) };
+  }
+
+  #made({ explain }: { readonly explain: boolean }): {
+    coordinator: string;
+    explanation: string | undefined;
+  } {
+    return { coordinator: this.#ctx.node, explanation: explain ? '{"steps":[]}' : undefined };
   }
 
   scan(request: ScanRequest): ScanReply | Later<ScanReply> {
@@ -295,6 +302,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
     });
   if (options.tellsPeers !== false) setPeers({});
   const edge = new HttpEdge({
+    node: 'n1',
     host: '127.0.0.1',
     port: 0,
     ask: (request, timeoutMs, trace, done) =>

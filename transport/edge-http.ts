@@ -33,6 +33,8 @@ export interface HttpEdgeOptions {
   /** 0: any free port. */
   readonly port: number;
   readonly ask: AskGateway;
+  /** Named in what the edge refuses by itself, as the gateway names it in its answers. */
+  readonly node: string;
   /** Default: 1 MiB for a value, 16 MiB for a batch. */
   readonly limits?: BodyLimits;
 }
@@ -65,7 +67,7 @@ export class HttpEdge {
 
   constructor(options: HttpEdgeOptions) {
     this.#options = options;
-    this.#app = createApp();
+    this.#app = createApp(options.node);
     const limits = options.limits ?? defaultBodyLimits;
     for (const route of httpRoutes) this.#register(route, limits);
     this.#refuseOtherMethods();
@@ -143,7 +145,7 @@ export class HttpEdge {
   }
 }
 
-function createApp(): FastifyInstance {
+function createApp(node: string): FastifyInstance {
   const app = fastify({
     logger: false,
     requestTimeout: requestTimeoutMs,
@@ -163,9 +165,13 @@ function createApp(): FastifyInstance {
       querystringParser: () => ({}),
     },
     frameworkErrors: (error, _request, reply) => {
-      send(reply, frameworkProblem(error));
+      send(reply.header('x-coordinator', node), frameworkProblem(error));
     },
     clientErrorHandler: refuseSocket,
+  });
+  app.addHook('onRequest', (_request, reply, done) => {
+    reply.header('x-coordinator', node);
+    done();
   });
   app.server.maxHeadersCount = headersMax;
   app.server.maxConnections = connectionsMax;

@@ -84,7 +84,7 @@ export interface HttpGatewayOptions extends GatewaySettings {
 }
 
 /** A write without what its session adds. */
-type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level'>;
+type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level' | 'explain'>;
 
 /** One request on its way. */
 interface Exchange {
@@ -100,6 +100,8 @@ interface Exchange {
   level: Level | undefined;
   deadlineMs: number;
   coordinator: string;
+  /** JSON, where the client asked how it was done. */
+  explanation: string | undefined;
 }
 
 /** Of the HTTP face, as its path says. */
@@ -174,6 +176,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       level: undefined,
       deadlineMs: call.deadlineMs,
       coordinator: this.#ctx.node,
+      explanation: undefined,
     };
     this.#open += 1;
     try {
@@ -240,7 +243,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #finish(exchange: Exchange, { status, headers, body }: HttpAnswer): void {
-    const { route, startedMs, terms, level, coordinator, answer } = exchange;
+    const { route, startedMs, terms, level, coordinator, explanation, answer } = exchange;
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const seconds = (this.#ctx.clock.monotonicMs() - startedMs) / 1000;
     this.#figures.record(route.name, status, seconds);
@@ -249,6 +252,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       headers: {
         ...headers,
         'x-coordinator': coordinator,
+        ...(explanation === undefined ? {} : { 'x-explain': explanation }),
         ...(level === undefined ? {} : { 'x-consistency-level': level }),
         ...(terms === undefined
           ? {}
@@ -303,13 +307,13 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Writes a key after all that the session knows of it, which learns of the write. */
   #write(
-    { session, level }: Terms,
+    { session, level, explain }: Terms,
     write: KeyedWrite,
     deadlineMs: number,
     done: Done<WriteReply>,
   ): void {
     const keyId = keyIdOf(storageKey(write.namespace, write.key));
-    const body = { ...write, level, afterHlc: session.afterHlc(keyId) };
+    const body = { ...write, level, explain, afterHlc: session.afterHlc(keyId) };
     this.#run('write', body, deadlineMs, (problem, reply) => {
       if (reply === undefined) return done(problem, undefined);
       session.wrote(keyId, reply, write.value === undefined ? 1 : reply.expiresAt, level);
@@ -319,14 +323,14 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Reads a key, of more replicas while the outcome is older than the session may see (SS-3). */
   #read(
-    { namespace, session, level }: Terms,
+    { namespace, session, level, explain }: Terms,
     key: Uint8Array,
     deadlineMs: number,
     done: Done<ReadReply & { readonly level: Level }>,
   ): void {
     const keyId = keyIdOf(storageKey(namespace, key));
     const attempt = (at: Level): void =>
-      this.#run('read', { namespace, key, level: at }, deadlineMs, (problem, reply) => {
+      this.#run('read', { namespace, key, level: at, explain }, deadlineMs, (problem, reply) => {
         if (reply === undefined) return done(problem, undefined);
         if (session.accepts(keyId, reply, at)) {
           session.saw(keyId, reply, at);
@@ -341,7 +345,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   /** The answer to a request about one key, or the reason why there is none. */
-  #settle<Reply extends { readonly coordinator: string }>(
+  #settle<Reply extends { readonly coordinator: string; readonly explanation: string | undefined }>(
     exchange: Exchange,
     render: (reply: Reply) => HttpAnswer,
   ): Done<Reply> {
@@ -349,6 +353,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       if (problem !== undefined || reply === undefined)
         return this.#refuse(exchange, problem ?? failure('BUG'));
       exchange.coordinator = reply.coordinator;
+      exchange.explanation = reply.explanation;
       this.#finish(exchange, render(reply));
     };
   }

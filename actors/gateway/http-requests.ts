@@ -71,6 +71,8 @@ export interface Terms {
   readonly level: Level;
   /** What the client knows; a new one where it sends no token. */
   readonly session: Session;
+  /** The answer says how it was made. */
+  readonly explain: boolean;
   readonly timeoutMs: number;
 }
 
@@ -156,6 +158,7 @@ export function parseTerms(
       token === undefined || token === ''
         ? new Session(namespace, replicas)
         : Session.open(token, sealer, { namespace, replicas, nowMs }),
+    explain: parseFlag(headers['x-explain'], 'X-Explain'),
     timeoutMs: parseDeadline(headers['x-deadline-ms']) ?? timeoutMs,
   };
 }

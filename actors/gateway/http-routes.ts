@@ -111,6 +111,7 @@ export const requestHeaders: readonly string[] = [
   'if-match',
   'if-none-match',
   'x-deadline-ms',
+  'x-explain',
   'x-namespace',
   'x-session-token',
 ];

@@ -215,6 +215,7 @@ export const querySchemas: Readonly<Record<string, Schema>> = {
 export const headerSchemas: Readonly<Record<string, Schema>> = {
   'Consistency-Level': { ...text, examples: ['ONE', 'QUORUM', 'ALL'] },
   'X-Session-Token': { ...text, description: 'From the answer before: a session.' },
+  'X-Explain': { enum: ['0', '1'], description: 'The answer says how it was made.' },
   'X-Deadline-Ms': { type: 'integer', minimum: 1, maximum: 60_000 },
   'X-Namespace': { ...text, default: 'default' },
 };

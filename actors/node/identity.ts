@@ -9,7 +9,8 @@ import { crc32, utf8 } from '../../runtime/bytes.ts';
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 
-const path = 'identity.json';
+/** Below a node's data directory. */
+export const identityFile = 'identity.json';
 /** Says that a restore of this directory was begun; it goes when its identity is written. */
 export const restoreMarker = 'restore-in-progress';
 const formatVersion = 1;
@@ -38,7 +39,7 @@ export async function openIdentity(
   identity: Identity,
   unixSeconds: number,
 ): Promise<{ readonly incarnation: number }> {
-  const bytes = disk.read(path);
+  const bytes = disk.read(identityFile);
   let incarnation = Math.floor(unixSeconds);
   if (bytes === undefined) refuseUnmarked(disk);
   else {
@@ -46,7 +47,7 @@ export async function openIdentity(
     refuseOther(stored, identity);
     incarnation = Math.max(incarnation, stored.incarnation + 1);
   }
-  await disk.replace(path, encode({ ...identity, formatVersion, incarnation }));
+  await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation }));
   disk.remove(restoreMarker);
   return { incarnation };
 }
@@ -57,7 +58,7 @@ export async function restoreIdentity(
   identity: Identity,
   incarnation: number,
 ): Promise<void> {
-  await disk.replace(path, encode({ ...identity, formatVersion, incarnation }));
+  await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation }));
 }
 
 /** Data without its identity may be anybody's, and its last incarnation is unknown. */
@@ -66,7 +67,7 @@ function refuseUnmarked(disk: Disk): void {
   if (found !== undefined)
     throw new KvError('DATA_REFUSED', {
       field: 'identity',
-      detail: `the data directory holds ${found} but no ${path}: it was lost or the directory is not kvd's`,
+      detail: `the data directory holds ${found} but no ${identityFile}: it was lost or the directory is not kvd's`,
     });
 }
 
@@ -98,7 +99,7 @@ function encode(stored: Stored): Uint8Array {
 function decode(bytes: Uint8Array): Stored {
   const [text = '', checksum = ''] = utf8.decode(bytes).split('\n');
   if (String(crc32(utf8.encode(text))) !== checksum)
-    throw new CorruptionError(path, 0, 'identity fails its checksum');
+    throw new CorruptionError(identityFile, 0, 'identity fails its checksum');
   const stored = JSON.parse(text) as Stored;
   if (stored.formatVersion !== formatVersion)
     throw new KvError('DATA_REFUSED', {

@@ -9,7 +9,7 @@ import { actor, type Call, type Context, type Deferred, type Later } from '../..
 import { refTo } from '../../runtime/actor.ts';
 import { assert, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { Handlers, Tell } from '../../runtime/protocol.ts';
-import { parseLevel } from '../model/consistency.ts';
+import { type Level, parseLevel } from '../model/consistency.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
 import {
   encodeRecord,
@@ -35,6 +35,7 @@ import {
   type WriteReply,
   type WriteRequest,
 } from './protocol.ts';
+import { Explanation } from './explain.ts';
 import { type ReadAction, ReadPath } from './read-path.ts';
 import { admitLevel, ReplicaView } from './replica-view.ts';
 import { ScanPath } from './scan-path.ts';
@@ -73,6 +74,7 @@ interface Unstamped {
   /** Monotonic: when the replicas have to have answered. */
   readonly deadlineMs: number;
   readonly later: Deferred<WriteReply>;
+  readonly explanation: Explanation | undefined;
 }
 
 interface OpenRead {
@@ -84,6 +86,8 @@ interface OpenRead {
   /** Monotonic: when the replicas have to have answered. */
   readonly deadlineMs: number;
   readonly later: Deferred<ReadReply>;
+  readonly level: Level;
+  readonly explanation: Explanation | undefined;
 }
 
 class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
@@ -160,6 +164,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const later = this.#ctx.later<WriteReply>();
     this.#openWrites += 1;
     const deadlineMs = this.#deadlineOf(call);
+    const explanation = request.explain ? new Explanation(this.#ctx.clock) : undefined;
     this.#ctx.ask(
       this.#view.replica(this.#ctx.node, hashes.token),
       'read',
@@ -169,7 +174,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
         // Nothing was sent yet: whatever went wrong had no effect.
         if (problem !== undefined) return this.#fail(later, withoutEffect(problem));
         const before = reply?.record;
-        this.#proceed({ request, key, hashes, before, targets, required, deadlineMs, later });
+        const terms = { targets, required, deadlineMs, later, explanation };
+        this.#proceed({ request, key, hashes, before, ...terms });
       },
     );
     return later;
@@ -282,30 +288,36 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     });
     const existed = before !== undefined && isLive(before, nowMs);
     const coordinator = this.#ctx.node;
-    return {
-      record,
-      reply: { version, hlc, writer, incarnation, expiresAt, existed, coordinator },
-    };
+    const stamp = { version, hlc, writer, incarnation };
+    const reply = { ...stamp, expiresAt, existed, coordinator, explanation: undefined };
+    return { record, reply };
   }
 
   #send(
-    { targets, required, hashes, deadlineMs, later }: Unstamped,
+    { request, targets, required, hashes, deadlineMs, later, explanation }: Unstamped,
     { record, reply }: { record: Uint8Array; reply: WriteReply },
   ): void {
     const path = new WritePath(required, targets.length);
     const leftMs = this.#leftMs(deadlineMs);
-    for (const node of targets)
+    for (const node of targets) {
+      const note = explanation?.asked(node, 'write');
       this.#ctx.ask(
         this.#view.replica(node, hashes.token),
         'write',
         { record },
         leftMs,
         (problem) => {
+          note?.(problem);
           const outcome = problem === undefined ? path.acked() : path.failed(problem);
-          if (outcome.kind === 'acked') this.#acknowledge(later, reply);
+          if (outcome.kind === 'acked')
+            this.#acknowledge(later, {
+              ...reply,
+              explanation: this.#explained(explanation, request.level, required, hashes.token),
+            });
           else if (outcome.kind === 'failed') this.#fail(later, outcome.failure);
         },
       );
+    }
   }
 
   // ---- reads -------------------------------------------------------------------------------
@@ -326,6 +338,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       startedMs: this.#ctx.clock.monotonicMs(),
       deadlineMs: this.#deadlineOf(call),
       later: this.#ctx.later<ReadReply>(),
+      level,
+      explanation: request.explain ? new Explanation(this.#ctx.clock) : undefined,
     };
     this.#reads.add(open);
     this.#run(open, open.path.begin());
@@ -350,17 +364,21 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const live = record !== undefined && isLive(record, nowMs) ? record : undefined;
     const { hlc, writer, incarnation } = record === undefined ? noEtag : recordEtag(record);
     const coordinator = this.#ctx.node;
-    open.later.resolve({ record: live, hlc, writer, incarnation, nowMs, coordinator });
+    const { level, required, hashes } = open;
+    const explanation = this.#explained(open.explanation, level, required, hashes.token);
+    open.later.resolve({ record: live, hlc, writer, incarnation, nowMs, coordinator, explanation });
   }
 
   #askRead(open: OpenRead, node: string, digest: boolean): void {
     const { key, hashes, path, deadlineMs } = open;
+    const note = open.explanation?.asked(node, digest ? 'digest' : 'read');
     this.#ctx.ask(
       this.#view.replica(node, hashes.token),
       'read',
       { key, hash: hashes.hash, digest },
       this.#leftMs(deadlineMs),
       (problem, reply) => {
+        note?.(problem, reply);
         if (problem !== undefined) return this.#run(open, path.failed(node));
         assert(reply !== undefined, 'a read answer without a body');
         this.#run(open, path.answered(node, reply));
@@ -372,8 +390,16 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const { hashes, path, deadlineMs } = open;
     const leftMs = this.#leftMs(deadlineMs);
     this.#ctx.probe.reach('blocking read repair');
-    this.#ctx.ask(this.#view.replica(node, hashes.token), 'write', { record }, leftMs, (problem) =>
-      this.#run(open, problem === undefined ? path.repaired(node) : path.repairFailed(node)),
+    const note = open.explanation?.asked(node, 'repair');
+    this.#ctx.ask(
+      this.#view.replica(node, hashes.token),
+      'write',
+      { record },
+      leftMs,
+      (problem) => {
+        note?.(problem);
+        this.#run(open, problem === undefined ? path.repaired(node) : path.repairFailed(node));
+      },
     );
   }
 
@@ -436,6 +462,16 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   }
 
   // ---- time ----------------------------------------------------------------------------------
+
+  #explained(
+    explanation: Explanation | undefined,
+    level: string,
+    required: number,
+    token: number,
+  ): string | undefined {
+    const replicas = this.#view.replicasOf(token);
+    return explanation?.text({ coordinator: this.#ctx.node, level, required, replicas });
+  }
 
   /** When the replicas have to have answered: a little before the caller gives up, so that it hears why. */
   #deadlineOf({ deadlineMs }: Call): number {

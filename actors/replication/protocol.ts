@@ -46,6 +46,8 @@ export interface WriteRequest {
   readonly afterHlc: number;
   /** A word of actors/model/consistency.ts. */
   readonly level: string;
+  /** The reply says how it was done. */
+  readonly explain: boolean;
 }
 
 export interface WriteReply {
@@ -58,12 +60,16 @@ export interface WriteReply {
   /** The coordinating replica saw a live value under the key before. */
   readonly existed: boolean;
   readonly coordinator: string;
+  /** JSON, where it was asked for. */
+  readonly explanation: string | undefined;
 }
 
 export interface ReadRequest {
   readonly namespace: number;
   readonly key: Uint8Array;
   readonly level: string;
+  /** The reply says how it was done. */
+  readonly explain: boolean;
 }
 
 /** With the etag of the winner, live or not: hlc 0 where no replica that was asked has anything. */
@@ -73,6 +79,8 @@ export interface ReadReply extends Etag {
   /** The clock that decided about expiry, milliseconds since 1970 (TTL-3). */
   readonly nowMs: number;
   readonly coordinator: string;
+  /** JSON, where it was asked for. */
+  readonly explanation: string | undefined;
 }
 
 export interface ScanRequest {
@@ -103,6 +111,7 @@ export const Coordinator = protocol('coordinator', 21, {
       ttlMs: 'u53',
       afterHlc: 'u53',
       level: 'text',
+      explain: 'bool',
     },
     replyLayout: {
       version: 'u53',
@@ -112,10 +121,11 @@ export const Coordinator = protocol('coordinator', 21, {
       expiresAt: 'u53',
       existed: 'bool',
       coordinator: 'text',
+      explanation: 'text?',
     },
   }),
   read: ask<ReadRequest, ReadReply>(2, {
-    layout: { namespace: 'u32', key: 'bytes', level: 'text' },
+    layout: { namespace: 'u32', key: 'bytes', level: 'text', explain: 'bool' },
     replyLayout: {
       record: 'bytes?',
       hlc: 'u53',
@@ -123,6 +133,7 @@ export const Coordinator = protocol('coordinator', 21, {
       incarnation: 'u32',
       nowMs: 'u53',
       coordinator: 'text',
+      explanation: 'text?',
     },
   }),
   /** Keys in byte order across the whole cluster, each at the level asked. */

@@ -4,12 +4,14 @@
 // is what one tries here); the command to start it again is printed.
 
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdirSync, openSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { identityFile } from '../../actors/node/identity.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { runKvctl } from '../commands/program.ts';
+import { loadConfig } from './config.ts';
 import { exitCodes } from './exit-codes.ts';
 
 interface DevNode {
@@ -47,6 +49,7 @@ const meetCheckMs = 50;
 export async function runDev(raw: Readonly<Record<string, unknown>>): Promise<void> {
   const options = readOptions(raw);
   const nodes = planNodes(options);
+  checkBefore(options, nodes);
   const cluster = new DevCluster(nodes, options);
   const stop = (): void => void cluster.stop();
   process.on('SIGINT', stop);
@@ -103,6 +106,48 @@ function planNodes({ nodes, basePort, dataDir }: DevOptions): DevNode[] {
     process: undefined,
   }));
 }
+
+/** Everything that would keep a node from starting for the same reason everywhere. */
+function checkBefore({ dataDir, ...options }: DevOptions, nodes: readonly DevNode[]): void {
+  for (const node of nodes) {
+    const { flags, set } = nodeOptions(node, nodes, options);
+    loadConfig({ file: undefined, environment: process.env, flags, set });
+  }
+  const found = existsSync(dataDir)
+    ? readdirSync(dataDir).filter((name) => existsSync(join(dataDir, name, identityFile)))
+    : [];
+  if (found.length > 0 && found.length !== nodes.length)
+    throw new KvError('DATA_REFUSED', {
+      directory: dataDir,
+      detail: `${dataDir} holds a cluster of ${found.length} nodes: start it with --nodes ${found.length}, or choose another --data-dir`,
+    });
+}
+
+/** What `kvd` is told for this node. */
+function nodeOptions(
+  { id, httpPort, internodePort, directory }: DevNode,
+  nodes: readonly DevNode[],
+  { durability, compaction, replication, walArchive, set }: Omit<DevOptions, 'dataDir'>,
+): { readonly flags: Record<string, string>; readonly set: Record<string, number> } {
+  const seeds = nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
+  return {
+    flags: {
+      nodeId: id,
+      clusterName: 'dev',
+      dataDir: directory,
+      httpPort: String(httpPort),
+      internodePort: String(internodePort),
+      seeds,
+      durability,
+      compaction,
+      ...(walArchive === undefined ? {} : { walArchive }),
+    },
+    set: { ...set, replicationFactor: replication },
+  };
+}
+
+const flagOf = (name: string): string =>
+  `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 class DevCluster {
   readonly #nodes: readonly DevNode[];
@@ -241,16 +286,11 @@ class DevCluster {
     this.#checkEnded();
   }
 
-  #arguments({ id, httpPort, internodePort, directory }: DevNode): string[] {
-    const { durability, compaction, replication, set, walArchive } = this.#options;
-    const seeds = this.#nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
-    const settings = { ...set, replicationFactor: replication };
+  #arguments(node: DevNode): string[] {
+    const { flags, set } = nodeOptions(node, this.#nodes, this.#options);
     return [
-      ...['--node-id', id, '--cluster-name', 'dev', '--data-dir', directory],
-      ...['--http-port', String(httpPort), '--internode-port', String(internodePort)],
-      ...['--seeds', seeds, '--durability', durability, '--compaction', compaction],
-      ...(walArchive === undefined ? [] : ['--wal-archive', walArchive]),
-      ...Object.entries(settings).flatMap(([name, value]) => ['--set', `${name}=${value}`]),
+      ...Object.entries(flags).flatMap(([name, value]) => [flagOf(name), value]),
+      ...Object.entries(set).flatMap(([name, value]) => ['--set', `${name}=${value}`]),
     ];
   }
 }

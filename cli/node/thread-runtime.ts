@@ -164,6 +164,7 @@ class NodeThread implements ThreadRuntime {
     const { host, httpPort, node, tunables } = this.#seed.settings;
     const gateway = refTo(HttpGateway, node);
     return new HttpEdge({
+      node,
       host,
       port: httpPort,
       limits: { ...defaultBodyLimits, valueBytes: tunables.valueBytesMax },

@@ -91,14 +91,14 @@ async function crashEverywhere(
     const world = new World({ seed: call });
     const storage = new SimStorage(new Prng(call));
     const first: SimProcess = new SimProcess('p', world, () => first.end());
-    let isDone = false;
+    const state = { isDone: false };
     await world.run(async () => {
       const disk = new SimDisk(storage, first);
       await prepare(disk);
       first.crashAtCall(first.calls + call);
       void work(disk).then(
         () => {
-          isDone = true;
+          state.isDone = true;
         },
         () => undefined,
       );
@@ -106,11 +106,11 @@ async function crashEverywhere(
       first.end();
       storage.losePower();
       const second: SimProcess = new SimProcess('p', world, () => second.end());
-      await judge(new SimDisk(storage, second), isDone).catch((error: unknown) => {
+      await judge(new SimDisk(storage, second), state.isDone).catch((error: unknown) => {
         throw new Error(`call ${call}`, { cause: error });
       });
     });
-    if (isDone) return call;
+    if (state.isDone) return call;
   }
 }
 

@@ -143,6 +143,18 @@ describe('http gateway', () => {
     expect(problemOf(await read('bare')).detail).to.contain('If-None-Match');
   });
 
+  it('http: X-Explain: 1 brings how it was made, on reads and writes, and nothing else does', async () => {
+    const headers = { 'x-explain': '1' };
+    expect((await put('plain', '{"value":1}')).headers['x-explain']).to.equal(undefined);
+    const read = await call('GET', `${keys}/plain`, { headers });
+    expect(read.headers['x-explain']).to.equal('{"steps":[]}');
+    expect((await call('DELETE', `${keys}/plain`, { headers })).headers['x-explain']).to.be.a(
+      'string',
+    );
+    const bad = await call('GET', `${keys}/plain`, { headers: { 'x-explain': 'please' } });
+    expect(problemOf(bad).detail).to.contain('X-Explain: expected true or false');
+  });
+
   it('http: EACH_QUORUM is a level of writes', async () => {
     const headers = { 'consistency-level': 'EACH_QUORUM' };
     const answer = await call('GET', `${keys}/a`, { headers });
@@ -357,6 +369,7 @@ describe('http gateway', () => {
     it(`http: refused with ${status} ${code}: ${what}`, async () => {
       const answer = await call(...request);
       expect(answer.headers['content-type']).to.equal('application/problem+json');
+      expect(answer.headers['x-coordinator']).to.equal('n1');
       const problem = problemOf(answer);
       expect([answer.status, problem.status, problem.code]).to.deep.equal([status, status, code]);
       expect(problem.detail).to.contain(detail);
@@ -598,6 +611,7 @@ describe('http gateway', () => {
       expiresAt: 0,
       existed: false,
       coordinator: 'n1',
+      explanation: undefined,
     });
     expect((await slow).status).to.equal(200);
     await drained;
@@ -613,7 +627,12 @@ describe('http gateway', () => {
   });
 
   it('http: a port that is taken is an error that says what to do', async () => {
-    const second = new HttpEdge({ host: '127.0.0.1', port: cluster.port, ask: () => undefined });
+    const second = new HttpEdge({
+      node: 'n1',
+      host: '127.0.0.1',
+      port: cluster.port,
+      ask: () => undefined,
+    });
     let message = '';
     try {
       await second.listen();

@@ -198,6 +198,16 @@ describe('process: three nodes', function () {
     expect(taken.stderr).to.include(port);
   });
 
+  it('cluster: the launcher refuses what no node would take, before it makes anything', async () => {
+    const fresh = join(scratch, 'fresh');
+    const bad = await run(kvdPath, ['dev', '--data-dir', fresh, '--durability', 'weekly']);
+    expect([bad.code, existsSync(fresh)]).to.deep.equal([2, false]);
+    expect(bad.stderr).to.contain('durability: expected one of group, periodic, none');
+    const fewer = await run(kvdPath, ['dev', '--data-dir', cluster.dataDir, '--nodes', '2']);
+    expect(fewer.code).to.equal(3);
+    expect(fewer.stderr).to.contain('start it with --nodes 3');
+  });
+
   it('cluster: SIGTERM ends everything with exit code 0, and another cluster is refused the data', async () => {
     expect(await cluster.stop()).to.equal(0);
     const refused = await run(kvdPath, [

@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import { utf8 } from '../../runtime/bytes.ts';
-import { noEtag, recordEtag, recordKey, userKey } from '../../actors/model/record.ts';
+import { formatEtag, noEtag, recordEtag, recordKey, userKey } from '../../actors/model/record.ts';
 import { Ring } from '../../actors/model/ring.ts';
 import type { RangeRequest } from '../../actors/storage/protocol.ts';
 import { CoordinatorKit, keyWhere, wallMs } from '../kit-coordinator.ts';
@@ -31,7 +31,7 @@ describe('coordinator: reads', () => {
     await answer(kit, 'n2', fresh);
     expect(read.calls).to.equal(0);
     await answer(kit, 'n1', fresh);
-    const at = { nowMs: wallMs, coordinator: 'n1' };
+    const at = { nowMs: wallMs, coordinator: 'n1', explanation: undefined };
     expect(read.reply).to.deep.equal({ record: fresh, ...recordEtag(fresh), ...at });
     expect(kit.openReads()).to.equal(0);
   });
@@ -83,6 +83,32 @@ describe('coordinator: reads', () => {
     expect(read.reply?.record).to.equal(undefined);
   });
 
+  it('coordinator: X-Explain: who was asked for what, who answered, and who was repaired', async () => {
+    const kit = await CoordinatorKit.start();
+    const read = kit.read('key', 'QUORUM', 1_000, true);
+    await answer(kit, 'n1', old);
+    await answer(kit, 'n2', fresh);
+    await answer(kit, 'n2', fresh);
+    (await kit.take('n1', 'write')).reply({ lsn: 1 });
+    await kit.host.settle();
+    const { coordinator, level, required, replicas, steps } = JSON.parse(
+      read.reply?.explanation ?? '',
+    ) as Record<string, unknown> & { steps: Record<string, unknown>[] };
+    expect({ coordinator, level, required }).to.deep.equal({
+      coordinator: 'n1',
+      level: 'QUORUM',
+      required: 2,
+    });
+    expect([...(replicas as string[])].sort()).to.deep.equal(['n1', 'n2', 'n3']);
+    expect(steps.map(({ node, ask, etag }) => [node, ask, etag])).to.deep.equal([
+      ['n1', 'read', formatEtag(recordEtag(old))],
+      ['n2', 'digest', formatEtag(recordEtag(fresh))],
+      ['n2', 'read', formatEtag(recordEtag(fresh))],
+      ['n1', 'repair', undefined],
+    ]);
+    expect(steps.every(({ answeredMs }) => typeof answeredMs === 'number')).to.equal(true);
+  });
+
   for (const [what, record] of [
     ['nothing', undefined],
     ['a tombstone', makeRecord('key', { isTombstone: true })],
@@ -93,7 +119,7 @@ describe('coordinator: reads', () => {
       const read = kit.read('key', 'ONE');
       await answer(kit, 'n1', record);
       const etag = record === undefined ? noEtag : recordEtag(record);
-      const at = { nowMs: wallMs, coordinator: 'n1' };
+      const at = { nowMs: wallMs, coordinator: 'n1', explanation: undefined };
       expect(read.reply).to.deep.equal({ record: undefined, ...etag, ...at });
     });
 

@@ -77,6 +77,7 @@ describe('coordinator: acknowledging writes', () => {
         writer: 41,
         incarnation: 42,
         expiresAt: 0,
+        explanation: undefined,
         existed: false,
         coordinator: 'n1',
       });
@@ -189,6 +190,23 @@ describe('coordinator: writes that fail', () => {
     const written = kit.write(keyWhere((token) => token % 2 === 1));
     expect(await kit.waiting()).to.deep.equal([]);
     expect(written.failure?.code).to.equal('UNAVAILABLE');
+  });
+
+  it('coordinator: X-Explain: a write says who had it when it was acknowledged', async () => {
+    const kit = await CoordinatorKit.start();
+    const written = await kit.sentWrite('key', undefined, { explain: true });
+    (await kit.take('n1', 'write')).reply(lsn);
+    (await kit.take('n2', 'write')).fail('OVERLOADED');
+    (await kit.take('n3', 'write')).reply(lsn);
+    await kit.host.settle();
+    const { steps } = JSON.parse(written.reply?.explanation ?? '') as {
+      steps: { node: string; ask: string; failed?: string }[];
+    };
+    expect(steps.map(({ node, ask, failed }) => [node, ask, failed])).to.deep.equal([
+      ['n1', 'write', undefined],
+      ['n2', 'write', 'OVERLOADED'],
+      ['n3', 'write', undefined],
+    ]);
   });
 
   for (const [level, code] of [

@@ -194,6 +194,7 @@ class Run {
       valueType: 0,
       ttlMs: 0,
       afterHlc: 0,
+      explain: false,
       level: 'ONE',
     };
     const answer = await this.cluster.ask(coordinator, 'write', body, timeoutMs);
@@ -229,7 +230,7 @@ class Run {
   }
 
   async #read(name: string): Promise<number> {
-    const request = { namespace: 0, key: utf8.encode(name), level: 'ONE' };
+    const request = { namespace: 0, key: utf8.encode(name), level: 'ONE', explain: false };
     const answer = await this.cluster.ask(coordinator, 'read', request, timeoutMs);
     if (answer.kind !== 'reply') throw new Error(`a read ended with ${JSON.stringify(answer)}`);
     const { record } = answer.reply;

@@ -112,7 +112,7 @@ export class MachineUnderTest {
       body as never,
       timeoutMs,
     );
-    return answer.kind === 'reply' ? (answer.reply as ReplyOf<P[K]>) : undefined;
+    return answer.kind === 'reply' ? answer.reply : undefined;
   }
 
   /** Writes `count` values over 10 keys, in groups that share a sync. */
@@ -155,7 +155,7 @@ export class MachineUnderTest {
   /** Every key has at least its acknowledged value, and none that was never written. */
   async expectAcked(): Promise<void> {
     const request = { namespace: 0, prefix: noBytes, after: undefined, limit: 1000, level: 'ONE' };
-    const scan = await this.ask(refTo(Coordinator, nodeName), 'scan', request as never);
+    const scan = await this.ask(refTo(Coordinator, nodeName), 'scan', request);
     const found = new Map(
       scan?.records.map((record) => [
         utf8.decode(userKey(recordKey(record))),

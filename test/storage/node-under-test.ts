@@ -181,6 +181,7 @@ const requestOf = (key: string, value: string | undefined): BodyOf<Coordinator['
   valueType: value === undefined ? 0 : 1,
   ttlMs: key.endsWith('ttl') ? 3_600_000 : 0,
   afterHlc: 0,
+  explain: false,
   level: 'ONE',
 });
 

@@ -27,20 +27,20 @@ const target = refTo(Snapshotter, nodeName);
 function contentOf({ storage }: MachineUnderTest, name: string): ReadonlyMap<string, number> {
   const disk = copyOf(storage, [snapshotDirectory]);
   const manifest = decodeSnapshot('m', disk.read(snapshotPath(name)) ?? noBytes);
-  const found = new Map<string, { hlc: number; value: number }>();
-  for (const { shard, tables } of manifest.shards)
-    for (const { fileNumber } of tables) {
-      const path = snapshotTablePath(name, shard, fileNumber);
-      const reader = SstableReader.open(disk.open(path, 'read'), fileNumber, sharedLz4());
+  const records = manifest.shards.flatMap(({ shard, tables }) =>
+    tables.flatMap(({ fileNumber }) => {
+      const file = disk.open(snapshotTablePath(name, shard, fileNumber), 'read');
+      const reader = SstableReader.open(file, fileNumber, sharedLz4());
       reader.verifyAll();
-      const cursor = reader.cursor();
-      for (let record = cursor.next(); record !== undefined; record = cursor.next()) {
-        const key = utf8.decode(userKey(recordKey(record)));
-        const value = Number(utf8.decode(recordValue(record)));
-        if ((found.get(key)?.value ?? 0) < value) found.set(key, { hlc: 0, value });
-      }
-    }
-  return new Map([...found].map(([key, { value }]) => [key, value]));
+      return Array.from({ length: reader.blocks }, (_, i) => reader.recordsOf(i)).flat();
+    }),
+  );
+  const found = new Map<string, number>();
+  for (const record of records) {
+    const key = utf8.decode(userKey(recordKey(record)));
+    found.set(key, Math.max(found.get(key) ?? 0, Number(utf8.decode(recordValue(record)))));
+  }
+  return found;
 }
 
 /** Files of the directory that belong to no snapshot of `names`, and those that are missing. */
