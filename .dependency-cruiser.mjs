@@ -155,7 +155,8 @@ const forbidden = [
     from: { path: '^cli/commands/storage-files[.]ts$|^cli/backup/' },
     to: {
       path: '^(actors|sim)/',
-      pathNot: '^actors/(model|node)/|^actors/storage/[^.]+[.]ts$|^actors/replication/stamper[.]ts$',
+      pathNot:
+        '^actors/(model|node)/|^actors/storage/[^.]+[.]ts$|^actors/replication/stamper[.]ts$',
     },
   },
   {

@@ -15,6 +15,7 @@ import {
   backupToDirectory,
   backupToTar,
   newTar,
+  pruneBackups,
 } from '../backup/backup.ts';
 import { type BackupList, bytesOf, tablesOf } from '../backup/backup-format.ts';
 import { RemoteSnapshot } from '../backup/remote.ts';
@@ -29,6 +30,7 @@ interface BackupOptions {
   readonly nodes?: string;
   readonly parallel: number;
   readonly verify?: boolean;
+  readonly keep?: number;
 }
 
 export function addBackupCommand(program: Command, invoke: Invoke): void {
@@ -39,6 +41,7 @@ export function addBackupCommand(program: Command, invoke: Invoke): void {
     .option('--nodes <ids>', 'only these nodes, separated by commas')
     .option('--parallel <count>', 'tables copied at the same time', wholeNumber(1, 64), 4)
     .option('--verify', 'read back what earlier backups in the directory hold, too')
+    .option('--keep <count>', 'then delete older backups than so many', wholeNumber(1, 1e6))
     .action((place: string, options: BackupOptions, command: Command) =>
       guarded(() => backup(invoke(command), place, options)),
     );
@@ -50,6 +53,8 @@ async function backup(
   options: BackupOptions,
 ): Promise<void> {
   const form = invocation.form('table', ['table', 'json']);
+  if (place === '-' && options.keep !== undefined)
+    throw new ExitError(exitCodes.usage, '--keep: a stream holds one backup');
   const id = timestamp(new Date());
   const name = options.snapshot ?? `backup-${id}-${process.pid}`;
   const nodes = options.nodes?.split(',') ?? (await membersOf(invocation));
@@ -62,6 +67,7 @@ async function backup(
     const list = { id, nodes: await Promise.all(nodes.map((node) => remote.manifestOf(node))) };
     const figures = await copy(invocation, place, list, remote, options);
     await report(invocation, form, { id, place, figures, seconds: secondsSince(startedMs) });
+    if (options.keep !== undefined) await prune(invocation, place, options.keep);
   } finally {
     remote.close();
     if (isOwn) await dropSnapshot(invocation, name, nodes);
@@ -179,6 +185,12 @@ async function copy(
   } finally {
     progress.stop();
   }
+}
+
+async function prune(invocation: Invocation, place: string, keep: number): Promise<void> {
+  const { backups, tables } = await pruneBackups(createNodeDisk(path.resolve(place)), keep);
+  if (!invocation.isQuiet && backups > 0)
+    invocation.io.stderr.write(`deleted ${backups} older backups, ${tables} tables\n`);
 }
 
 async function report(

@@ -255,6 +255,16 @@ describe('snapshot format', () => {
     }
   });
 
+  it('snapshot format: names that could be more than names are refused', () => {
+    for (const changed of [
+      { ...manifest, node: '../n1' },
+      { ...manifest, name: 'a/b' },
+      { ...manifest, shape: { ...manifest.shape, shards: 2 } },
+      { ...manifest, shards: manifest.shards.map((one) => ({ ...one, shard: 3 })) },
+    ])
+      expect(() => decodeSnapshot('p', encodeSnapshot(changed))).to.throw(CorruptionError, 'p');
+  });
+
   it('snapshot format: names of files say what they belong to', () => {
     expect(snapshotFile('a.json')).to.deep.equal({ name: 'a', isManifest: true });
     expect(snapshotFile('a.0.0000000001.sst')).to.deep.equal({ name: 'a', isManifest: false });
