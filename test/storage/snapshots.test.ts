@@ -165,6 +165,22 @@ describe('snapshots', function () {
     });
   });
 
+  it('snapshots: what came after a flush that is under way is in one, too (rounds=20)', async () => {
+    const machine = new MachineUnderTest();
+    await machine.cluster.world.run(async () => {
+      await machine.start();
+      for (let round = 0; round < 20; round += 1) {
+        await machine.write(5);
+        const flushing = machine.flush();
+        await machine.write(5);
+        const before = new Map(machine.acked);
+        await machine.snapshot(`round-${round}`);
+        await flushing;
+        expect(contentOf(machine, `round-${round}`)).to.deep.equal(before);
+      }
+    });
+  });
+
   it('snapshots: an empty node has an empty one', async () => {
     const machine = new MachineUnderTest();
     await machine.cluster.world.run(async () => {
