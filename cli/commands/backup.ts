@@ -18,6 +18,7 @@ import {
   pruneBackups,
 } from '../backup/backup.ts';
 import { type BackupList, bytesOf, tablesOf } from '../backup/backup-format.ts';
+import { ClientError } from '../client/http-exchange.ts';
 import { RemoteSnapshot } from '../backup/remote.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { guarded } from './guarded.ts';
@@ -60,10 +61,11 @@ async function backup(
   const nodes = options.nodes?.split(',') ?? (await membersOf(invocation));
   const urls = await addressesOf(invocation, nodes);
   const isOwn = options.snapshot === undefined;
-  if (isOwn) await takeSnapshot(invocation, name, nodes);
   const remote = new RemoteSnapshot(name, urls);
   const startedMs = performance.now();
   try {
+    // Where it fails, or nobody answers, some nodes may have made it.
+    if (isOwn) await takeSnapshot(invocation, name, nodes);
     const list = { id, nodes: await Promise.all(nodes.map((node) => remote.manifestOf(node))) };
     const figures = await copy(invocation, place, list, remote, options);
     await report(invocation, form, { id, place, figures, seconds: secondsSince(startedMs) });
@@ -124,7 +126,6 @@ async function takeSnapshot(
 ): Promise<void> {
   const answer = await invocation.withClient((client) => createSnapshot(client, name, nodes), slow);
   if (answer.complete) return;
-  await dropSnapshot(invocation, name, nodes);
   throw new ExitError(
     exitCodes.refused,
     `${refusals(answer)}\nkvctl: no backup was made; --nodes backs up the others`,
@@ -140,6 +141,7 @@ async function dropSnapshot(
   try {
     await invocation.withClient((client) => deleteSnapshot(client, name, nodes.join(',')), slow);
   } catch (error) {
+    if (error instanceof ClientError && error.code === 'NOT_FOUND') return;
     const reason = error instanceof Error ? error.message : String(error);
     invocation.io.stderr.write(
       `kvctl: snapshot ${name} is still there (${reason}): kvctl snapshot delete ${name}\n`,

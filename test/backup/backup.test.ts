@@ -349,6 +349,11 @@ describe('restore', function () {
       i === 0 ? 10 : i <= 5 ? 10 + i : i,
     ]);
     expect(found).to.deep.equal(expected);
+    const missing = backup.copy();
+    const path = tablesOf(two.list)[1]?.path ?? '';
+    missing.remove(path);
+    const read = (): unknown => [...liveRecords(missing, two.list, { lz4: sharedLz4(), nowMs })];
+    expect(read).to.throw(CorruptionError, path);
   });
 
   it('backup format: every changed byte of a list is noticed', () => {
