@@ -111,8 +111,23 @@ export function snapshotOf(path: string, document: unknown): SnapshotManifest {
       detail: `${path}: snapshot format ${version}; this program reads ${formatVersion}`,
     });
   const shards = manifest.shards.map((shard) => ({ ...shard, tables: shard.tables.map(loaded) }));
-  return { ...manifest, shards };
+  const checked = { ...manifest, shards };
+  if (!isPlausible(checked)) throw new CorruptionError(path, 0, 'it names what cannot be');
+  return checked;
 }
+
+/** Names and numbers that become names of files, whoever wrote the document (SE-26). */
+function isPlausible({ name, node, clusterName, shape, shards }: SnapshotManifest): boolean {
+  const isName = (text: string): boolean => /^[A-Za-z0-9_-]{1,64}$/.test(text);
+  return (
+    [name, node, clusterName].every(isName) &&
+    shards.length === shape.shards &&
+    shards.every(({ shard, tables }, i) => shard === i && tables.every(isTable))
+  );
+}
+
+const isTable = ({ fileNumber, bytes, checksum }: TableMeta): boolean =>
+  [fileNumber, bytes, checksum].every((figure) => Number.isSafeInteger(figure) && figure >= 0);
 
 /** The document of a snapshot as plain data, for one that holds several. */
 export function snapshotDocument(manifest: SnapshotManifest): object {

@@ -61,19 +61,16 @@ class SnapshotterActor implements Handlers<Snapshotter>, Handlers<Own> {
     ctx.metrics.gauge('kvd_snapshots', 'Snapshots on this node', () => this.#count);
   }
 
-  start(): Later<void> {
+  start(): void {
     const { disk, log, toSelf } = this.#ctx;
-    return this.#ctx.session(async () => {
-      await disk.makeDirectory(snapshotDirectory);
-      removeIncomplete(disk, log);
-      const names = namesIn(disk);
-      for (const file of disk.list(snapshotDirectory)) {
-        const part = snapshotFile(file);
-        if (part === undefined ? file.endsWith('.tmp') : !names.has(part.name))
-          disk.remove(`${snapshotDirectory}/${file}`);
-      }
-      toSelf('ended', {});
-    });
+    removeIncomplete(disk, log);
+    const names = namesIn(disk);
+    for (const file of disk.list(snapshotDirectory)) {
+      const part = snapshotFile(file);
+      if (part === undefined ? file.endsWith('.tmp') : !names.has(part.name))
+        disk.remove(`${snapshotDirectory}/${file}`);
+    }
+    toSelf('ended', {});
   }
 
   create({ name }: BodyOf<Snapshotter['create']>): Later<SnapshotSummary> {
@@ -90,6 +87,7 @@ class SnapshotterActor implements Handlers<Snapshotter>, Handlers<Own> {
     const { identity, shape, stores } = this.#options;
     return this.#change(async (session) => {
       try {
+        await disk.makeDirectory(snapshotDirectory);
         const shards = await all(
           stores.map((store, shard) => takeShard(session, store, { name, shard })),
         );

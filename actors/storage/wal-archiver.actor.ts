@@ -58,7 +58,7 @@ class WalArchiverActor implements Handlers<WalArchiver> {
     const { disk, log, shard, metrics } = this.#ctx;
     const archive = this.#archive();
     const options = this.#options;
-    const kept = metrics.counter('kvd_wal_archived_total', 'Log segments archived', {
+    const kept = metrics.counter('kvd_wal_archived_segments_total', 'Log segments archived', {
       shard: String(shard),
     });
     return this.#ctx.session(async (session) => {

@@ -333,8 +333,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   mark({ afterLsn }: { readonly afterLsn: number }): void {
     if (this.#phase !== 'idle' || this.#durableLsn !== afterLsn) return;
     const segment = this.#segmentOrBug();
-    // The header of a new segment proves the same of those before it.
-    if (this.#position === segmentHeaderSpace) return;
+    // The header of a new segment proves the same; a mark would be all that is archived of it.
+    if (this.#options.archive !== undefined && this.#position === segmentHeaderSpace) return;
     if (this.#position + walRecordLength(0) > this.#options.segmentBytes) return;
     const before = { lsn: this.#lastLsn, chain: this.#chain };
     this.#batch.reset();

@@ -71,6 +71,32 @@ export async function backupToDirectory(
   return figuresOf(tables, copied);
 }
 
+/**
+ * Leaves the newest `keep` backups, and of the tables those that they need. Lists go first, durably:
+ * a table that no list names is only space.
+ */
+export async function pruneBackups(
+  disk: Disk,
+  keep: number,
+): Promise<{ readonly backups: number; readonly tables: number }> {
+  const lists = readLists(disk);
+  const dropped = lists.slice(0, Math.max(0, lists.length - keep));
+  for (const { id } of dropped) disk.remove(listPath(id));
+  await disk.syncDirectory(listsDirectory);
+  const needed = new Set(
+    lists
+      .slice(dropped.length)
+      .flatMap(tablesOf)
+      .map(({ path }) => path),
+  );
+  const unneeded = disk
+    .list(tablesDirectory)
+    .map((name) => `${tablesDirectory}/${name}`)
+    .filter((path) => !needed.has(path));
+  for (const path of unneeded) disk.remove(path);
+  return { backups: dropped.length, tables: unneeded.length };
+}
+
 /** The list, then every table of it. The caller reads the stream meanwhile. */
 export async function backupToTar(
   stream: Pack,

@@ -6,7 +6,7 @@ import { lastWriteWins } from '../../actors/model/resolve.ts';
 import { mergeCursors } from '../../actors/storage/merge-iterator.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import type { Disk, Lz4 } from '../../runtime/environment.ts';
-import { KvError } from '../../runtime/errors.ts';
+import { CorruptionError } from '../../runtime/errors.ts';
 import { type BackupList, isSameTable, tablesOf } from './backup-format.ts';
 
 const defaultNamespace = 0;
@@ -23,10 +23,11 @@ export function* liveRecords(
   const readers: SstableReader[] = [];
   try {
     for (const { path, meta } of tablesOf(list)) {
+      if (!disk.exists(path)) throw new CorruptionError(path, 0, 'the file is missing');
       const reader = SstableReader.open(disk.open(path, 'read'), meta.fileNumber, lz4);
       readers.push(reader);
       if (!isSameTable(reader.meta, meta))
-        throw new KvError('CORRUPT', { detail: `${path} is another table than the list says` });
+        throw new CorruptionError(path, 0, 'it is another table than the list says');
     }
     const cursor = mergeCursors(
       readers.map((reader) => reader.cursor()),

@@ -8,11 +8,11 @@ import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import {
   type BackupList,
   chunksOf,
-  createdMsOf,
   decodeList,
   listIdOf,
   listsDirectory,
   readLists,
+  tablesOf,
 } from './backup-format.ts';
 import { Restore, type RestoreFigures, type RestoreOptions } from './restore.ts';
 
@@ -28,7 +28,7 @@ const listBytesMax = 256 * 1024 * 1024;
 /** Options for the list at hand: which node, into which cluster. */
 export type PlanFor = (list: BackupList) => RestorePlan;
 
-/** The newest backup, or the newest that ends before `untilMicros`, or the one of this id. */
+/** The newest backup without a write after `untilMicros`, or the one of this id. */
 export function chooseBackup(
   disk: Disk,
   { id, untilMicros }: { readonly id: string | undefined; readonly untilMicros: number },
@@ -52,13 +52,9 @@ export function chooseBackup(
   });
 }
 
-/** No write in it is newer, and it was taken by then: microseconds since 1970. */
-export function endMicrosOf(list: BackupList): number {
-  let end = createdMsOf(list) * 1000;
-  for (const { shards } of list.nodes)
-    for (const { tables } of shards) for (const { maxHlc } of tables) end = Math.max(end, maxHlc);
-  return end;
-}
+/** No write in it is newer: microseconds since 1970. */
+export const endMicrosOf = (list: BackupList): number =>
+  tablesOf(list).reduce((end, { meta }) => Math.max(end, meta.maxHlc), 0);
 
 export const isoOf = (micros: number): string => new Date(Math.ceil(micros / 1000)).toISOString();
 

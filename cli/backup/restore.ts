@@ -7,7 +7,7 @@
 // it. A restore that ended early left a marker: the next one clears what is there and begins anew.
 // Every table is read back from the new directory before it counts.
 
-import { restoreIdentity, restoreMarker } from '../../actors/node/identity.ts';
+import { identityFile, restoreIdentity, restoreMarker } from '../../actors/node/identity.ts';
 import { encodeBound } from '../../actors/replication/stamper.ts';
 import { ManifestLog } from '../../actors/storage/manifest.ts';
 import type { TableMeta } from '../../actors/storage/protocol.ts';
@@ -190,7 +190,7 @@ async function makeManifest(
 
 /** CONFLICT where the directory holds anything but what a restore left. */
 function clearDirectory(disk: Disk): void {
-  const isOurs = disk.exists(restoreMarker) && !disk.exists('identity.json');
+  const isOurs = disk.exists(restoreMarker) && !disk.exists(identityFile);
   const found = disk.list('').filter((name) => !harmless.has(name));
   if (found.length > 0 && !isOurs)
     throw new KvError('CONFLICT', {

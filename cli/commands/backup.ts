@@ -15,8 +15,10 @@ import {
   backupToDirectory,
   backupToTar,
   newTar,
+  pruneBackups,
 } from '../backup/backup.ts';
 import { type BackupList, bytesOf, tablesOf } from '../backup/backup-format.ts';
+import { ClientError } from '../client/http-exchange.ts';
 import { RemoteSnapshot } from '../backup/remote.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { guarded } from './guarded.ts';
@@ -29,6 +31,7 @@ interface BackupOptions {
   readonly nodes?: string;
   readonly parallel: number;
   readonly verify?: boolean;
+  readonly keep?: number;
 }
 
 export function addBackupCommand(program: Command, invoke: Invoke): void {
@@ -39,6 +42,7 @@ export function addBackupCommand(program: Command, invoke: Invoke): void {
     .option('--nodes <ids>', 'only these nodes, separated by commas')
     .option('--parallel <count>', 'tables copied at the same time', wholeNumber(1, 64), 4)
     .option('--verify', 'read back what earlier backups in the directory hold, too')
+    .option('--keep <count>', 'then delete older backups than so many', wholeNumber(1, 1e6))
     .action((place: string, options: BackupOptions, command: Command) =>
       guarded(() => backup(invoke(command), place, options)),
     );
@@ -50,18 +54,22 @@ async function backup(
   options: BackupOptions,
 ): Promise<void> {
   const form = invocation.form('table', ['table', 'json']);
+  if (place === '-' && options.keep !== undefined)
+    throw new ExitError(exitCodes.usage, '--keep: a stream holds one backup');
   const id = timestamp(new Date());
   const name = options.snapshot ?? `backup-${id}-${process.pid}`;
   const nodes = options.nodes?.split(',') ?? (await membersOf(invocation));
   const urls = await addressesOf(invocation, nodes);
   const isOwn = options.snapshot === undefined;
-  if (isOwn) await takeSnapshot(invocation, name, nodes);
   const remote = new RemoteSnapshot(name, urls);
   const startedMs = performance.now();
   try {
+    // Where it fails, or nobody answers, some nodes may have made it.
+    if (isOwn) await takeSnapshot(invocation, name, nodes);
     const list = { id, nodes: await Promise.all(nodes.map((node) => remote.manifestOf(node))) };
     const figures = await copy(invocation, place, list, remote, options);
     await report(invocation, form, { id, place, figures, seconds: secondsSince(startedMs) });
+    if (options.keep !== undefined) await prune(invocation, place, options.keep);
   } finally {
     remote.close();
     if (isOwn) await dropSnapshot(invocation, name, nodes);
@@ -118,7 +126,6 @@ async function takeSnapshot(
 ): Promise<void> {
   const answer = await invocation.withClient((client) => createSnapshot(client, name, nodes), slow);
   if (answer.complete) return;
-  await dropSnapshot(invocation, name, nodes);
   throw new ExitError(
     exitCodes.refused,
     `${refusals(answer)}\nkvctl: no backup was made; --nodes backs up the others`,
@@ -134,6 +141,7 @@ async function dropSnapshot(
   try {
     await invocation.withClient((client) => deleteSnapshot(client, name, nodes.join(',')), slow);
   } catch (error) {
+    if (error instanceof ClientError && error.code === 'NOT_FOUND') return;
     const reason = error instanceof Error ? error.message : String(error);
     invocation.io.stderr.write(
       `kvctl: snapshot ${name} is still there (${reason}): kvctl snapshot delete ${name}\n`,
@@ -179,6 +187,12 @@ async function copy(
   } finally {
     progress.stop();
   }
+}
+
+async function prune(invocation: Invocation, place: string, keep: number): Promise<void> {
+  const { backups, tables } = await pruneBackups(createNodeDisk(path.resolve(place)), keep);
+  if (!invocation.isQuiet && backups > 0)
+    invocation.io.stderr.write(`deleted ${backups} older backups, ${tables} tables\n`);
 }
 
 async function report(

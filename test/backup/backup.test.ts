@@ -6,7 +6,7 @@ import { expect } from 'chai';
 import { openIdentity } from '../../actors/node/identity.ts';
 import { ManifestLog } from '../../actors/storage/manifest.ts';
 import { tablePath } from '../../actors/storage/table-files.ts';
-import { backupToDirectory, backupToTar, newTar } from '../../cli/backup/backup.ts';
+import { backupToDirectory, backupToTar, newTar, pruneBackups } from '../../cli/backup/backup.ts';
 import {
   decodeList,
   encodeList,
@@ -18,6 +18,7 @@ import {
 import { liveRecords } from '../../cli/backup/live-records.ts';
 import {
   chooseBackup,
+  endMicrosOf,
   restoreFromDirectory,
   restoreFromTar,
   type RestorePlan,
@@ -91,14 +92,14 @@ async function crashEverywhere(
     const world = new World({ seed: call });
     const storage = new SimStorage(new Prng(call));
     const first: SimProcess = new SimProcess('p', world, () => first.end());
-    let isDone = false;
+    const state = { isDone: false };
     await world.run(async () => {
       const disk = new SimDisk(storage, first);
       await prepare(disk);
       first.crashAtCall(first.calls + call);
       void work(disk).then(
         () => {
-          isDone = true;
+          state.isDone = true;
         },
         () => undefined,
       );
@@ -106,11 +107,11 @@ async function crashEverywhere(
       first.end();
       storage.losePower();
       const second: SimProcess = new SimProcess('p', world, () => second.end());
-      await judge(new SimDisk(storage, second), isDone).catch((error: unknown) => {
+      await judge(new SimDisk(storage, second), state.isDone).catch((error: unknown) => {
         throw new Error(`call ${call}`, { cause: error });
       });
     });
-    if (isDone) return call;
+    if (state.isDone) return call;
   }
 }
 
@@ -158,6 +159,20 @@ describe('backup', function () {
     const said = await refusal(() => backupToDirectory(disk, one.list, { ...one.source, chunks }));
     expect(said).to.contain('corrupt data in tables/n1.0.0000000001-');
     expect(disk.paths()).to.deep.equal([]);
+  });
+
+  it('backup: older ones go with the tables that nobody else needs', async () => {
+    const disk = new MemoryDisk();
+    await backupToDirectory(disk, two.list, two.source);
+    await backupToDirectory(disk, one.list, one.source);
+    disk.put('tables/left-over.sst', noBytes);
+    // Of two, the one with the later snapshot is the newer one.
+    expect(await pruneBackups(disk, 2)).to.deep.equal({ backups: 0, tables: 1 });
+    expect(await pruneBackups(disk, 1)).to.deep.equal({ backups: 1, tables: 0 });
+    expect(disk.paths()).to.deep.equal([
+      'backups/b.json',
+      ...tablesOf(two.list).map(({ path }) => path),
+    ]);
   });
 
   it('backup: another cluster, or a list that is there, is refused', async () => {
@@ -315,12 +330,13 @@ describe('restore', function () {
         return (error as Error).message;
       }
     };
-    const [first, second] = readLists(backup).map(({ nodes }) => nodes[0]?.createdMs ?? 0);
+    const [first, second] = readLists(backup).map(endMicrosOf);
     expect(choose(undefined, Infinity)).to.equal('b');
     expect(choose('a', Infinity)).to.equal('a');
     expect(choose('c', Infinity)).to.contain('there are a, b');
-    expect(choose(undefined, (second ?? 0) * 1000 + 1e6)).to.equal('b');
-    expect(choose(undefined, (first ?? 0) * 1000 - 1)).to.contain('the oldest backup holds');
+    expect(choose(undefined, second ?? 0)).to.equal('b');
+    expect(choose(undefined, (second ?? 0) - 1)).to.equal('a');
+    expect(choose(undefined, (first ?? 0) - 1)).to.contain('the oldest backup holds');
   });
 
   it('restore: the live records of all tables are each key once, the newest value', () => {
@@ -333,6 +349,11 @@ describe('restore', function () {
       i === 0 ? 10 : i <= 5 ? 10 + i : i,
     ]);
     expect(found).to.deep.equal(expected);
+    const missing = backup.copy();
+    const path = tablesOf(two.list)[1]?.path ?? '';
+    missing.remove(path);
+    const read = (): unknown => [...liveRecords(missing, two.list, { lz4: sharedLz4(), nowMs })];
+    expect(read).to.throw(CorruptionError, path);
   });
 
   it('backup format: every changed byte of a list is noticed', () => {

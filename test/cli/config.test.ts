@@ -43,6 +43,15 @@ describe('config', () => {
     }
   }
 
+  it('config: the archive of the log is a directory, or there is none', () => {
+    expect(load({ flags: { walArchive: '/archive', shards: 1 } }).walArchive).to.equal('/archive');
+    expect(load({ environment: { KVD_WAL_ARCHIVE: 'a' } }).walArchive).to.equal('a');
+    expect(load().walArchive).to.equal(undefined);
+    expect(refusal({ flags: { walArchive: 5, shards: 1 } })).to.contain(
+      'walArchive: expected text',
+    );
+  });
+
   it('config: without any source there is one node on loopback', () => {
     const { profile, shards, ...rest } = loadConfig({
       file: undefined,
