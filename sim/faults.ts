@@ -128,6 +128,7 @@ function drawTunables(random: Prng): Tunables {
     tableBytes: random.pick([16 * kiB, 64 * kiB, 1024 * kiB]),
     timeWindowMs: random.pick([5_000, 20_000, 86_400_000]),
     rowCacheBytes: random.pick([0, 32 * kiB, 64 * kiB, 1024 * kiB]),
+    foregroundDelayMs: random.pick([0, 1, 5]),
   };
   return Object.assign(values, drawn);
 }

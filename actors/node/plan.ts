@@ -215,6 +215,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     reserveBytes,
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
+    foregroundDelayMs: tunables.foregroundDelayMs,
     tombstonePurge: tombstonePurgeOf(copies),
   };
   const at = { shard, capacity, onCrash: fatal };

@@ -42,6 +42,8 @@ export const Store = protocol('store', 10, {
     layout: { records: 'bytes[]' },
     replyLayout: { lsn: 'u53' },
   }),
+  /** Of the store to itself, in the lane of requests: how long they wait (pacing.ts). */
+  ping: ask<object, object>(30),
 });
 export type Store = typeof Store.messages;
 
@@ -191,5 +193,7 @@ export const Compactor = protocol('compactor', 14, {
     },
     { readonly tables: readonly TableMeta[]; readonly purged: number }
   >(2, { lane: 'background' }),
+  /** Merges pause so long after each batch from now on, milliseconds. */
+  pace: tell<{ readonly pauseMs: number }>(30, { lane: 'control' }),
 });
 export type Compactor = typeof Compactor.messages;
