@@ -22,11 +22,13 @@ export function readContent(disk: Disk, path: string): Uint8Array {
 /** The end of the last chunk that holds a byte other than zero. */
 function contentEnd(file: DiskFile): number {
   const size = file.size();
-  const chunk = new Uint8Array(Math.min(chunkBytes, size));
+  const words = new Int32Array(chunkBytes / 4);
+  const chunk = new Uint8Array(words.buffer);
   for (let at = size - (size % chunkBytes); at >= 0; at -= chunkBytes) {
+    // Chunks before this one were zeros, so what a short read leaves as it was is zeros too.
     const length = Math.min(chunkBytes, size - at);
-    const read = chunk.subarray(0, file.read(chunk.subarray(0, length), at));
-    if (read.some((byte) => byte !== 0)) return at + length;
+    file.read(chunk.subarray(0, length), at);
+    for (let i = 0; i < words.length; i += 1) if (words[i] !== 0) return at + length;
   }
   return 0;
 }
