@@ -3,6 +3,7 @@
 
 import type { Outcome, Ref } from './actor.ts';
 import { type Cell, DeferredReply } from './cell.ts';
+import type { KernelSide } from './context.ts';
 import { ownTell } from './envelope.ts';
 import { assert, CorruptionError, type Failure, failure, KvError, toFailure } from './errors.ts';
 import type { AskNames, BodyOf, ReplyOf } from './protocol.ts';
@@ -10,16 +11,14 @@ import type { AskNames, BodyOf, ReplyOf } from './protocol.ts';
 type Answered = (problem: Failure | undefined, reply: unknown) => void;
 
 /** What direct asks need of the kernel. */
-export interface TurnSide {
-  readonly node: string;
+export interface TurnSide extends Pick<KernelSide, 'node' | 'find' | 'crash' | 'isStopped'> {
+  /** Bodies are copied on their way into a mailbox, so nothing may go past it. */
+  readonly isTranscoding: boolean;
   readonly isRunning: () => boolean;
-  /** An actor of this thread that may be called as it stands; undefined: by its mailbox only. */
-  readonly callable: (ref: Ref<unknown>) => Cell | undefined;
   /** Sends an ask whose answer comes in a turn, at once. */
   readonly ask: (ref: Ref<unknown>, name: string, body: unknown, done: Answered) => void;
   /** `work` is a turn. */
   readonly inTurn: (work: () => void) => void;
-  readonly crash: (cell: Cell, error: unknown) => void;
   /** Takes turns until `isDone` or nothing is left to do, and lets batches leave. */
   readonly takeTurns: (isDone: () => boolean) => void;
 }
@@ -51,8 +50,9 @@ export class DirectAsks {
     body: BodyOf<P[K]>,
   ): Outcome<ReplyOf<P[K]>> | undefined => {
     const side = this.#side;
-    const cell = side.callable(ref);
-    if (cell === undefined) return this.now(ref, name, body);
+    const cell = ref.node === side.node ? side.find(ref) : undefined;
+    if (cell?.state !== 'running' || side.isTranscoding || side.isStopped())
+      return this.now(ref, name, body);
     assert(!side.isRunning(), `askAhead ${name} in a turn`);
     return this.#answered((done) => side.inTurn(() => this.#call(cell, name, body, done)));
   };

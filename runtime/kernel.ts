@@ -334,9 +334,8 @@ export class Kernel {
   }
 
   #deliverTo(cell: Cell, envelope: Envelope): boolean {
-    const lane = envelope.descriptor?.lane ?? 'control';
     if (cell.state === 'stopped') return false;
-    if (!cell.mailbox.push(envelope, lane)) {
+    if (!cell.mailbox.push(envelope, envelope.descriptor?.lane ?? 'control')) {
       cell.refused += 1;
       return false;
     }
@@ -465,10 +464,9 @@ export class Kernel {
   }
 
   #timedTurn(cell: Cell, envelope: Envelope): void {
-    const { clock } = this.#host;
-    this.#nowMs = clock.monotonicMs();
+    this.#nowMs = this.#host.clock.monotonicMs();
     this.#turn(cell, envelope);
-    const endMs = clock.monotonicMs();
+    const endMs = this.#host.clock.monotonicMs();
     cell.handlingSeconds += ((endMs - this.#nowMs) * sampleEvery) / 1000;
     this.#nowMs = endMs;
   }
@@ -542,13 +540,9 @@ export class Kernel {
 
   #sideOfDirectAsks(): TurnSide {
     return {
-      node: this.node,
+      ...this.#side,
+      isTranscoding: this.#options.transcode !== undefined,
       isRunning: () => this.#running,
-      callable: ({ node, actor, shard }) => {
-        if (node !== this.node || this.#stopped || this.#options.transcode !== undefined) return;
-        const cell = this.#cells.get(actor)?.[shard];
-        return cell?.state === 'running' ? cell : undefined;
-      },
       ask: (ref, name, body, done) => {
         this.#isDirect = true;
         this.#ask(undefined, ref, name, body, Infinity, done);
@@ -560,7 +554,6 @@ export class Kernel {
         work();
         this.#running = false;
       },
-      crash: this.#side.crash,
       takeTurns: (isDone) => {
         while (!isDone() && !this.#stopped && this.#runQueue.length > 0) this.#takeTurns(1);
         this.#router.flush();

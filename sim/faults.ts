@@ -206,6 +206,7 @@ function drawTunables(random: Prng): Tunables {
     hintBytesMax: random.pick([64 * kiB, 1024 * kiB]),
     hintBytesPerSecond: random.pick([16 * kiB, 4096 * kiB]),
     repairIntervalMs: random.pick([0, 5_000, 20_000]),
+    foregroundDelayMs: random.pick([0, 1, 5]),
   };
   return Object.assign(values, drawn);
 }

@@ -137,6 +137,10 @@ class FakeStore extends Fake implements Handlers<Store> {
     return this.ask('apply', body, call);
   }
 
+  ping(): object {
+    return {};
+  }
+
   read(body: BodyOf<Store['read']>, call: Call): Later<ReplyOf<Store['read']>> {
     return this.ask('read', body, call);
   }

@@ -39,7 +39,7 @@ export class KeyCalls {
     done: Done<ReplyOf<Coordinator[K]>>,
   ): void {
     if (isSerial(body.level as Level))
-      return this.#decided(verb, body, deadlineMs, done as Done<never>);
+      return this.#decided(verb, body, deadlineMs, done);
     const { ctx, router } = this.#options;
     const { ask, clock, node } = ctx;
     const { namespace, key, level } = body;

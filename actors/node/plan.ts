@@ -249,6 +249,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     reserveBytes,
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
+    foregroundDelayMs: tunables.foregroundDelayMs,
     tombstonePurge: tombstonePurgeOf(copies),
     tombstoneGraceMs: Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs),
   };

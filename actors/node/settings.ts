@@ -54,6 +54,12 @@ export const settingRows = {
   ),
   l0Tables: row(4, 2, 64, 'So many flushed tables, or tables of one size, are merged.'),
   l0TablesMax: row(20, 4, 1_000, 'With so many tables waiting for a merge writes are refused.'),
+  foregroundDelayMs: row(
+    5,
+    0,
+    10_000,
+    'Merges pause while the p99 of the wait of requests for their turn is above; 0: never.',
+  ),
   tableBytes: row(64 * miB, 16 * kiB, 1024 * miB, 'Size of a table that compaction writes.'),
   timeWindowMs: row(
     86_400_000,

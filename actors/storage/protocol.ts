@@ -57,6 +57,8 @@ export const Store = protocol('store', 10, {
    * a repair of all replicas has seen them. `ends`: last tokens of the arcs of the ring, ascending.
    */
   purgeBelow: tell<PurgeArcs>(50, { lane: 'control', layout: { ends: 'u32[]', hlcs: 'u53[]' } }),
+  /** Of the store to itself, in the lane of requests: how long they wait (pacing.ts). */
+  ping: ask<object, object>(30),
 });
 export type Store = typeof Store.messages;
 
@@ -280,5 +282,7 @@ export const Compactor = protocol('compactor', 14, {
     },
     { readonly tables: readonly TableMeta[]; readonly purged: number }
   >(2, { lane: 'background' }),
+  /** Merges pause so long after each batch from now on, milliseconds. */
+  pace: tell<{ readonly pauseMs: number }>(30, { lane: 'control' }),
 });
 export type Compactor = typeof Compactor.messages;

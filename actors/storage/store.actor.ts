@@ -32,6 +32,7 @@ import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
 import { ManifestLog, type ManifestOptions } from './manifest.ts';
+import { Pacer } from './pacing.ts';
 import type { PurgeArcs } from './purge-rule.ts';
 import { type FrozenTable, type RangeRequest, Store, type StoreStats } from './protocol.ts';
 import { RowCache } from './row-cache.ts';
@@ -63,6 +64,8 @@ export interface StoreOptions extends StoreParts {
   readonly compaction: PickerOptions;
   /** With so many tables waiting for their merge writes are refused until it has caught up. */
   readonly waitingTablesMax: number;
+  /** Merges pause when the p99 of the delay of requests is above, milliseconds; 0: never. */
+  readonly foregroundDelayMs: number;
   readonly manifest?: ManifestOptions;
 }
 
@@ -84,10 +87,13 @@ interface Own {
   }>;
   readonly retryCompaction: Tell<object>;
   readonly checkSpace: Tell<object>;
+  readonly measure: Tell<object>;
 }
 
 const spaceCheckMs = 2_000;
 const flushRetryMs = 1_000;
+/** Between two measurements of how long requests wait, while a merge runs. */
+const measureEveryMs = 10;
 /** Doubles with each failure in a row. */
 const compactionRetryMs = 1_000;
 const compactionRetryMsMax = 60_000;
@@ -112,6 +118,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
   readonly #rows: RowCache;
+  readonly #pacer: Pacer;
+  #isMerging = false;
+  #isMeasuring = false;
+  /** Tables that wait for their merge, as a part of those that stop writes. */
+  #debt = 0;
+  #toldPauseMs = 0;
 
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
@@ -123,6 +135,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const inFlight = (): number => this.#admission.inFlightBytes;
     metrics.gauge('kvd_store_in_flight_bytes', 'Bytes on the way to the WAL', inFlight, labels);
     this.#figures = new CompactionFigures(metrics, labels);
+    this.#pacer = new Pacer({ targetMs: options.foregroundDelayMs });
+    const delay = (): number => this.#pacer.p99Ms / 1000;
+    metrics.gauge('kvd_foreground_delay_seconds', 'p99 while merging', delay, labels);
+    const pause = (): number => this.#toldPauseMs / 1000;
+    metrics.gauge('kvd_compaction_pause_seconds', 'Pause after each batch', pause, labels);
     const pool = new BytePool();
     this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
     registerCache(metrics, { ...labels, cache: 'rows' }, () => this.#rows.figures);
@@ -348,6 +365,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const job = pickCompaction([...manifest.state.tables.values()], options.compaction, state);
     if (job === undefined) return;
     this.#isCompacting = true;
+    this.#isMerging = true;
+    this.#startMeasuring();
     const startedMs = clock.monotonicMs();
     this.#ctx.session(async (session) => {
       try {
@@ -375,6 +394,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const tookMs = Math.round(clock.monotonicMs() - startedMs);
     log.info('compaction.done', { shard, ...outcome, tookMs });
     this.#isCompacting = false;
+    this.#isMerging = false;
     this.#compactionFailures = 0;
     this.#figures.done(outcome);
     this.#countTables();
@@ -386,6 +406,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const { probe, log, shard } = this.#ctx;
     probe.reach('compaction failed');
     log.warn('compaction.failed', { shard, reason });
+    this.#isMerging = false;
     const fileNumber = tableNumber(damaged?.slice(damaged.lastIndexOf('/') + 1) ?? '');
     if (fileNumber !== undefined) this.#damaged.add(fileNumber);
     this.#stopIfManifestFailed();
@@ -399,6 +420,44 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   retryCompaction(): void {
     this.#isCompacting = false;
     this.#compact();
+  }
+
+  // ---- pace --------------------------------------------------------------------------------
+
+  #startMeasuring(): void {
+    if (this.#isMeasuring || !this.#pacer.isOn) return;
+    this.#isMeasuring = true;
+    this.#pacer.begin(this.#ctx.clock.monotonicMs());
+    this.#ctx.after(measureEveryMs, 'measure', {});
+  }
+
+  /** One message as of a client: until it is handled, so long do requests wait. */
+  measure(): void {
+    this.#isMeasuring = this.#isMerging;
+    if (!this.#isMerging) return;
+    const { clock, probe, node, shard } = this.#ctx;
+    const { foregroundDelayMs } = this.#options;
+    const sentMs = clock.monotonicMs();
+    this.#ctx.ask(refTo(Store, node, shard), 'ping', {}, internalTimeoutMs, (problem) => {
+      const nowMs = clock.monotonicMs();
+      // A full mailbox refuses at once: that is no short wait.
+      const isSlow = problem !== undefined || probe.buggify('requests wait');
+      const delayMs = isSlow ? foregroundDelayMs * 2 : nowMs - sentMs;
+      if (this.#pacer.measured(delayMs, nowMs)) this.#tellPace();
+      this.#ctx.after(measureEveryMs, 'measure', {});
+    });
+  }
+
+  ping(): object {
+    return {};
+  }
+
+  #tellPace(): void {
+    const pauseMs = Math.round(this.#pacer.pauseMs(this.#debt));
+    if (pauseMs === this.#toldPauseMs) return;
+    if (pauseMs > this.#toldPauseMs) this.#ctx.probe.reach('merges slowed down');
+    this.#toldPauseMs = pauseMs;
+    this.#ctx.tell(this.#options.compactor, 'pace', { pauseMs });
   }
 
   /** Nobody knows what is in it, and no table can change any more: recovery finds out (MF-5). */
@@ -455,6 +514,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const pressure = compactionPressure([...tables.values()], compaction, nowMs);
     this.#figures.debtBytes = pressure.debtBytes;
     this.#figures.levels = levels;
+    this.#debt = pressure.waitingTables / waitingTablesMax;
+    this.#tellPace();
     // Where damage keeps tables from being merged, refusing writes would not help.
     const isStalled = pressure.waitingTables >= waitingTablesMax && this.#damaged.size === 0;
     if (isStalled && !this.#admission.isStalled) {

@@ -20,6 +20,7 @@ import { registerCache } from './cache-figures.ts';
 import { byFirstKey, coversKey, indexInRun, isRun, type KeyRange } from './key-ranges.ts';
 import { chainCursors } from './merge-iterator.ts';
 import { type RangeRequest, type TableMeta, TableReader } from './protocol.ts';
+import { readAheadDisk } from './read-ahead.ts';
 import { openTable, type SstableReader } from './sstable-reader.ts';
 
 export interface TableReaderOptions {
@@ -139,7 +140,8 @@ class TableReaderActor implements Handlers<TableReader> {
   /** All or none; a table that is open already keeps its reader. */
   #open(added: readonly TableMeta[]): OpenTable[] {
     const { disk, lz4 } = this.#ctx;
-    const place = { disk, lz4, directory: this.#options.directory, cache: this.#cache };
+    const { directory } = this.#options;
+    const place = { disk: readAheadDisk(disk), lz4, directory, cache: this.#cache };
     const opened: SstableReader[] = [];
     try {
       return added.map((meta) => {

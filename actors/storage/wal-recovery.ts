@@ -9,6 +9,7 @@
 
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
+import { readContent } from './read-content.ts';
 import { readSegment, type SegmentVerdict } from './segment-reader.ts';
 import {
   decodeSegmentHeader,
@@ -91,7 +92,7 @@ export class WalRecovery {
     const isDone = this.#next >= this.#found.length;
     const { path } = segment;
     const records: Uint8Array[] = [];
-    const bytes = this.#place.disk.read(path) ?? new Uint8Array(0);
+    const bytes = readContent(this.#place.disk, path);
     const { flushedThrough } = this.#evidence;
     const verdict = readSegment(bytes, this.#expectations(segment), ({ lsn, payload }) => {
       // What is in tables already would only make one more table of the same records.

@@ -2,6 +2,8 @@
 // not there yet is refused by name instead of being taken and ignored.
 
 import { Command, CommanderError } from 'commander';
+import { defaultMemory } from '../../actors/node/memory-budget.ts';
+import { machineMemoryBytes } from '../../runtime/host/machine-memory.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { type ConfigSources, loadConfig, type RawConfig } from './config.ts';
 import { runDev } from './dev.ts';
@@ -45,7 +47,10 @@ function withNodeOptions(command: Command): Command {
     .option('--durability <how>', 'group, periodic or none (default group)')
     .option('--compaction <how>', 'leveled, size-tiered or time-window (default leveled)')
     .option('--wal-archive <dir>', 'keep closed log files there, to restore to a point in time')
-    .option('--memory <size>', 'budget for memtables and caches, such as 512M')
+    .option(
+      '--memory <size>',
+      'memtables and caches, such as 512M (default: a quarter of the machine, up to 1G)',
+    )
     .option('--log-level <level>', 'debug, info, warn or error (default info)')
     .option('--log-format <format>', 'json or pretty (default: pretty on a terminal)')
     .option('--insecure', 'listen beyond loopback without authentication')
@@ -125,5 +130,6 @@ function sourcesOf(command: Command): ConfigSources {
     environment: process.env,
     flags: { ...logFormat, ...flags },
     set,
+    memoryByDefault: defaultMemory(machineMemoryBytes()),
   };
 }

@@ -6,13 +6,12 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { parse } from 'yaml';
 import type { Member } from '../../actors/node/plan.ts';
+import { splitMemory } from '../../actors/node/memory-budget.ts';
 import {
   type CompactionStrategy,
   compactionStrategies,
   type Durability,
   durabilities,
-  type SettingName,
-  settingRows,
   type Tunables,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
@@ -91,10 +90,13 @@ export interface ConfigSources {
   readonly flags: RawConfig;
   /** From `--set name=value`. */
   readonly set: Readonly<Record<string, number>>;
+  /** The budget where no source has one, bytes; absent: the defaults of the settings. */
+  readonly memoryByDefault?: number;
 }
 
 /** BAD_REQUEST names the option and what was expected. */
-export function loadConfig({ file, environment, flags, set }: ConfigSources): NodeConfig {
+export function loadConfig(sources: ConfigSources): NodeConfig {
+  const { file, environment, flags, set, memoryByDefault: byDefault } = sources;
   const fromFile = file === undefined ? {} : readFile(file);
   const { settings: fileSettings = {}, ...fileOptions } = fromFile;
   refuseUnknown(fileOptions, file ?? '');
@@ -106,8 +108,9 @@ export function loadConfig({ file, environment, flags, set }: ConfigSources): No
   };
   if (!isObject(fileSettings)) throw invalid('settings', 'a mapping of setting names to numbers');
   const shards = shardsOf(merged);
-  const memory = merged['memory'] === undefined ? {} : fromMemory(merged['memory'], shards.shards);
-  const tunables = tunablesFrom({ ...memory, ...fileSettings, ...set });
+  const memory = merged['memory'] === undefined ? byDefault : memoryBytes(merged['memory']);
+  const split = memory === undefined ? {} : splitMemory(memory, shards.shards);
+  const tunables = tunablesFrom({ ...split, ...fileSettings, ...set });
   const config: NodeConfig = {
     nodeId: nodeName(merged['nodeId'], 'nodeId'),
     clusterName: nodeName(merged['clusterName'], 'clusterName'),
@@ -261,18 +264,10 @@ function shardsOf(merged: RawConfig): { profile: Profile; shards: number } {
   return { profile, shards };
 }
 
-/** A memory budget for memtables (3 per shard) and block caches: `512M`, `2G`, or bytes. */
-function fromMemory(value: unknown, shards: number): Record<string, number> {
+/** A memory budget (actors/node/memory-budget.ts): `512M`, `2G`, or bytes. */
+function memoryBytes(value: unknown): number {
   const match = /^(\d+)([kmgKMG]?)$/.exec(String(value));
   if (match === null) throw invalid('memory', 'bytes, or a number with K, M or G');
   const unit = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }[(match[2] ?? '').toLowerCase()] ?? 1;
-  const bytes = Number(match[1]) * unit;
-  if (bytes < 32 * 1024 ** 2) throw invalid('memory', 'at least 32M');
-  const share = Math.floor(bytes / shards);
-  const within = (name: SettingName, size: number): number =>
-    Math.min(Math.max(Math.floor(size), settingRows[name].min), settingRows[name].max);
-  return {
-    memtableBytes: within('memtableBytes', share / 8),
-    blockCacheBytes: within('blockCacheBytes', share / 4),
-  };
+  return Number(match[1]) * unit;
 }

@@ -2,8 +2,10 @@
 
 import { expect } from 'chai';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { defaultMemory, splitMemory } from '../../actors/node/memory-budget.ts';
+import { arenaBytes } from '../../actors/node/plan.ts';
 import { defaultTunables } from '../../actors/node/settings.ts';
 import {
   type ConfigSources,
@@ -13,6 +15,7 @@ import {
   seedList,
 } from '../../cli/node/config.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { machineMemoryBytes } from '../../runtime/host/machine-memory.ts';
 
 const miB = 1024 ** 2;
 
@@ -210,19 +213,45 @@ describe('config', () => {
     expect(refusal({ yaml: 'settings:\n  virtualNodes: "16"\n' })).to.match(/^virtualNodes \|/);
   });
 
-  it('config: a memory budget is split among the shards: memtables and block caches', () => {
+  it('config: a memory budget is split among the shards: memtables, log and caches', () => {
     const sizes = (memory: unknown, shards: number): number[] => {
-      const { memtableBytes, blockCacheBytes } = load({ flags: { shards, memory } }).tunables;
-      return [memtableBytes, blockCacheBytes];
+      const { tunables } = load({ flags: { shards, memory } });
+      const { memtableBytes, inFlightBytes, blockCacheBytes, rowCacheBytes } = tunables;
+      return [memtableBytes, inFlightBytes, blockCacheBytes, rowCacheBytes];
     };
-    expect(sizes('512M', 1)).to.deep.equal([64 * miB, 128 * miB]);
-    expect(sizes('512m', 2)).to.deep.equal([32 * miB, 64 * miB]);
-    expect(sizes(32 * miB, 1)).to.deep.equal([4 * miB, 8 * miB]);
-    expect(sizes('32768K', 1)).to.deep.equal([4 * miB, 8 * miB]);
-    // Each within its own range: a memtable up to 1 GiB, a cache up to 64 GiB.
-    expect(sizes('64G', 1)).to.deep.equal([1024 * miB, 16 * 1024 * miB]);
+    const tenth = (bytes: number): number => Math.floor(bytes / 10);
+    expect(sizes('512M', 1)).to.deep.equal([tenth(512 * miB), 16 * miB, 128 * miB, 64 * miB]);
+    expect(sizes('512m', 2)).to.deep.equal([tenth(256 * miB), 8 * miB, 64 * miB, 32 * miB]);
+    expect(sizes(32 * miB, 1)).to.deep.equal([tenth(32 * miB), miB, 8 * miB, 4 * miB]);
+    expect(sizes('32768K', 1)).to.deep.equal(sizes(32 * miB, 1));
+    // Each within its own range.
+    const large = [1024 * miB, 16 * miB, 16 * 1024 * miB, 2047 * miB];
+    expect(sizes('64G', 1)).to.deep.equal(large);
     const named = load({ flags: { shards: 1, memory: '512M' }, set: { memtableBytes: 65_536 } });
     expect(named.tunables.memtableBytes, 'a setting by name wins').to.equal(65_536);
+    expect(refusal({ flags: { memory: '31M' } })).to.match(/^memory \| .* at least 32M$/);
+    expect(refusal({ flags: { memory: 'much' } })).to.match(/^memory \| .* K, M or G$/);
+  });
+
+  it('config: without a budget it is a quarter of the machine, 32 MiB to 1 GiB', () => {
+    const gib = 1024 * miB;
+    const budgets = [1, 64 * miB, gib, 64 * gib].map(defaultMemory);
+    expect(budgets).to.deep.equal([32 * miB, 32 * miB, 256 * miB, gib]);
+    const { tunables } = load({ flags: { shards: 2 }, memoryByDefault: 256 * miB });
+    expect(tunables.blockCacheBytes).to.equal(32 * miB);
+    const given = load({ flags: { shards: 2, memory: '512M' }, memoryByDefault: 256 * miB });
+    expect(given.tunables.blockCacheBytes).to.equal(64 * miB);
+    expect(machineMemoryBytes()).to.be.above(0).and.at.most(totalmem());
+  });
+
+  it('config: the parts of a budget stay within it, arenas of memtables included', () => {
+    for (const memory of [256 * miB, 1024 * miB, 4096 * miB]) {
+      const tunables = { ...defaultTunables(), ...splitMemory(memory, 1) };
+      const { inFlightBytes, blockCacheBytes, rowCacheBytes, arenasPerShard } = tunables;
+      const arenas = arenasPerShard * arenaBytes(tunables);
+      const sum = arenas + inFlightBytes + blockCacheBytes + rowCacheBytes;
+      expect(sum / memory).to.be.within(0.6, 0.95);
+    }
   });
 
   it('config: an address beyond loopback needs --insecure', () => {
