@@ -38,8 +38,7 @@ export class KeyCalls {
     deadlineMs: number,
     done: Done<ReplyOf<Coordinator[K]>>,
   ): void {
-    if (isSerial(body.level as Level))
-      return this.#decided(verb, body, deadlineMs, done);
+    if (isSerial(body.level as Level)) return this.#decided(verb, body, deadlineMs, done);
     const { ctx, router } = this.#options;
     const { ask, clock, node } = ctx;
     const { namespace, key, level } = body;
