@@ -148,7 +148,7 @@ export class SerialRound {
     promised: Promised,
     history: SerialHistory,
   ): Promise<Decided | undefined> {
-    const { resolve, facts, clock, valueBytesMax } = this.#parts;
+    const { resolve, facts, valueBytesMax } = this.#parts;
     const before = resolveAll(
       promised.map(({ reply }) => reply.record),
       resolve,
@@ -158,7 +158,9 @@ export class SerialRound {
       this.#floor = Math.max(this.#floor, recordHlc(before));
       return undefined;
     }
-    const nowMs = Math.floor(clock.wallMicros() / 1000);
+    // The ballot's time and no clock: ballots of a key only grow, so what has expired for one round
+    // has expired for all later ones, whoever runs them (PX-8).
+    const nowMs = Math.floor(ballot.hlc / 1000);
     const round = { ...facts, ballot, nowMs, history, valueBytesMax };
     const { outcomes, record, kept } = evaluateRound(this.#requests, before, round);
     const decided = { outcomes, nowMs };
