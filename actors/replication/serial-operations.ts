@@ -51,6 +51,8 @@ export interface RoundFacts extends KeyFacts {
   readonly history: SerialHistory;
   /** Longest value. */
   readonly valueBytesMax: number;
+  /** False: the ballot lies too far in the future for anything to be stamped with it (HLC-5). */
+  readonly mayStamp: boolean;
 }
 
 export interface RoundResult {
@@ -164,7 +166,12 @@ class Evaluation {
     value: Uint8Array | undefined,
     valueType: number,
   ): SerialOutcome {
-    const { key, token, hash, ballot, nowMs } = this.#facts;
+    const { key, token, hash, ballot, nowMs, mayStamp } = this.#facts;
+    if (!mayStamp)
+      throw new KvError('FUTURE_VERSION', {
+        stored: ballot.hlc,
+        detail: 'the key was used under a clock that was further ahead than clocks may differ',
+      });
     const before = this.#live();
     const etag = { ...ballot, hlc: ballot.hlc + this.#writes };
     const version = (this.#record === undefined ? 0 : recordVersion(this.#record)) + 1;
