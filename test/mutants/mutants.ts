@@ -230,6 +230,32 @@ export const mutants: readonly Mutant[] = [
     with: ['stuck-disk'],
     exitCode: exitCodes.liveness,
   },
+  {
+    id: 'promise-not-stored',
+    rule: 'M1',
+    what: 'a promise is given and not stored (PX-3)',
+    file: 'actors/replication/acceptor.actor.js',
+    find: 'await steps.save(stored, promised);',
+    replace: '',
+    seeds: 60,
+  },
+  {
+    id: 'accept-without-promise',
+    rule: 'M2',
+    what: 'a proposal is accepted whatever was promised since (PX-4)',
+    file: 'actors/replication/acceptor-state.js',
+    find: 'if (compareEtags(ballot, highestOf(state)) < 0)',
+    replace: 'if (ballot === undefined)',
+    seeds: 100,
+  },
+  {
+    id: 'unfinished-decision-passed-over',
+    what: 'an unfinished decision of somebody else is passed over (PX-7)',
+    file: 'actors/replication/serial-round.js',
+    find: 'if (unfinished !== undefined) {',
+    replace: 'if (unfinished === null) {',
+    seeds: 100,
+  },
 ];
 
 export interface Awaited {
@@ -238,14 +264,12 @@ export interface Awaited {
   readonly feature: string;
 }
 
-const serial = 'serial operations (per-key Paxos)';
+const serial = 'a patch of its own: serial operations are there';
 const topology = 'changes of the topology';
 
 /** Move a row up as a mutant when its feature is there. */
 // biome-ignore format: a table
 export const awaited: readonly Awaited[] = [
-  { rule: 'M1', what: 'the sync of a promise is left out', feature: serial },
-  { rule: 'M2', what: 'an accept does not look at the promise again', feature: serial },
   { rule: 'M3', what: 'a failed compare-and-set returns without an empty proposal', feature: serial },
   { rule: 'M4', what: 'a value is read before the promise', feature: serial },
   { rule: 'M5', what: 'a commit counts only the proposer', feature: serial },
@@ -254,11 +278,11 @@ export const awaited: readonly Awaited[] = [
   { rule: 'M8', what: 'a pending replica does not count in a quorum', feature: topology },
   { rule: 'M9', what: 'a replica ignores the epoch of a request', feature: topology },
   { rule: 'M12', what: 'a purge does not look into the memtable', feature: 'purging with several copies, behind a repair (TS-3): with one copy memory holds nothing older than a table' },
-  { rule: 'M13', what: 'the replay of hints ignores their age', feature: 'hinted handoff' },
-  { rule: 'M20', what: 'an increment is tried again without its id', feature: 'counters' },
+  { rule: 'M13', what: 'the replay of hints ignores their age', feature: 'a patch of its own: hinted handoff is there' },
+  { rule: 'M20', what: 'an increment is tried again without its id', feature: serial },
   { rule: 'M21', what: 'the log of a batch goes before its hints are synced', feature: 'atomic batches' },
   { rule: 'M24', what: 'a node starts again with a lower generation', feature: topology },
-  { rule: 'M25', what: 'a restored backup keeps the id of its node', feature: 'restore of snapshots' },
+  { rule: 'M25', what: 'a restored backup keeps the id of its node', feature: 'a patch of its own: restore is there' },
   { rule: 'M27', what: 'streaming starts before the write barrier', feature: topology },
   { rule: 'M28', what: 'a cleanup while ranges are pending', feature: topology },
 ];
