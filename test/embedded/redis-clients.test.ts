@@ -110,10 +110,23 @@ describe('redis clients', function () {
         expect(found.sort()).to.deep.equal(keys.sort());
       });
 
-      it('redis clients: what is not there says so, and the connection goes on', async () => {
-        expect(await rejected(client.incr('n'))).to.equal(
-          'ERR not implemented: INCR needs serial operations, not there yet',
+      it('redis clients: counters, conditions and locks are exact', async () => {
+        const name = `counter-${protocol}`;
+        const counts = await Promise.all(Array.from({ length: 50 }, () => client.incr(name)));
+        expect(counts.sort((a, b) => a - b)).to.deep.equal(
+          Array.from({ length: 50 }, (_, i) => i + 1),
         );
+        const lock = `lock-${protocol}`;
+        const taken = await Promise.all(
+          Array.from({ length: 5 }, (_, i) => client.set(lock, String(i), 'PX', 60_000, 'NX')),
+        );
+        expect(taken.filter((one) => one === 'OK').length).to.equal(1);
+        expect(await client.append(`text-${protocol}`, 'abc')).to.equal(3);
+        expect(await client.decrby(name, 8)).to.equal(42);
+      });
+
+      it('redis clients: what is not there says so, and the connection goes on', async () => {
+        expect(await rejected(client.flushall())).to.match(/^ERR not implemented: FLUSHALL/);
         expect(await rejected(client.hset('h', 'f', 'v'))).to.match(/^ERR unknown command 'hset'/);
         expect(await client.ping()).to.equal('PONG');
       });

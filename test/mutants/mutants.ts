@@ -231,7 +231,7 @@ export const mutants: readonly Mutant[] = [
     exitCode: exitCodes.liveness,
   },
   {
-    id: 'accept-despite-promise',
+    id: 'accept-without-promise',
     rule: 'M2',
     what: 'an acceptor takes a proposal although it has promised a newer ballot (PX-4)',
     file: 'actors/replication/acceptor-state.js',
@@ -264,7 +264,7 @@ export const mutants: readonly Mutant[] = [
     with: ['cut', 'flap', 'loss'],
   },
   {
-    id: 'found-value-dropped',
+    id: 'unfinished-decision-passed-over',
     what: 'a round goes on without proposing again what somebody has accepted (PX-7)',
     file: 'actors/replication/serial-round.js',
     find: 'if (newest?.record === undefined)',
@@ -301,14 +301,12 @@ export interface Awaited {
   readonly feature: string;
 }
 
-const serial = 'serial operations (per-key Paxos)';
+const serial = 'a patch of its own: serial operations are there';
 const topology = 'changes of the topology';
 
 /** Move a row up as a mutant when its feature is there. */
 // biome-ignore format: a table
 export const awaited: readonly Awaited[] = [
-  { rule: 'M1', what: 'the sync of a promise is left out', feature: serial },
-  { rule: 'M2', what: 'an accept does not look at the promise again', feature: serial },
   { rule: 'M3', what: 'a failed compare-and-set returns without an empty proposal', feature: serial },
   { rule: 'M4', what: 'a value is read before the promise', feature: serial },
   { rule: 'M5', what: 'a commit counts only the proposer', feature: serial },
@@ -317,11 +315,11 @@ export const awaited: readonly Awaited[] = [
   { rule: 'M8', what: 'a pending replica does not count in a quorum', feature: topology },
   { rule: 'M9', what: 'a replica ignores the epoch of a request', feature: topology },
   { rule: 'M12', what: 'a purge does not look into the memtable', feature: 'purging with several copies, behind a repair (TS-3): with one copy memory holds nothing older than a table' },
-  { rule: 'M13', what: 'the replay of hints ignores their age', feature: 'hinted handoff' },
-  { rule: 'M20', what: 'an increment is tried again without its id', feature: 'counters' },
+  { rule: 'M13', what: 'the replay of hints ignores their age', feature: 'a patch of its own: hinted handoff is there' },
+  { rule: 'M20', what: 'an increment is tried again without its id', feature: serial },
   { rule: 'M21', what: 'the log of a batch goes before its hints are synced', feature: 'atomic batches' },
   { rule: 'M24', what: 'a node starts again with a lower generation', feature: topology },
-  { rule: 'M25', what: 'a restored backup keeps the id of its node', feature: 'restore of snapshots' },
+  { rule: 'M25', what: 'a restored backup keeps the id of its node', feature: 'a patch of its own: restore is there' },
   { rule: 'M27', what: 'streaming starts before the write barrier', feature: topology },
   { rule: 'M28', what: 'a cleanup while ranges are pending', feature: topology },
 ];

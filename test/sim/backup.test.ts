@@ -39,6 +39,7 @@ const tunables: Tunables = {
   blockCacheBytes: 64 * 1024,
   l0Tables: 2,
   reserveBytes: 0,
+  repairIntervalMs: 0,
   valueBytesMax: 1024,
 };
 

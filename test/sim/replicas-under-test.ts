@@ -36,6 +36,8 @@ export class ReplicasUnderTest {
       inFlightBytes: 64 * kiB,
       walSegmentBytes: 64 * kiB,
       blockCacheBytes: 64 * kiB,
+      // It would answer for what compaction has purged.
+      rowCacheBytes: 0,
       valueBytesMax: 8 * kiB,
       reserveBytes: 16 * kiB,
       tableBytes: 16 * kiB,
