@@ -28,15 +28,28 @@ describe('serial history', () => {
     expect(SerialHistory.decode(new Uint8Array(0))).to.deep.equal(new SerialHistory());
   });
 
-  it('serial history: 256 decisions and 128 results are kept, the newest (ID-3)', () => {
+  it('serial history: 256 decisions are kept, the newest', () => {
     let history = new SerialHistory();
-    for (let i = 0; i < 300; i += 1) history = history.with(at(i + 1), [resultOf(i)]);
+    for (let i = 0; i < 300; i += 1) history = history.with(at(i + 1), []);
     expect(history.ballots.length).to.equal(256);
-    expect(history.results.length).to.equal(128);
-    expect(history.find(171)).to.equal(undefined);
-    expect(history.find(172)?.id).to.equal(172);
     expect(history.includes(at(44))).to.equal(false);
     expect(history.includes(at(45))).to.equal(true);
+  });
+
+  it('serial history: 1,024 results of ten minutes are kept, and 128 older ones (ID-3)', () => {
+    const minute = 60_000_000;
+    let history = new SerialHistory();
+    for (let i = 0; i < 1_100; i += 1) history = history.with(at(i + 1), [resultOf(i)]);
+    expect(history.results.length).to.equal(1_024);
+    expect([history.find(75), history.find(76)?.id]).to.deep.equal([undefined, 76]);
+    const young = { ...resultOf(5_000), ...at(10 * minute) };
+    history = history.with(at(10 * minute), [young]);
+    expect(history.results.length).to.equal(1_024);
+    history = history.with(at(11 * minute), []);
+    expect(history.results.length).to.equal(128);
+    expect(history.find(5_000)).to.deep.equal(young);
+    expect(history.find(972)).to.equal(undefined);
+    expect(history.find(973)?.id).to.equal(973);
   });
 
   it('serial history: whether a ballot was decided is known as far as it reaches (PX-12)', () => {
