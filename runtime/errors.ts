@@ -39,6 +39,7 @@ export const errorTable = {
   WRONG_TYPE: row(422, 'ERR', 'never', 'none', 'The value is not of the kind that is needed.'),
   REQUEST_REUSED: row(422, 'ERR', 'never', 'none', 'The request id was used for another request.'),
   CONTENTION: row(503, 'TRYAGAIN', 'later', 'none', 'Others were faster until the deadline.'),
+  SERIAL_KEY: row(409, 'ERR', 'later', 'none', 'Serial operations own this key.'),
   OVERLOADED: row(429, 'BUSY', 'later', 'none', 'A queue is full; slow down and try again.'),
   BUG: row(500, 'ERR', 'never', 'unknown', 'The server met a defect of its own.'),
   NOT_IMPLEMENTED: row(501, 'ERR', 'never', 'none', 'This is not implemented yet.'),

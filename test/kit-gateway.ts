@@ -125,7 +125,11 @@ class FakeProposer implements Handlers<Proposer> {
     const ballot = { hlc: (nowMs + this.#rounds) * 1000, writer: 9, incarnation: 3 };
     const facts = { key, token: 0, hash: 0, ballot, nowMs, history: this.#backend.history };
     const before = this.#backend.records.get(id);
-    const result = evaluateRound([request], before, { ...facts, valueBytesMax: 1000 });
+    const result = evaluateRound([request], before, {
+      ...facts,
+      valueBytesMax: 1000,
+      mayStamp: true,
+    });
     if (result.record !== undefined) this.#backend.records.set(id, result.record);
     this.#backend.history = this.#backend.history.with(ballot, result.kept);
     const [evaluated] = result.outcomes;

@@ -19,7 +19,7 @@ import type { KeyRouter } from './key-router.ts';
 import { asRead, asWritten, serialRead } from './serial-requests.ts';
 
 export interface KeyCallsOptions {
-  readonly ctx: Pick<Context, 'ask' | 'clock' | 'node'>;
+  readonly ctx: Pick<Context, 'ask' | 'clock' | 'node' | 'probe'>;
   readonly router: KeyRouter;
   readonly ring: Ring;
 }
@@ -50,6 +50,8 @@ export class KeyCalls {
         return done(earlier ?? this.#unavailable(level), undefined);
       ask(target, verb, body, leftMs, (problem, reply) => {
         if (problem === undefined) return done(undefined, reply);
+        // A plain write of a key with serial operations becomes one of them (PX-18).
+        if (problem.code === 'SERIAL_KEY') return this.#decided(verb, body, deadlineMs, done);
         const final = finalFailure(verb, problem);
         if (attemptsNext(verb, problem, target.node === node)) attempt(index + 1, final);
         else done(final, undefined);
@@ -77,9 +79,13 @@ export class KeyCalls {
   /** A serial operation, at the primary of its key. */
   serial(request: SerialRequest, deadlineMs: number, done: Done<SerialReply>): void {
     const { ctx, router } = this.#options;
-    const { ask, clock, node } = ctx;
+    const { ask, clock, node, probe } = ctx;
     const verb = request.verb === 'read' ? 'read' : 'write';
-    const candidates = router.proposers(hashKey(storageKey(request.namespace, request.key)).token);
+    const { token } = hashKey(storageKey(request.namespace, request.key));
+    // Which replica proposes is a matter of speed alone (PX-14): rounds of several must be safe too.
+    const candidates = probe.buggify('serial rounds meet')
+      ? router.proposers(token).reverse()
+      : router.proposers(token);
     const attempt = (index: number, earlier: Failure | undefined): void => {
       const target = candidates[index];
       const leftMs = deadlineMs - clock.monotonicMs();

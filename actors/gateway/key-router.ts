@@ -36,7 +36,7 @@ export class KeyRouter {
    * Proposers to ask: the primary first, which is the first replica in ring order that is alive.
    * Whoever asks then meets the others' requests in one queue.
    */
-  proposers(token: number): readonly Ref<Proposer>[] {
+  proposers(token: number): Ref<Proposer>[] {
     const { node, ring, coordinatorShards } = this.#options;
     const found: Ref<Proposer>[] = [];
     for (const condition of ['alive', 'suspected'] as const)

@@ -341,7 +341,7 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     writer: fingerprint32Text(`${node}/serial`),
     incarnation,
     shards: placement.shards,
-    operationsPerRound: 128,
+    operationsPerRound: tunables.serialOperationsPerRound,
     valueBytesMax: tunables.valueBytesMax,
     waitingMax: 16_384,
   };

@@ -72,6 +72,12 @@ export const settingRows = {
   readTimeoutMs: row(5_000, 10, 600_000, 'A read ends at the latest.'),
   writeTimeoutMs: row(5_000, 10, 600_000, 'A write ends at the latest.'),
   scanTimeoutMs: row(10_000, 10, 600_000, 'A page of a list or scan ends at the latest.'),
+  serialOperationsPerRound: row(
+    128,
+    1,
+    256,
+    'Serial operations of one key that are decided together at most; 1: each by itself.',
+  ),
   speculateAfterMs: row(100, 5, 60_000, 'A read that waits longer asks one replica more.'),
   hintWindowMs: row(
     10_800_000,

@@ -24,6 +24,7 @@ import {
   noEtag,
   recordEtag,
   recordHlc,
+  recordIsSerial,
   recordVersion,
   storageKey,
   valueTypes,
@@ -185,6 +186,9 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
         // Nothing was sent yet: whatever went wrong had no effect.
         if (problem !== undefined) return this.#fail(later, withoutEffect(problem));
         const before = reply?.record;
+        // Its gateway asks for a decision instead (PX-18).
+        if (before !== undefined && recordIsSerial(before))
+          return this.#fail(later, failure('SERIAL_KEY'));
         const terms = { targets, required, deadlineMs, later, explanation };
         this.#proceed({ request, key, hashes, before, ...terms });
       },

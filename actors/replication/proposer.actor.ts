@@ -180,18 +180,19 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     else this.#queues.delete(name);
   }
 
-  /** Unique by writer and incarnation, and by growing within them (PX-1). */
+  /**
+   * Unique by writer and incarnation, and by growing within them (PX-1). What lies further ahead
+   * than clocks may differ moves no other key's ballots (HLC-4): neither the floor of this key, nor
+   * what a clock gave out before it was set back. A ballot that comes a second time after that finds
+   * a majority that has promised it, or was never used for a proposal.
+   */
   #nextBallot(floor: number, count: number): Ballot {
     const { writer, incarnation } = this.#options;
     const wallMicros = Math.floor(this.#ctx.clock.wallMicros());
-    if (floor >= wallMicros + maxSkewMicros && floor > this.#lastMicros)
-      throw new KvError('FUTURE_VERSION', {
-        stored: floor,
-        wallMicros,
-        detail: 'a ballot is further in the future than clocks may differ',
-      });
-    const hlc = Math.max(this.#lastMicros, wallMicros, floor) + 1;
-    this.#lastMicros = hlc + count;
+    const bound = wallMicros + maxSkewMicros;
+    const last = this.#lastMicros <= bound ? this.#lastMicros : 0;
+    const hlc = Math.max(last, wallMicros, floor) + 1;
+    if (hlc <= bound) this.#lastMicros = hlc + count;
     return { hlc, writer, incarnation };
   }
 }

@@ -24,7 +24,10 @@ export interface KeptResult extends Etag {
 }
 
 const ballotsMax = 256;
-const resultsMax = 128;
+/** So many results are kept in any case, and so many at most of the last ten minutes (ID-3). */
+const resultsMin = 128;
+const resultsMax = 1024;
+const resultsMicros = 600_000_000;
 const ballotBytes = 16;
 const resultBytes = 46;
 const idBits = 2 ** 21;
@@ -47,10 +50,11 @@ export class SerialHistory {
 
   /** With one more decision and its results; the oldest are forgotten. */
   with(ballot: Ballot, results: readonly KeptResult[]): SerialHistory {
-    return new SerialHistory(
-      [...this.ballots, ballot].slice(-ballotsMax),
-      [...this.results, ...results].slice(-resultsMax),
-    );
+    const all = [...this.results, ...results].slice(-resultsMax);
+    const surplus = all.slice(0, Math.max(0, all.length - resultsMin));
+    const firstYoung = surplus.findIndex(({ hlc }) => hlc >= ballot.hlc - resultsMicros);
+    const old = firstYoung < 0 ? surplus.length : firstYoung;
+    return new SerialHistory([...this.ballots, ballot].slice(-ballotsMax), all.slice(old));
   }
 
   find(id: number): KeptResult | undefined {

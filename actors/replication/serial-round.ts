@@ -16,6 +16,7 @@
 import type { Ref, Session } from '../../runtime/actor.ts';
 import type { Clock, Probe, Random } from '../../runtime/environment.ts';
 import { errorTable, type Failure, KvError } from '../../runtime/errors.ts';
+import { maxSkewMicros } from '../model/hlc.ts';
 import { compareEtags, recordHlc } from '../model/record.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 import type { Proposal } from './acceptor-state.ts';
@@ -78,23 +79,11 @@ export class SerialRound {
   async run(): Promise<Decided> {
     for (;;) {
       this.#checkGoOn();
-      const ballot = this.#nextBallot();
-      const decided = ballot === undefined ? undefined : await this.#attempt(ballot);
-      if (decided !== undefined) return decided;
-      await this.#pause();
-    }
-  }
-
-  /** Undefined while somebody's clock is so far ahead that nothing may be stamped above it. */
-  #nextBallot(): Ballot | undefined {
-    try {
       const ballot = this.#parts.nextBallot(this.#floor, this.#requests.length);
       this.#floor = ballot.hlc;
-      return ballot;
-    } catch (error) {
-      if (!(error instanceof KvError)) throw error;
-      this.#lastProblem = error.toFailure();
-      return undefined;
+      const decided = await this.#attempt(ballot);
+      if (decided !== undefined) return decided;
+      await this.#pause();
     }
   }
 
@@ -158,8 +147,12 @@ export class SerialRound {
       this.#floor = Math.max(this.#floor, recordHlc(before));
       return undefined;
     }
-    const nowMs = Math.floor(clock.wallMicros() / 1000);
-    const round = { ...facts, ballot, nowMs, history, valueBytesMax };
+    const wallMicros = clock.wallMicros();
+    const mayStamp = ballot.hlc <= wallMicros + maxSkewMicros;
+    // The ballot's time and no clock: ballots of a key only grow, so what has expired for one round
+    // has expired for all later ones, whoever runs them (PX-8).
+    const nowMs = Math.floor((mayStamp ? ballot.hlc : wallMicros) / 1000);
+    const round = { ...facts, ballot, nowMs, history, valueBytesMax, mayStamp };
     const { outcomes, record, kept } = evaluateRound(this.#requests, before, round);
     const decided = { outcomes, nowMs };
     if (record === undefined && isQuiet(promised)) return decided;

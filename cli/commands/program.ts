@@ -18,13 +18,14 @@ import {
 } from './invocation.ts';
 import { runRepl } from './repl.ts';
 import { addRestoreCommand } from './restore.ts';
+import { addSerialCommands } from './serial.ts';
 import { addSnapshotCommands } from './snapshots.ts';
 import { addStorageCommands } from './storage.ts';
 import { addTransferCommands } from './transfer.ts';
 
 // biome-ignore format: a list
 const plannedCommands = [
-  'ttl', 'cas', 'incr', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
+  'ttl', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
   'rebalance', 'repair', 'ns', 'user',
   'explain', 'top', 'sim',
 ] as const;
@@ -91,7 +92,7 @@ function createProgram(io: CommandIo): Command {
     .addOption(
       new Option('-o, --output <form>', 'how to print').choices(['table', 'json', 'jsonl', 'raw']),
     )
-    .option('--consistency <level>', 'ONE, TWO, THREE, QUORUM or ALL')
+    .option('--consistency <level>', 'ONE, TWO, THREE, QUORUM, ALL or SERIAL')
     .option('--ns <namespace>', 'namespace')
     .option('--endpoint <url>', 'a node, repeatable; default KVCTL_ENDPOINT', collect)
     .option('-q, --quiet', 'print only what was asked for')
@@ -99,6 +100,7 @@ function createProgram(io: CommandIo): Command {
   const invoke = (command: Command): Invocation =>
     new Invocation(io, command.optsWithGlobals<GlobalOptions>());
   addDataCommands(program, invoke);
+  addSerialCommands(program, invoke);
   addTransferCommands(program, invoke);
   addClusterCommands(program, invoke);
   addStorageCommands(program, invoke);

@@ -133,7 +133,7 @@ export const serialWorkload: WorkloadKind = {
     if (random.chance(0.4)) return undefined;
     const options: SerialOptions = {
       clients: random.between(2, 6),
-      thinkMs: random.logUniform(100, 1500),
+      thinkMs: random.logUniform(20, 1000),
       timeoutMs: random.pick([1_000, 3_000, 5_000]),
     };
     const { clients, thinkMs, timeoutMs } = options;
