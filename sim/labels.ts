@@ -24,6 +24,7 @@ export const declaredLabels: readonly string[] = [
   'repair horizon moved',
   'repair horizon went back',
   'serial operations merged',
+  'serial read without a ballot',
   'speculative read',
   'tombstones purged',
   'torn tail cut',

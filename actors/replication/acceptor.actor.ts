@@ -10,7 +10,14 @@ import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
 import { checkRecord } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import type { Store } from '../storage/protocol.ts';
-import { accept, commit, highestOf, promise, type Proposal } from './acceptor-state.ts';
+import {
+  accept,
+  type AcceptorState,
+  commit,
+  highestOf,
+  promise,
+  type Proposal,
+} from './acceptor-state.ts';
 import { KeySteps } from './acceptor-steps.ts';
 import { Acceptor, type AcceptorKey, type PrepareReply, type ProposeReply } from './protocol.ts';
 
@@ -37,13 +44,19 @@ class AcceptorActor implements Handlers<Acceptor> {
     return this.#step(at, call, async (steps) => {
       const stored = await steps.load();
       const { state } = stored;
-      const { promisedWrite, accepted, committed } = state;
-      const seen = { highest: highestOf(state), promisedWrite, accepted, committed };
+      const seen = seenIn(state);
       const promised = promise(state, ballot, isWrite);
       if (promised === undefined) return { ...seen, isPromised: false, record: undefined };
       await steps.save(stored, promised);
       // After the promise: whatever was committed before it is in what is read (PX-3).
       return { ...seen, isPromised: true, record: await steps.data() };
+    });
+  }
+
+  look(at: AcceptorKey, call: Call): Later<PrepareReply> {
+    return this.#step(at, call, async (steps) => {
+      const { state } = await steps.load();
+      return { ...seenIn(state), isPromised: false, record: await steps.data() };
     });
   }
 
@@ -89,6 +102,11 @@ class AcceptorActor implements Handlers<Acceptor> {
       turns.run(name, () => work(new KeySteps(session, store, at, leftMs))),
     );
   }
+}
+
+function seenIn(state: AcceptorState): Omit<PrepareReply, 'isPromised' | 'record'> {
+  const { promisedWrite, accepted, committed } = state;
+  return { highest: highestOf(state), promisedWrite, accepted, committed };
 }
 
 function checkProposal({ record }: Proposal): void {

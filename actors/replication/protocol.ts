@@ -203,6 +203,8 @@ export const Acceptor = protocol('acceptor', 25, {
   propose: ask<AcceptorKey & { readonly proposal: Proposal }, ProposeReply>(2),
   /** Applies a decision; also how a replica that missed one gets it. */
   commit: ask<AcceptorKey & { readonly proposal: Proposal }, object>(3),
+  /** What a prepare would say, without a promise: for reads of quiet keys. */
+  look: ask<AcceptorKey, PrepareReply>(4),
 });
 export type Acceptor = typeof Acceptor.messages;
 

@@ -2,6 +2,7 @@
 // (PX-2 to PX-13). It runs until its operations are decided, their deadline has passed, or nothing
 // can be decided; it holds no state beyond itself, so rounds of different keys never meet.
 //
+//   look      reads alone: a majority that is quiet answers at once, nobody promises anything
 //   prepare   a majority promises our ballot, and says what it has accepted and committed
 //     | somebody's update was accepted and not committed -> proposed again, committed; prepare anew
 //     | some of the majority lack the newest decision -> they get it
@@ -17,7 +18,7 @@ import type { Ref, Session } from '../../runtime/actor.ts';
 import type { Clock, Probe, Random } from '../../runtime/environment.ts';
 import { errorTable, type Failure, KvError } from '../../runtime/errors.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
-import { compareEtags, recordHlc } from '../model/record.ts';
+import { compareEtags, recordExpiresAt, recordHlc } from '../model/record.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 import type { Proposal } from './acceptor-state.ts';
 import type { Acceptor, PrepareReply, SerialRequest } from './protocol.ts';
@@ -77,6 +78,9 @@ export class SerialRound {
 
   /** UNAVAILABLE and CONTENTION had no effect; TIMEOUT may have had one. */
   async run(): Promise<Decided> {
+    this.#checkGoOn();
+    const seen = this.#isRead ? await this.#look() : undefined;
+    if (seen !== undefined) return seen;
     for (;;) {
       this.#checkGoOn();
       const ballot = this.#parts.nextBallot(this.#floor, this.#requests.length);
@@ -85,6 +89,44 @@ export class SerialRound {
       if (decided !== undefined) return decided;
       await this.#pause();
     }
+  }
+
+  get #isRead(): boolean {
+    return this.#requests.every(({ verb }) => verb === 'read');
+  }
+
+  /**
+   * A read of a quiet key, which binds nobody and stores nothing (docs/decisions/0011): where no
+   * write is under way in a majority and as many hold the newest decision, that decision stands.
+   * Undefined: it takes a ballot. So does a record that expires, for without a ballot there is no
+   * time that only grows (PX-8).
+   */
+  async #look(): Promise<Decided | undefined> {
+    const body = this.#key();
+    const { yes: seen, isEnough } = await this.#ask(
+      (node, timeoutMs) =>
+        this.#parts.session.ask(this.#parts.acceptorOf(node), 'look', body, timeoutMs),
+      () => true,
+    );
+    if (!isEnough || newestAccepted(seen) !== undefined || !isQuiet(seen)) return undefined;
+    const committed = newestCommitted(seen);
+    const before = this.#merged(seen);
+    if (before !== undefined && recordExpiresAt(before) !== 0) return undefined;
+    if (!(await this.#catchUp(seen, committed))) return undefined;
+    const { facts, clock, probe, valueBytesMax } = this.#parts;
+    probe.reach('serial read without a ballot');
+    const nowMs = Math.floor(clock.wallMicros() / 1000);
+    const history = SerialHistory.decode(committed.history);
+    const round = { ...facts, ballot: committed.ballot, nowMs, history, valueBytesMax };
+    const { outcomes } = evaluateRound(this.#requests, before, { ...round, mayStamp: false });
+    return { outcomes, nowMs };
+  }
+
+  #merged(promised: Promised): Uint8Array | undefined {
+    return resolveAll(
+      promised.map(({ reply }) => reply.record),
+      this.#parts.resolve,
+    );
   }
 
   /** Undefined: overtaken, or too few answered; try again. */
@@ -107,8 +149,7 @@ export class SerialRound {
   }
 
   async #prepare(ballot: Ballot): Promise<Promised | undefined> {
-    const isWrite = this.#requests.some(({ verb }) => verb !== 'read');
-    const body = { ...this.#key(), ballot, isWrite };
+    const body = { ...this.#key(), ballot, isWrite: !this.#isRead };
     const votes = await this.#ask(
       (node, timeoutMs) =>
         this.#parts.session.ask(this.#parts.acceptorOf(node), 'prepare', body, timeoutMs),
@@ -137,11 +178,8 @@ export class SerialRound {
     promised: Promised,
     history: SerialHistory,
   ): Promise<Decided | undefined> {
-    const { resolve, facts, clock, valueBytesMax } = this.#parts;
-    const before = resolveAll(
-      promised.map(({ reply }) => reply.record),
-      resolve,
-    );
+    const { facts, clock, valueBytesMax } = this.#parts;
+    const before = this.#merged(promised);
     if (before !== undefined && recordHlc(before) >= ballot.hlc) {
       // The update would be hidden by what is there (PX-10).
       this.#floor = Math.max(this.#floor, recordHlc(before));

@@ -57,13 +57,18 @@ describe('serial round', () => {
     }
   });
 
-  it('serial round: a read of a quiet key only asks for promises (PX-9)', async () => {
+  it('serial round: a read of a quiet key only looks; one of a key that expires takes a ballot', async () => {
     const world = new SerialWorld();
     await ended(world, world.round(1, [writeOf('1')]));
     world.heard.length = 0;
     const decided = await ended(world, world.round(2, [read]));
     expect(textOf(outcomeOf(decided).record)).to.equal('1');
-    expect(stepsOf(world)).to.deep.equal(['prepare']);
+    expect(stepsOf(world)).to.deep.equal(['look']);
+    await ended(world, world.round(1, [writeOf('2', { ttlMs: 90_000 })]));
+    world.heard.length = 0;
+    const expiring = await ended(world, world.round(2, [read]));
+    expect(textOf(outcomeOf(expiring).record)).to.equal('2');
+    expect(stepsOf(world)).to.deep.equal(['look', 'prepare']);
   });
 
   /** Proposals of proposer 1 reach the given nodes alone, its commits nobody. */
@@ -101,7 +106,10 @@ describe('serial round', () => {
       const decided = await ended(world, outcome);
       await broken;
       expect(textOf(outcomeOf(decided).record)).to.equal(undefined);
-      expect(stepsOf(world)).to.deep.equal(['prepare', 'propose']);
+      expect(stepsOf(world).filter((step) => step !== 'look')).to.deep.equal([
+        'prepare',
+        'propose',
+      ]);
       for (const name of world.names) {
         expect(stateOf(world, name).accepted?.record).to.equal(undefined);
         expect(world.replicas.get(name)?.record).to.equal(undefined);

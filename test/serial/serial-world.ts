@@ -178,13 +178,15 @@ export class SerialWorld {
     const replica = this.replicas.get(node) as Replica;
     const { state } = replica;
     const highest = highestOf(state);
+    const { promisedWrite, accepted, committed } = state;
+    const seen = { highest, promisedWrite, accepted, committed };
+    if (step === 'look') return { ...seen, isPromised: false, record: replica.record };
     if (step === 'prepare') {
-      const { promisedWrite, accepted, committed } = state;
       const next = promise(state, ballot, isWrite);
       const isPromised = next !== undefined;
       replica.state = stored(next ?? state);
       const record = isPromised ? replica.record : undefined;
-      return { highest, promisedWrite, accepted, committed, isPromised, record };
+      return { ...seen, isPromised, record };
     }
     if (step === 'propose') {
       const next = accept(state, proposal);
