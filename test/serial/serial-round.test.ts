@@ -22,7 +22,8 @@ const textOf = (record: Uint8Array | undefined): string | undefined =>
 const outcomeOf = (decided: Decided | string | undefined, i = 0): SerialOutcome => {
   const evaluated: Evaluated | undefined =
     typeof decided === 'object' ? decided.outcomes[i] : undefined;
-  if (evaluated === undefined || 'refusal' in evaluated) throw new Error(`ended: ${decided}`);
+  if (evaluated === undefined || 'refusal' in evaluated)
+    throw new Error(`ended: ${JSON.stringify(decided)}`);
   return evaluated.outcome;
 };
 
