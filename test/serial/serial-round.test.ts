@@ -23,7 +23,7 @@ const outcomeOf = (decided: Decided | string | undefined, i = 0): SerialOutcome 
   const evaluated: Evaluated | undefined =
     typeof decided === 'object' ? decided.outcomes[i] : undefined;
   if (evaluated === undefined || 'refusal' in evaluated)
-    throw new Error(typeof decided === 'string' ? `ended: ${decided}` : 'no outcome');
+    throw new Error(`ended: ${JSON.stringify(decided)}`);
   return evaluated.outcome;
 };
 
