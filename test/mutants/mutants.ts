@@ -237,7 +237,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/acceptor-state.js',
     find: 'if (compareEtags(ballot, highestOf(state)) < 0)',
     replace: 'if (ballot.hlc === 0)',
-    seeds: 80,
+    seeds: 160,
     with: ['cut', 'flap', 'loss'],
   },
   {
@@ -247,7 +247,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/acceptor.actor.js',
     find: 'await steps.save(stored, promised);',
     replace: '',
-    seeds: 40,
+    seeds: 80,
     with: ['cut', 'flap', 'loss'],
     isQuick: true,
   },
@@ -260,7 +260,7 @@ export const mutants: readonly Mutant[] = [
     replace:
       'if (record === undefined) return { state: emptyState, stamp: 0 };\n' +
       'if (recordHlc(record) % 5 === 0) return { state: emptyState, stamp: recordHlc(record) };',
-    seeds: 120,
+    seeds: 240,
     with: ['cut', 'flap', 'loss'],
   },
   {
@@ -269,7 +269,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/serial-round.js',
     find: 'if (newest?.record === undefined)',
     replace: 'if (newest?.record !== null)',
-    seeds: 40,
+    seeds: 80,
     with: ['cut', 'kill', 'loss'],
     isQuick: true,
   },
@@ -289,7 +289,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/serial-round.js',
     find: 'if (history.includes(attempt.ballot)) {',
     replace: 'if (history.includes(attempt.ballot) && attempt.ballot.hlc === 0) {',
-    seeds: 60,
+    seeds: 160,
     with: ['cut', 'flap', 'loss'],
   },
 ];
