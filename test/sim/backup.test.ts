@@ -28,6 +28,8 @@ import { quickNetwork } from './small-cluster.ts';
 
 const names = ['n1', 'n2', 'n3'] as const;
 const keyCount = 24;
+/** Nobody knows the stamp of a write without an answer: the next one waits until clocks are past it. */
+const unknownMs = 1_000;
 const tunables: Tunables = {
   ...defaultTunables(),
   replicationFactor: 3,
@@ -39,7 +41,6 @@ const tunables: Tunables = {
   blockCacheBytes: 64 * 1024,
   l0Tables: 2,
   reserveBytes: 0,
-  repairIntervalMs: 0,
   valueBytesMax: 1024,
 };
 
@@ -53,7 +54,11 @@ const clusterOf = (seed: number): SimCluster =>
     network: quickNetwork,
   });
 
-/** Values of a key are numbers that grow; each key is written by one writer, one after the other. */
+/**
+ * Values of a key are numbers that grow; each key is written by one writer, one after the other, as
+ * a session: without that a coordinator which has not seen the value before may stamp the next one
+ * below it, by a clock that is behind (SS-1).
+ */
 class Writers {
   readonly acked = new Map<string, number>();
   readonly tried = new Map<string, number>();
@@ -75,6 +80,7 @@ class Writers {
   }
 
   async #write(key: string): Promise<void> {
+    let afterHlc = 0;
     for (let value = 1; !this.#isOver; value += 1) {
       this.tried.set(key, value);
       const body = {
@@ -83,13 +89,16 @@ class Writers {
         value: utf8.encode(String(value)),
         valueType: 0,
         ttlMs: 0,
-        afterHlc: 0,
+        afterHlc,
         level: 'QUORUM',
       };
       const node = names[this.#random.int(3)] ?? 'n1';
       const target = refTo(Coordinator, node, this.#random.int(2));
       const answer = await this.#cluster.ask(target, 'write', body as never, 2_000);
-      if (answer.kind === 'reply') this.acked.set(key, value);
+      if (answer.kind === 'reply') {
+        this.acked.set(key, value);
+        afterHlc = answer.reply.hlc;
+      } else await this.#cluster.world.sleep(unknownMs);
       await this.#cluster.world.sleep(this.#random.exponential(20));
     }
   }
