@@ -60,6 +60,8 @@ export interface NodeSettings {
   /** Default `leveled`. */
   readonly compaction?: CompactionStrategy;
   readonly tunables: Tunables;
+  /** Starts with what is left where stored data is missing or damaged. Default false. */
+  readonly acceptDataLoss?: boolean;
   /** Figures of the thread that calls it. */
   readonly samples: () => readonly MetricSample[];
 }
@@ -68,7 +70,12 @@ export interface NodeSettings {
 export type StorageSettings = Pick<
   NodeSettings,
   'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
-> & { readonly compaction?: CompactionStrategy };
+> & {
+  readonly compaction?: CompactionStrategy;
+  readonly acceptDataLoss?: boolean;
+  /** Shards on the same disk; default 1. */
+  readonly shards?: number;
+};
 
 export interface PlannedActor {
   readonly group: ThreadGroup;
@@ -89,6 +96,10 @@ export function arenaBytes({ memtableBytes, inFlightBytes, valueBytesMax }: Tuna
   const largest = recordBytesMax - valueBytesHardMax + valueBytesMax;
   return Math.ceil(memtableBytes * 1.25) + inFlightBytes + largest * 2 + 64 * 1024;
 }
+
+/** What one shard needs to write down its memory and to go on with a new log segment (FS-8). */
+export const flushSpaceBytes = ({ memtableBytes, walSegmentBytes }: Tunables): number =>
+  2 * memtableBytes + walSegmentBytes;
 
 export function arenaCount({ arenasPerShard }: Tunables, shards: number): number {
   return arenasPerShard * shards;
@@ -126,13 +137,14 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     replicationFactor: tunables.replicationFactor,
   });
   const shards = [...Array(placement.shards).keys()];
+  const storage = { ...settings, shards: shards.length };
   const placed = (row: Row): PlannedActor => place(row, placement);
   const monitors = [...Array(placement.threads).keys()].map((thread) =>
     place(monitorRow(settings, thread), placement, thread),
   );
   return [
     ...monitors,
-    ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
+    ...shards.flatMap((shard) => storageRows(storage, ring.replicationFactor, shard).map(placed)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings).map(placed),
     placed(gatewayRow(settings, ring)),
@@ -182,7 +194,8 @@ const tombstonePurgeOf = (copies: number): TombstonePurge =>
   copies > 1 ? 'never' : 'when-shadowed-nothing';
 
 function storageRows(settings: StorageSettings, copies: number, shard: number): Row[] {
-  const { node, clusterName, incarnation, tunables, durability } = settings;
+  const { node, clusterName, incarnation, tunables, durability, acceptDataLoss = false } = settings;
+  const { shards = 1 } = settings;
   const directory = shardDirectory(shard);
   const identity = { clusterName, node, incarnation };
   const capacity = tunables.mailboxMessages;
@@ -197,6 +210,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     syncIntervalMs: tunables.walSyncIntervalMs,
     // One record of any size is always let in.
     inFlightBytes: Math.max(tunables.inFlightBytes, recordBytesMax),
+    acceptDataLoss,
   };
   const { blockCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
   const { l0Tables, tableBytes, timeWindowMs } = tunables;
@@ -212,6 +226,8 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     memtableBytes,
     inFlightBytes,
     reserveBytes,
+    flushSpaceBytes: flushSpaceBytes(tunables) * shards,
+    acceptDataLoss,
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
     tombstonePurge: tombstonePurgeOf(copies),

@@ -44,7 +44,12 @@ export const settingRows = {
     31_536_000_000,
     'With compaction `time-window`: length of a window.',
   ),
-  reserveBytes: row(64 * miB, 0, 1024 * 1024 * miB, 'Below this free space writes are refused.'),
+  reserveBytes: row(
+    64 * miB,
+    0,
+    1024 * 1024 * miB,
+    'Disk space that writes leave free, beside that of a flush.',
+  ),
   valueBytesMax: row(miB, 1, 16 * miB, 'Longest value.'),
   readTimeoutMs: row(5_000, 10, 600_000, 'A read ends at the latest.'),
   writeTimeoutMs: row(5_000, 10, 600_000, 'A write ends at the latest.'),

@@ -31,8 +31,10 @@ export interface StoreParts {
   /** Directory of this shard inside the data directory. */
   readonly directory: string;
   readonly tombstonePurge: TombstonePurge;
-  /** No writes below this free space; they are let in again above twice that (FS-8). */
+  /** Stays free beside what a flush needs; writes are let in again above twice that (FS-8). */
   readonly reserveBytes: number;
+  /** Beside the reserve, so much has to stay free for the flush of memory and the next segment. */
+  readonly flushSpaceBytes: number;
 }
 
 export interface CompactionOutcome {
@@ -117,13 +119,13 @@ export async function compactTables(
 async function mergeTables(
   session: Session,
   disk: Disk,
-  { compactor, reserveBytes }: StoreParts,
+  { compactor, reserveBytes, flushSpaceBytes }: StoreParts,
   manifest: ManifestLog,
   { inputs, outputLevel, splitBytes, purge }: CompactionJob & { purge: PurgeRule | undefined },
 ): Promise<{ readonly tables: readonly TableMeta[]; readonly purged: number }> {
   const bytes = bytesOf(inputs);
   // Space for writes comes first: what is merged is readable as it is.
-  if (disk.freeBytes() < bytes + reserveBytes)
+  if (disk.freeBytes() < bytes + reserveBytes + flushSpaceBytes)
     throw new KvError('DISK_FULL', { detail: 'no space for the outputs of a compaction' });
   const outputs = splitBytes === undefined ? 1 : Math.ceil(bytes / splitBytes) + 1;
   const fileNumbers = Array.from({ length: outputs }, () => manifest.takeFileNumber());

@@ -46,6 +46,7 @@ function withNodeOptions(command: Command): Command {
     .option('--memory <size>', 'budget for memtables and caches, such as 512M')
     .option('--log-level <level>', 'debug, info, warn or error (default info)')
     .option('--log-format <format>', 'json or pretty (default: pretty on a terminal)')
+    .option('--accept-data-loss', 'start with what is left where stored data is gone or damaged')
     .option('--insecure', 'listen beyond loopback without authentication')
     .option(
       '--set <name=value>',
@@ -116,11 +117,11 @@ function sourcesOf(command: Command): ConfigSources {
   const { config, set, ...flags } = command.opts<
     RawConfig & { config?: string; set: Record<string, number> }
   >();
-  const logFormat = process.stdout.isTTY ? { logFormat: 'pretty' } : {};
   return {
     file: config,
     environment: process.env,
-    flags: { ...logFormat, ...flags },
+    flags,
     set,
+    isTerminal: process.stdout.isTTY,
   };
 }

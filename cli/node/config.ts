@@ -17,6 +17,7 @@ import {
   tunablesFrom,
 } from '../../actors/node/settings.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { environmentOptions } from './environment-options.ts';
 import { defaultProfile, defaultShards, type Profile } from '../../runtime/placement.ts';
 
 export interface NodeConfig {
@@ -35,6 +36,8 @@ export interface NodeConfig {
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   readonly logFormat: 'json' | 'pretty';
   readonly insecure: boolean;
+  /** Starts with what is left where stored data is gone or damaged. Only as a flag: for one start. */
+  readonly acceptDataLoss: boolean;
   readonly tunables: Tunables;
 }
 
@@ -84,17 +87,21 @@ export interface ConfigSources {
   readonly flags: RawConfig;
   /** From `--set name=value`. */
   readonly set: Readonly<Record<string, number>>;
+  /** Logs are for a person unless a source says otherwise. Default false. */
+  readonly isTerminal?: boolean;
 }
 
 /** BAD_REQUEST names the option and what was expected. */
-export function loadConfig({ file, environment, flags, set }: ConfigSources): NodeConfig {
+export function loadConfig(sources: ConfigSources): NodeConfig {
+  const { file, environment, flags, set, isTerminal = false } = sources;
   const fromFile = file === undefined ? {} : readFile(file);
   const { settings: fileSettings = {}, ...fileOptions } = fromFile;
   refuseUnknown(fileOptions, file ?? '');
   const merged: RawConfig = {
     ...defaults,
+    ...(isTerminal ? { logFormat: 'pretty' } : {}),
     ...given(fileOptions),
-    ...fromEnvironment(environment),
+    ...environmentOptions(environment, [...optionNames, ...unsupported]),
     ...given(flags),
   };
   if (!isObject(fileSettings)) throw invalid('settings', 'a mapping of setting names to numbers');
@@ -115,9 +122,12 @@ export function loadConfig({ file, environment, flags, set }: ConfigSources): No
     logLevel: oneOf(merged['logLevel'], ['debug', 'info', 'warn', 'error'] as const, 'logLevel'),
     logFormat: oneOf(merged['logFormat'], ['json', 'pretty'] as const, 'logFormat'),
     insecure: flag(merged['insecure'], 'insecure'),
+    acceptDataLoss: flag(flags['acceptDataLoss'] ?? false, 'acceptDataLoss'),
     tunables,
   };
+  refuseUnsupported(merged);
   check(config);
+  checkSizes(config, merged['memory']);
   return config;
 }
 
@@ -129,6 +139,28 @@ function check({ host, insecure, seeds, nodeId }: NodeConfig): void {
     });
   if (seeds.length > 0 && !seeds.some(({ node }) => node === nodeId))
     throw invalid('seeds', `all members, this node (${nodeId}) among them`);
+}
+
+/** Sizes that each are in their range and make no sense together. */
+function checkSizes({ tunables, shards }: NodeConfig, memory: unknown): void {
+  const { memtableBytes, walSegmentBytes, valueBytesMax, blockCacheBytes } = tunables;
+  const { arenasPerShard } = tunables;
+  // A budget for many shards may ask for small ones; an arena holds any value all the same.
+  if (valueBytesMax > memtableBytes && memory === undefined)
+    throw invalid('valueBytesMax', `at most memtableBytes (${memtableBytes})`);
+  if (valueBytesMax > walSegmentBytes)
+    throw invalid('walSegmentBytes', `at least valueBytesMax (${valueBytesMax})`);
+  if (memory === undefined) return;
+  const taken = shards * (memtableBytes * arenasPerShard + blockCacheBytes);
+  const budget = memoryBytes(memory);
+  if (taken > budget)
+    throw invalid('memory', `at least ${taken}, which memtables and block caches are set to take`);
+}
+
+function refuseUnsupported(merged: RawConfig): void {
+  for (const name of unsupported)
+    if (merged[name] !== undefined)
+      throw new KvError('BAD_REQUEST', { field: name, detail: `${name} is not implemented yet` });
 }
 
 export function isLoopback(host: string): boolean {
@@ -163,21 +195,9 @@ function given(options: RawConfig): RawConfig {
 
 function refuseUnknown(options: RawConfig, where: string): void {
   for (const name of Object.keys(options)) {
-    if ((unsupported as readonly string[]).includes(name))
-      throw new KvError('BAD_REQUEST', { field: name, detail: `${name} is not implemented yet` });
-    if (!(optionNames as readonly string[]).includes(name))
+    if (!([...optionNames, ...unsupported] as readonly string[]).includes(name))
       throw new KvError('BAD_REQUEST', { field: name, detail: `unknown option ${name} ${where}` });
   }
-}
-
-function fromEnvironment(environment: ConfigSources['environment']): RawConfig {
-  const found: Partial<Record<OptionName, string>> = {};
-  for (const name of optionNames) {
-    const variable = `KVD_${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
-    const value = environment[variable];
-    if (value !== undefined && value !== '') found[name] = value;
-  }
-  return found;
 }
 
 function invalid(field: string, expected: string): KvError {
@@ -244,14 +264,19 @@ function shardsOf(merged: RawConfig): { profile: Profile; shards: number } {
   return { profile, shards };
 }
 
-/** A memory budget for memtables (3 per shard) and block caches: `512M`, `2G`, or bytes. */
-function fromMemory(value: unknown, shards: number): Record<string, number> {
+/** `512M`, `2G`, or bytes. */
+function memoryBytes(value: unknown): number {
   const match = /^(\d+)([kmgKMG]?)$/.exec(String(value));
   if (match === null) throw invalid('memory', 'bytes, or a number with K, M or G');
   const unit = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }[(match[2] ?? '').toLowerCase()] ?? 1;
   const bytes = Number(match[1]) * unit;
   if (bytes < 32 * 1024 ** 2) throw invalid('memory', 'at least 32M');
-  const share = Math.floor(bytes / shards);
+  return bytes;
+}
+
+/** A memory budget for memtables (3 per shard) and block caches. */
+function fromMemory(value: unknown, shards: number): Record<string, number> {
+  const share = Math.floor(memoryBytes(value) / shards);
   const within = (name: SettingName, size: number): number =>
     Math.min(Math.max(Math.floor(size), settingRows[name].min), settingRows[name].max);
   return {
