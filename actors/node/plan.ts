@@ -30,8 +30,16 @@ import { replica } from '../replication/replica.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
-import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
+import {
+  Compactor,
+  Memtable,
+  Scrubber,
+  Store,
+  TableReader,
+  WalWriter,
+} from '../storage/protocol.ts';
 import type { TombstonePurge } from '../storage/purge-rule.ts';
+import { scrubber } from '../storage/scrubber.actor.ts';
 import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
@@ -112,6 +120,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Memtable.name]: 'shard',
   [TableReader.name]: 'shard',
   [Compactor.name]: 'background',
+  [Scrubber.name]: 'background',
   [Store.name]: 'shard',
   replica: 'shard',
   [Coordinator.name]: 'shard',
@@ -183,6 +192,9 @@ function row(kind: unknown): ActorKind {
   return kind as ActorKind;
 }
 
+/** A node that is restarted often still gets to its first pass. */
+const scrubAfterMs = 600_000;
+
 const shardDirectory = (shard: number): string => `shard-${shard}`;
 
 /**
@@ -232,6 +244,15 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     waitingTablesMax: tunables.l0TablesMax,
     tombstonePurge: tombstonePurgeOf(copies),
   };
+  const scrub = {
+    store: refTo(Store, node, shard),
+    wal: front.wal,
+    directory,
+    identity,
+    intervalMs: tunables.scrubIntervalMs,
+    startAfterMs: scrubAfterMs,
+    bytesPerSecond: tunables.scrubBytesPerSecond,
+  };
   const at = { shard, capacity, onCrash: fatal };
   return [
     { kind: row(walWriter), options: wal, ...at },
@@ -239,6 +260,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
     { kind: row(compactor), options: { directory, resolve }, ...at },
     { kind: row(store), options: front, ...at },
+    { kind: row(scrubber), options: scrub, shard, capacity: 64, onCrash: forgiving },
   ];
 }
 

@@ -6,7 +6,14 @@ import { HttpGateway } from '../gateway/protocol.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
 import { Coordinator, Replica } from '../replication/protocol.ts';
-import { Compactor, Memtable, Store, TableReader, WalWriter } from '../storage/protocol.ts';
+import {
+  Compactor,
+  Memtable,
+  Scrubber,
+  Store,
+  TableReader,
+  WalWriter,
+} from '../storage/protocol.ts';
 
 export const allProtocols: readonly Protocol[] = [
   Store,
@@ -14,6 +21,7 @@ export const allProtocols: readonly Protocol[] = [
   Memtable,
   TableReader,
   Compactor,
+  Scrubber,
   Replica,
   Coordinator,
   Gossiper,

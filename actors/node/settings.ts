@@ -50,6 +50,13 @@ export const settingRows = {
     1024 * 1024 * miB,
     'Disk space that writes leave free, beside that of a flush.',
   ),
+  scrubIntervalMs: row(
+    259_200_000,
+    0,
+    31_536_000_000,
+    'Pause after which all stored bytes are read again; 0: never.',
+  ),
+  scrubBytesPerSecond: row(4 * miB, 64 * kiB, 1024 * miB, 'How fast, at most, per shard.'),
   valueBytesMax: row(miB, 1, 16 * miB, 'Longest value.'),
   readTimeoutMs: row(5_000, 10, 600_000, 'A read ends at the latest.'),
   writeTimeoutMs: row(5_000, 10, 600_000, 'A write ends at the latest.'),

@@ -42,6 +42,10 @@ export const Store = protocol('store', 10, {
     layout: { records: 'bytes[]' },
     replyLayout: { lsn: 'u53' },
   }),
+  /** The tables that count now. */
+  tables: ask<object, { readonly tables: readonly TableMeta[] }>(40),
+  /** This table cannot be read whole: no compaction takes it until the next start. */
+  damaged: tell<{ readonly fileNumber: number }>(41),
 });
 export type Store = typeof Store.messages;
 
@@ -54,6 +58,14 @@ export interface StoreStats {
   readonly walBytes: number;
   /** Highest hlc in tables; right after the start that is the highest of all. */
   readonly newestHlc: number;
+}
+
+/** A log segment that gets no more records, and how it ends. */
+export interface ClosedSegment {
+  readonly path: string;
+  readonly number: number;
+  readonly lastLsn: number;
+  readonly chain: number;
 }
 
 /** One shard's write-ahead log: a record is answered when it is durable. */
@@ -80,6 +92,8 @@ export const WalWriter = protocol('wal-writer', 11, {
     layout: { records: 'bytes[]' },
     replyLayout: { lsn: 'u53' },
   }),
+  /** Segments that are full and not released yet. */
+  closed: ask<object, { readonly segments: readonly ClosedSegment[] }>(40),
 });
 export type WalWriter = typeof WalWriter.messages;
 
@@ -193,3 +207,32 @@ export const Compactor = protocol('compactor', 14, {
   >(2, { lane: 'background' }),
 });
 export type Compactor = typeof Compactor.messages;
+
+/** Stored bytes that are not what was written. */
+export interface ScrubDamage {
+  readonly file: string;
+  readonly offset: number;
+  readonly what: string;
+  /** Keys that are concerned, as `namespace:text`; both empty for a log segment. */
+  readonly firstKey: string;
+  readonly lastKey: string;
+}
+
+export interface ScrubStatus {
+  /** Since the start. */
+  readonly passes: number;
+  /** Of the pass that is under way, or the last one. */
+  readonly tables: number;
+  readonly bytes: number;
+  /** Since the end of the last pass; negative: there was none since the start. */
+  readonly ageMs: number;
+  readonly damageCount: number;
+  /** The first of them. */
+  readonly damages: readonly ScrubDamage[];
+}
+
+/** Reads stored bytes again in the background. */
+export const Scrubber = protocol('scrubber', 15, {
+  status: ask<object, ScrubStatus>(1),
+});
+export type Scrubber = typeof Scrubber.messages;

@@ -30,7 +30,13 @@ import { Admission, heldBytes } from './admission.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
 import type { ManifestLog } from './manifest.ts';
-import { type FrozenTable, type RangeRequest, Store, type StoreStats } from './protocol.ts';
+import {
+  type FrozenTable,
+  type RangeRequest,
+  Store,
+  type StoreStats,
+  type TableMeta,
+} from './protocol.ts';
 import {
   type CompactionOutcome,
   compactTables,
@@ -405,6 +411,16 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       this.#ctx.stopNode(
         `DISK_FAILED: a change of the manifest of shard ${this.#ctx.shard} failed`,
       );
+  }
+
+  tables(): { readonly tables: readonly TableMeta[] } {
+    return { tables: [...(this.#manifest?.state.tables.values() ?? [])] };
+  }
+
+  damaged({ fileNumber }: { readonly fileNumber: number }): void {
+    if (this.#manifest?.state.tables.has(fileNumber) !== true) return;
+    this.#damaged.add(fileNumber);
+    this.#countTables();
   }
 
   // ---- figures and space --------------------------------------------------------------------

@@ -70,7 +70,10 @@ interface Segment {
 interface Finished {
   readonly path: string;
   readonly bytes: number;
+  readonly number: number;
   readonly lastLsn: number;
+  /** Checksum of its last record. */
+  readonly chain: number;
 }
 
 interface Append {
@@ -353,7 +356,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
       previousLastLsn: this.#lastLsn,
       previousChain: this.#chain,
     });
-    this.#leaving = { path: segment.path, bytes: this.#position, lastLsn: this.#lastLsn };
+    const end = { bytes: this.#position, lastLsn: this.#lastLsn, chain: this.#chain };
+    this.#leaving = { path: segment.path, number: segment.number, ...end };
     this.#ctx.session(async () => {
       try {
         // With durability `periodic` the old segment may still wait for its sync (WAL-9).
@@ -396,6 +400,10 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
       const old = this.#finished.shift();
       if (old !== undefined) disk.remove(old.path);
     }
+  }
+
+  closed(): ReplyOf<WalWriter['closed']> {
+    return { segments: this.#finished };
   }
 
   stats(): { readonly bytes: number; readonly segments: number } {
