@@ -17,6 +17,7 @@ const packages = {
   'msgpack-lite': 'transport',
   pino: 'runtime/host',
   piscina: 'runtime/host',
+  'tar-stream': 'cli',
   yaml: 'cli',
 };
 const packageRules = Object.entries(packages).map(([name, folder]) => ({
@@ -140,7 +141,7 @@ const forbidden = [
     name: 'cli-starts-nodes-and-talks-to-them',
     comment: 'Commands use messages, pure modules and the client: no actor by itself.',
     severity: 'error',
-    from: { path: '^cli/', pathNot: '^cli/commands/storage-files[.]ts$' },
+    from: { path: '^cli/', pathNot: '^cli/commands/storage-files[.]ts$|^cli/backup/' },
     to: {
       path: '^(actors|sim)/',
       pathNot: '^actors/(node|model)/|/protocol[.]ts$|^actors/gateway/http-routes[.]ts$',
@@ -149,12 +150,13 @@ const forbidden = [
   {
     name: 'storage-files-reads-formats-only',
     comment:
-      'The offline tools read files of a node that does not run, so there is nobody to ask: this one file takes the readers of the formats, which are pure. No actors, no other concerns.',
+      'The offline tools read files of a node that does not run, so there is nobody to ask: this file and cli/backup take the readers and writers of the formats, which are pure. No actors, no other concerns.',
     severity: 'error',
-    from: { path: '^cli/commands/storage-files[.]ts$' },
+    from: { path: '^cli/commands/storage-files[.]ts$|^cli/backup/' },
     to: {
       path: '^(actors|sim)/',
-      pathNot: '^actors/model/|^actors/storage/[^.]+[.]ts$',
+      pathNot:
+        '^actors/(model|node)/|^actors/storage/[^.]+[.]ts$|^actors/replication/stamper[.]ts$',
     },
   },
   {

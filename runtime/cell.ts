@@ -2,7 +2,8 @@
 // the answer that an actor gives later.
 
 import type { Envelope } from './envelope.ts';
-import type { Failure } from './errors.ts';
+import type { Log } from './environment.ts';
+import { describeFailure, type Failure } from './errors.ts';
 import { Mailbox } from './mailbox.ts';
 import { type MetricSample, plainSample } from './metrics.ts';
 import { type ActorSpec, CrashHistory } from './supervisor.ts';
@@ -80,6 +81,12 @@ export class DeferredReply<Reply> {
     this.#reply = reply;
     this.#listener?.(failure, reply);
   }
+}
+
+/** A message or session of an actor that failed, where nobody waits for its answer. */
+export function logFailure(log: Log, { address }: Cell, message: string, problem: Failure): void {
+  const { code } = problem;
+  log.debug('session.failed', { actor: address, message, code, detail: describeFailure(problem) });
 }
 
 /** What the mailboxes of `cells` tell about themselves. */

@@ -47,6 +47,16 @@ export interface Router {
   readonly flush: () => void;
 }
 
+/** A body as it would be on another thread. */
+export type Transcode = (descriptor: Descriptor, isReply: boolean, body: unknown) => unknown;
+
+/** The envelope with its body transcoded, where there is a `transcode`. */
+export function transcoded(envelope: Envelope, transcode: Transcode | undefined): Envelope {
+  const { descriptor, kind } = envelope;
+  if (transcode === undefined || descriptor === undefined || kind === 'error') return envelope;
+  return { ...envelope, body: transcode(descriptor, kind === 'reply', envelope.body) };
+}
+
 /** What an actor is called on its thread. */
 interface Place {
   readonly name: string;

@@ -87,6 +87,12 @@ export interface Disk {
   readonly makeDirectory: (path: string) => Promise<void>;
   readonly syncDirectory: (path: string) => Promise<void>;
   readonly rename: (from: string, to: string) => void;
+  /**
+   * A second name for the same file, durable when its directory is synced; the content lives until
+   * its last name goes. NOT_FOUND without the file or the directory, CONFLICT where `to` exists,
+   * DISK_FAILED where the file system has no hard links.
+   */
+  readonly link: (from: string, to: string) => void;
   /** No error where there is no such file. */
   readonly remove: (path: string) => void;
   readonly exists: (path: string) => boolean;
@@ -131,6 +137,8 @@ export interface Host {
 /** What an actor may list in `needs`. */
 export interface Capabilities {
   readonly disk: Disk;
+  /** Where closed log segments are kept; another directory, better on another device. */
+  readonly archive?: Disk | undefined;
   readonly lz4: Lz4;
   readonly tasks: Tasks;
   /** Shared memory for memtables, the same on every thread of the node; messages name an index. */

@@ -6,17 +6,23 @@
 // never runs the receiver: a handler is never entered while another one runs, so state cannot
 // change under a handler's feet.
 
-import type { Done, Outcome, Ref } from './actor.ts';
+import type { Done, Ref } from './actor.ts';
 import { AskTable, type PendingAsk } from './ask-table.ts';
-import { Cell, DeferredReply, mailboxSamples } from './cell.ts';
+import { Cell, DeferredReply, logFailure, mailboxSamples } from './cell.ts';
 import { createContext, type KernelSide } from './context.ts';
-import { type Envelope, type Link, ownAnswer, ownTell, type Router } from './envelope.ts';
+import {
+  type Envelope,
+  type Link,
+  ownAnswer,
+  ownTell,
+  type Router,
+  transcoded,
+} from './envelope.ts';
 import type { Host } from './environment.ts';
 import {
   assert,
   BugError,
   CorruptionError,
-  describeFailure,
   describeThrown,
   type Failure,
   failure,
@@ -24,30 +30,17 @@ import {
   KvError,
   toFailure,
 } from './errors.ts';
+import { DirectAsks, type TurnSide } from './direct-asks.ts';
+import type { KernelOptions } from './kernel-options.ts';
 import { Ring } from './mailbox.ts';
 import { type MetricSample, plainSample } from './metrics.ts';
-import type { AskNames, BodyOf, Descriptor, Protocol, ReplyOf, TellNames } from './protocol.ts';
+import type { AskNames, BodyOf, Descriptor, ReplyOf, TellNames } from './protocol.ts';
 import type { ActorSpec } from './supervisor.ts';
 
 const turnsPerActor = 64;
 const turnsPerRun = 512;
 /** One turn in so many is timed. */
 const sampleEvery = 32;
-
-export interface KernelOptions {
-  readonly node: string;
-  /** Names this thread in logs. */
-  readonly thread: string;
-  readonly host: Host;
-  readonly router: Router;
-  /** All protocols of the program: what may be sent. */
-  readonly protocols: readonly Protocol[];
-  /**
-   * Encodes and decodes a body that stays on this thread, so that no two actors share memory.
-   * The simulator and the tests set it (rule SIM-5).
-   */
-  readonly transcode?: (descriptor: Descriptor, isReply: boolean, body: unknown) => unknown;
-}
 
 export class Kernel {
   readonly node: string;
@@ -71,6 +64,17 @@ export class Kernel {
   #turns = 0;
   #trace = '';
   #tellsDropped = 0;
+  /**
+   * From outside of any actor and of any turn: takes turns here and now until the answer is there.
+   * Undefined: nothing is left to do on this thread and there is no answer; a later one is dropped.
+   */
+  readonly askNow: DirectAsks['now'];
+  /**
+   * As askNow, but the actor handles it at once, ahead of the mail that waits; what it answers in
+   * that turn has cost neither an envelope nor an open ask. The same as askNow for an actor that is
+   * elsewhere or not running.
+   */
+  readonly askAhead: DirectAsks['ahead'];
 
   constructor(options: KernelOptions) {
     this.node = options.node;
@@ -86,6 +90,7 @@ export class Kernel {
       this.#asks.tick(this.#nowMs);
     };
     this.#side = this.#sideOfContexts();
+    ({ now: this.askNow, ahead: this.askAhead } = new DirectAsks(this.#sideOfDirectAsks()));
   }
 
   /** Asks that wait for an answer. */
@@ -226,29 +231,6 @@ export class Kernel {
     });
   }
 
-  /**
-   * From outside of any actor and of any turn: takes turns here and now until the answer is there.
-   * Undefined: nothing is left to do on this thread and there is no answer; a later one is dropped.
-   */
-  askNow<P, K extends AskNames<P>>(
-    ref: Ref<P>,
-    name: K,
-    body: BodyOf<P[K]>,
-  ): Outcome<ReplyOf<P[K]>> | undefined {
-    assert(!this.#running, `askNow ${name} in a turn`);
-    const answer: { outcome?: Outcome<ReplyOf<P[K]>> } = {};
-    this.#isDirect = true;
-    this.#ask(undefined, ref, name, body, Infinity, (problem, reply) => {
-      answer.outcome = { problem, reply };
-    });
-    this.#isDirect = false;
-    while (answer.outcome === undefined && !this.#stopped && this.#runQueue.length > 0)
-      this.#takeTurns(1);
-    this.#router.flush();
-    this.#scheduleRest();
-    return answer.outcome;
-  }
-
   #ask(
     cell: Cell | undefined,
     ref: Ref<unknown>,
@@ -308,7 +290,8 @@ export class Kernel {
     };
     if (ref.node === this.node) {
       const cell = this.#cells.get(ref.actor)?.[ref.shard];
-      if (cell !== undefined) return this.#deliverTo(cell, this.#copied(envelope));
+      if (cell !== undefined)
+        return this.#deliverTo(cell, transcoded(envelope, this.#options.transcode));
     }
     const link = this.#router.linkTo(ref.node, ref.actor, ref.shard);
     if (link === undefined) {
@@ -322,14 +305,6 @@ export class Kernel {
     }
     if (ask !== undefined) ask.link = link;
     return link.send(envelope);
-  }
-
-  #copied(envelope: Envelope): Envelope {
-    const { transcode } = this.#options;
-    if (transcode === undefined || envelope.descriptor === undefined) return envelope;
-    if (envelope.kind === 'error') return envelope;
-    const body = transcode(envelope.descriptor, envelope.kind === 'reply', envelope.body);
-    return { ...envelope, body };
   }
 
   // ---- receiving ---------------------------------------------------------------------------
@@ -359,9 +334,8 @@ export class Kernel {
   }
 
   #deliverTo(cell: Cell, envelope: Envelope): boolean {
-    const lane = envelope.descriptor?.lane ?? 'control';
     if (cell.state === 'stopped') return false;
-    if (!cell.mailbox.push(envelope, lane)) {
+    if (!cell.mailbox.push(envelope, envelope.descriptor?.lane ?? 'control')) {
       cell.refused += 1;
       return false;
     }
@@ -490,10 +464,9 @@ export class Kernel {
   }
 
   #timedTurn(cell: Cell, envelope: Envelope): void {
-    const { clock } = this.#host;
-    this.#nowMs = clock.monotonicMs();
+    this.#nowMs = this.#host.clock.monotonicMs();
     this.#turn(cell, envelope);
-    const endMs = clock.monotonicMs();
+    const endMs = this.#host.clock.monotonicMs();
     cell.handlingSeconds += ((endMs - this.#nowMs) * sampleEvery) / 1000;
     this.#nowMs = endMs;
   }
@@ -510,7 +483,8 @@ export class Kernel {
     } catch (error) {
       if (error instanceof KvError || error instanceof CorruptionError) {
         this.#answer(envelope, toFailure(error), undefined);
-        if (envelope.kind !== 'ask') this.#logFailure(cell, envelope.name, toFailure(error));
+        if (envelope.kind !== 'ask')
+          logFailure(this.#host.log, cell, envelope.name, toFailure(error));
       } else this.#crash(cell, error, envelope);
     }
     this.#trace = '';
@@ -536,18 +510,9 @@ export class Kernel {
       result.onSettled((problem, reply) => {
         if (envelope.kind === 'ask') this.#answer(envelope, problem, reply);
         else if (problem !== undefined && cell.incarnation === incarnation)
-          this.#logFailure(cell, envelope.name, problem);
+          logFailure(this.#host.log, cell, envelope.name, problem);
       });
     } else if (envelope.kind === 'ask') this.#answer(envelope, undefined, result);
-  }
-
-  #logFailure(cell: Cell, message: string, problem: Failure): void {
-    this.#host.log.debug('session.failed', {
-      actor: cell.address,
-      message,
-      code: problem.code,
-      detail: describeFailure(problem),
-    });
   }
 
   #traced(trace: string, work: () => void): void {
@@ -570,6 +535,30 @@ export class Kernel {
       crash: (cell, error) => this.#crash(cell, error, undefined),
       trace: () => this.#trace,
       traced: (trace, work) => this.#traced(trace, work),
+    };
+  }
+
+  #sideOfDirectAsks(): TurnSide {
+    return {
+      ...this.#side,
+      isTranscoding: this.#options.transcode !== undefined,
+      isRunning: () => this.#running,
+      ask: (ref, name, body, done) => {
+        this.#isDirect = true;
+        this.#ask(undefined, ref, name, body, Infinity, done);
+        this.#isDirect = false;
+      },
+      inTurn: (work) => {
+        this.#nowMs = this.#host.clock.monotonicMs();
+        this.#running = true;
+        work();
+        this.#running = false;
+      },
+      takeTurns: (isDone) => {
+        while (!isDone() && !this.#stopped && this.#runQueue.length > 0) this.#takeTurns(1);
+        this.#router.flush();
+        this.#scheduleRest();
+      },
     };
   }
 

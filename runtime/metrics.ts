@@ -62,6 +62,12 @@ export class MetricRegistry {
     this.#series.set(seriesId(name, labels), { sample });
   }
 
+  /** A counter that is kept elsewhere; `read` as of a gauge. */
+  total(name: string, help: string, read: () => number, labels: Labels = {}): void {
+    const sample = (): MetricSample => plainSample(name, help, 'counter', read(), labels);
+    this.#series.set(seriesId(name, labels), { sample });
+  }
+
   histogram(name: string, help: string, labels: Labels = {}): Histogram {
     const id = seriesId(name, labels);
     const known = this.#series.get(id)?.histogram;

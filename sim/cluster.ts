@@ -9,6 +9,7 @@ import type { Ref } from '../runtime/actor.ts';
 import type { Lz4 } from '../runtime/environment.ts';
 import { type Failure, failure } from '../runtime/errors.ts';
 import { Kernel } from '../runtime/kernel.ts';
+import type { MetricSample } from '../runtime/metrics.ts';
 import type { Prng } from '../runtime/prng.ts';
 import type { AskNames, BodyOf, Descriptor, Protocol, ReplyOf } from '../runtime/protocol.ts';
 import type { ActorSpec } from '../runtime/supervisor.ts';
@@ -45,10 +46,14 @@ export interface ClusterOptions {
   readonly network: NetworkOptions;
   /** Errors of the clocks by node; none where absent. */
   readonly clocks?: ReadonlyMap<string, { readonly offsetMs: number; readonly driftPpm: number }>;
+  /** Wall clocks show multiples of this, microseconds. Default 1. */
+  readonly clockGrainMicros?: number;
   /** Whether product code takes rare paths on purpose. Default false. */
   readonly hasBuggify?: boolean;
   /** Pause before a node that went down by itself is started again; undefined: it stays down. */
-  readonly restartMs?: () => number | undefined;
+  readonly restartMs?: (node: string) => number | undefined;
+  /** True: an actor that fails on this defect is no find; its supervisor decides. Default none. */
+  readonly mayFail?: (node: string, message: string) => boolean;
   /** Called when a node ends itself; throw or fail the world where that is a find. */
   readonly onStop?: (node: string, reason: string) => void;
 }
@@ -112,6 +117,12 @@ export class SimCluster {
     return this.#node(name).kernel;
   }
 
+  /** The figures of a running node, as its metrics page shows them. */
+  figuresOf(name: string): readonly MetricSample[] {
+    const { kernel, host } = this.#node(name);
+    return [...(kernel?.samples() ?? []), ...(host?.metrics.samples() ?? [])];
+  }
+
   processOf(name: string): SimProcess | undefined {
     return this.#node(name).process;
   }
@@ -152,7 +163,10 @@ export class SimCluster {
     process.end();
     node.kernel?.stop();
     this.network.detach(name, kind === 'power-loss');
-    if (kind === 'power-loss') node.machine.storage.losePower();
+    if (kind === 'power-loss') {
+      node.machine.storage.losePower();
+      node.machine.archive.losePower();
+    }
     node.condition = 'down';
     node.process = undefined;
     node.kernel = undefined;
@@ -188,7 +202,10 @@ export class SimCluster {
       probes: this.probes,
       lz4,
       onStop: (reason) => this.#stopped(node, reason),
-      onDefect: (message) => world.fail(new ProgramCrash(name, message)),
+      onDefect: (message) => {
+        if (this.#options.mayFail?.(name, message) !== true)
+          world.fail(new ProgramCrash(name, message));
+      },
     });
     const kernel = new Kernel({
       node: name,
@@ -249,7 +266,7 @@ export class SimCluster {
   }
 
   #restartLater(node: SimNode): void {
-    const delayMs = this.#options.restartMs?.();
+    const delayMs = this.#options.restartMs?.(node.name);
     if (delayMs === undefined) return;
     this.world.after(delayMs, undefined, 'restart', () => void this.start(node.name));
   }
@@ -304,13 +321,14 @@ export class SimCluster {
   }
 
   #newNode(name: string): SimNode {
-    const { world, program, clocks } = this.#options;
+    const { world, program, clocks, clockGrainMicros } = this.#options;
     const { offsetMs, driftPpm } = clocks?.get(name) ?? { offsetMs: 0, driftPpm: 0 };
     const machine = new SimMachine(world, {
       name,
       arenas: program.arenas,
       clockOffsetMs: offsetMs,
       clockDriftPpm: driftPpm,
+      clockGrainMicros,
     });
     return {
       name,

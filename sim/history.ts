@@ -8,11 +8,17 @@ import type { Etag } from '../actors/model/record.ts';
 import { crc32, utf8 } from '../runtime/bytes.ts';
 
 export type Outcome = 'ok' | 'fail' | 'info';
-export type OperationKind = 'put' | 'get' | 'delete';
-export type Phase = 'load' | 'chaos' | 'final';
+export type OperationKind = 'put' | 'get' | 'delete' | 'scan' | 'cas' | 'increment';
+/** `core`: some nodes are gone for good, the others must work (rule 2.6). */
+export type Phase = 'load' | 'chaos' | 'core' | 'final';
 
 export interface Operation {
   readonly index: number;
+  /** Name of the workload that ran it. */
+  readonly workload: string;
+  /** Its name within the workload, for shrinking; turn -1: it is always there. */
+  readonly client: number;
+  readonly turn: number;
   readonly kind: OperationKind;
   readonly key: string;
   readonly process: number;
@@ -29,6 +35,26 @@ export interface Operation {
   readonly etag: Etag | undefined;
   /** Why it failed, for people. */
   readonly code: string | undefined;
+  /** Number of the session whose token it carried; the token is the one of the answer before. */
+  readonly session?: number;
+  /** The node that stamped a write, where its answer says so. */
+  readonly coordinator?: string;
+  /** Lifetime that a put asked for, milliseconds. */
+  readonly ttlMs?: number;
+  /** Of a cas: what had to be there, and whether it was. */
+  readonly expected?: string;
+  readonly wasMet?: boolean;
+  /** Keys that a scan returned, in the order in which they came. */
+  readonly keys?: readonly string[];
+}
+
+/** The name of an operation in a list of decisions: `registers/3/17`. */
+export function nameOf({
+  workload,
+  client,
+  turn,
+}: Pick<Operation, 'workload' | 'client' | 'turn'>): string {
+  return `${workload}/${client}/${turn}`;
 }
 
 /** A value as it stands in a history: enough to tell any two apart, without the bytes. */
@@ -56,7 +82,7 @@ export class History {
   complete(
     index: number,
     ended: Pick<Operation, 'outcome' | 'code'> &
-      Partial<Pick<Operation, 'value' | 'etag' | 'returnedMs'>>,
+      Partial<Pick<Operation, 'value' | 'etag' | 'returnedMs' | 'keys' | 'coordinator' | 'wasMet'>>,
   ): void {
     const started = this.#operations[index];
     if (started === undefined) throw new RangeError(`no operation ${index}`);
@@ -93,5 +119,10 @@ export function formatOperation(operation: Operation): string {
   const end = returnedMs === undefined ? '...' : returnedMs.toFixed(3);
   const stamp = etag === undefined ? '-' : `${etag.hlc}.${etag.writer}.${etag.incarnation}`;
   const code = operation.code === undefined ? '' : ` ${operation.code}`;
-  return `#${index} ${kind} ${key} at ${level} on ${node} [${invokedMs.toFixed(3)}, ${end}] ${outcome}${code} value=${value ?? 'none'} etag=${stamp}`;
+  const extra = [
+    operation.session === undefined ? '' : ` session=${operation.session}`,
+    operation.ttlMs === undefined ? '' : ` ttl=${operation.ttlMs}ms`,
+    operation.keys === undefined ? '' : ` keys=${operation.keys.length}`,
+  ].join('');
+  return `#${index} ${nameOf(operation)} ${kind} ${key} at ${level} on ${node} [${invokedMs.toFixed(3)}, ${end}] ${outcome}${code} value=${value ?? 'none'} etag=${stamp}${extra}`;
 }

@@ -8,11 +8,13 @@ import type { Durability, Tunables } from '../actors/node/settings.ts';
 import type { CompactionStrategy } from '../actors/storage/compaction-picker.ts';
 import { ByteWriter } from '../runtime/bytes.ts';
 import type { Lz4 } from '../runtime/environment.ts';
+import { KvError } from '../runtime/errors.ts';
 import { loadLz4Module } from '../runtime/host/lz4-module.ts';
 import { createLz4 } from '../runtime/lz4.ts';
 import { placementOf } from '../runtime/placement.ts';
 import type { Protocol } from '../runtime/protocol.ts';
 import { Codec } from '../transport/codec.ts';
+import { FrameReader, FrameWriter } from '../transport/frame.ts';
 import type { NodeProgram, SimCodec } from './cluster.ts';
 
 const clusterName = 'sim';
@@ -22,6 +24,8 @@ export interface KvdOptions {
   readonly shards: number;
   readonly durability: Durability;
   readonly compaction?: CompactionStrategy;
+  /** Log segments go to the machine's archive. Default false. */
+  readonly hasWalArchive?: boolean;
   readonly tunables: Tunables;
 }
 
@@ -60,6 +64,7 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
         internodePort: 7002 + 10 * at,
         durability,
         compaction,
+        hasWalArchive: options.hasWalArchive,
         tunables,
         samples: () => host.metrics.samples(),
       });
@@ -83,7 +88,30 @@ export function codecOf(protocols: readonly Protocol[]): SimCodec {
     },
     decode: (bytes, nowMs, via, { from, to }) => codec.decodeEnvelope(bytes, nowMs, via, from, to),
     transcode: (descriptor, isReply, body) => codec.transcode(descriptor, isReply, body),
+    noticesFlip,
   };
+}
+
+/** Puts the bytes into a frame of the real format, flips a bit, and reads it as a peer would. */
+export function noticesFlip(bytes: Uint8Array, place: number): boolean {
+  const frames = new FrameWriter(sharedLz4());
+  frames.add(bytes);
+  const frame = frames.take();
+  const bit = Math.floor(place * frame.length * 8);
+  frame[bit >>> 3] = (frame[bit >>> 3] ?? 0) ^ (1 << (bit & 7));
+  let isTaken = false;
+  const take = (): void => {
+    isTaken = true;
+  };
+  const reader = new FrameReader(sharedLz4(), { envelope: take, hello: take });
+  reader.trust();
+  try {
+    reader.feed(frame);
+  } catch (error) {
+    if (error instanceof KvError) return true;
+    throw error;
+  }
+  return !isTaken;
 }
 
 let lz4: Lz4 | undefined;

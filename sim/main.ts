@@ -1,57 +1,87 @@
 // The simulator's command line:
 //
 //   npm run test:sim -- [--seeds N] [--first F] [--seed S] [--seconds 60] [--jobs 2]
-//                       [--reconcile] [--stop] [--verbose]
+//                       [--replay DECISIONS|@FILE] [--reconcile] [--stop] [--verbose]
+//                       [--with CLASS,...] [--shrink-seconds 60] [--artefacts FOLDER] [--fail-unreached]
 //
-// Exit codes: 0 fine, 1 usage, 10 crash, 11 safety, 12 liveness, 13 not deterministic. The last
-// line counts seeds: `N passed, N failed`.
+// Exit codes: 0 fine, 1 usage, 10 crash, 11 safety, 12 liveness, 13 not deterministic, 14 a label was
+// never reached. The last line counts seeds: `N passed, N failed`.
 
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { exitCodes, runCampaign, serveSeeds } from './campaign.ts';
+import { replay, runCampaign, serveSeeds } from './campaign.ts';
+import { type Decisions, parseDecisions } from './decisions.ts';
+import { type DamageClass, damageClasses, type FaultClass, faultClasses } from './faults.ts';
+import { exitCodes } from './report.ts';
 
-const usage =
-  'usage: npm run test:sim -- [--seeds N] [--first F] [--seed S] [--seconds 60] [--jobs 2] [--reconcile] [--stop] [--verbose]';
+const usage = `usage: npm run test:sim -- [--seeds N] [--first F] [--seed S] [--seconds 60] [--jobs 2]
+  [--replay DECISIONS|@FILE] [--reconcile] [--stop] [--verbose]
+  [--with CLASS,...] [--shrink-seconds 60] [--artefacts FOLDER] [--fail-unreached]`;
 
 interface Arguments {
   readonly seeds: readonly number[];
   readonly seconds: number;
+  readonly forced: readonly (FaultClass | DamageClass)[];
   readonly jobs: number;
   readonly isReconciling: boolean;
   readonly stopAtFailure: boolean;
   readonly isVerbose: boolean;
+  readonly shrinkSeconds: number;
+  readonly artefacts: string | undefined;
+  readonly failUnreached: boolean;
+  readonly decisions: Decisions | undefined;
 }
+
+const flags = {
+  seeds: { type: 'string', default: '20' },
+  first: { type: 'string', default: '1' },
+  seed: { type: 'string' },
+  seconds: { type: 'string', default: '60' },
+  jobs: { type: 'string', default: '2' },
+  replay: { type: 'string' },
+  with: { type: 'string', default: '' },
+  'shrink-seconds': { type: 'string', default: '60' },
+  artefacts: { type: 'string', default: 'sim-failures' },
+  'fail-unreached': { type: 'boolean', default: false },
+  reconcile: { type: 'boolean', default: false },
+  stop: { type: 'boolean', default: false },
+  verbose: { type: 'boolean', default: false },
+} as const;
 
 /** Undefined: not valid. */
 function parse(args: readonly string[]): Arguments | undefined {
   try {
-    const { values } = parseArgs({
-      args: [...args],
-      options: {
-        seeds: { type: 'string', default: '20' },
-        first: { type: 'string', default: '1' },
-        seed: { type: 'string' },
-        seconds: { type: 'string', default: '60' },
-        jobs: { type: 'string', default: '2' },
-        reconcile: { type: 'boolean', default: false },
-        stop: { type: 'boolean', default: false },
-        verbose: { type: 'boolean', default: false },
-      },
-    });
+    const { values } = parseArgs({ args: [...args], options: flags });
     const one = values.seed === undefined ? undefined : whole(values.seed);
     const first = whole(values.first);
     const count = whole(values.seeds);
     return {
       seeds: one === undefined ? Array.from({ length: count }, (_, i) => first + i) : [one],
       seconds: whole(values.seconds),
+      forced: values.with === '' ? [] : values.with.split(',').map(classOf),
       jobs: one === undefined ? whole(values.jobs) : 1,
       isReconciling: values.reconcile,
       stopAtFailure: values.stop,
-      isVerbose: values.verbose || one !== undefined,
+      isVerbose: values.verbose || one !== undefined || values.replay !== undefined,
+      shrinkSeconds: whole(values['shrink-seconds']),
+      artefacts: values.artefacts === '' ? undefined : values.artefacts,
+      failUnreached: values['fail-unreached'],
+      decisions: values.replay === undefined ? undefined : decisionsOf(values.replay),
     };
   } catch {
     return undefined;
   }
+}
+
+/** The text itself, or with `@` before it the file that holds it. */
+const decisionsOf = (text: string): Decisions =>
+  parseDecisions(text.startsWith('@') ? readFileSync(text.slice(1), 'utf8') : text);
+
+function classOf(name: string): FaultClass | DamageClass {
+  const found = [...faultClasses, ...damageClasses].find((each) => each === name);
+  if (found === undefined) throw new RangeError(name);
+  return found;
 }
 
 function whole(text: string): number {
@@ -77,7 +107,12 @@ async function main(): Promise<void> {
   };
   try {
     const self = fileURLToPath(import.meta.url);
-    process.exitCode = await runCampaign({ ...parsed, main: self, print });
+    const options = { ...parsed, main: self, print };
+    // A replay is small already: only shown.
+    process.exitCode =
+      parsed.decisions === undefined
+        ? await runCampaign(options)
+        : await replay(parsed.decisions, { ...options, shrinkSeconds: 0, artefacts: undefined });
   } catch (error) {
     print(error instanceof Error ? (error.stack ?? error.message) : String(error));
     process.exitCode = exitCodes.crash;

@@ -1,210 +1,265 @@
-// Makes the faults of a run happen (rule 2.4): a stream of random events among the classes that
-// the seed has drawn, each healed by itself after a while; at the end everything is healed.
+// Makes the faults of a schedule happen (rule 2.4). Each event heals by itself after a while; at the
+// end everything is healed. What the numbers of an event mean is said where it is carried out.
+//
+// Nodes that are `gone` stay so: they are not started again until everything is healed (rule 2.6).
 
 import type { Prng } from '../runtime/prng.ts';
 import type { CrashKind, SimCluster } from './cluster.ts';
-import type { FaultClass, RunOptions } from './faults.ts';
+import type { Core, FaultEvent, Schedule } from './schedule.ts';
+import type { DamageFile } from './sim-disk.ts';
 import type { CutKind } from './sim-network.ts';
 
-const eventful = new Set<FaultClass>([
-  'cut',
-  'clog',
-  'reset',
-  'kill',
-  'power-loss',
-  'blackout',
-  'crash-at-call',
-  'pause',
-  'slow-disk',
-  'full-disk',
-  'clock-jump',
-]);
-/** Bytes that a disk has left when it is made full. */
-const roomMax = 64 * 1024;
+/** Sectors that rot strikes at once: most are never read. */
+const rottenSectors = 8;
 
 export class Nemesis {
   readonly #cluster: SimCluster;
-  readonly #options: RunOptions;
+  readonly #schedule: Schedule;
   readonly #random: Prng;
-  readonly #classes: readonly FaultClass[];
+  readonly #gone = new Set<string>();
   #isActive = false;
 
-  constructor(cluster: SimCluster, options: RunOptions) {
+  constructor(cluster: SimCluster, schedule: Schedule) {
     this.#cluster = cluster;
-    this.#options = options;
+    this.#schedule = schedule;
     this.#random = cluster.world.random.fork('nemesis');
-    this.#classes = options.faults.filter((name) => eventful.has(name));
   }
 
-  /** Pause before a node that went down by itself is started again. */
-  restartMs(): number {
+  /** Pause before a node that went down by itself is started again; undefined: it is not. */
+  restartMs(node: string): number | undefined {
+    if (this.#gone.has(node)) return undefined;
     return this.#random.logUniform(10, this.#isActive ? 10_000 : 500);
   }
 
   /** Faults begin; resolves after `durationMs`, with the faults still in place. */
   async rage(durationMs: number): Promise<void> {
     const { world } = this.#cluster;
-    const { faultEveryMs } = this.#options;
-    const endMs = world.nowMs + durationMs;
+    const startMs = world.nowMs;
     this.#isActive = true;
     this.#startSteadyFaults();
-    while (this.#classes.length > 0) {
-      const pauseMs = this.#random.exponential(faultEveryMs);
-      if (world.nowMs + pauseMs >= endMs) break;
-      await world.sleep(pauseMs);
-      this.#strike(this.#random.pick(this.#classes));
+    for (const event of this.#schedule.events) {
+      if (event.atMs >= durationMs) break;
+      await world.sleep(Math.max(0, startMs + event.atMs - world.nowMs));
+      this.#strike(event);
     }
-    await world.sleep(Math.max(0, endMs - world.nowMs));
+    await world.sleep(Math.max(0, startMs + durationMs - world.nowMs));
   }
 
-  /** Ends every fault and starts every node. */
-  async healAll(): Promise<void> {
+  /** Ends every fault among the nodes that stay, and takes the others away (rule 2.6). */
+  async keepCore({ gone, how }: Core): Promise<void> {
+    this.#endFaults();
+    for (const node of gone) {
+      this.#gone.add(node);
+      if (how === 'down') this.#cluster.crash(node, 'power-loss');
+      else this.#isolate(node);
+    }
+    const core = this.#cluster.names.filter((name) => !gone.includes(name));
+    await this.#startUntilUp(core);
+  }
+
+  /** Ends every fault and starts every node but those in `without`. */
+  async healAll(without: ReadonlySet<string>): Promise<void> {
+    this.#endFaults();
+    this.#gone.clear();
+    for (const node of without) this.#gone.add(node);
+    await this.#startUntilUp(this.#cluster.names.filter((name) => !without.has(name)));
+  }
+
+  async #startUntilUp(names: readonly string[]): Promise<void> {
+    for (;;) {
+      const started = await Promise.all(names.map((name) => this.#cluster.start(name)));
+      if (started.every(Boolean)) return;
+      await this.#cluster.world.sleep(100);
+    }
+  }
+
+  #endFaults(): void {
+    const { network, names, probes } = this.#cluster;
     this.#isActive = false;
-    const { network, names } = this.#cluster;
+    probes.onReach = undefined;
     network.healAll();
     network.faults.lossRatio = 0;
     network.faults.replayRatio = 0;
+    network.faults.corruptRatio = 0;
     for (const name of names) {
       const { storage, clock } = this.#cluster.machineOf(name);
-      storage.faults.syncErrorRatio = 0;
-      storage.faults.capacityBytes = Infinity;
-      storage.faults.syncMs = 1;
+      storage.endFaults();
       clock.correct();
       this.#cluster.cancelPlannedCrash(name);
     }
-    while (!(await this.#cluster.startAll())) await this.#cluster.world.sleep(100);
   }
 
-  #has(name: FaultClass): boolean {
-    return this.#options.faults.includes(name);
+  #isolate(node: string): void {
+    for (const other of this.#cluster.names) {
+      if (other === node) continue;
+      this.#cluster.network.cut(node, other, 'drop');
+      this.#cluster.network.cut(other, node, 'drop');
+    }
   }
 
   #startSteadyFaults(): void {
     const { network, names } = this.#cluster;
-    const { intensity } = this.#options;
-    if (this.#has('loss'))
-      network.faults.lossRatio = this.#random.logUniform(1e-4, 0.3 * intensity);
-    if (this.#has('replay')) network.faults.replayRatio = this.#random.float() * 0.5 * intensity;
+    const { lossRatio, replayRatio, corruptRatio, diskErrors } = this.#schedule.steady;
+    Object.assign(network.faults, { lossRatio, replayRatio, corruptRatio });
     for (const name of names)
-      if (this.#has('sync-error') && this.#random.chance(0.5))
-        this.#cluster.machineOf(name).storage.faults.syncErrorRatio = 0.002 * intensity;
+      this.#cluster.machineOf(name).storage.faults.errorRatio = diskErrors[name] ?? 0;
   }
 
-  #strike(name: FaultClass): void {
-    const { log } = this.#cluster;
-    const node = this.#random.pick(this.#cluster.names);
-    log.add(node, 'sim', `fault.${name}`, undefined);
-    switch (name) {
+  #strike(event: FaultEvent): void {
+    const { log, names } = this.#cluster;
+    const { kind, node, durationMs, amount } = event;
+    // A schedule may name a node that a smaller run does not have.
+    if (!names.includes(node)) return;
+    log.add(node, 'sim', `fault.${kind}`, undefined);
+    switch (kind) {
       case 'kill':
-        return this.#crash(node, 'kill');
+        return this.#crash(event, 'kill');
       case 'power-loss':
-        // Mostly in the middle of something: a write that is on its way makes the difference.
-        if (this.#random.chance(0.2)) return this.#crash(node, 'power-loss');
-        return this.#cluster.crashAtCall(node, this.#random.between(1, 8), 'power-loss');
+        // `amount`: calls of the environment until then; 0: now.
+        if (amount === 0) return this.#crash(event, 'power-loss');
+        return this.#cluster.crashAtCall(node, amount, 'power-loss');
       case 'blackout':
-        for (const each of this.#cluster.names) this.#crash(each, 'power-loss');
-        return undefined;
+        return this.#blackout(event);
       case 'crash-at-call':
-        return this.#cluster.crashAtCall(node, this.#random.between(1, 200), this.#crashKind());
+        return this.#cluster.crashAtCall(node, amount, crashKind(event));
+      case 'crash-at-label':
+        return this.#crashAtLabel(event);
       case 'pause':
-        return this.#cluster.pause(node, this.#random.logUniform(50, 20_000 * this.#strength));
+        return this.#cluster.pause(node, durationMs);
       case 'cut':
-        return this.#cut();
+        return this.#cut(event, durationMs);
+      case 'flap':
+        return this.#flap(event, this.#cluster.world.nowMs + durationMs);
       case 'clog':
-        return this.#clog(node);
+        for (const [from, to] of event.pairs ?? [])
+          this.#cluster.network.clog(from, to, durationMs);
+        return undefined;
       case 'reset':
-        return this.#reset(node);
+        for (const [a, b] of event.pairs ?? []) this.#cluster.network.reset(a, b);
+        return undefined;
       default:
-        return this.#strikeMachine(name, node);
+        return this.#strikeMachine(event);
     }
   }
 
-  #strikeMachine(name: FaultClass, node: string): void {
-    const { world } = this.#cluster;
+  #strikeMachine(event: FaultEvent): void {
+    const { kind, node, durationMs, amount } = event;
     const { storage, clock } = this.#cluster.machineOf(node);
     const { faults } = storage;
-    const delayMs = this.#random.exponential(5_000);
-    if (name === 'clock-jump') {
-      const sign = this.#random.chance(0.5) ? 1 : -1;
-      clock.jump(sign * this.#random.logUniform(10, 300_000 * this.#strength));
-    } else if (name === 'slow-disk') {
-      faults.syncMs = this.#random.logUniform(5, 1_000 * this.#strength);
-      world.after(delayMs, undefined, 'fault.end', () => {
-        faults.syncMs = 1;
-      });
-    } else if (name === 'full-disk') {
-      faults.capacityBytes = storage.usedBytes + this.#random.int(roomMax);
-      world.after(delayMs, undefined, 'fault.end', () => {
-        faults.capacityBytes = Infinity;
-      });
+    switch (kind) {
+      case 'clock-jump':
+        // `amount`: milliseconds, either way.
+        return clock.jump(amount);
+      case 'clock-strobe':
+        return this.#strobe(event, this.#cluster.world.nowMs + durationMs, 1);
+      case 'slow-disk':
+        // `amount`: mean latency of a sync, milliseconds.
+        faults.syncMs = amount;
+        return this.#later(durationMs, () => (faults.syncMs = 1));
+      case 'stuck-disk':
+        faults.stuckMs = durationMs;
+        return undefined;
+      case 'full-disk':
+        // `amount`: bytes that are left.
+        faults.capacityBytes = storage.usedBytes + amount;
+        return this.#later(durationMs, () => (faults.capacityBytes = Infinity));
+      default:
+        return this.#damage(event);
     }
   }
 
-  get #strength(): number {
-    return Math.max(0.05, this.#options.intensity);
+  #damage(event: FaultEvent): void {
+    const { kind, node, durationMs, amount, how } = event;
+    const { storage } = this.#cluster.machineOf(node);
+    const { faults } = storage;
+    if (kind === 'rot') {
+      storage.rot(how as DamageFile, amount, rottenSectors);
+      // What a node starts from is read at a start only.
+      if (how === 'log') this.#crash(event, 'kill');
+    }
+    if (kind === 'lost-write' || kind === 'misdirected-write') faults.nextSync = kind;
+    else if (kind === 'lying-sync') {
+      faults.isLying = true;
+      this.#later(durationMs, () => (faults.isLying = false));
+    } else if (kind === 'read-error') {
+      // `amount`: chance that a block cannot be read.
+      faults.readErrorRatio = amount;
+      this.#later(durationMs, () => (faults.readErrorRatio = 0));
+    } else if (kind === 'wiped-disk') {
+      this.#crash(event, 'power-loss');
+      if (this.#cluster.condition(node) === 'down') storage.wipe();
+    }
   }
 
-  #crashKind(): CrashKind {
-    return this.#random.chance(0.5) ? 'kill' : 'power-loss';
+  #later(delayMs: number, end: () => void): void {
+    this.#cluster.world.after(delayMs, undefined, 'fault.end', end);
   }
 
-  #crash(node: string, kind: CrashKind): void {
+  #crash({ node, durationMs }: FaultEvent, kind: CrashKind): void {
     if (this.#cluster.condition(node) === 'down') return;
     this.#cluster.crash(node, kind);
-    const delayMs = this.restartMs();
-    this.#cluster.world.after(delayMs, undefined, 'restart', () => {
-      void this.#cluster.start(node);
+    this.#cluster.world.after(durationMs, undefined, 'restart', () => {
+      if (!this.#gone.has(node)) void this.#cluster.start(node);
     });
   }
 
-  #clog(node: string): void {
-    const delayMs = this.#random.exponential(5_000 * this.#strength);
-    for (const other of this.#others(node))
-      if (this.#random.chance(0.5)) this.#cluster.network.clog(node, other, delayMs);
-      else this.#cluster.network.clog(other, node, delayMs);
+  /** Syncs take `amount` milliseconds for a moment, so that much is under way; then all is dark. */
+  #blackout(event: FaultEvent): void {
+    const { names } = this.#cluster;
+    const { amount } = event;
+    const disks = names.map((name) => this.#cluster.machineOf(name).storage.faults);
+    if (amount > 0) for (const faults of disks) faults.syncMs = amount;
+    this.#later(amount * 2, () => {
+      if (amount > 0) for (const faults of disks) faults.syncMs = 1;
+      if (!this.#isActive) return;
+      for (const node of names) this.#crash({ ...event, node }, 'power-loss');
+    });
   }
 
-  #reset(node: string): void {
-    for (const other of this.#others(node))
-      if (this.#random.chance(0.5)) this.#cluster.network.reset(node, other);
+  /** A crash so many calls after some node has reached a label, which it did `amount` times before. */
+  #crashAtLabel({ how, amount, calls = 1, crash = 'power-loss' }: FaultEvent): void {
+    let left = amount;
+    const { probes } = this.#cluster;
+    probes.onReach = (node, label) => {
+      if (label !== how) return;
+      left -= 1;
+      if (left >= 0) return;
+      probes.onReach = undefined;
+      this.#cluster.crashAtCall(node, calls, crash);
+    };
   }
 
-  #others(node: string): string[] {
-    return this.#cluster.names.filter((name) => name !== node);
-  }
-
-  /** Cuts the directions of one shape, for a while. */
-  #cut(): void {
+  /** Cuts the directions of the event for a while. */
+  #cut(event: FaultEvent, delayMs: number): void {
     const { network, world, names } = this.#cluster;
-    const kind: CutKind = this.#random.chance(0.5) ? 'hold' : 'drop';
-    const isOneWay = this.#random.chance(0.5);
-    const pairs: (readonly [string, string])[] = [];
-    for (const [a, b] of separated(this.#random, names)) {
-      pairs.push([a, b]);
-      if (!isOneWay) pairs.push([b, a]);
-    }
-    for (const [from, to] of pairs) network.cut(from, to, kind);
-    world.after(this.#random.logUniform(20, 15_000 * this.#strength), undefined, 'heal', () => {
-      for (const [from, to] of pairs) network.heal(from, to);
+    const pairs = (event.pairs ?? []).filter((pair) => pair.every((name) => names.includes(name)));
+    for (const [from, to] of pairs) network.cut(from, to, event.how as CutKind);
+    world.after(delayMs, undefined, 'heal', () => {
+      // Nodes that are gone stay cut off.
+      for (const [from, to] of pairs)
+        if (!this.#gone.has(from) && !this.#gone.has(to)) network.heal(from, to);
     });
+  }
+
+  /** Cut and healed by turns, `periodMs` each, until `endMs`. */
+  #flap(event: FaultEvent, endMs: number): void {
+    const { world } = this.#cluster;
+    const periodMs = Math.max(1, event.periodMs ?? 1);
+    if (world.nowMs >= endMs || !this.#isActive) return;
+    this.#cut(event, periodMs);
+    world.after(periodMs * 2, undefined, 'flap', () => this.#flap(event, endMs));
+  }
+
+  /** The clock goes forth and back by `amount` every `periodMs`. */
+  #strobe(event: FaultEvent, endMs: number, direction: 1 | -1): void {
+    const { world } = this.#cluster;
+    if (world.nowMs >= endMs && direction === 1) return;
+    if (!this.#isActive) return;
+    this.#cluster.clockOf(event.node).jump(direction * event.amount);
+    const periodMs = Math.max(1, event.periodMs ?? 1);
+    const next = direction === 1 ? -1 : 1;
+    world.after(periodMs, undefined, 'strobe', () => this.#strobe(event, endMs, next));
   }
 }
 
-/** Pairs that cannot talk, in one of four shapes (Jepsen's partitioners). */
-export function separated(random: Prng, names: readonly string[]): (readonly [string, string])[] {
-  const mixed = random.shuffled(names);
-  const shape = random.pick(['one', 'halves', 'bridge', 'ring'] as const);
-  const half = shape === 'one' ? 1 : Math.floor(mixed.length / 2);
-  const pairs: (readonly [string, string])[] = [];
-  const count = mixed.length;
-  mixed.forEach((a, i) => {
-    mixed.forEach((b, j) => {
-      if (i >= j) return;
-      const isRingNeighbour = j - i === 1 || (i === 0 && j === count - 1);
-      const isBridge = shape === 'bridge' && (i === half || j === half);
-      const isCut = shape === 'ring' ? !isRingNeighbour : i < half && j >= half && !isBridge;
-      if (isCut) pairs.push([a, b]);
-    });
-  });
-  return pairs;
-}
+const crashKind = ({ how }: FaultEvent): CrashKind => (how === 'kill' ? 'kill' : 'power-loss');

@@ -9,7 +9,7 @@
 
 import { crc32 } from '../runtime/bytes.ts';
 import type { Disk, DiskFile, OpenMode } from '../runtime/environment.ts';
-import { assert, KvError } from '../runtime/errors.ts';
+import { assert, CorruptionError, KvError } from '../runtime/errors.ts';
 import type { Prng } from '../runtime/prng.ts';
 import { SimCrash, type SimProcess } from './process.ts';
 import { type PowerLossMode, SimFile } from './sim-file.ts';
@@ -28,15 +28,39 @@ type EntryChange =
 export interface DiskFaults {
   /** Mean latency of a sync, milliseconds. */
   syncMs: number;
-  /** Chance that a sync fails with EIO, 0 to 1. */
-  syncErrorRatio: number;
+  /** Chance that a sync or a write fails with EIO, 0 to 1. */
+  errorRatio: number;
+  /** Chance that a block of a table cannot be read, 0 to 1. */
+  readErrorRatio: number;
+  /** The next sync takes this much longer, milliseconds. */
+  stuckMs: number;
+  /** Syncs answer and do nothing. */
+  isLying: boolean;
+  /** What the next sync of a file does to one of its sectors. */
+  nextSync: 'lost-write' | 'misdirected-write' | undefined;
   /** Bytes that all files may hold together. */
   capacityBytes: number;
 }
 
+const noFaults: DiskFaults = {
+  syncMs: 1,
+  errorRatio: 0,
+  readErrorRatio: 0,
+  stuckMs: 0,
+  isLying: false,
+  nextSync: undefined,
+  capacityBytes: Infinity,
+};
+
+/** Which files rot strikes: tables, or what the node needs to start. */
+export type DamageFile = 'table' | 'log';
+const isTable = (name: string): boolean => name.endsWith('.sst');
+
 export class SimStorage {
-  readonly faults: DiskFaults = { syncMs: 1, syncErrorRatio: 0, capacityBytes: Infinity };
+  readonly faults: DiskFaults = { ...noFaults };
   readonly random: Prng;
+  /** Its own stream: what is damaged does not move what is drawn for others. */
+  readonly #damage: Prng;
   #entries = new Map<string, SimFile>();
   readonly #durable = new Map<string, SimFile>();
   readonly #changes = new Map<string, EntryChange[]>();
@@ -45,12 +69,70 @@ export class SimStorage {
 
   constructor(random: Prng) {
     this.random = random;
+    this.#damage = random.fork('damage');
   }
 
   get usedBytes(): number {
     let used = 0;
-    for (const file of this.#entries.values()) used += file.size;
+    // A file with two names is there once.
+    for (const file of new Set(this.#entries.values())) used += file.allocatedBytes;
     return used;
+  }
+
+  endFaults(): void {
+    Object.assign(this.faults, noFaults);
+  }
+
+  /** Everything is gone, as on a new disk. The machine must be off. */
+  wipe(): void {
+    this.#entries.clear();
+    this.#durable.clear();
+    this.#changes.clear();
+    for (const directories of [this.#directories, this.#durableDirectories]) {
+      directories.clear();
+      directories.add('');
+    }
+  }
+
+  /**
+   * Flips a bit of one synced sector in each of `count` equal parts of all sectors of this kind of
+   * file; `place`, 0 to 1, says where in its part.
+   */
+  rot(kind: DamageFile, place: number, count = 1): void {
+    const names = [...this.#entries.keys()].filter((name) => isTable(name) === (kind === 'table'));
+    const sectors = names.sort().flatMap((name) => {
+      const file = this.#entries.get(name) as SimFile;
+      return file.syncedSectors().map((sector) => ({ file, sector }));
+    });
+    for (let part = 0; part < count; part += 1) {
+      const chosen = sectors[Math.floor(((part + place) / count) * sectors.length)];
+      chosen?.file.flipBit(chosen.sector, this.#damage);
+    }
+  }
+
+  /** A sync of `file` ends well, or seems to. */
+  endSync(file: SimFile, mark: number): void {
+    const { faults } = this;
+    if (faults.isLying) return;
+    const { nextSync } = faults;
+    faults.nextSync = undefined;
+    if (nextSync !== undefined)
+      file.damageUnsynced(this.#damage, mark, nextSync === 'lost-write' ? 'lost' : 'misdirected');
+    file.endSync(mark);
+  }
+
+  /** True: this read of a table fails. */
+  drawReadError(name: string): boolean {
+    const { readErrorRatio } = this.faults;
+    return readErrorRatio > 0 && isTable(name) && this.#damage.chance(readErrorRatio);
+  }
+
+  /** How long a sync that starts now takes, milliseconds. */
+  drawSyncMs(): number {
+    const { faults } = this;
+    const stuckMs = faults.stuckMs;
+    faults.stuckMs = 0;
+    return stuckMs + this.random.exponential(faults.syncMs);
   }
 
   /** Power is gone: unsynced contents and names are kept or lost, each by itself. */
@@ -59,8 +141,13 @@ export class SimStorage {
     const mode: PowerLossMode = random.chance(0.5) ? 'drop' : 'torn';
     this.#loseNames();
     this.#entries = new Map(this.#durable);
-    for (const name of [...this.#entries.keys()].sort())
-      this.#entries.get(name)?.losePower(random, mode);
+    const files = new Set<SimFile>();
+    for (const name of [...this.#entries.keys()].sort()) {
+      const file = this.#entries.get(name);
+      if (file === undefined || files.has(file)) continue;
+      files.add(file);
+      file.losePower(random, mode);
+    }
   }
 
   #loseNames(): void {
@@ -85,6 +172,10 @@ export class SimStorage {
     const file = new SimFile();
     this.#change(parentOf(name), { kind: 'link', name, file });
     return file;
+  }
+
+  link(name: string, file: SimFile): void {
+    this.#change(parentOf(name), { kind: 'link', name, file });
   }
 
   remove(name: string): void {
@@ -217,12 +308,12 @@ export class SimDisk implements Disk {
           const path = this.#enter('disk.sync-directory', name);
           if (!this.#storage.hasDirectory(path)) throw new KvError('NOT_FOUND', { file: name });
           const end = this.#storage.beginDirectorySync(path);
-          this.#process.after(this.#syncDelayMs(), 'disk.directory-synced', () => {
-            if (this.#random.chance(this.#storage.faults.syncErrorRatio)) {
+          this.#process.after(this.#storage.drawSyncMs(), 'disk.directory-synced', () => {
+            if (this.#random.chance(this.#storage.faults.errorRatio)) {
               reject(deviceError(name));
               return;
             }
-            end();
+            if (!this.#storage.faults.isLying) end();
             if (this.#process.arrive()) resolve();
           });
         }),
@@ -233,6 +324,15 @@ export class SimDisk implements Disk {
     const file = this.#storage.find(source);
     if (file === undefined) throw new KvError('NOT_FOUND', { file: from });
     this.#storage.rename(source, normal(to), file);
+  };
+
+  readonly link = (from: string, to: string): void => {
+    const file = this.#storage.find(this.#enter('disk.link', from));
+    const target = normal(to);
+    if (file === undefined) throw new KvError('NOT_FOUND', { file: from });
+    if (this.#storage.find(target) !== undefined) throw new KvError('CONFLICT', { file: to });
+    if (!this.#storage.hasDirectory(parentOf(target))) throw new KvError('NOT_FOUND', { file: to });
+    this.#storage.link(target, file);
   };
 
   readonly remove = (name: string): void => {
@@ -286,10 +386,6 @@ export class SimDisk implements Disk {
     world.trace.record(world.nowMicros, node, kind, textHash(name));
     return normal(name);
   }
-
-  #syncDelayMs(): number {
-    return this.#random.exponential(this.#storage.faults.syncMs);
-  }
 }
 
 function normal(name: string): string {
@@ -325,9 +421,13 @@ class SimHandle implements DiskFile {
 
   readonly write = (bytes: Uint8Array, position: number): void => {
     this.#enter('disk.write', crc32(bytes, position >>> 0));
-    const { capacityBytes } = this.#storage.faults;
+    const { capacityBytes, errorRatio } = this.#storage.faults;
+    if (errorRatio > 0 && this.#storage.random.chance(errorRatio)) {
+      this.#poison = deviceError(this.path);
+      throw this.#poison;
+    }
     if (capacityBytes !== Infinity) {
-      const growth = Math.max(0, position + bytes.length - this.#file.size);
+      const growth = Math.max(0, position + bytes.length - this.#file.allocatedBytes);
       const room = Math.max(0, capacityBytes - this.#storage.usedBytes);
       if (growth > room) {
         // As measured on a full tmpfs: a part is written, then ENOSPC.
@@ -341,6 +441,8 @@ class SimHandle implements DiskFile {
   readonly read = (target: Uint8Array, position: number): number => {
     this.#process.enter();
     assert(!this.#isClosed, `${this.path} is used after it was closed`);
+    if (this.#storage.drawReadError(this.path))
+      throw new CorruptionError(this.path, position, 'the device cannot read this block');
     return this.#file.read(target, position);
   };
 
@@ -348,14 +450,14 @@ class SimHandle implements DiskFile {
     this.#enter('disk.sync', 0);
     const { faults, random } = this.#storage;
     const mark = this.#file.beginSync();
-    this.#process.after(random.exponential(faults.syncMs), 'disk.synced', () => {
-      if (random.chance(faults.syncErrorRatio)) {
+    this.#process.after(this.#storage.drawSyncMs(), 'disk.synced', () => {
+      if (random.chance(faults.errorRatio)) {
         this.#poison = deviceError(this.path);
         this.#file.failSync(random.chance(0.5));
         done(this.#poison);
         return;
       }
-      this.#file.endSync(mark);
+      this.#storage.endSync(this.#file, mark);
       if (this.#process.arrive()) done();
     });
   };

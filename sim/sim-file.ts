@@ -5,11 +5,13 @@
 // sector that was written meanwhile. A sync closes the layer and, when it ends, forgets it: what
 // was written before its start is durable. A power loss picks for every sector of the layers that
 // are left between old, new, an in-between state, and torn. Bytes that did not change since the
-// last sync are never hurt: only unsynced data is at risk.
+// last sync are never hurt: only unsynced data is at risk. Behind the end of a file all bytes are 0.
 
 import type { Prng } from '../runtime/prng.ts';
 
 export const sectorBytes = 512;
+/** Never written to. */
+const zeroSector = new Uint8Array(sectorBytes);
 
 interface Layer {
   readonly id: number;
@@ -25,6 +27,8 @@ export type PowerLossMode = 'drop' | 'torn';
 export class SimFile {
   #bytes = new Uint8Array(sectorBytes * 8);
   #size = 0;
+  /** Up to here the file takes space: what was written, not what it was merely extended to. */
+  #allocated = 0;
   #durableSize = 0;
   #layers: Layer[] = [];
   #nextLayer = 1;
@@ -37,6 +41,11 @@ export class SimFile {
 
   get size(): number {
     return this.#size;
+  }
+
+  /** Space that the file takes, bytes: less than its size where it was extended with zeros. */
+  get allocatedBytes(): number {
+    return Math.min(this.#allocated, this.#size);
   }
 
   /** There is something that a power loss could take. */
@@ -55,6 +64,7 @@ export class SimFile {
     this.#keep(Math.min(position, this.#size), end);
     this.#bytes.set(bytes, position);
     this.#size = Math.max(this.#size, end);
+    this.#allocated = Math.max(this.allocatedBytes, end);
   }
 
   read(target: Uint8Array, position: number): number {
@@ -69,9 +79,12 @@ export class SimFile {
 
   truncate(size: number): void {
     this.#reserve(size);
-    const from = Math.min(size, this.#size);
-    this.#keep(from, Math.max(size, this.#size));
-    this.#bytes.fill(0, from, Math.max(size, this.#size));
+    // Beyond the end there are zeros already: growing changes no sector.
+    if (size < this.#size) {
+      this.#keep(size, this.#size);
+      this.#bytes.fill(0, size, this.#size);
+      this.#allocated = Math.min(this.#allocated, size);
+    }
     this.#size = size;
   }
 
@@ -80,6 +93,39 @@ export class SimFile {
     const mark = this.#nextLayer - 1;
     this.#openLayer();
     return mark;
+  }
+
+  /**
+   * The device damages one sector of what a sync is about to make durable. `lost`: it keeps its old
+   * content. `misdirected`: another sector gets the new content, too.
+   */
+  damageUnsynced(random: Prng, mark: number, kind: 'lost' | 'misdirected'): void {
+    const written = this.#oldest(mark);
+    const sectors = [...written.keys()].sort((a, b) => a - b);
+    if (sectors.length === 0) return;
+    const sector = random.pick(sectors);
+    const content = this.#sector(sector).slice();
+    this.#putSector(sector, written.get(sector) as Uint8Array);
+    if (kind === 'lost') return;
+    const count = Math.ceil(this.#size / sectorBytes);
+    this.#putSector(random.int(Math.max(1, count)), content);
+    this.#bytes.fill(0, this.#size);
+  }
+
+  /** Sectors whose content is durable and complete, in order. */
+  syncedSectors(): number[] {
+    const unsynced = this.#oldest();
+    const count = Math.floor(Math.min(this.#size, this.#durableSize) / sectorBytes);
+    const sectors: number[] = [];
+    for (let at = 0; at < count; at += 1)
+      if (!unsynced.has(at) && !this.#refused.has(at)) sectors.push(at);
+    return sectors;
+  }
+
+  /** Flips one bit for good; the sector must be one of `syncedSectors`. */
+  flipBit(sector: number, random: Prng): void {
+    const at = sector * sectorBytes + random.int(sectorBytes);
+    this.#bytes[at] = (this.#bytes[at] ?? 0) ^ (1 << random.int(8));
   }
 
   /** It went well: all that was written before its start is durable. */
@@ -138,10 +184,10 @@ export class SimFile {
     this.#nextLayer += 1;
   }
 
-  /** The durable content of every sector that changed since. */
-  #oldest(): Map<number, Uint8Array> {
+  /** The durable content of every sector that changed since, up to the layer `last`. */
+  #oldest(last = Infinity): Map<number, Uint8Array> {
     const oldest = new Map<number, Uint8Array>();
-    for (const { before } of this.#layers)
+    for (const { before } of this.#layers.filter(({ id }) => id <= last))
       for (const [sector, bytes] of before) if (!oldest.has(sector)) oldest.set(sector, bytes);
     return oldest;
   }
@@ -151,7 +197,9 @@ export class SimFile {
     const { before } = this.#layers[this.#layers.length - 1] as Layer;
     for (let at = Math.floor(from / sectorBytes); at * sectorBytes < to; at += 1) {
       if (before.has(at)) continue;
-      before.set(at, this.#refused.get(at) ?? this.#sector(at).slice());
+      const isBeyondEnd = at * sectorBytes >= this.#size;
+      const old = isBeyondEnd ? zeroSector : this.#sector(at).slice();
+      before.set(at, this.#refused.get(at) ?? old);
       this.#refused.delete(at);
     }
   }

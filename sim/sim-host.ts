@@ -29,6 +29,8 @@ const buggifyRatio = 0.25;
 /** Labels reached and rare paths chosen, for a whole world. */
 export class SimProbes {
   readonly reached = new Map<string, number>();
+  /** Hears of every label, at once. */
+  onReach: ((node: string, label: string) => void) | undefined;
   readonly #random: Prng;
   readonly #isEnabled: boolean;
   readonly #active = new Map<string, boolean>();
@@ -38,10 +40,11 @@ export class SimProbes {
     this.#isEnabled = isEnabled;
   }
 
-  probeFor(random: Prng): Probe {
+  probeFor(node: string, random: Prng): Probe {
     return {
       reach: (label) => {
         this.reached.set(label, (this.reached.get(label) ?? 0) + 1);
+        this.onReach?.(node, label);
       },
       buggify: (site) => this.#isActive(site) && random.chance(buggifyRatio),
     };
@@ -65,6 +68,7 @@ export interface MachineOptions {
   readonly arenas: readonly number[];
   readonly clockOffsetMs: number;
   readonly clockDriftPpm: number;
+  readonly clockGrainMicros?: number | undefined;
 }
 
 export class SimMachine {
@@ -72,6 +76,8 @@ export class SimMachine {
   readonly world: World;
   readonly clock: SimClock;
   readonly storage: SimStorage;
+  /** Another disk of the same machine, for closed log segments. */
+  readonly archive: SimStorage;
   readonly random: Prng;
   /** Nothing clears them between two processes: a new one must not trust what it finds. */
   readonly arenas: readonly SharedArrayBuffer[];
@@ -82,9 +88,11 @@ export class SimMachine {
     this.world = world;
     this.random = world.random.fork(`product:${name}`);
     this.storage = new SimStorage(world.random.fork(`disk:${name}`));
+    this.archive = new SimStorage(world.random.fork(`archive:${name}`));
     this.clock = new SimClock(world, {
       offsetMs: options.clockOffsetMs,
       driftPpm: options.clockDriftPpm,
+      grainMicros: options.clockGrainMicros ?? 1,
       start: world.random.fork(`clock:${name}`).float(),
     });
     this.arenas = options.arenas.map((bytes) => new SharedArrayBuffer(bytes));
@@ -119,9 +127,10 @@ export class SimHost implements Host {
     this.timers = timersOf(machine, process);
     this.random = tracedRandom(machine);
     this.log = watchedLog(options);
-    this.probe = options.probes.probeFor(machine.random);
+    this.probe = options.probes.probeFor(machine.name, machine.random);
     this.capabilities = {
       disk: new SimDisk(machine.storage, process),
+      archive: new SimDisk(machine.archive, process),
       lz4: options.lz4,
       tasks: tasksOf(machine, process, options.lz4),
       arenas: machine.arenas,

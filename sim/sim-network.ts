@@ -4,7 +4,7 @@
 //
 // Faults (rules 2.2, "net"): latency with a slow tail, loss, an answer that is lost after the
 // request ran, clogged and cut directions, resets, full queues, and old bytes that come again after
-// their connection has ended, which must be refused.
+// their connection has ended, which must be refused, and flipped bits, which frames must show.
 
 import { crc32 } from '../runtime/bytes.ts';
 import type { Envelope, Link, Router } from '../runtime/envelope.ts';
@@ -34,6 +34,8 @@ export interface WireCodec {
     via: Link,
     ends: { readonly from: string; readonly to: string },
   ) => Envelope;
+  /** Whether a receiver of these bytes, in a frame with one bit flipped, notices it. */
+  readonly noticesFlip?: (bytes: Uint8Array, place: number) => boolean;
 }
 
 /** A node process on the network. */
@@ -52,6 +54,8 @@ export interface NetworkFaults {
   lossRatio: number;
   /** Chance that delivered bytes come again later, 0 to 1. */
   replayRatio: number;
+  /** Chance that a bit of a message flips behind TCP's own checks, 0 to 1. */
+  corruptRatio: number;
 }
 
 interface Packet {
@@ -108,7 +112,7 @@ class Connection {
 }
 
 export class SimNetwork {
-  readonly faults: NetworkFaults = { lossRatio: 0, replayRatio: 0 };
+  readonly faults: NetworkFaults = { lossRatio: 0, replayRatio: 0, corruptRatio: 0 };
   readonly #world: World;
   readonly #codec: WireCodec;
   readonly #options: NetworkOptions;
@@ -118,9 +122,10 @@ export class SimNetwork {
   readonly #retryAtMs = new Map<string, number>();
   readonly #cuts = new Map<string, CutKind>();
   #epochs = 0;
-  /** Messages that went through, and old bytes that were refused. */
+  /** Messages that went through, old bytes that were refused, and frames with a flipped bit. */
   delivered = 0;
   refused = 0;
+  corrupted = 0;
 
   constructor(world: World, codec: WireCodec, options: NetworkOptions) {
     this.#world = world;
@@ -333,6 +338,10 @@ export class SimNetwork {
   #arrive(channel: Channel, packet: Packet): void {
     const world = this.#world;
     world.trace.record(world.nowMicros, channel.to, 'message', crc32(packet.bytes));
+    if (this.#random.chance(this.faults.corruptRatio)) {
+      this.#corrupt(channel, packet);
+      return;
+    }
     this.#receive(channel, packet);
     if (!this.#random.chance(this.faults.replayRatio)) return;
     world.after(this.#random.exponential(2_000), undefined, 'net.replay', () => {
@@ -340,6 +349,14 @@ export class SimNetwork {
       this.#receive(channel, packet);
       assert(this.refused === before + 1, `old bytes of ${channel.name} were taken again`);
     });
+  }
+
+  /** The frame's checksum shows it, and nothing behind it can be trusted: the connection ends. */
+  #corrupt({ connection, name }: Channel, { bytes }: Packet): void {
+    const isNoticed = this.#codec.noticesFlip?.(bytes, this.#random.float()) ?? true;
+    assert(isNoticed, `a flipped bit on ${name} was not noticed`);
+    this.corrupted += 1;
+    this.#close(connection);
   }
 
   /** Takes a packet only once and only within its own connection. */

@@ -51,6 +51,8 @@ interface Soon {
 
 /** After so many events the real event loop gets a turn. */
 const eventsPerTurn = 4_096;
+/** More events than this in one microsecond are actors that keep each other busy for ever. */
+const eventsPerMomentMax = 200_000;
 const lastPriority = 0x1_0000_0000;
 const nextTick = process.nextTick.bind(process);
 const yieldToLoop = setImmediate;
@@ -69,6 +71,8 @@ export class World {
   #sequence = 0;
   #nowMicros = 0;
   #events = 0;
+  /** Events so far when the time last moved. */
+  #eventsBefore = 0;
   #failure: Error | undefined;
   #isRunning = false;
 
@@ -184,6 +188,8 @@ export class World {
     this.#events += 1;
     const fire = this.#takeSoon() ?? this.#takeEvent();
     if (fire === undefined) return false;
+    if (this.#events - this.#eventsBefore > eventsPerMomentMax)
+      this.fail(new LivelockError(this.nowMs));
     try {
       fire();
     } catch (error) {
@@ -212,7 +218,10 @@ export class World {
       if (event === undefined) return undefined;
       const { owner, fire } = event;
       if (fire === undefined || owner?.isAlive === false) continue;
-      this.#nowMicros = Math.max(this.#nowMicros, event.timeMicros);
+      if (event.timeMicros > this.#nowMicros) {
+        this.#nowMicros = event.timeMicros;
+        this.#eventsBefore = this.#events;
+      }
       if (owner !== undefined && owner.pausedUntilMicros > this.#nowMicros) {
         event.timeMicros = owner.pausedUntilMicros;
         this.#push(event);
@@ -295,5 +304,13 @@ export class StuckError extends Error {
   constructor(nowMs: number) {
     super(`nothing is left to run at ${nowMs} virtual ms, but the scenario still waits`);
     this.name = 'StuckError';
+  }
+}
+
+/** Events follow events and time does not move: actors keep each other busy for ever. */
+export class LivelockError extends Error {
+  constructor(nowMs: number) {
+    super(`more than ${eventsPerMomentMax} events at ${nowMs} virtual ms`);
+    this.name = 'LivelockError';
   }
 }

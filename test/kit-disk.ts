@@ -71,6 +71,14 @@ export class MemoryDisk implements Disk {
     this.#files.set(to, found);
   };
 
+  readonly link = (from: string, to: string): void => {
+    const found = this.#files.get(from);
+    if (found === undefined) throw new KvError('NOT_FOUND', { file: from });
+    if (this.#files.has(to)) throw new KvError('CONFLICT', { file: to });
+    this.beforeWrite(to);
+    this.#files.set(to, found);
+  };
+
   readonly remove = (path: string): void => {
     this.#files.delete(path);
   };

@@ -7,16 +7,18 @@ import { actor, type Context, type Deferred, type Later, refTo } from '../runtim
 import { compareBytes, startsWith, utf8 } from '../runtime/bytes.ts';
 import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Host } from '../runtime/environment.ts';
-import type { ErrorCode, Failure } from '../runtime/errors.ts';
+import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
 import { createNodeHost } from '../runtime/host/node-host.ts';
 import { Kernel } from '../runtime/kernel.ts';
 import type { MetricSample } from '../runtime/metrics.ts';
-import type { Handlers } from '../runtime/protocol.ts';
+import type { BodyOf, Handlers } from '../runtime/protocol.ts';
 import { Sealer } from '../runtime/seal.ts';
 import { stopNode } from '../runtime/supervisor.ts';
 import { httpGateway, type HttpGatewayOptions } from '../actors/gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings, type GatewayLimits } from '../actors/gateway/http-requests.ts';
-import { HttpGateway } from '../actors/gateway/protocol.ts';
+import { HttpGateway, RespGateway } from '../actors/gateway/protocol.ts';
+import { respGateway } from '../actors/gateway/resp-gateway.actor.ts';
+import type { SerialOperations } from '../actors/gateway/serial-operations.ts';
 import {
   FailureDetector,
   Gossiper,
@@ -26,6 +28,7 @@ import {
 import {
   encodeRecord,
   recordKey,
+  namespaceOf,
   noEtag,
   recordEtag,
   recordVersion,
@@ -38,16 +41,34 @@ import { renderPrometheus } from '../actors/observability/prometheus-text.ts';
 import { Monitor } from '../actors/observability/protocol.ts';
 import {
   Coordinator,
+  Proposer,
   type ReadReply,
   type ReadRequest,
   type ScanReply,
   type ScanRequest,
+  type SerialReply,
+  type SerialRequest,
   type WriteReply,
   type WriteRequest,
 } from '../actors/replication/protocol.ts';
+import { Repairer, type RepairReport, type RepairRequest } from '../actors/repair/protocol.ts';
+import { Snapshotter, type SnapshotSummary } from '../actors/storage/protocol.ts';
+import { SerialHistory } from '../actors/replication/serial-history.ts';
+import { evaluateRound } from '../actors/replication/serial-operations.ts';
 import { HttpEdge } from '../transport/edge-http.ts';
+import { RespEdge, type RespEdgeLimits } from '../transport/edge-resp.ts';
 
-const protocols = [Coordinator, FailureDetector, Gossiper, HttpGateway, Monitor];
+const protocols = [
+  Coordinator,
+  FailureDetector,
+  Gossiper,
+  HttpGateway,
+  RespGateway,
+  Proposer,
+  Monitor,
+  Snapshotter,
+  Repairer,
+];
 
 /** The clock of all stand-ins: milliseconds since 1970. */
 export const nowMs = 1_700_000_000_000;
@@ -66,10 +87,66 @@ export interface Backend {
   /** Keys whose requests are never answered. */
   readonly hanging: Set<string>;
   readonly held: Deferred<WriteReply>[];
+  /** Serial requests as they came. */
+  readonly serial: { node: string; request: SerialRequest }[];
+  history: SerialHistory;
+  /** Repairs that were asked for. */
+  readonly repairs: (RepairRequest & { readonly node: string })[];
 }
 
 function createBackend(): Backend {
-  return { records: new Map(), seen: [], failing: new Map(), hanging: new Set(), held: [] };
+  return {
+    records: new Map(),
+    seen: [],
+    failing: new Map(),
+    hanging: new Set(),
+    held: [],
+    serial: [],
+    history: new SerialHistory(),
+    repairs: [],
+  };
+}
+
+/** Evaluates operations as a round of one node would, on the records of the backend. */
+class FakeProposer implements Handlers<Proposer> {
+  readonly #ctx: Context;
+  readonly #backend: Backend;
+  #rounds = 0;
+
+  constructor(ctx: Context, backend: Backend) {
+    this.#ctx = ctx;
+    this.#backend = backend;
+  }
+
+  peersChanged(): void {}
+
+  run(request: SerialRequest): SerialReply | Later<SerialReply> {
+    this.#backend.serial.push({ node: this.#ctx.node, request });
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    if (problem !== undefined) return failed(this.#ctx, problem);
+    this.#rounds += 1;
+    const key = storageKey(request.namespace, request.key);
+    const id = utf8.decode(request.key);
+    const ballot = { hlc: (nowMs + this.#rounds) * 1000, writer: 9, incarnation: 3 };
+    const facts = { key, token: 0, hash: 0, ballot, nowMs, history: this.#backend.history };
+    const before = this.#backend.records.get(id);
+    const result = evaluateRound([request], before, {
+      ...facts,
+      valueBytesMax: 1000,
+      mayStamp: true,
+    });
+    if (result.record !== undefined) this.#backend.records.set(id, result.record);
+    this.#backend.history = this.#backend.history.with(ballot, result.kept);
+    const [evaluated] = result.outcomes;
+    if (evaluated === undefined || 'refusal' in evaluated)
+      return failed(this.#ctx, evaluated?.refusal.toFailure() ?? failure('BUG'));
+    const { isApplied, record, written, before: found, number } = evaluated.outcome;
+    const version = record === undefined ? 0 : recordVersion(record);
+    const etag = record === undefined ? noEtag : recordEtag(record);
+    const shown = { ...etag, version, expiresAt: 0, ...written };
+    const made = { nowMs, coordinator: this.#ctx.node };
+    return { ...shown, ...made, isApplied, record, before: found, number };
+  }
 }
 
 class FakeCoordinator implements Handlers<Coordinator> {
@@ -130,6 +207,7 @@ class FakeCoordinator implements Handlers<Coordinator> {
     if (problem !== undefined) return failed(this.#ctx, problem);
     const { prefix, after, limit } = request;
     const all = [...this.#backend.records.values()]
+      .filter((record) => namespaceOf(recordKey(record)) === request.namespace)
       .filter((record) => startsWith(userKey(recordKey(record)), prefix))
       .filter(
         (record) => after === undefined || compareBytes(userKey(recordKey(record)), after) > 0,
@@ -153,9 +231,111 @@ function failed<Reply>(ctx: Context, problem: Failure): Later<Reply> {
   return later;
 }
 
+const fakeProposer = actor({
+  protocol: Proposer,
+  create: (ctx, backend: Backend) => new FakeProposer(ctx, backend),
+});
+
 const fakeCoordinator = actor({
   protocol: Coordinator,
   create: (ctx, backend: Backend) => new FakeCoordinator(ctx, backend),
+});
+
+/** Snapshots of one node in a map; a table is its own name. */
+class FakeSnapshotter implements Handlers<Snapshotter> {
+  readonly #snapshots = new Map<string, SnapshotSummary>();
+  readonly #ctx: Context;
+  readonly #backend: Backend;
+
+  constructor(ctx: Context, backend: Backend) {
+    this.#ctx = ctx;
+    this.#backend = backend;
+  }
+
+  create({ name }: { readonly name: string }): SnapshotSummary | Later<SnapshotSummary> {
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    if (problem !== undefined) return failed(this.#ctx, problem);
+    const summary = { name, createdMs: nowMs, tables: 1, records: 2, bytes: 30, maxHlc: 4 };
+    this.#snapshots.set(name, summary);
+    return summary;
+  }
+
+  list(): { readonly snapshots: readonly SnapshotSummary[] } {
+    return { snapshots: [...this.#snapshots.values()] };
+  }
+
+  remove({ name }: { readonly name: string }): { readonly isRemoved: boolean } {
+    return { isRemoved: this.#snapshots.delete(name) };
+  }
+
+  describe({ name }: { readonly name: string }): { readonly manifest: Uint8Array } {
+    return { manifest: utf8.encode(`manifest of ${name}`) };
+  }
+
+  read({ name, shard, fileNumber, offset, length }: BodyOf<Snapshotter['read']>): {
+    readonly bytes: Uint8Array;
+    readonly size: number;
+  } {
+    const bytes = utf8.encode(`${name}.${shard}.${fileNumber}`);
+    return { bytes: bytes.slice(offset, offset + length), size: bytes.length };
+  }
+
+  flush(): { readonly tables: number } | Later<{ readonly tables: number }> {
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    return problem === undefined ? { tables: 7 } : failed(this.#ctx, problem);
+  }
+}
+
+const fakeSnapshotter = actor({
+  protocol: Snapshotter,
+  create: (ctx, backend: Backend) => new FakeSnapshotter(ctx, backend),
+});
+
+const repairReport = (id: number): RepairReport => ({
+  id,
+  startedMs: nowMs,
+  tookMs: 3,
+  isRunning: true,
+  phase: 'sum up',
+  setsWanted: 2,
+  sets: [{ set: 'n1,n2,n3', outcome: 'complete', why: '' }],
+  leavesDiffering: 1,
+  keysCompared: 2,
+  recordsScanned: 3,
+  recordsSent: 4,
+  bytesSent: 5,
+});
+
+/** A repairer whose repairs never end; what it was asked is kept. */
+const fakeRepairer = actor({
+  protocol: Repairer,
+  create: (ctx: Context, backend: Backend): Handlers<Repairer> => {
+    let report: RepairReport | undefined;
+    const notPlayed = (): never => {
+      throw new Error('not played here');
+    };
+    return {
+      survey: notPlayed,
+      begin: notPlayed,
+      sums: notPlayed,
+      digests: notPlayed,
+      write: notPlayed,
+      agree: notPlayed,
+      confirm: notPlayed,
+      end: notPlayed,
+      late: notPlayed,
+      floor: notPlayed,
+      peersChanged: () => undefined,
+      run: (request) => {
+        const problem = backend.failing.get(ctx.node);
+        if (problem !== undefined) return failed(ctx, problem);
+        backend.repairs.push({ node: ctx.node, ...request });
+        report = repairReport(backend.repairs.length);
+        return report;
+      },
+      status: () => ({ report }),
+    };
+  },
 });
 
 const fakeGossiper = actor({
@@ -181,6 +361,8 @@ export interface ClusterOptions {
   readonly nodes?: readonly string[];
   readonly replicationFactor?: number;
   readonly limits?: Partial<GatewayLimits>;
+  readonly respLimits?: Partial<RespEdgeLimits>;
+  readonly serial?: SerialOperations;
   /** False: the failure detector has not spoken yet. */
   readonly tellsPeers?: boolean;
 }
@@ -191,6 +373,8 @@ export interface TestCluster {
   readonly kernel: Kernel;
   readonly ring: Ring;
   readonly port: number;
+  /** Of the Redis protocol. */
+  readonly respPort: number;
   readonly setPeers: (conditions: Readonly<Record<string, PeerState['condition']>>) => void;
   /** Nodes to which no link leads any more. */
   readonly cut: Set<string>;
@@ -235,6 +419,10 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
   for (const [node, kernel] of kernels) {
     for (let shard = 0; shard < shardsPerNode; shard += 1)
       await spawn(kernel, fakeCoordinator, backend, shard);
+    for (let shard = 0; shard < shardsPerNode; shard += 1)
+      await spawn(kernel, fakeProposer, backend, shard);
+    await spawn(kernel, fakeSnapshotter, backend);
+    await spawn(kernel, fakeRepairer, backend);
     if (node !== nodes[0]) continue;
     const samples = (): MetricSample[] => [...kernel.samples(), ...hostOf(node).metrics.samples()];
     await spawn(kernel, monitor, { samples });
@@ -245,14 +433,18 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
       nodes.map((name) => peerOf(name)),
     );
     await spawn(kernel, httpGateway, gatewayOptions(node, ring, options));
+    const { serial } = options;
+    const shared = gatewayOptions(node, ring, options);
+    await spawn(kernel, respGateway, { ...shared, ...(serial === undefined ? {} : { serial }) });
   }
   const [first = ''] = nodes;
   const kernel = kernels.get(first) as Kernel;
   const gateway = refTo(HttpGateway, first);
-  const setPeers: TestCluster['setPeers'] = (conditions) =>
-    kernel.tell(gateway, 'peersChanged', {
-      peers: nodes.map((node) => peerOf(node, conditions[node])),
-    });
+  const setPeers: TestCluster['setPeers'] = (conditions) => {
+    const peers = nodes.map((node) => peerOf(node, conditions[node]));
+    kernel.tell(gateway, 'peersChanged', { peers });
+    kernel.tell(refTo(RespGateway, first), 'peersChanged', { peers });
+  };
   if (options.tellsPeers !== false) setPeers({});
   const edge = new HttpEdge({
     node: 'n1',
@@ -262,11 +454,27 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
       kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
   });
   const { port } = await edge.listen();
+  const respEdge = createRespEdge(kernel, options);
+  const { port: respPort } = await respEdge.listen();
   const close = async (): Promise<void> => {
     await edge.close();
+    await respEdge.close();
     for (const one of kernels.values()) one.stop();
   };
-  return { backend, kernel, ring, port, setPeers, cut, close };
+  return { backend, kernel, ring, port, respPort, setPeers, cut, close };
+}
+
+function createRespEdge(kernel: Kernel, { limits, respLimits }: ClusterOptions): RespEdge {
+  const gateway = refTo(RespGateway, kernel.node);
+  const bulkBytes = limits?.valueBytes;
+  return new RespEdge({
+    host: '127.0.0.1',
+    port: 0,
+    limits: { ...(bulkBytes === undefined ? {} : { bulkBytes }), ...respLimits },
+    opened: (start) => kernel.tell(gateway, 'opened', start),
+    closed: (connection) => kernel.tell(gateway, 'closed', { connection }),
+    run: (batch, timeoutMs, done) => kernel.ask(gateway, 'run', batch, timeoutMs, done),
+  });
 }
 
 function gatewayOptions(node: string, ring: Ring, { limits }: ClusterOptions): HttpGatewayOptions {

@@ -118,6 +118,14 @@ class FakeReplica extends Fake implements Handlers<Replica> {
   range(body: BodyOf<Replica['range']>, call: Call): Later<RecordPage> {
     return this.ask('range', body, call);
   }
+
+  hint(body: BodyOf<Replica['hint']>, call: Call): Later<ReplyOf<Replica['hint']>> {
+    return this.ask('hint', body, call);
+  }
+
+  repairFloor(body: BodyOf<Replica['repairFloor']>, call: Call): Later<object> {
+    return this.ask('repairFloor', body, call);
+  }
 }
 
 class FakeStore extends Fake implements Handlers<Store> {
@@ -127,6 +135,10 @@ class FakeStore extends Fake implements Handlers<Store> {
 
   apply(body: BodyOf<Store['apply']>, call: Call): Later<ReplyOf<Store['apply']>> {
     return this.ask('apply', body, call);
+  }
+
+  ping(): object {
+    return {};
   }
 
   read(body: BodyOf<Store['read']>, call: Call): Later<ReplyOf<Store['read']>> {
@@ -143,6 +155,22 @@ class FakeStore extends Fake implements Handlers<Store> {
 
   stats(body: object, call: Call): Later<ReplyOf<Store['stats']>> {
     return this.ask('stats', body, call);
+  }
+
+  linkTables(body: BodyOf<Store['linkTables']>, call: Call): Later<ReplyOf<Store['linkTables']>> {
+    return this.ask('linkTables', body, call);
+  }
+
+  purgeBelow(): void {
+    // Nothing to answer.
+  }
+
+  tables(): ReplyOf<Store['tables']> {
+    return { tables: [] };
+  }
+
+  damaged(): void {
+    // Nothing to answer.
   }
 }
 

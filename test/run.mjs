@@ -38,7 +38,7 @@ const rows = [
       needs: 'dist/sim/main.js',
     },
   ],
-  [{ name: 'planted bugs', command: [process.execPath, 'dist/test/mutants/main.js'] }],
+  [{ name: 'planted bugs', command: [process.execPath, 'dist/test/mutants/main.js', '--quick'] }],
   [
     {
       name: 'process tests',

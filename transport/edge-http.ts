@@ -18,7 +18,8 @@ import {
   requestHeaders,
 } from '../actors/gateway/http-routes.ts';
 import type { HttpAnswer, HttpRequest } from '../actors/gateway/protocol.ts';
-import { type ErrorCode, type Failure, failure, KvError } from '../runtime/errors.ts';
+import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
+import { listenError } from './listen-error.ts';
 
 /** Asks the gateway; `done` gets exactly one of the two. kernel.ask, with the gateway's ref. */
 export type AskGateway = (
@@ -79,7 +80,7 @@ export class HttpEdge {
     try {
       await this.#app.listen({ host, port });
     } catch (error) {
-      throw listenError(error, host, port);
+      throw listenError(error, { host, port, field: 'http-port' });
     }
     const address = this.#app.server.address();
     return { port: address !== null && typeof address === 'object' ? address.port : port };
@@ -318,16 +319,4 @@ function refuseSocket(error: { readonly code?: string }, socket: Duplex): void {
   ];
   socket.write(`${lines.join('\r\n')}\r\n\r\n`);
   socket.end(body);
-}
-
-function listenError(error: unknown, host: string, port: number): Error {
-  const { code } = error as { readonly code?: string };
-  const details: Readonly<Record<string, string>> = {
-    EADDRINUSE: `port ${port} of ${host} is taken by another process: stop it or choose another port`,
-    EACCES: `port ${port} of ${host} needs more rights: choose one above 1023`,
-    EADDRNOTAVAIL: `${host} is no address of this machine`,
-  };
-  const detail = details[code ?? ''];
-  if (detail !== undefined) return new KvError('BAD_REQUEST', { field: 'http-port', detail });
-  return error instanceof Error ? error : new Error(String(error));
 }

@@ -4,6 +4,9 @@
 // A connection is dialled by the asker; answers come back on it. So there are up to two connections
 // between two threads, one for each direction of asking, and no rule is needed for who dials.
 //
+// Whoever has something to send while no pause has just begun does not wait for the end of a long
+// one: a peer that the failure detector calls alive again is reached at once.
+//
 // The pause before dialling again starts anew only after a connection that lasted: one that a peer
 // ends right after the handshake must not be tried twenty times a second.
 
@@ -43,6 +46,8 @@ export interface PeerTableOptions {
 
 const retryMsMin = 50;
 const retryMsMax = 5_000;
+/** Something to send ends a pause that has lasted so long. */
+const wantedAfterMs = 200;
 /** From dialling or accepting to the end of the handshake. */
 const handshakeTimeoutMs = 3_000;
 const silenceCheckMs = 1_000;
@@ -57,6 +62,8 @@ interface Dialled {
   failures: number;
   /** Monotonic time of the last handshake. */
   greetedMs: number;
+  /** Monotonic time of the end of the last connection. */
+  lostMs: number;
   retry: TimerHandle | undefined;
 }
 
@@ -117,10 +124,18 @@ export class PeerTable {
       if (peer === undefined || this.#isClosed) return undefined;
       // A peer may claim more threads than there are ports.
       if (peer.port + thread > portMax) return undefined;
-      dialled = { peer, thread, link: undefined, failures: 0, greetedMs: -1, retry: undefined };
+      dialled = {
+        peer,
+        thread,
+        link: undefined,
+        failures: 0,
+        greetedMs: -1,
+        lostMs: 0,
+        retry: undefined,
+      };
       this.#dialled.set(id, dialled);
       this.#dial(dialled);
-    }
+    } else if (dialled.link === undefined) this.#dialWanted(dialled);
     return dialled.link;
   }
 
@@ -166,6 +181,7 @@ export class PeerTable {
   #retry(dialled: Dialled, reason: string): void {
     if (this.#isClosed) return;
     const { clock, log, random, timers } = this.#options.host;
+    dialled.lostMs = clock.monotonicMs();
     if (clock.monotonicMs() - dialled.greetedMs > retryMsMax) dialled.failures = 0;
     if (dialled.failures === 0)
       log.info('peer.connection-lost', { peer: dialled.peer.node, thread: dialled.thread, reason });
@@ -174,6 +190,13 @@ export class PeerTable {
     dialled.retry = timers.after(pauseMs * (0.5 + random.float() / 2), () => {
       if (!this.#isClosed) this.#dial(dialled);
     });
+  }
+
+  #dialWanted(dialled: Dialled): void {
+    const pausedMs = this.#options.host.clock.monotonicMs() - dialled.lostMs;
+    if (this.#isClosed || pausedMs < wantedAfterMs) return;
+    dialled.retry?.cancel();
+    this.#dial(dialled);
   }
 
   /** It was heard of: no need to wait for the end of the pause. */

@@ -3,7 +3,7 @@
 // JSON, or as they are with their figures in headers when the client accepts octet-stream.
 
 import { concatBytes, noBytes, utf8 } from '../../runtime/bytes.ts';
-import { describeFailure, type Failure } from '../../runtime/errors.ts';
+import { describeFailure, errorTable, type Failure } from '../../runtime/errors.ts';
 import {
   type Etag,
   formatEtag,
@@ -18,7 +18,7 @@ import {
   userKey,
   valueTypes,
 } from '../model/record.ts';
-import type { ReadReply, WriteReply } from '../replication/protocol.ts';
+import type { ReadReply, SerialReply, WriteReply } from '../replication/protocol.ts';
 import { encodeBase64 } from './base64.ts';
 import { type CursorScope, encodeCursor } from './cursor.ts';
 import type { HttpAnswer } from './protocol.ts';
@@ -118,6 +118,39 @@ function figureHeaders(record: Uint8Array, nowMs: number): Record<string, string
     'x-value-type': recordValueType(record) === valueTypes.json ? 'json' : 'bytes',
     ...(ttl === undefined ? {} : { 'x-ttl-remaining': String(ttl) }),
   };
+}
+
+// ---- decided operations --------------------------------------------------------------------
+
+/** The new version of a compare-and-set that was done. */
+export function casAnswer(reply: SerialReply): HttpAnswer {
+  const body = utf8.encode(`{"success":true,"new_version":${reply.version}}`);
+  return { status: 200, headers: { ...jsonHeaders, etag: etagHeader(reply) }, body };
+}
+
+/** One that was not done: what is there instead, null for nothing. */
+export function unmetAnswer({ record, nowMs }: SerialReply): HttpAnswer {
+  const current = record === undefined ? ['null'] : ['{', ...recordParts(record, nowMs), '}'];
+  const title = JSON.stringify(errorTable.CONFLICT.title);
+  const problem = `"type":"urn:kvd:problem:conflict","title":${title},"status":409,"code":"CONFLICT","detail":"the key is not as expected"`;
+  const body = joined([`{"success":false,"current":`, ...current, `,${problem}}`]);
+  const etag = record === undefined ? {} : { etag: etagHeader(recordEtag(record)) };
+  return { status: 409, headers: { 'content-type': 'application/problem+json', ...etag }, body };
+}
+
+export function incrementAnswer(key: Uint8Array, reply: SerialReply): HttpAnswer {
+  const { number = 0, version } = reply;
+  const text = `{"key":${keyText(key)},"value":${number},"version":${version}}`;
+  const headers = { ...jsonHeaders, etag: etagHeader(reply) };
+  return { status: 200, headers, body: utf8.encode(text) };
+}
+
+export function ttlAnswer(key: Uint8Array, reply: SerialReply): HttpAnswer {
+  const { record, nowMs, version } = reply;
+  const ttl = record === undefined ? undefined : ttlRemaining(record, nowMs);
+  const text = `{"key":${keyText(key)},"ttl_remaining":${ttl ?? null},"version":${version}}`;
+  const headers = { ...jsonHeaders, etag: etagHeader(reply) };
+  return { status: 200, headers, body: utf8.encode(text) };
 }
 
 // ---- batches -------------------------------------------------------------------------------

@@ -17,21 +17,16 @@ import {
 } from '../../runtime/actor.ts';
 import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
-import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
-import { type Level, requiredAcks } from '../model/consistency.ts';
-import { recordEtag, storageKey, valueTypes } from '../model/record.ts';
+import type { Level } from '../model/consistency.ts';
+import { recordEtag, valueTypes } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
-import { hashKey } from '../model/token.ts';
 import type { Monitor } from '../observability/protocol.ts';
-import {
-  Coordinator,
-  type ReadReply,
-  type WriteReply,
-  type WriteRequest,
-} from '../replication/protocol.ts';
-import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
+import { Coordinator, type ReadReply, type WriteReply } from '../replication/protocol.ts';
+import { adminHandlers } from './admin-routes.ts';
+import { finalFailure } from './attempts.ts';
 import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
 import {
   batchGetAnswer,
@@ -49,24 +44,36 @@ import {
 } from './http-answers.ts';
 import {
   checkQuery,
+  type GatewayLimits,
   type GatewaySettings,
   parseBatchKeys,
   parseBatchPut,
   parseEtags,
   parseKey,
   parsePage,
-  parsePut,
   parseTerms,
   type Terms,
   type TermsKind,
   wantsBytes,
 } from './http-requests.ts';
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
+import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
 import { RouteFigures } from './route-figures.ts';
-import { keyIdOf } from './session.ts';
+import {
+  type KeyPlace,
+  prepareCas,
+  prepareDelete,
+  prepareIncrement,
+  preparePut,
+  prepareTtl,
+  refuseConditions,
+  type SerialExchange,
+} from './serial-requests.ts';
+import { type BatchWrite, type KeyedWrite, SessionCalls } from './session-calls.ts';
+import { snapshotHandlers } from './snapshot-routes.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings {
   readonly ring: Ring;
@@ -81,9 +88,6 @@ export interface HttpGatewayOptions extends GatewaySettings {
   /** Figures as the text of /metrics: actors/observability/prometheus-text.ts. */
   readonly renderMetrics: (samples: Iterable<MetricSample>) => string;
 }
-
-/** A write without what its session adds. */
-type KeyedWrite = Omit<WriteRequest, 'afterHlc' | 'level' | 'explain'>;
 
 /** One request on its way. */
 interface Exchange {
@@ -125,6 +129,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   readonly #ctx: Context;
   readonly #options: HttpGatewayOptions;
   readonly #router: KeyRouter;
+  readonly #session: SessionCalls;
   readonly #figures: RouteFigures;
   readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
   #isDraining = false;
@@ -137,12 +142,16 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#options = options;
     const { ring, coordinatorShards } = options;
     this.#router = new KeyRouter({ node: ctx.node, ring, coordinatorShards });
+    this.#session = new SessionCalls(new KeyCalls({ ctx, router: this.#router, ring }));
     this.#figures = new RouteFigures(ctx.metrics);
     this.#handlers = {
       put: (exchange) => this.#put(exchange),
       get: (exchange) => this.#get(exchange),
       head: (exchange) => this.#get(exchange),
       delete: (exchange) => this.#delete(exchange),
+      cas: (exchange) => this.#decided(exchange, prepareCas),
+      incr: (exchange) => this.#decided(exchange, prepareIncrement),
+      ttl: (exchange) => this.#decided(exchange, prepareTtl),
       list: (exchange) => this.#page(exchange, 'list'),
       scan: (exchange) => this.#page(exchange, 'scan'),
       'batch-put': (exchange) => this.#batchPut(exchange),
@@ -155,6 +164,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       metrics: (exchange) => this.#metrics(exchange),
       openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
       docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
+      ...this.#nodeHandlers(),
     };
   }
 
@@ -268,78 +278,23 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#finish(exchange, problemAnswer(problem));
   }
 
-  /** Runs one operation on a key: at its best coordinator, then at others where that is safe. */
-  #run<K extends KeyVerb>(
-    verb: K,
-    body: BodyOf<Coordinator[K]>,
-    deadlineMs: number,
-    done: Done<ReplyOf<Coordinator[K]>>,
+  /** A request that is decided whatever its level. */
+  #decided(
+    exchange: Exchange,
+    prepare: (request: HttpRequest, at: KeyPlace, limits: GatewayLimits) => SerialExchange,
   ): void {
-    const { ask, clock, node } = this.#ctx;
-    const { namespace, key, level } = body;
-    const candidates = this.#router.candidates(hashKey(storageKey(namespace, key)).token);
-    const attempt = (index: number, earlier: Failure | undefined): void => {
-      const target = candidates[index];
-      const leftMs = deadlineMs - clock.monotonicMs();
-      if (target === undefined || (index > 0 && leftMs <= 0))
-        return done(earlier ?? this.#unavailable(level), undefined);
-      ask(target, verb, body, leftMs, (problem, reply) => {
-        if (problem === undefined) return done(undefined, reply);
-        const final = finalFailure(verb, problem);
-        if (attemptsNext(verb, problem, target.node === node)) attempt(index + 1, final);
-        else done(final, undefined);
-      });
-    };
-    attempt(0, undefined);
+    const terms = this.#begin(exchange, 'serial');
+    const at = { namespace: terms.namespace, key: this.#keyOf(exchange) };
+    this.#runSerial(exchange, terms, prepare(exchange.request, at, this.#options.limits));
   }
 
-  #unavailable(level: string): Failure {
-    const { replicationFactor } = this.#options.ring;
-    const required = requiredAcks(level as Terms['level'], replicationFactor);
-    return failure('UNAVAILABLE', {
-      required,
-      alive: 0,
-      detail: `${required} of ${replicationFactor} replicas needed, none of them is reachable`,
+  #runSerial(exchange: Exchange, terms: Terms, { request, render }: SerialExchange): void {
+    exchange.level = 'SERIAL';
+    this.#session.serial(terms, request, exchange.deadlineMs, (problem, reply) => {
+      if (reply === undefined) return this.#refuse(exchange, problem ?? failure('BUG'));
+      exchange.coordinator = reply.coordinator;
+      this.#finish(exchange, render(reply));
     });
-  }
-
-  /** Writes a key after all that the session knows of it, which learns of the write. */
-  #write(
-    { session, level, explain }: Terms,
-    write: KeyedWrite,
-    deadlineMs: number,
-    done: Done<WriteReply>,
-  ): void {
-    const keyId = keyIdOf(storageKey(write.namespace, write.key));
-    const body = { ...write, level, explain, afterHlc: session.afterHlc(keyId) };
-    this.#run('write', body, deadlineMs, (problem, reply) => {
-      if (reply === undefined) return done(problem, undefined);
-      session.wrote(keyId, reply, write.value === undefined ? 1 : reply.expiresAt, level);
-      done(undefined, reply);
-    });
-  }
-
-  /** Reads a key, of more replicas while the outcome is older than the session may see (SS-3). */
-  #read(
-    { namespace, session, level, explain }: Terms,
-    key: Uint8Array,
-    deadlineMs: number,
-    done: Done<ReadReply & { readonly level: Level }>,
-  ): void {
-    const keyId = keyIdOf(storageKey(namespace, key));
-    const attempt = (at: Level): void =>
-      this.#run('read', { namespace, key, level: at, explain }, deadlineMs, (problem, reply) => {
-        if (reply === undefined) return done(problem, undefined);
-        if (session.accepts(keyId, reply, at)) {
-          session.saw(keyId, reply, at);
-          return done(undefined, { ...reply, level: at });
-        }
-        const wider = session.widerThan(at);
-        if (wider !== undefined) return attempt(wider);
-        const detail = 'every replica that answers is behind this session';
-        done(failure('SESSION_UNSATISFIED', { level: at, detail }), undefined);
-      });
-    attempt(session.firstLevel(keyId, level));
   }
 
   /** The answer to a request about one key, or the reason why there is none. */
@@ -365,17 +320,24 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #put(exchange: Exchange): void {
     const terms = this.#begin(exchange, 'write');
     const key = this.#keyOf(exchange);
-    const operation = parsePut(exchange.request, this.#options.limits);
-    const write = { namespace: terms.namespace, key, ...operation };
+    const at = { namespace: terms.namespace, key };
+    const { limits } = this.#options;
+    const { operation, serial } = preparePut(exchange.request, at, terms, limits);
+    if (serial !== undefined) return this.#runSerial(exchange, terms, serial);
+    const { value, valueType, ttlMs } = operation;
+    const write = { ...at, value, valueType, ttlMs };
     const done = this.#settle<WriteReply>(exchange, (reply) => putAnswer(key, reply));
-    this.#write(terms, write, exchange.deadlineMs, done);
+    this.#session.write(terms, write, exchange.deadlineMs, done);
   }
 
   #delete(exchange: Exchange): void {
     const terms = this.#begin(exchange, 'write');
     const key = this.#keyOf(exchange);
+    const at = { namespace: terms.namespace, key };
+    const serial = prepareDelete(exchange.request, at, terms);
+    if (serial !== undefined) return this.#runSerial(exchange, terms, serial);
     const done = this.#settle<WriteReply>(exchange, (reply) => deleteAnswer(key, reply));
-    this.#write(terms, removal(terms.namespace, key), exchange.deadlineMs, done);
+    this.#session.write(terms, removal(terms.namespace, key), exchange.deadlineMs, done);
   }
 
   #get(exchange: Exchange): void {
@@ -394,7 +356,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         return wantsBytes(request) ? rawAnswer(record, nowMs) : getAnswer(key, record, nowMs);
       },
     );
-    this.#read(terms, key, exchange.deadlineMs, done);
+    this.#session.read(terms, key, exchange.deadlineMs, done);
   }
 
   // ---- batches -----------------------------------------------------------------------------
@@ -422,11 +384,12 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     while (next < Math.min(items.length, batchParallel)) step();
   }
 
-  #writeAll(exchange: Exchange, terms: Terms, writes: readonly KeyedWrite[]): void {
+  #writeAll(exchange: Exchange, terms: Terms, writes: readonly BatchWrite[]): void {
+    refuseConditions(exchange.request);
     const isDelete = writes[0]?.value === undefined;
-    this.#all<KeyedWrite, WriteReply>(
+    this.#all<BatchWrite, WriteReply>(
       writes,
-      (write, done) => this.#write(terms, write, exchange.deadlineMs, done),
+      (write, done) => this.#session.writeOne(exchange, terms, write, done),
       (outcomes) => {
         const keys = writes.map(({ key }) => key);
         this.#finish(exchange, batchWriteAnswer(keys, outcomes, isDelete));
@@ -446,7 +409,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const terms = this.#begin(exchange, 'write');
     const { limits } = this.#options;
     const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: false });
-    const writes = keys.map((key) => removal(terms.namespace, key));
+    const writes = keys.map((key) => ({ ...removal(terms.namespace, key), ifNotExists: false }));
     this.#writeAll(exchange, terms, writes);
   }
 
@@ -456,7 +419,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: true });
     this.#all<Uint8Array, ReadReply>(
       keys,
-      (key, done) => this.#read(terms, key, exchange.deadlineMs, done),
+      (key, done) => this.#session.read(terms, key, exchange.deadlineMs, done),
       (outcomes) => this.#finish(exchange, batchGetAnswer(keys, outcomes, limits.batchBytes)),
     );
   }
@@ -483,6 +446,23 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         session.sawPage(reply.records, level);
         this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
       },
+    );
+  }
+
+  #nodeHandlers(): Record<string, (exchange: Exchange) => void> {
+    const { node, ask, clock } = this.#ctx;
+    const tools = { node, ask, members: this.#options.ring.members };
+    const handlers = { ...snapshotHandlers(tools), ...adminHandlers(tools) };
+    return Object.fromEntries(
+      Object.entries(handlers).map(([name, run]) => [
+        name,
+        (exchange) =>
+          run({
+            request: exchange.request,
+            timeoutMs: exchange.edgeDeadlineMs - clock.monotonicMs(),
+            answer: (answer) => this.#finish(exchange, answer),
+          }),
+      ]),
     );
   }
 

@@ -5,7 +5,7 @@
 import { utf8 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import type { Sealer } from '../../runtime/seal.ts';
-import { type Level, parseLevel } from '../model/consistency.ts';
+import { isSerial, type Level, parseLevel } from '../model/consistency.ts';
 import { type Etag, formatEtag, valueTypes } from '../model/record.ts';
 import { decodeBase64 } from './base64.ts';
 import { type CursorKind, type CursorScope, decodeCursor } from './cursor.ts';
@@ -36,6 +36,8 @@ export interface GatewayDefaults {
   readonly readTimeoutMs: number;
   readonly writeTimeoutMs: number;
   readonly scanTimeoutMs: number;
+  /** Of an operation that is decided, 10,000. */
+  readonly serialTimeoutMs: number;
 }
 
 export interface GatewaySettings {
@@ -53,6 +55,7 @@ export const defaultGatewaySettings: GatewaySettings = {
     readTimeoutMs: 5000,
     writeTimeoutMs: 5000,
     scanTimeoutMs: 10_000,
+    serialTimeoutMs: 10_000,
   },
   limits: {
     keyBytes: 1024,
@@ -83,10 +86,13 @@ export interface TermsSettings extends Omit<GatewaySettings, 'limits'> {
   readonly nowMs: number;
 }
 
-export type TermsKind = 'read' | 'write' | 'scan';
+/** `serial`: decided whatever the level says. */
+export type TermsKind = 'read' | 'write' | 'scan' | 'serial';
 
 /** A value to write. */
 export interface ValueToPut {
+  /** Only where there is no such key. */
+  readonly ifNotExists: boolean;
   readonly value: Uint8Array;
   readonly valueType: number;
   /** 0: never expires. */
@@ -147,25 +153,27 @@ export function parseTerms(
     read: defaults.readTimeoutMs,
     write: defaults.writeTimeoutMs,
     scan: defaults.scanTimeoutMs,
+    serial: defaults.serialTimeoutMs,
   }[kind];
-  if (kind === 'write')
-    for (const name of ['if-match', 'if-none-match'])
-      if (headers[name] !== undefined) missing(`the condition ${name}`);
+  const level = levelOf(headers['consistency-level'], kind, defaults);
   return {
     namespace,
-    level: levelOf(headers['consistency-level'], kind, defaults),
+    level,
     session:
       token === undefined || token === ''
         ? new Session(namespace, replicas)
         : Session.open(token, sealer, { namespace, replicas, nowMs }),
     explain: parseFlag(headers['x-explain'], 'X-Explain'),
-    timeoutMs: parseDeadline(headers['x-deadline-ms']) ?? timeoutMs,
+    timeoutMs:
+      parseDeadline(headers['x-deadline-ms']) ??
+      (isSerial(level) ? defaults.serialTimeoutMs : timeoutMs),
   };
 }
 
 /** With SESSION a write runs at the usual level, and a read begins at one replica. */
 function levelOf(text: string | undefined, kind: TermsKind, defaults: GatewayDefaults): Level {
   const usual = kind === 'write' ? defaults.writeLevel : defaults.readLevel;
+  if (kind === 'serial') return 'SERIAL';
   const level = text === undefined ? usual : parseLevel(text);
   if (kind !== 'write' && level === 'EACH_QUORUM')
     refuse('Consistency-Level', 'a level of reads: EACH_QUORUM is one of writes');
@@ -262,6 +270,7 @@ interface Members {
   key?: string;
   value?: Slice;
   isText?: boolean;
+  ifNotExists?: boolean;
   ttl?: unknown;
   encoding?: unknown;
 }
@@ -274,17 +283,18 @@ function readMember(reader: JsonReader, name: string, path: string, members: Mem
   else if (name === 'encoding') members.encoding = reader.value();
   else if (name === 'if_not_exists') {
     const wanted = reader.value();
-    if (wanted === true) missing('if_not_exists');
-    if (wanted !== false) refuse(`${path}if_not_exists`, 'true or false');
+    if (typeof wanted !== 'boolean') refuse(`${path}if_not_exists`, 'true or false');
+    members.ifNotExists = wanted;
   } else refuse(`${path}${name}`, 'one of the members value, ttl, encoding, if_not_exists');
 }
 
 function toValue(
   bytes: Uint8Array,
-  { value: slice, isText, ttl, encoding }: Members,
+  members: Members,
   limits: GatewayLimits,
   path: string,
 ): ValueToPut {
+  const { value: slice, isText, ttl, encoding } = members;
   if (slice === undefined) return refuse(`${path}value`, 'any JSON value');
   if (encoding !== undefined && encoding !== 'base64') refuse(`${path}encoding`, '"base64"');
   const isBase64 = encoding === 'base64';
@@ -296,6 +306,7 @@ function toValue(
   return {
     value,
     valueType: isBase64 ? valueTypes.bytes : valueTypes.json,
+    ifNotExists: members.ifNotExists === true,
     ttlMs: ttl === undefined ? 0 : parseTtl(ttl, limits, `${path}ttl`),
   };
 }
@@ -308,12 +319,12 @@ function checkValue(value: Uint8Array, { valueBytes }: GatewayLimits, field: str
 export function parsePut(request: HttpRequest, limits: GatewayLimits): ValueToPut {
   const { body, query } = request;
   const type = contentType(request);
-  if (parseFlag(query['if_not_exists'], 'if_not_exists')) missing('if_not_exists');
+  const ifNotExists = parseFlag(query['if_not_exists'], 'if_not_exists');
   if (type === bytesType) {
     checkValue(body, limits, 'value');
     const ttl = query['ttl'];
     const ttlMs = ttl === undefined ? 0 : parseWhole(ttl, 'ttl', 1, limits.ttlSecondsMax) * 1000;
-    return { value: body, valueType: valueTypes.bytes, ttlMs };
+    return { value: body, valueType: valueTypes.bytes, ttlMs, ifNotExists };
   }
   if (type !== jsonType) unsupported(type, `${jsonType} or ${bytesType}`);
   if (query['ttl'] !== undefined) refuse('ttl', 'it in the JSON body, not in the query');
@@ -321,7 +332,8 @@ export function parsePut(request: HttpRequest, limits: GatewayLimits): ValueToPu
   const members: Members = {};
   reader.object((name) => readMember(reader, name, '', members));
   reader.end();
-  return toValue(body, members, limits, '');
+  const operation = toValue(body, members, limits, '');
+  return ifNotExists ? { ...operation, ifNotExists } : operation;
 }
 
 // ---- batches -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import { type Ref, refTo } from '../../runtime/actor.ts';
 import type { PeerState } from '../membership/protocol.ts';
 import type { Ring } from '../model/ring.ts';
 import { shardOf } from '../model/token.ts';
-import { Coordinator } from '../replication/protocol.ts';
+import { Coordinator, Proposer } from '../replication/protocol.ts';
 
 export interface KeyRouterOptions {
   readonly node: string;
@@ -30,6 +30,24 @@ export class KeyRouter {
 
   update(peers: readonly PeerState[]): void {
     this.#peers = new Map(peers.map((peer) => [peer.node, peer]));
+  }
+
+  /**
+   * Proposers to ask: the primary first, which is the first replica in ring order that is alive.
+   * Whoever asks then meets the others' requests in one queue.
+   */
+  proposers(token: number): Ref<Proposer>[] {
+    const { node, ring, coordinatorShards } = this.#options;
+    const found: Ref<Proposer>[] = [];
+    for (const condition of ['alive', 'suspected'] as const)
+      for (const replica of ring.replicasOf(token)) {
+        const peer = this.#peers.get(replica);
+        const shards = replica === node ? coordinatorShards : (peer?.shards ?? 0);
+        const its = replica === node ? 'alive' : peer?.condition;
+        if (its === condition && shards > 0)
+          found.push(refTo(Proposer, replica, shardOf(token, shards)));
+      }
+    return found;
   }
 
   /** Coordinators to ask, best first; empty where no replica is reachable. */

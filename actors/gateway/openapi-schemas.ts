@@ -9,7 +9,9 @@ export interface RouteSchema {
   readonly request?: Schema;
   /** The body may be raw bytes instead, both ways. */
   readonly takesBytes?: boolean;
-  /** Of the answer of status 200; absent: no body, or not JSON. */
+  /** Of the answer, where it is not 200. */
+  readonly answerStatus?: number;
+  /** Of the answer when all is well; absent: no body, or not JSON. */
   readonly answer?: Schema;
   /** Of an answer that is not JSON. */
   readonly answerType?: string;
@@ -95,11 +97,74 @@ const batchRow = object({ key: shownKey, found: flag, ...stored, error: batchErr
 const items = listOf(ref('Entry'));
 const status = object({ status: text });
 
+const nodeError = object({ code: text, detail: text });
+const snapshot = {
+  name: text,
+  created_ms: { ...count, description: 'Milliseconds since 1970.' },
+  tables: count,
+  records: count,
+  bytes: count,
+  max_hlc: { ...count, description: 'No record in it is newer; microseconds since 1970.' },
+};
+const perNode = (members: Schema): Schema =>
+  listOf(object({ node: text, error: nodeError, ...members }, ['error', ...Object.keys(members)]));
+
+const repairReport = object({
+  id: { ...count, description: 'Number of this repair on its node.' },
+  started_ms: { ...count, description: 'Milliseconds since 1970.' },
+  took_ms: count,
+  running: flag,
+  phase: text,
+  sets_wanted: { ...count, description: 'Sets of replicas to compare.' },
+  sets: listOf(
+    object({
+      set: { ...text, description: 'Its members, with commas.' },
+      outcome: { enum: ['complete', 'partial', 'failed'] },
+      why: text,
+    }),
+  ),
+  leaves_differing: count,
+  keys_compared: count,
+  records_scanned: count,
+  records_sent: count,
+  bytes_sent: count,
+});
+
 export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
   put: { request: ref('Put'), takesBytes: true, answer: ref('Written'), refusals: [413, 415] },
   get: { takesBytes: true, answer: ref('Entry'), refusals: [404] },
   head: { refusals: [404] },
   delete: { answer: object({ key: shownKey, deleted: flag, version: count }) },
+  cas: {
+    request: {
+      ...object(
+        {
+          expected_version: count,
+          expected_value: anyJson,
+          expected_etag: text,
+          new_value: anyJson,
+          ttl,
+        },
+        ['expected_version', 'expected_value', 'expected_etag', 'ttl'],
+        false,
+      ),
+      oneOf: ['expected_version', 'expected_value', 'expected_etag'].map((name) => ({
+        required: [name],
+      })),
+    },
+    answer: object({ success: { const: true }, new_version: count }),
+    refusals: [409, 413, 415],
+  },
+  incr: {
+    request: object({ delta: { type: 'integer' } }, ['delta'], false),
+    answer: object({ key: shownKey, value: { type: 'integer' }, version: count }),
+    refusals: [415, 422],
+  },
+  ttl: {
+    request: object({ ttl_seconds: { ...ttl, minimum: 0 } }, [], false),
+    answer: object({ key: shownKey, ttl_remaining: { type: ['integer', 'null'] }, version: count }),
+    refusals: [404, 415],
+  },
   list: {
     answer: object(
       { keys: listOf(shownKey), items, cursor: { type: ['string', 'null'] }, has_more: flag },
@@ -161,6 +226,40 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
       ),
     }),
   },
+  snapshots: {
+    answer: object({
+      complete: flag,
+      nodes: perNode({ snapshots: listOf(object(snapshot)) }),
+    }),
+  },
+  'snapshot-create': {
+    request: object({ name: text, nodes: listOf(text) }, ['nodes'], false),
+    answer: object({ name: text, complete: flag, nodes: perNode(snapshot) }),
+    refusals: [409, 415],
+  },
+  'snapshot-delete': {
+    answer: object({ name: text, complete: flag, nodes: perNode({ deleted: flag }) }),
+    refusals: [404, 409],
+  },
+  snapshot: { answerType: 'application/octet-stream', refusals: [404] },
+  'snapshot-table': { answerType: 'application/octet-stream', refusals: [404] },
+  repair: {
+    request: object({ set: text, full: flag }, ['set', 'full'], false),
+    answer: object({ node: text, repair: repairReport }),
+    answerStatus: 202,
+    refusals: [415],
+  },
+  'repair-status': {
+    answer: object({
+      complete: flag,
+      nodes: perNode({ repair: { anyOf: [repairReport, { type: 'null' }] } }),
+    }),
+  },
+  flush: {
+    request: object({ nodes: listOf(text) }, ['nodes'], false),
+    answer: object({ complete: flag, nodes: perNode({ tables: count }) }),
+    refusals: [415],
+  },
   livez: { answer: status },
   readyz: { answer: object({ status: text, node: text }) },
   metrics: { answerType: 'text/plain' },
@@ -176,6 +275,9 @@ export const querySchemas: Readonly<Record<string, Schema>> = {
   limit: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   count: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   cursor: { ...text, description: 'From the page before; it belongs to the same question.' },
+  nodes: { ...text, description: 'Node ids, separated by commas; absent: all members.' },
+  offset: { ...count, default: 0, description: 'First byte.' },
+  length: { ...count, default: 262_144, maximum: 1_048_576 },
   values: { ...flag, default: false, description: 'With values, as `items`.' },
 };
 
@@ -185,5 +287,10 @@ export const headerSchemas: Readonly<Record<string, Schema>> = {
   'X-Session-Token': { ...text, description: 'From the answer before: a session.' },
   'X-Explain': { enum: ['0', '1'], description: 'The answer says how it was made.' },
   'X-Deadline-Ms': { type: 'integer', minimum: 1, maximum: 60_000 },
+  'X-Request-Id': {
+    ...text,
+    maxLength: 64,
+    description: 'A decided operation with the same id is done once.',
+  },
   'X-Namespace': { ...text, default: 'default' },
 };

@@ -1,5 +1,5 @@
-// Requests and answers as the HTTP edge and the gateway exchange them. The edge turns sockets into
-// these; the gateway validates, routes and maps errors.
+// Requests and answers as the edges (HTTP, Redis) and the gateways exchange them. An edge turns
+// sockets into these; a gateway validates, routes and maps errors.
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
@@ -29,3 +29,44 @@ export const HttpGateway = protocol('http-gateway', 40, {
   startDraining: ask<object, object>(3, { lane: 'control' }),
 });
 export type HttpGateway = typeof HttpGateway.messages;
+
+/** One command as the Redis edge read it. */
+export interface RespCommand {
+  /** Its name, then its arguments. */
+  readonly args: readonly Uint8Array[];
+  /** An argument was over its limit and left out: to be refused. */
+  readonly isTooLarge: boolean;
+}
+
+export interface RespConnectionStart {
+  /** Unique among the connections of this node's life. */
+  readonly connection: number;
+  /** `address:port` of the client and of the socket that it reached. */
+  readonly remote: string;
+  readonly local: string;
+}
+
+export interface RespBatch {
+  readonly connection: number;
+  readonly commands: readonly RespCommand[];
+}
+
+export interface RespAnswers {
+  /** Answers in the order of their commands, as they go out. */
+  readonly bytes: Uint8Array;
+  /** So many commands were answered; the others come again with the next batch. */
+  readonly count: number;
+  /** The connection ends when these bytes are out. */
+  readonly isLast: boolean;
+}
+
+export const RespGateway = protocol('resp-gateway', 41, {
+  opened: tell<RespConnectionStart>(1, { lane: 'control' }),
+  /** Runs the next commands of a connection; one batch of a connection at a time. */
+  run: ask<RespBatch, RespAnswers>(2),
+  closed: tell<{ readonly connection: number }>(3, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(4, { lane: 'control' }),
+  /** From now on refuse commands with DRAINING; answers when the last open one is answered. */
+  startDraining: ask<object, object>(5, { lane: 'control' }),
+});
+export type RespGateway = typeof RespGateway.messages;

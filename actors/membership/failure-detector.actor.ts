@@ -2,11 +2,14 @@
 // this node. Phi below 5 is alive, up to 8 suspected, above dead; hard bounds beside it: suspected
 // after 10 s of silence, dead after 30 s (model.md section 4).
 //
+// A first word about a node is proof of its life only where the node said it itself: gossip also
+// brings what others remember of a node that is long gone. A second, newer beat is proof as well.
+//
 // It only changes routing; ownership and quorum sizes never depend on it (GO-7). When this process
 // itself was paused it convicts nobody: everyone seems silent to a sleeper (FD-3).
 
 import { actor, type Context, type Ref } from '../../runtime/actor.ts';
-import type { Handlers, Tell } from '../../runtime/protocol.ts';
+import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { ArrivalWindow } from './phi.ts';
 import {
   FailureDetector,
@@ -36,6 +39,8 @@ interface Peer {
   readonly window: ArrivalWindow;
   state: NodeState;
   condition: PeerCondition;
+  /** Something of this generation shows that the node lives, or lived while this one looked. */
+  isProven: boolean;
 }
 
 class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
@@ -55,15 +60,16 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
     this.#ctx.after(this.#checkMs, 'check', {});
   }
 
-  heard({ state, atMs }: { readonly state: NodeState; readonly atMs: number }): void {
+  heard({ state, atMs, isDirect }: BodyOf<FailureDetector['heard']>): void {
     let peer = this.#peers.get(state.node);
     if (peer === undefined || peer.state.generation !== state.generation) {
       const window = new ArrivalWindow(atMs, this.#options.gossipIntervalMs);
-      peer = { window, state, condition: peer?.condition ?? 'dead' };
+      peer = { window, state, condition: peer?.condition ?? 'dead', isProven: isDirect };
       this.#peers.set(state.node, peer);
     } else {
       peer.window.heard(atMs, peer.condition === 'suspected');
       peer.state = state;
+      peer.isProven = true;
     }
     if (this.#judge(state.node, peer, atMs)) this.#publish();
   }
@@ -104,8 +110,10 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
     const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs } = this.#options;
     const silenceMs = peer.window.silenceMs(nowMs);
     const phi = peer.window.phi(nowMs);
+    // Nothing to judge yet: what was known of it before stands, until silence says otherwise.
+    const isUnproven = !peer.isProven && peer.condition === 'dead';
     const condition: PeerCondition =
-      peer.state.status === 'draining' || silenceMs > deadAfterMs || phi > deadPhi
+      isUnproven || peer.state.status === 'draining' || silenceMs > deadAfterMs || phi > deadPhi
         ? 'dead'
         : silenceMs > suspectAfterMs || phi > suspectPhi
           ? 'suspected'

@@ -58,8 +58,13 @@ export interface PeerStates {
 }
 
 export const FailureDetector = protocol('failure-detector', 31, {
-  /** A newer beat of a node was heard, at this node's monotonic clock. */
-  heard: tell<{ readonly state: NodeState; readonly atMs: number }>(1, { lane: 'control' }),
+  /**
+   * A newer beat of a node was heard, at this node's monotonic clock. `isDirect`: from the node
+   * itself, not from another one that remembers it.
+   */
+  heard: tell<{ readonly state: NodeState; readonly atMs: number; readonly isDirect: boolean }>(1, {
+    lane: 'control',
+  }),
   peers: ask<object, PeerStates>(2),
 });
 export type FailureDetector = typeof FailureDetector.messages;

@@ -31,6 +31,8 @@ const served: ReadonlySet<Level> = new Set<Level>([
   'EACH_QUORUM',
   'ALL',
   'SESSION',
+  'SERIAL',
+  'LOCAL_SERIAL',
 ]);
 
 /** Case does not matter. BAD_REQUEST for an unknown word, NOT_IMPLEMENTED for a known one. */
@@ -44,6 +46,19 @@ export function parseLevel(text: string): Level {
     });
   if (!served.has(level))
     throw new KvError('NOT_IMPLEMENTED', { detail: `consistency level ${level} is not there yet` });
+  return level;
+}
+
+export const isSerial = (level: Level): boolean => level === 'SERIAL' || level === 'LOCAL_SERIAL';
+
+/** A level of plain reads and writes. BAD_REQUEST for the serial ones: those are decided, not counted. */
+export function parsePlainLevel(text: string): Level {
+  const level = parseLevel(text);
+  if (isSerial(level))
+    throw new KvError('BAD_REQUEST', {
+      field: 'Consistency-Level',
+      detail: `${level} is a level of single keys and batches, not of this request`,
+    });
   return level;
 }
 
@@ -64,12 +79,13 @@ export function requiredAcks(level: Level, replicas: number): number {
     case 'QUORUM':
     case 'LOCAL_QUORUM':
     case 'EACH_QUORUM':
+    // A serial operation is decided by a majority; who runs it is not the coordinator.
+    case 'SERIAL':
+    case 'LOCAL_SERIAL':
       return quorumOf(replicas);
     case 'ALL':
       return replicas;
     case 'ANY':
-    case 'SERIAL':
-    case 'LOCAL_SERIAL':
       throw new KvError('NOT_IMPLEMENTED', { detail: `consistency level ${level}` });
   }
 }

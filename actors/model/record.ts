@@ -3,7 +3,7 @@
 //
 //   offset  size  field
 //        0     2  length of the storage key
-//        2     1  flags (bit 0: tombstone; others must be zero)
+//        2     1  flags (bit 0: tombstone; bit 1: written by a serial operation; others zero)
 //        3     1  value type (0 bytes, 1 JSON text)
 //        4     4  length of the value
 //        8     8  hlc, microseconds (safe integer)
@@ -25,11 +25,16 @@ import { KvError } from '../../runtime/errors.ts';
 export const recordHeaderBytes = 48;
 export const namespaceBytes = 4;
 export const keyBytesMax = 1024;
+/** Namespaces from here on hold what a replica keeps for itself: nobody copies it to another. */
+export const privateNamespaces = 0x8000_0000;
+/** The first storage key of them: everything that is replicated sorts before it. */
+export const privateKeysFrom = Uint8Array.of(0x80, 0, 0, 0);
 export const valueBytesHardMax = 16 * 1024 * 1024;
 export const recordBytesMax = recordHeaderBytes + namespaceBytes + keyBytesMax + valueBytesHardMax;
 
 export const valueTypes = { bytes: 0, json: 1 } as const;
 const tombstoneFlag = 1;
+const serialFlag = 2;
 
 /** Names a write: higher hlc wins, then higher writer, then higher incarnation. */
 export interface Etag {
@@ -46,6 +51,8 @@ export interface RecordFields extends Etag {
   readonly value: Uint8Array;
   readonly valueType: number;
   readonly isTombstone: boolean;
+  /** Written by a serial operation: plain writes of the key become serial too (PX-18). */
+  readonly isSerial?: boolean;
   readonly version: number;
   /** Milliseconds since 1970; 0 = never. */
   readonly expiresAt: number;
@@ -81,7 +88,7 @@ export function encodeRecord(
   const bytes = allocate(recordHeaderBytes + key.length + value.length);
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   view.setUint16(0, key.length, true);
-  view.setUint8(2, fields.isTombstone ? tombstoneFlag : 0);
+  view.setUint8(2, (fields.isTombstone ? tombstoneFlag : 0) | (fields.isSerial ? serialFlag : 0));
   view.setUint8(3, fields.valueType);
   view.setUint32(4, value.length, true);
   setU53(view, 8, fields.hlc);
@@ -149,6 +156,10 @@ export function recordValue(record: Uint8Array): Uint8Array {
   return record.subarray(recordHeaderBytes + recordKeyLength(record));
 }
 
+export function recordIsSerial(record: Uint8Array): boolean {
+  return ((record[2] as number) & serialFlag) !== 0;
+}
+
 export function recordEtag(record: Uint8Array): Etag {
   return {
     hlc: recordHlc(record),
@@ -165,6 +176,7 @@ export function decodeRecord(record: Uint8Array): RecordFields {
     value: recordValue(record),
     valueType: recordValueType(record),
     isTombstone: recordIsTombstone(record),
+    isSerial: recordIsSerial(record),
     version: recordVersion(record),
     expiresAt: recordExpiresAt(record),
     token: recordToken(record),
@@ -187,7 +199,7 @@ function lengthProblem(record: Uint8Array): string | undefined {
 }
 
 function fieldProblem(record: Uint8Array): string | undefined {
-  if (((record[2] as number) & ~tombstoneFlag) !== 0) return 'unknown flag';
+  if (((record[2] as number) & ~(tombstoneFlag | serialFlag)) !== 0) return 'unknown flag';
   if (recordValueType(record) > valueTypes.json) return 'unknown value type';
   const highest = Math.max(u32(record, 12), u32(record, 28), u32(record, 36));
   return highest >= 0x20_0000 ? 'integer above 2^53' : undefined;

@@ -14,18 +14,26 @@ import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
-import { HttpGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { respGateway } from '../gateway/resp-gateway.actor.ts';
+import { hintKeeper } from '../handoff/hint-keeper.actor.ts';
+import { HintKeeper } from '../handoff/protocol.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
 import { gossiper } from '../membership/gossiper.actor.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
 import { lastWriteWins } from '../model/resolve.ts';
+import { ReplicaSets } from '../model/replica-sets.ts';
 import { Ring } from '../model/ring.ts';
 import { monitor } from '../observability/monitor.actor.ts';
 import { renderPrometheus } from '../observability/prometheus-text.ts';
 import { Monitor } from '../observability/protocol.ts';
+import { Repairer } from '../repair/protocol.ts';
+import { repairer } from '../repair/repairer.actor.ts';
+import { acceptor } from '../replication/acceptor.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
-import { Coordinator } from '../replication/protocol.ts';
+import { proposer } from '../replication/proposer.actor.ts';
+import { Coordinator, Proposer } from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
@@ -34,14 +42,19 @@ import {
   Compactor,
   Memtable,
   Scrubber,
+  Snapshotter,
   Store,
   TableReader,
+  WalArchiver,
   WalWriter,
 } from '../storage/protocol.ts';
 import type { TombstonePurge } from '../storage/purge-rule.ts';
 import { scrubber } from '../storage/scrubber.actor.ts';
+import { snapshotter } from '../storage/snapshotter.actor.ts';
+import { archiveDirectory } from '../storage/archive-format.ts';
 import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
+import { walArchiver } from '../storage/wal-archiver.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
 import type { Durability, Tunables } from './settings.ts';
 
@@ -63,10 +76,14 @@ export interface NodeSettings {
   readonly placement: Placement;
   readonly host: string;
   readonly httpPort: number;
+  /** Of the Redis protocol; undefined: not served. */
+  readonly respPort?: number | undefined;
   readonly internodePort: number;
   readonly durability: Durability;
   /** Default `leveled`. */
   readonly compaction?: CompactionStrategy;
+  /** Closed log segments go to the host's archive before they are released. Default false. */
+  readonly hasWalArchive?: boolean | undefined;
   readonly tunables: Tunables;
   /** Starts with what is left where stored data is missing or damaged. Default false. */
   readonly acceptDataLoss?: boolean;
@@ -80,6 +97,7 @@ export type StorageSettings = Pick<
   'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
 > & {
   readonly compaction?: CompactionStrategy;
+  readonly hasWalArchive?: boolean | undefined;
   readonly acceptDataLoss?: boolean;
   /** Shards on the same disk; default 1. */
   readonly shards?: number;
@@ -121,12 +139,19 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [TableReader.name]: 'shard',
   [Compactor.name]: 'background',
   [Scrubber.name]: 'background',
+  [WalArchiver.name]: 'background',
   [Store.name]: 'shard',
+  [Snapshotter.name]: 'control',
   replica: 'shard',
+  acceptor: 'shard',
+  [Proposer.name]: 'shard',
   [Coordinator.name]: 'shard',
+  [HintKeeper.name]: 'shard',
+  [Repairer.name]: 'shard',
   [Gossiper.name]: 'control',
   [FailureDetector.name]: 'control',
   [HttpGateway.name]: 'shard',
+  [RespGateway.name]: 'shard',
 };
 
 interface Row {
@@ -154,9 +179,10 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   return [
     ...monitors,
     ...shards.flatMap((shard) => storageRows(storage, ring.replicationFactor, shard).map(placed)),
+    placed(snapshotRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
-    ...membershipRows(settings).map(placed),
-    placed(gatewayRow(settings, ring)),
+    ...membershipRows(settings, ring.replicationFactor).map(placed),
+    ...gatewayRows(settings, ring).map(placed),
   ];
 }
 
@@ -199,11 +225,11 @@ const shardDirectory = (shard: number): string => `shard-${shard}`;
 
 /**
  * A tombstone that one replica purges while another still holds what it hides brings that back to
- * life (G8). Only a repair that all replicas took part in rules it out (TS-3), and there is none
- * yet: with several copies tombstones stay. A single copy has nobody to bring anything back.
+ * life (G8). Only a repair that all replicas took part in rules it out (TS-3). A single copy has
+ * nobody to bring anything back.
  */
 const tombstonePurgeOf = (copies: number): TombstonePurge =>
-  copies > 1 ? 'never' : 'when-shadowed-nothing';
+  copies > 1 ? 'after-repair' : 'when-shadowed-nothing';
 
 function storageRows(settings: StorageSettings, copies: number, shard: number): Row[] {
   const { node, clusterName, incarnation, tunables, durability, acceptDataLoss = false } = settings;
@@ -220,11 +246,14 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     segmentBytes: tunables.walSegmentBytes,
     durability,
     syncIntervalMs: tunables.walSyncIntervalMs,
+    archive: settings.hasWalArchive
+      ? { archiver: refTo(WalArchiver, node, shard), intervalMs: tunables.walArchiveIntervalMs }
+      : undefined,
     // One record of any size is always let in.
     inFlightBytes: Math.max(tunables.inFlightBytes, recordBytesMax),
     acceptDataLoss,
   };
-  const { blockCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
+  const { blockCacheBytes, rowCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
   const { l0Tables, tableBytes, timeWindowMs } = tunables;
   const strategy = settings.compaction ?? 'leveled';
   const front = {
@@ -237,12 +266,15 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     identity,
     memtableBytes,
     inFlightBytes,
+    rowCacheBytes,
     reserveBytes,
     flushSpaceBytes: flushSpaceBytes(tunables) * shards,
     acceptDataLoss,
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
+    foregroundDelayMs: tunables.foregroundDelayMs,
     tombstonePurge: tombstonePurgeOf(copies),
+    tombstoneGraceMs: Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs),
   };
   const scrub = {
     store: refTo(Store, node, shard),
@@ -254,7 +286,11 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     bytesPerSecond: tunables.scrubBytesPerSecond,
   };
   const at = { shard, capacity, onCrash: fatal };
+  const archive = { directory, archiveDirectory: archiveDirectory(clusterName, node, shard) };
   return [
+    ...(settings.hasWalArchive === true
+      ? [{ kind: row(walArchiver), options: archive, ...at, onCrash: forgiving }]
+      : []),
     { kind: row(walWriter), options: wal, ...at },
     { kind: row(memtable), options: { arenas, resolve }, ...at },
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
@@ -264,11 +300,25 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
   ];
 }
 
+function snapshotRow(settings: NodeSettings, ring: Ring): Row {
+  const { node, clusterName, incarnation, placement } = settings;
+  const { virtualNodes, replicationFactor } = settings.tunables;
+  const { shards } = placement;
+  const options = {
+    stores: [...Array(shards).keys()].map((shard) => refTo(Store, node, shard)),
+    identity: { clusterName, node, incarnation },
+    shape: { members: [...ring.members].sort(), replicationFactor, virtualNodes, shards },
+  };
+  // Its garbage is removed at a start, and nothing acknowledged depends on it.
+  return { kind: row(snapshotter), options, shard: 0, capacity: 256, onCrash: forgiving };
+}
+
 function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   const { node, incarnation, placement, tunables } = settings;
   const capacity = tunables.mailboxMessages;
   const replicaOptions = {
     store: refTo(Store, node, shard),
+    ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
@@ -283,21 +333,70 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     speculateAfterMs: tunables.speculateAfterMs,
     // Up to three answers each, and the control lane holds 65,536.
     openRequestsMax: 16_384,
+    hints: refTo(HintKeeper, node, shard),
+  };
+  const { hintWindowMs, hintBytesMax, hintBytesPerSecond, reserveBytes } = tunables;
+  const hintOptions = {
+    directory: `${shardDirectory(shard)}/hints`,
+    windowMs: hintWindowMs,
+    bytesMax: hintBytesMax,
+    bytesPerSecond: hintBytesPerSecond,
+    reserveBytes,
+  };
+  const repairOptions = {
+    store: refTo(Store, node, shard),
+    sets: new ReplicaSets(ring),
+    path: `${shardDirectory(shard)}/repair-horizons`,
+    shards: placement.shards,
+    intervalMs: tunables.repairIntervalMs,
+    bytesPerSecond: tunables.repairBytesPerSecond,
+    lagMs: Math.max(5_000, tunables.writeTimeoutMs) + 1_000,
   };
   const at = { shard, capacity, onCrash: fatal };
+  // A single copy has nothing to be compared with.
+  const repairs = ring.replicationFactor > 1 ? [repairer] : [];
   return [
+    ...repairs.map((kind) => ({ kind: row(kind), options: repairOptions, ...at })),
     { kind: row(replica), options: replicaOptions, ...at },
+    { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },
     { kind: row(coordinator), options: coordinatorOptions, ...at },
+    ...serialRows(settings, ring, shard),
   ];
 }
 
-function membershipRows(settings: NodeSettings): Row[] {
+/** Votes of this node's replicas, and the rounds that it runs. */
+function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
+  const { node, incarnation, placement, tunables } = settings;
+  const proposerOptions = {
+    ring,
+    resolve: lastWriteWins,
+    // Not the number of the coordinator's plain writes: both stamp records of the same keys.
+    writer: fingerprint32Text(`${node}/serial`),
+    incarnation,
+    shards: placement.shards,
+    operationsPerRound: tunables.serialOperationsPerRound,
+    valueBytesMax: tunables.valueBytesMax,
+    waitingMax: 16_384,
+  };
+  const acceptorOptions = { store: refTo(Store, node, shard), shards: placement.shards };
+  const at = { shard, capacity: tunables.mailboxMessages, onCrash: fatal };
+  return [
+    { kind: row(acceptor), options: acceptorOptions, ...at },
+    { kind: row(proposer), options: proposerOptions, ...at },
+  ];
+}
+
+function membershipRows(settings: NodeSettings, copies: number): Row[] {
   const { node, members, placement, tunables, incarnation, host } = settings;
   const shards = [...Array(placement.shards).keys()];
   const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs, gossipIntervalMs } = tunables;
   const listeners: Ref<never>[] = [
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
+    ...shards.map((shard) => refTo(Proposer, node, shard) as Ref<never>),
+    ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
+    ...(copies > 1 ? shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>) : []),
     refTo(HttpGateway, node) as Ref<never>,
+    refTo(RespGateway, node) as Ref<never>,
   ];
   const detectorOptions = {
     members: members.map((member) => member.node),
@@ -335,22 +434,29 @@ function membershipRows(settings: NodeSettings): Row[] {
   ];
 }
 
-function gatewayRow(settings: NodeSettings, ring: Ring): Row {
+function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   const { node, clusterName, placement, tunables } = settings;
   const { readTimeoutMs, writeTimeoutMs, scanTimeoutMs, valueBytesMax } = tunables;
   const { namespaces, defaults, limits } = defaultGatewaySettings;
-  const options = {
+  const common = {
     ring,
     coordinatorShards: placement.shards,
     gossiper: refTo(Gossiper, node),
+    namespaces,
+    defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
+    limits: { ...limits, valueBytes: valueBytesMax },
+  };
+  const http = {
+    ...common,
     detector: refTo(FailureDetector, node),
     monitors: [...Array(placement.threads).keys()].map((thread) => refTo(Monitor, node, thread)),
     renderMetrics: renderPrometheus,
     // A token gives no right to anything: the seal keeps out damage and other clusters' tokens.
     sealer: new Sealer(clusterName),
-    namespaces,
-    defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
-    limits: { ...limits, valueBytes: valueBytesMax },
   };
-  return { kind: row(httpGateway), options, shard: 0, capacity: 16_384, onCrash: forgiving };
+  const at = { shard: 0, capacity: 16_384, onCrash: forgiving };
+  return [
+    { kind: row(httpGateway), options: http, ...at },
+    { kind: row(respGateway), options: common, ...at },
+  ];
 }

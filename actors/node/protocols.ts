@@ -2,16 +2,20 @@
 // nodes. test/golden/protocols.txt holds every number; they are never reused.
 
 import type { Protocol } from '../../runtime/protocol.ts';
-import { HttpGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { HintKeeper } from '../handoff/protocol.ts';
 import { FailureDetector, Gossiper } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
-import { Coordinator, Replica } from '../replication/protocol.ts';
+import { Repairer } from '../repair/protocol.ts';
+import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
 import {
   Compactor,
   Memtable,
   Scrubber,
+  Snapshotter,
   Store,
   TableReader,
+  WalArchiver,
   WalWriter,
 } from '../storage/protocol.ts';
 
@@ -22,10 +26,17 @@ export const allProtocols: readonly Protocol[] = [
   TableReader,
   Compactor,
   Scrubber,
+  Snapshotter,
+  WalArchiver,
   Replica,
   Coordinator,
+  Proposer,
+  HintKeeper,
+  Repairer,
+  Acceptor,
   Gossiper,
   FailureDetector,
   HttpGateway,
+  RespGateway,
   Monitor,
 ];

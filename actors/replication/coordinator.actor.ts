@@ -5,11 +5,18 @@
 // Requests are explicit state machines (write-path.ts, read-path.ts) driven by ask callbacks, not
 // sessions: a promise per hop would cost more than the work (docs/performance.md).
 
-import { actor, type Call, type Context, type Deferred, type Later } from '../../runtime/actor.ts';
+import {
+  actor,
+  type Call,
+  type Context,
+  type Deferred,
+  type Later,
+  type Ref,
+} from '../../runtime/actor.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { assert, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { Handlers, Tell } from '../../runtime/protocol.ts';
-import { type Level, parseLevel } from '../model/consistency.ts';
+import { type Level, parsePlainLevel } from '../model/consistency.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
 import {
   encodeRecord,
@@ -17,6 +24,7 @@ import {
   noEtag,
   recordEtag,
   recordHlc,
+  recordIsSerial,
   recordVersion,
   storageKey,
   valueTypes,
@@ -24,6 +32,7 @@ import {
 import type { Resolve } from '../model/resolve.ts';
 import type { Ring } from '../model/ring.ts';
 import { hashKey, type KeyHashes, shardOf } from '../model/token.ts';
+import type { HintKeeper } from '../handoff/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 import {
   Coordinator,
@@ -35,6 +44,7 @@ import {
   type WriteReply,
   type WriteRequest,
 } from './protocol.ts';
+import { MissedReplicas } from './missed-replicas.ts';
 import { Explanation } from './explain.ts';
 import { type ReadAction, ReadPath } from './read-path.ts';
 import { admitLevel, ReplicaView } from './replica-view.ts';
@@ -55,6 +65,8 @@ export interface CoordinatorOptions {
   readonly speculateAfterMs: number;
   /** Requests under way at once; their answers take the control lane, which has a bound. */
   readonly openRequestsMax: number;
+  /** Gets what replicas have missed; absent: nobody does. */
+  readonly hints?: Ref<HintKeeper>;
 }
 
 interface Own {
@@ -152,7 +164,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   write(request: WriteRequest, call: Call): Later<WriteReply> {
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
     this.#refuseTooMany();
-    const level = parseLevel(request.level);
+    const level = parsePlainLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
     const replicas = this.#view.replicasOf(hashes.token);
@@ -174,6 +186,9 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
         // Nothing was sent yet: whatever went wrong had no effect.
         if (problem !== undefined) return this.#fail(later, withoutEffect(problem));
         const before = reply?.record;
+        // Its gateway asks for a decision instead (PX-18).
+        if (before !== undefined && recordIsSerial(before))
+          return this.#fail(later, failure('SERIAL_KEY'));
         const terms = { targets, required, deadlineMs, later, explanation };
         this.#proceed({ request, key, hashes, before, ...terms });
       },
@@ -298,6 +313,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     { record, reply }: { record: Uint8Array; reply: WriteReply },
   ): void {
     const path = new WritePath(required, targets.length);
+    const replicas = this.#view.replicasOf(hashes.token);
+    const missed = new MissedReplicas(replicas.filter((node) => !targets.includes(node)));
     const leftMs = this.#leftMs(deadlineMs);
     for (const node of targets) {
       const note = explanation?.asked(node, 'write');
@@ -307,6 +324,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
         { record },
         leftMs,
         (problem) => {
+          for (const absent of missed.answered(node, problem)) this.#hint(absent, record);
           note?.(problem);
           const outcome = problem === undefined ? path.acked() : path.failed(problem);
           if (outcome.kind === 'acked')
@@ -320,11 +338,16 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     }
   }
 
+  #hint(node: string, record: Uint8Array): void {
+    const { hints } = this.#options;
+    if (hints !== undefined) this.#ctx.tell(hints, 'keep', { node, record });
+  }
+
   // ---- reads -------------------------------------------------------------------------------
 
   read(request: ReadRequest, call: Call): Later<ReadReply> {
     this.#refuseTooMany();
-    const level = parseLevel(request.level);
+    const level = parsePlainLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
     const replicas = this.#view.replicasOf(hashes.token);
@@ -426,7 +449,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
   scan(request: ScanRequest, call: Call): Later<ScanReply> {
     const { ring, resolve } = this.#options;
-    const level = parseLevel(request.level);
+    const level = parsePlainLevel(request.level);
     const later = this.#ctx.later<ScanReply>();
     const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
     const path = new ScanPath({ request, ring, level, resolve, nowMs });

@@ -5,6 +5,7 @@ import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 import type { Etag } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
+import type { Proposal } from './acceptor-state.ts';
 import type { RangeRequest } from '../storage/protocol.ts';
 
 export const Replica = protocol('replica', 20, {
@@ -30,6 +31,14 @@ export const Replica = protocol('replica', 20, {
     layout: { from: 'bytes', to: 'bytes?', limit: 'u32', bytes: 'u32' },
     replyLayout: { records: 'bytes[]', isDone: 'bool' },
   }),
+  /** A record that this replica has missed; answered when it is durable, or has no effect. */
+  hint: ask<{ readonly record: Uint8Array }, { readonly isApplied: boolean }>(30, {
+    lane: 'background',
+    layout: { record: 'bytes' },
+    replyLayout: { isApplied: 'bool' },
+  }),
+  /** From now on records up to here are announced to the repairer before they are applied. */
+  repairFloor: ask<{ readonly hlc: number }, object>(31, { lane: 'control' }),
 });
 export type Replica = typeof Replica.messages;
 
@@ -100,6 +109,104 @@ export interface ScanReply {
   readonly next: Uint8Array | undefined;
   readonly nowMs: number;
 }
+
+// ---- serial operations ---------------------------------------------------------------------
+
+export type SerialVerb =
+  | 'read'
+  | 'write'
+  | 'delete'
+  /** Gives what is there another time to live. */
+  | 'expire'
+  /** Adds a whole number; `add` any number. */
+  | 'increment'
+  | 'add'
+  | 'append'
+  /** Puts the value at an offset; what is missing before it becomes zeros. */
+  | 'overwrite';
+
+/** What has to hold for the operation to be done; version 0 stands for "nothing there". */
+export type SerialCondition =
+  | { readonly kind: 'none' | 'absent' | 'exists' }
+  | { readonly kind: 'version'; readonly version: number }
+  | { readonly kind: 'etag'; readonly etag: Etag }
+  | { readonly kind: 'value'; readonly value: Uint8Array };
+
+export interface SerialRequest {
+  readonly namespace: number;
+  /** User's key. */
+  readonly key: Uint8Array;
+  readonly verb: SerialVerb;
+  /** Of a write, append or overwrite. */
+  readonly value: Uint8Array | undefined;
+  readonly valueType: number;
+  readonly offset: number;
+  /** Milliseconds from now; 0: never expires. */
+  readonly ttlMs: number;
+  /** The new record expires when the old one would have. */
+  readonly keepTtl: boolean;
+  /** Of an increment. */
+  readonly delta: number;
+  readonly condition: SerialCondition;
+  /** The client's, 1 to 64 bytes; empty: none. */
+  readonly requestId: string;
+}
+
+export interface SerialReply extends Etag {
+  /** False: the condition did not hold. */
+  readonly isApplied: boolean;
+  /** The live record after the operation, or the one that it found. */
+  readonly record: Uint8Array | undefined;
+  /** The live record before it. */
+  readonly before: Uint8Array | undefined;
+  /** Of what was written; else of what is there, 0 for nothing. */
+  readonly version: number;
+  readonly expiresAt: number;
+  readonly number: number | undefined;
+  readonly nowMs: number;
+  readonly coordinator: string;
+}
+
+/** Runs serial operations of the keys of its shard: one decision after the other, by Paxos. */
+export const Proposer = protocol('proposer', 22, {
+  run: ask<SerialRequest, SerialReply>(1),
+  peersChanged: tell<PeerStates>(2, { lane: 'control' }),
+});
+export type Proposer = typeof Proposer.messages;
+
+export interface AcceptorKey {
+  /** Storage key of the data, its place, and the hash of the key. */
+  readonly key: Uint8Array;
+  readonly token: number;
+  readonly hash: number;
+}
+
+export interface PrepareReply {
+  readonly isPromised: boolean;
+  /** The newest ballot that the replica has seen, this one left out. */
+  readonly highest: Etag;
+  readonly promisedWrite: Etag;
+  readonly accepted: Proposal | undefined;
+  readonly committed: Omit<Proposal, 'record'>;
+  /** The newest record of the key, read after the promise was stored. */
+  readonly record: Uint8Array | undefined;
+}
+
+export interface ProposeReply {
+  readonly isAccepted: boolean;
+  readonly highest: Etag;
+}
+
+/** The vote of one replica, for the keys of its shard. */
+export const Acceptor = protocol('acceptor', 25, {
+  prepare: ask<AcceptorKey & { readonly ballot: Etag; readonly isWrite: boolean }, PrepareReply>(1),
+  propose: ask<AcceptorKey & { readonly proposal: Proposal }, ProposeReply>(2),
+  /** Applies a decision; also how a replica that missed one gets it. */
+  commit: ask<AcceptorKey & { readonly proposal: Proposal }, object>(3),
+  /** What a prepare would say, without a promise: for reads of quiet keys. */
+  look: ask<AcceptorKey, PrepareReply>(4),
+});
+export type Acceptor = typeof Acceptor.messages;
 
 export const Coordinator = protocol('coordinator', 21, {
   write: ask<WriteRequest, WriteReply>(1, {

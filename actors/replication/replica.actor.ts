@@ -6,11 +6,12 @@ import {
   type Call,
   type Context,
   type Deferred,
+  type Done,
   type Later,
   type Ref,
 } from '../../runtime/actor.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
-import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import {
   checkRecord,
   recordHlc,
@@ -20,6 +21,7 @@ import {
 } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import type { RecordPage } from '../model/record-pages.ts';
+import type { Repairer } from '../repair/protocol.ts';
 import type { RangeRequest, Store } from '../storage/protocol.ts';
 import { Replica } from './protocol.ts';
 
@@ -30,31 +32,108 @@ export interface ReplicaOptions {
   /** Rows and bytes of one range answer, at most. */
   readonly rangeRowsMax: number;
   readonly rangeBytesMax: number;
+  /** Hears of records that come late; absent: nobody repairs. */
+  readonly repairer?: Ref<Repairer>;
 }
 
 type ReadReply = ReplyOf<Replica['read']>;
 
-class ReplicaActor implements Handlers<Replica> {
-  readonly #ctx: Context;
-  readonly #options: ReplicaOptions;
+interface Own {
+  readonly floorKnown: Tell<{ readonly hlc: number }>;
+}
 
-  constructor(ctx: Context, options: ReplicaOptions) {
+const startTimeoutMs = 60_000;
+
+class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
+  readonly #ctx: Context<Own>;
+  readonly #options: ReplicaOptions;
+  /** Records up to here are late. */
+  #floorHlc = 0;
+
+  constructor(ctx: Context<Own>, options: ReplicaOptions) {
     this.#ctx = ctx;
     this.#options = options;
   }
 
+  start(): Later<void> | undefined {
+    const { repairer } = this.#options;
+    if (repairer === undefined) return undefined;
+    const { toSelf } = this.#ctx;
+    return this.#ctx.session(async (session) => {
+      toSelf('floorKnown', await session.ask(repairer, 'floor', {}, startTimeoutMs));
+    });
+  }
+
+  floorKnown({ hlc }: { readonly hlc: number }): void {
+    this.#floorHlc = Math.max(this.#floorHlc, hlc);
+  }
+
   write({ record }: { readonly record: Uint8Array }, call: Call): Later<{ readonly lsn: number }> {
+    this.#check(record);
+    const later = this.#ctx.later<{ readonly lsn: number }>();
+    if (recordHlc(record) > this.#floorHlc) this.#apply(record, call, later);
+    else
+      this.#announce(record, call, (problem) => {
+        if (problem === undefined) this.#apply(record, call, later);
+        else later.fail(problem);
+      });
+    return later;
+  }
+
+  hint({ record }: BodyOf<Replica['hint']>, call: Call): Later<{ readonly isApplied: boolean }> {
+    this.#check(record);
+    const later = this.#ctx.later<{ readonly isApplied: boolean }>();
+    const apply = (): void =>
+      this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem) => {
+        if (problem === undefined) later.resolve({ isApplied: true });
+        else later.fail(problem);
+      });
+    if (recordHlc(record) > this.#floorHlc) apply();
+    else
+      this.#announce(
+        record,
+        call,
+        (problem, reply) => {
+          if (reply === undefined) later.fail(problem ?? failure('BUG'));
+          else if (reply.isOvertaken) later.resolve({ isApplied: false });
+          else apply();
+        },
+        true,
+      );
+    return later;
+  }
+
+  repairFloor({ hlc }: { readonly hlc: number }): object {
+    this.#floorHlc = hlc;
+    return {};
+  }
+
+  /** A repair may have passed this record by: the repairer hears of it before anyone can read it. */
+  #announce(
+    record: Uint8Array,
+    call: Call,
+    done: Done<{ readonly isOvertaken: boolean }>,
+    isHint = false,
+  ): void {
+    const { repairer } = this.#options;
+    if (repairer === undefined) return done(undefined, { isOvertaken: false });
+    const announced = { token: recordToken(record), hlc: recordHlc(record), isHint };
+    this.#ctx.ask(repairer, 'late', announced, this.#left(call), done);
+  }
+
+  #apply(record: Uint8Array, call: Call, later: Deferred<{ readonly lsn: number }>): void {
+    this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem, reply) =>
+      settle(later, problem, reply),
+    );
+  }
+
+  #check(record: Uint8Array): void {
     checkRecord(record);
     if (shardOf(recordToken(record), this.#options.shards) !== this.#ctx.shard)
       throw new KvError('BAD_REQUEST', { detail: 'record of another shard' });
     // Stamp 0 stands for "nothing there" in the answers to digest reads.
     if (recordHlc(record) === 0)
       throw new KvError('BAD_REQUEST', { detail: 'bad record: no stamp' });
-    const later = this.#ctx.later<{ readonly lsn: number }>();
-    this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem, reply) =>
-      settle(later, problem, reply),
-    );
-    return later;
   }
 
   read({ key, hash, digest }: BodyOf<Replica['read']>, call: Call): Later<ReadReply> {
@@ -109,5 +188,5 @@ function settle<Reply>(
 
 export const replica = actor({
   protocol: Replica,
-  create: (ctx: Context, options: ReplicaOptions) => new ReplicaActor(ctx, options),
+  create: (ctx: Context<Own>, options: ReplicaOptions) => new ReplicaActor(ctx, options),
 });

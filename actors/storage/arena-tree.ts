@@ -13,6 +13,7 @@
 // Reference: Bayer and McCreight, "Organization and Maintenance of Large Ordered Indices", 1972;
 // the choice of layout is measured in docs/performance.md.
 
+import { BytePool } from '../../runtime/byte-pool.ts';
 import { high32 } from '../../runtime/bytes.ts';
 import { assert } from '../../runtime/errors.ts';
 import { recordHeaderBytes, recordKeyLength, recordLengthAt } from '../model/record.ts';
@@ -53,6 +54,7 @@ export class ArenaTree {
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
+  readonly #pool = new BytePool();
   /** The last descent: node and child index per level below the root. */
   readonly #pathNodes = new Int32Array(heightMax);
   readonly #pathIndexes = new Int32Array(heightMax);
@@ -249,7 +251,8 @@ export class ArenaTree {
   }
 
   #copy(place: number): Uint8Array {
-    return this.#bytes.slice(place, place + recordLengthAt(this.#bytes, place));
+    const end = place + recordLengthAt(this.#bytes, place);
+    return this.#pool.copy(this.#bytes.subarray(place, end));
   }
 
   #replace(leaf: number, index: number, record: Uint8Array, resolve: Resolve): InsertOutcome {

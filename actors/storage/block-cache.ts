@@ -1,36 +1,92 @@
-// Decoded data blocks of the tables of one shard, bounded by bytes. Second chance: a block that was
-// used since it was last looked at stays for another round, so one long scan does not empty the
-// cache, and a hit costs one look-up and one store (Corbato, "A Paging Experiment", 1968).
+// Decoded data blocks of the tables of one shard, bounded by bytes with what an entry costs beside
+// its block. Which block goes is decided in s3-fifo.ts, so one long scan does not empty the cache;
+// and of a range read only the first blocks are kept at all, and the last one it saw, where its next
+// page goes on.
+//
+// What open tables keep in memory for good, their indexes and filters, counts against the same
+// bound: a quarter of it is always left to blocks.
 
 import { assert } from '../../runtime/errors.ts';
+import type { CacheFigures } from './cache-figures.ts';
 import type { DataBlock } from './data-block.ts';
+import {
+  mainQueue,
+  type QueueName,
+  type QueueStore,
+  S3Fifo,
+  smallBytesOf,
+  smallQueue,
+  usesMax,
+} from './s3-fifo.ts';
 
 interface Entry {
+  readonly key: number;
   readonly block: DataBlock;
-  wasUsed: boolean;
+  readonly bytes: number;
+  queue: QueueName;
+  uses: number;
 }
 
 /** Block numbers of a table are below this. */
 const blocksPerTableMax = 2 ** 26;
+/** Of an entry beside the bytes of its block: the objects around them and a place in a map. */
+export const entryOverheadBytes = 400;
+/** Ghosts are planned for blocks of this size. */
+const typicalBlockBytes = 16 * 1024;
+/** Of a range read so many blocks are kept as those of a look-up are. */
+const scanBlocksKept = 4;
+/** The part of the bound that indexes and filters do not take. */
+const blocksPartMin = 0.25;
 
 export class BlockCache {
   readonly #bytesMax: number;
-  /** Oldest first. */
+  /** Of the bound: what indexes and filters leave. */
+  #blockBytesMax: number;
   readonly #entries = new Map<number, Entry>();
-  #bytes = 0;
+  /** By queue, oldest first. */
+  readonly #queues: readonly [Set<Entry>, Set<Entry>] = [new Set(), new Set()];
+  readonly #queueBytes: [number, number] = [0, 0];
+  readonly #policy: S3Fifo<Entry>;
   #tables = 0;
+  #hits = 0;
+  #misses = 0;
+  #evictions = 0;
+  /** Blocks that the range read in progress has taken from the disk; -1: there is none. */
+  #scanned = -1;
+  /** The last block that a range read saw and that is not kept. */
+  #lastScanned: { readonly key: number; readonly block: DataBlock } | undefined;
 
   /** 0 keeps nothing. */
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
+    this.#blockBytesMax = bytesMax;
+    this.#policy = new S3Fifo(this.#store(), bytesMax / typicalBlockBytes);
   }
 
+  /** Of blocks, with what their entries cost. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#queueBytes[smallQueue] + this.#queueBytes[mainQueue];
   }
 
   get blocks(): number {
     return this.#entries.size;
+  }
+
+  get figures(): CacheFigures {
+    return {
+      hits: this.#hits,
+      misses: this.#misses,
+      evictions: this.#evictions,
+      entries: this.blocks,
+      bytes: this.bytes,
+    };
+  }
+
+  /** What open tables hold in memory beside their blocks; blocks make room for it. */
+  setTableBytes(bytes: number): void {
+    const least = Math.floor(this.#bytesMax * blocksPartMin);
+    this.#blockBytesMax = Math.max(this.#bytesMax - bytes, least);
+    this.#policy.makeRoom(smallQueue, 0);
   }
 
   /** A number for a table's blocks; every open table has its own. */
@@ -40,45 +96,106 @@ export class BlockCache {
   }
 
   get(table: number, block: number): DataBlock | undefined {
-    const entry = this.#entries.get(table * blocksPerTableMax + block);
-    if (entry === undefined) return undefined;
-    entry.wasUsed = true;
+    const key = table * blocksPerTableMax + block;
+    const entry = this.#entries.get(key);
+    if (entry === undefined) {
+      if (this.#lastScanned?.key === key) return this.#lastScanned.block;
+      this.#misses += 1;
+      return undefined;
+    }
+    this.#hits += 1;
+    if (entry.uses < usesMax && this.#scanned < 0) entry.uses += 1;
     return entry.block;
   }
 
-  /** A block larger than the whole cache is not kept. */
+  /** A block larger than the cache is not kept, nor are most of a range read. */
   put(table: number, block: number, content: DataBlock): void {
     assert(block < blocksPerTableMax, `block ${block} of a table`);
-    const { length } = content.bytes;
-    if (length > this.#bytesMax) return;
     const key = table * blocksPerTableMax + block;
+    if (this.#scanned >= 0) {
+      this.#scanned += 1;
+      if (this.#scanned > scanBlocksKept) {
+        this.#lastScanned = { key, block: content };
+        return;
+      }
+    }
     this.#remove(key);
-    while (this.#bytes + length > this.#bytesMax) this.#evictOne();
-    this.#entries.set(key, { block: content, wasUsed: false });
-    this.#bytes += length;
+    const bytes = content.bytes.length + entryOverheadBytes;
+    if (bytes > this.#blockBytesMax) return;
+    const queue = this.#policy.queueFor(fingerprintOf(key));
+    this.#policy.makeRoom(queue, bytes);
+    this.#append({ key, block: content, bytes, queue, uses: 0 });
+  }
+
+  /** What `work` reads is of a range: it does not count as used, and little of it is kept. */
+  scan<Result>(work: () => Result): Result {
+    this.#scanned = 0;
+    try {
+      return work();
+    } finally {
+      this.#scanned = -1;
+    }
   }
 
   /** The table is closed; it had `blocks` blocks. */
   drop(table: number, blocks: number): void {
-    for (let block = 0; block < blocks; block += 1) this.#remove(table * blocksPerTableMax + block);
+    const first = table * blocksPerTableMax;
+    for (let block = 0; block < blocks; block += 1) this.#remove(first + block);
+    const last = this.#lastScanned?.key ?? -1;
+    if (last >= first && last < first + blocks) this.#lastScanned = undefined;
   }
 
-  #evictOne(): void {
-    for (const [key, entry] of this.#entries) {
-      if (!entry.wasUsed) {
-        this.#remove(key);
-        return;
-      }
-      entry.wasUsed = false;
-      this.#entries.delete(key);
-      this.#entries.set(key, entry);
-    }
+  /** As long as there is room, the small queue may be larger than its part. */
+  #crowded(bytes: number): QueueName | undefined {
+    if (this.bytes + bytes <= this.#blockBytesMax) return undefined;
+    const [small, main] = this.#queueBytes;
+    const isSmallFull = small > smallBytesOf(this.#blockBytesMax);
+    return main === 0 || (small > 0 && isSmallFull) ? smallQueue : mainQueue;
+  }
+
+  #append(entry: Entry): void {
+    this.#entries.set(entry.key, entry);
+    this.#queues[entry.queue].add(entry);
+    this.#queueBytes[entry.queue] += entry.bytes;
+  }
+
+  #unqueue(entry: Entry): void {
+    this.#queues[entry.queue].delete(entry);
+    this.#queueBytes[entry.queue] -= entry.bytes;
   }
 
   #remove(key: number): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
     this.#entries.delete(key);
-    this.#bytes -= entry.block.bytes.length;
+    this.#unqueue(entry);
+  }
+
+  #store(): QueueStore<Entry> {
+    const requeue = (entry: Entry, uses: number): void => {
+      this.#unqueue(entry);
+      entry.queue = mainQueue;
+      entry.uses = uses;
+      this.#append(entry);
+    };
+    return {
+      crowded: (_queue, bytes) => this.#crowded(bytes),
+      oldest: (queue) => {
+        const [first] = this.#queues[queue];
+        return first;
+      },
+      usesOf: ({ uses }) => uses,
+      fingerprintOf: ({ key }) => fingerprintOf(key),
+      promote: (entry) => requeue(entry, 0),
+      recycle: (entry) => requeue(entry, entry.uses - 1),
+      drop: ({ key }) => {
+        this.#remove(key);
+        this.#evictions += 1;
+      },
+    };
   }
 }
+
+/** Neighbours of a table in neighbouring slots, tables far from each other. */
+const fingerprintOf = (key: number): number =>
+  (key % blocksPerTableMax) + Math.imul(Math.floor(key / blocksPerTableMax), 0x9e37_79b1);

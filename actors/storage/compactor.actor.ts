@@ -4,7 +4,7 @@
 // these threads run at low priority (docs/performance.md).
 //
 // Flushes and a compaction run beside each other: each lets the other go on after every batch. A
-// compaction only makes new files; what counts is for the store and its manifest to say.
+// compaction also pauses as long as the store says (pacing.ts). It only makes new files; what counts is for the store and its manifest to say.
 
 import { actor, type Context, type Later } from '../../runtime/actor.ts';
 import { assert } from '../../runtime/errors.ts';
@@ -30,10 +30,23 @@ type Needs = 'disk' | 'arenas' | 'lz4' | 'tasks';
 class CompactorActor implements Handlers<Compactor> {
   readonly #ctx: Context<object, Needs>;
   readonly #options: CompactorOptions;
+  #pauseMs = 0;
+  /** Of the merge that runs: records of its inputs, and those written or left out. */
+  #running = { all: 0, done: 0 };
 
   constructor(ctx: Context<object, Needs>, options: CompactorOptions) {
     this.#ctx = ctx;
     this.#options = options;
+    const name = 'kvd_compaction_running_records';
+    const help = 'Records of the merge that runs: of its inputs, and merged so far';
+    for (const state of ['all', 'done'] as const) {
+      const labels = { shard: String(ctx.shard), state };
+      ctx.metrics.gauge(name, help, () => this.#running[state], labels);
+    }
+  }
+
+  pace({ pauseMs }: BodyOf<Compactor['pace']>): void {
+    this.#pauseMs = pauseMs;
   }
 
   flush({ table, fileNumber }: BodyOf<Compactor['flush']>): Later<{ readonly table: TableMeta }> {
@@ -57,13 +70,17 @@ class CompactorActor implements Handlers<Compactor> {
     const { disk, lz4, tasks } = this.#ctx;
     const { directory, resolve } = this.#options;
     const { inputs, level, splitBytes, fileNumbers, purge } = job;
+    const running = { all: inputs.reduce((sum, { records }) => sum + records, 0), done: 0 };
+    this.#running = running;
+    const pauseMs = (): number => this.#pauseMs;
     return this.#ctx.session(async (session) => {
       const readers: SstableReader[] = [];
-      const tools = { disk, lz4, tasks, pause: () => session.sleep(0) };
+      const tools = { disk, lz4, tasks, pause: () => session.sleep(pauseMs()) };
       const mayStay = keeperOf(purge);
       let purged = 0;
       const keep = (record: Uint8Array): boolean => {
         const stays = mayStay(record);
+        running.done += 1;
         if (!stays) purged += 1;
         return stays;
       };
@@ -73,6 +90,8 @@ class CompactorActor implements Handlers<Compactor> {
         return { tables: await writeTables(cursor, plan, tools), purged };
       } finally {
         for (const reader of readers) reader.close();
+        running.all = 0;
+        running.done = 0;
       }
     });
   }

@@ -35,7 +35,16 @@ const currentName = 'CURRENT';
 export interface ManifestOptions {
   /** Default 1 MiB. */
   readonly rollOverBytes?: number;
+  /**
+   * Called with what the manifest says before this start writes anything: on a full disk the space
+   * of what is left over may be needed first. May reserve file numbers; what it throws ends the
+   * start.
+   */
+  readonly beforeWriting?: (state: StoredState) => void;
 }
+
+/** What the manifest says: it changes by commits. */
+export type StoredState = Omit<ManifestState, 'apply'>;
 
 export const manifestName = (number: number): string =>
   `MANIFEST-${String(number).padStart(10, '0')}`;
@@ -77,13 +86,25 @@ export class ManifestLog {
     disk: Disk,
     directory: string,
     identity: LogIdentity,
-    { rollOverBytes = rollOverBytesDefault }: ManifestOptions = {},
+    { rollOverBytes = rollOverBytesDefault, beforeWriting }: ManifestOptions = {},
   ): Promise<ManifestLog> {
     const place = { disk, directory, identity, rollOverBytes };
-    return openManifest(place).then((manifest) => new ManifestLog(manifest));
+    return openManifest(place, beforeWriting).then((manifest) => new ManifestLog(manifest));
   }
 
-  get state(): Omit<ManifestState, 'apply'> {
+  /**
+   * A new manifest for tables that somebody else has put there, which the first commit names. Only
+   * for a directory that is no shard yet: what is in it is not looked at.
+   */
+  static create(disk: Disk, directory: string, identity: LogIdentity): Promise<ManifestLog> {
+    const place = { disk, directory, identity, rollOverBytes: rollOverBytesDefault };
+    const state = new ManifestState();
+    return startLog(place, state).then(
+      (log) => new ManifestLog({ place, state, log, uncertain: [] }),
+    );
+  }
+
+  get state(): StoredState {
     return this.#manifest.state;
   }
 
@@ -93,11 +114,6 @@ export class ManifestLog {
     const { nextFileNumber } = state;
     state.reserveFileNumber(nextFileNumber);
     return nextFileNumber;
-  }
-
-  /** A file that the manifest does not know has this number: no new file gets it. */
-  skipFileNumber(fileNumber: number): void {
-    this.#manifest.state.reserveFileNumber(fileNumber);
   }
 
   /** True after a failure that no later commit can mend: the node has to stop (MF-5). */
@@ -162,11 +178,15 @@ function removeTemporary({ disk, directory }: Place): void {
     if (name.endsWith('.tmp')) disk.remove(`${directory}/${name}`);
 }
 
-async function openManifest(place: Place): Promise<Manifest> {
+async function openManifest(
+  place: Place,
+  beforeWriting: ManifestOptions['beforeWriting'],
+): Promise<Manifest> {
   removeTemporary(place);
   const { disk, directory } = place;
   const current = disk.read(`${directory}/${currentName}`);
   const state = current === undefined ? newState(place) : replay(place, current);
+  beforeWriting?.(state);
   const log = await startLog(place, state);
   return { place, state, log, uncertain: [] };
 }

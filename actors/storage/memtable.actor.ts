@@ -100,7 +100,8 @@ class MemtableActor implements Handlers<Memtable> {
     const before = this.#frozen.length;
     this.#frozen = this.#frozen.filter((table) => table.arena !== arena);
     assert(this.#frozen.length === before - 1, `arena ${arena} is not frozen`);
-    this.#free.push(arena);
+    // Used next: memory that was never touched costs nothing.
+    this.#free.unshift(arena);
   }
 
   stats(): ReplyOf<Memtable['stats']> {

@@ -3,7 +3,7 @@
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { RecordPage } from '../model/record-pages.ts';
-import type { PurgeRule } from './purge-rule.ts';
+import type { PurgeArcs, PurgeRule } from './purge-rule.ts';
 
 export interface RangeRequest {
   /** First key of the range, included. */
@@ -46,6 +46,23 @@ export const Store = protocol('store', 10, {
   tables: ask<object, { readonly tables: readonly TableMeta[] }>(40),
   /** This table cannot be read whole: no compaction takes it until the next start. */
   damaged: tell<{ readonly fileNumber: number }>(41),
+  /**
+   * Gives every table that counts a second name, `prefix` and the name of the table, all in one
+   * turn: no compaction comes in between. The answer is the version edit that makes this state
+   * (version-edit.ts). The caller syncs the directory.
+   */
+  linkTables: ask<{ readonly prefix: string }, { readonly edit: Uint8Array }>(20, {
+    lane: 'background',
+    layout: { prefix: 'text' },
+    replyLayout: { edit: 'bytes' },
+  }),
+  /**
+   * Tombstones with a stamp up to the number of their arc may be purged, when they are old enough:
+   * a repair of all replicas has seen them. `ends`: last tokens of the arcs of the ring, ascending.
+   */
+  purgeBelow: tell<PurgeArcs>(50, { lane: 'control', layout: { ends: 'u32[]', hlcs: 'u53[]' } }),
+  /** Of the store to itself, in the lane of requests: how long they wait (pacing.ts). */
+  ping: ask<object, object>(30),
 });
 export type Store = typeof Store.messages;
 
@@ -61,7 +78,7 @@ export interface StoreStats {
 }
 
 /** A log segment that gets no more records, and how it ends. */
-export interface ClosedSegment {
+export interface SegmentEnd {
   readonly path: string;
   readonly number: number;
   readonly lastLsn: number;
@@ -86,14 +103,18 @@ export const WalWriter = protocol('wal-writer', 11, {
   begin: ask<{ readonly afterLsn: number }, object>(5),
   /** Everything up to this LSN is in tables that the manifest names (WAL-9). */
   release: tell<{ readonly throughLsn: number }>(2, { lane: 'control' }),
-  stats: ask<object, { readonly bytes: number; readonly segments: number }>(3),
+  /** `unarchived`: closed segments that wait for the archive, where there is one. */
+  stats: ask<
+    object,
+    { readonly bytes: number; readonly segments: number; readonly unarchived: number }
+  >(3),
   /** One log record for all of them: one atomic unit (WAL-5). */
   appendMany: ask<{ readonly records: readonly Uint8Array[] }, { readonly lsn: number }>(6, {
     layout: { records: 'bytes[]' },
     replyLayout: { lsn: 'u53' },
   }),
   /** Segments that are full and not released yet. */
-  closed: ask<object, { readonly segments: readonly ClosedSegment[] }>(40),
+  closed: ask<object, { readonly segments: readonly SegmentEnd[] }>(40),
 });
 export type WalWriter = typeof WalWriter.messages;
 
@@ -183,6 +204,78 @@ export const TableReader = protocol('table-reader', 13, {
 });
 export type TableReader = typeof TableReader.messages;
 
+/** One snapshot of one node, in few words. */
+export interface SnapshotSummary {
+  readonly name: string;
+  /** Milliseconds since 1970. */
+  readonly createdMs: number;
+  readonly tables: number;
+  readonly records: number;
+  readonly bytes: number;
+  /** No record in it is newer; 0: it holds none. */
+  readonly maxHlc: number;
+}
+
+/**
+ * Named sets of tables of this node that never change, on all shards together. Names have 1 to 64
+ * letters, digits, hyphens or underscores.
+ */
+export const Snapshotter = protocol('snapshotter', 16, {
+  /**
+   * Holds everything that was acknowledged before the request. CONFLICT where the name is taken or
+   * another one is being made; DISK_FULL: nothing was made.
+   */
+  create: ask<{ readonly name: string }, SnapshotSummary>(1),
+  /** By name, in order. */
+  list: ask<object, { readonly snapshots: readonly SnapshotSummary[] }>(2),
+  remove: ask<{ readonly name: string }, { readonly isRemoved: boolean }>(3),
+  /** The snapshot's own manifest (snapshot-format.ts). NOT_FOUND, CORRUPT. */
+  describe: ask<{ readonly name: string }, { readonly manifest: Uint8Array }>(4, {
+    layout: { name: 'text' },
+    replyLayout: { manifest: 'bytes' },
+  }),
+  /** Up to `length` bytes of one of its tables from `offset`; `size`: of the whole file. */
+  read: ask<
+    {
+      readonly name: string;
+      readonly shard: number;
+      readonly fileNumber: number;
+      readonly offset: number;
+      readonly length: number;
+    },
+    { readonly bytes: Uint8Array; readonly size: number }
+  >(5, {
+    lane: 'background',
+    layout: { name: 'text', shard: 'u32', fileNumber: 'u53', offset: 'u53', length: 'u32' },
+    replyLayout: { bytes: 'bytes', size: 'u53' },
+  }),
+  /** What is in memory becomes tables, in all shards; `tables`: of all shards then. */
+  flush: ask<object, { readonly tables: number }>(6),
+});
+export type Snapshotter = typeof Snapshotter.messages;
+
+/** Copies closed log segments of one shard to the archive. */
+export const WalArchiver = protocol('wal-archiver', 17, {
+  /**
+   * Answers when the segment is in the archive, durable and read back. `bytes`: of its records;
+   * absent: to the last byte that is not zero. What `covered` says is true then.
+   */
+  keep: ask<
+    {
+      readonly path: string;
+      readonly number: number;
+      readonly bytes: number | undefined;
+      readonly covered: { readonly throughLsn: number; readonly atMicros: number } | undefined;
+    },
+    object
+  >(1, { lane: 'background' }),
+  /** Nothing was logged since the last segment was kept: time went on. */
+  cover: ask<{ readonly throughLsn: number; readonly atMicros: number }, object>(2, {
+    lane: 'background',
+  }),
+});
+export type WalArchiver = typeof WalArchiver.messages;
+
 /** Background work of one shard: tables out of memory, and fewer tables out of many. */
 export const Compactor = protocol('compactor', 14, {
   /** Writes a frozen memtable to a new table file: written, synced, its directory synced. */
@@ -205,6 +298,8 @@ export const Compactor = protocol('compactor', 14, {
     },
     { readonly tables: readonly TableMeta[]; readonly purged: number }
   >(2, { lane: 'background' }),
+  /** Merges pause so long after each batch from now on, milliseconds. */
+  pace: tell<{ readonly pauseMs: number }>(30, { lane: 'control' }),
 });
 export type Compactor = typeof Compactor.messages;
 

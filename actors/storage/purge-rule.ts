@@ -5,16 +5,32 @@
 //   nothing older   no table outside of the job and no memtable may hold an older record of the
 //                   key. The figures of the tables decide, not their content: a key within the
 //                   range of a table that has any record as old as this one is taken for held.
-//   the horizon     it is older than what may still arrive. With several replicas that takes a
-//                   repair that all of them finished (TS-3), which is not there yet: then nothing
-//                   is ever purged. A single copy is stamped by one clock that never goes back and
-//                   written in the order of its stamps, so nothing older than a table can arrive.
+//   the horizon     it is older than what may still arrive. A single copy is stamped by one clock
+//                   that never goes back and written in the order of its stamps, so nothing older
+//                   than a table can arrive. With several copies a repair of all of them must have
+//                   seen it, and it must be older than any hint or write can be (TS-3): the
+//                   horizons come from actors/repair.
 
-import { recordExpiresAt, recordHlc, recordIsTombstone, recordKey } from '../model/record.ts';
+import {
+  recordExpiresAt,
+  recordHlc,
+  recordIsTombstone,
+  recordKey,
+  recordToken,
+} from '../model/record.ts';
+import { arcOf } from '../model/replica-sets.ts';
 import { coversKey, type KeyRange } from './key-ranges.ts';
 
-/** `never`: every tombstone is kept. `when-shadowed-nothing`: see above; for a single copy only. */
-export type TombstonePurge = 'never' | 'when-shadowed-nothing';
+/** `when-shadowed-nothing`: for a single copy only. `after-repair`: see above. */
+export type TombstonePurge = 'when-shadowed-nothing' | 'after-repair';
+
+/** The horizons of the arcs of the ring. */
+export interface PurgeArcs {
+  /** Last token of each arc, ascending. */
+  readonly ends: readonly number[];
+  /** 0: nothing may be purged. */
+  readonly hlcs: readonly number[];
+}
 
 export interface PurgeRule {
   /** Records from this stamp on are kept: memory may hold something as old. */
@@ -23,21 +39,27 @@ export interface PurgeRule {
   readonly expiredBeforeMs: number;
   /** Tables outside of the job that share keys with it. */
   readonly others: readonly (KeyRange & { readonly minHlc: number })[];
+  /** Several copies: only what is not above the number of its arc. Absent: a single copy. */
+  readonly arcs?: PurgeArcs | undefined;
 }
 
 /** A clock that was ahead for less than this, and was set right again, has cost no record. */
 export const expiryGraceMs = 3600 * 1000;
 
+const horizonOf = ({ ends, hlcs }: PurgeArcs, token: number): number =>
+  hlcs[arcOf(ends, token)] ?? 0;
+
 /** Whether a record stays, for the winners of one job. */
 export function keeperOf(rule: PurgeRule | undefined): (record: Uint8Array) => boolean {
   if (rule === undefined) return () => true;
-  const { belowHlc, expiredBeforeMs, others } = rule;
+  const { belowHlc, expiredBeforeMs, others, arcs } = rule;
   return (record) => {
     const expiresAt = recordExpiresAt(record);
     const isExpired = expiresAt !== 0 && expiresAt < expiredBeforeMs;
     if (!isExpired && !recordIsTombstone(record)) return true;
     const hlc = recordHlc(record);
     if (hlc >= belowHlc) return true;
+    if (arcs !== undefined && hlc > horizonOf(arcs, recordToken(record))) return true;
     const key = recordKey(record);
     return others.some((other) => other.minHlc <= hlc && coversKey(other, key));
   };

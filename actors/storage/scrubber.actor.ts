@@ -15,7 +15,7 @@ import { CorruptionError, describeFailure, KvError } from '../../runtime/errors.
 import type { Counter } from '../../runtime/metrics.ts';
 import type { Handlers, Tell } from '../../runtime/protocol.ts';
 import type {
-  ClosedSegment,
+  SegmentEnd,
   ScrubDamage,
   ScrubStatus,
   Store,
@@ -196,7 +196,7 @@ class ScrubberActor implements Handlers<Scrubber>, Handlers<Own> {
 
   // ---- log -----------------------------------------------------------------------------------
 
-  async #scrubSegment(session: Session, segment: ClosedSegment): Promise<void> {
+  async #scrubSegment(session: Session, segment: SegmentEnd): Promise<void> {
     const { disk, shard } = this.#ctx;
     const { path, number, lastLsn, chain } = segment;
     const bytes = disk.read(path);

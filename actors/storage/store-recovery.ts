@@ -12,8 +12,8 @@ import type { Disk, Log } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import type { LogIdentity } from './wal-format.ts';
 import { acceptHint } from './wal-recovery.ts';
-import { ManifestLog, type ManifestOptions } from './manifest.ts';
-import type { FrozenTable } from './protocol.ts';
+import { ManifestLog, type ManifestOptions, type StoredState } from './manifest.ts';
+import type { FrozenTable, TableMeta } from './protocol.ts';
 import {
   internalTimeoutMs,
   removeStrangers,
@@ -56,9 +56,18 @@ export async function recoverStore(
   const { session, disk } = tools;
   const { directory, tables, memtable } = options;
   await disk.makeDirectory(`${directory}/tables`);
-  const manifest = await ManifestLog.open(disk, directory, identity, options.manifest);
-  await settleMissing(tools, options, manifest);
-  removeStrangers(disk, directory, manifest);
+  let missing: readonly TableMeta[] = [];
+  const manifest = await ManifestLog.open(disk, directory, identity, {
+    ...options.manifest,
+    beforeWriting: (state) => {
+      missing = missingTables(tools, options, state);
+      removeStrangers(disk, directory, state);
+    },
+  });
+  if (missing.length > 0) {
+    const dropped = missing.map(({ level, fileNumber }) => ({ level, fileNumber }));
+    await manifest.commit({ added: [], dropped });
+  }
   const version = { added: [...manifest.state.tables.values()], dropped: [] };
   await session.ask(tables, 'replace', version, internalTimeoutMs);
   let unflushed: FrozenTable[] = [];
@@ -100,22 +109,22 @@ async function writeInOrder(
 export const isDiskFull = (error: unknown): boolean =>
   error instanceof KvError && error.code === 'DISK_FULL';
 
-async function settleMissing(
+/** Tables that are gone and may be: CorruptionError where they may not. */
+function missingTables(
   { disk, log }: RecoveryTools,
   { directory, acceptDataLoss = false }: RecoveryOptions,
-  manifest: ManifestLog,
-): Promise<void> {
+  state: StoredState,
+): readonly TableMeta[] {
   const there = new Set(disk.list(`${directory}/tables`));
-  const missing = [...manifest.state.tables.values()].filter(
+  const missing = [...state.tables.values()].filter(
     ({ fileNumber }) => !there.has(tableName(fileNumber)),
   );
   const [first] = missing;
-  if (first === undefined) return;
+  if (first === undefined) return [];
   const path = tablePath(directory, first.fileNumber);
   if (!acceptDataLoss)
     throw new CorruptionError(path, 0, `it is gone, the manifest names it; ${acceptHint}`);
   for (const { fileNumber, records } of missing)
     log.error('store.loss-accepted', { file: tablePath(directory, fileNumber), records });
-  const dropped = missing.map(({ level, fileNumber }) => ({ level, fileNumber }));
-  await manifest.commit({ added: [], dropped });
+  return missing;
 }

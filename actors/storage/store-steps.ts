@@ -9,7 +9,7 @@ import type { Disk } from '../../runtime/environment.ts';
 import { BugError, KvError } from '../../runtime/errors.ts';
 import { bytesOf, type CompactionJob } from './compaction-picker.ts';
 import { rangesOverlap, unionOf } from './key-ranges.ts';
-import type { ManifestLog } from './manifest.ts';
+import type { ManifestLog, StoredState } from './manifest.ts';
 import type {
   Compactor,
   FrozenTable,
@@ -18,9 +18,14 @@ import type {
   TableReader,
   WalWriter,
 } from './protocol.ts';
-import { expiryGraceMs, type PurgeRule, type TombstonePurge } from './purge-rule.ts';
+import {
+  expiryGraceMs,
+  type PurgeArcs,
+  type PurgeRule,
+  type TombstonePurge,
+} from './purge-rule.ts';
 import { tableName, tableNumber, tablePath } from './table-files.ts';
-import type { VersionEdit } from './version-edit.ts';
+import { encodeEdit, type VersionEdit } from './version-edit.ts';
 
 /** The parts of a store that its steps work with. */
 export interface StoreParts {
@@ -31,6 +36,8 @@ export interface StoreParts {
   /** Directory of this shard inside the data directory. */
   readonly directory: string;
   readonly tombstonePurge: TombstonePurge;
+  /** With several copies: tombstones and expired records stay for so long at least. */
+  readonly tombstoneGraceMs: number;
   /** Stays free beside what a flush needs; writes are let in again above twice that (FS-8). */
   readonly reserveBytes: number;
   /** Beside the reserve, so much has to stay free for the flush of memory and the next segment. */
@@ -90,14 +97,19 @@ async function changeTables(
 /** One job of the picker, from reading to removing. Errors: nothing has changed. */
 export async function compactTables(
   session: Session,
-  place: { readonly disk: Disk; readonly wallMicros: number },
+  place: {
+    readonly disk: Disk;
+    readonly wallMicros: number;
+    /** Horizons of repair; undefined: none were ever told. */
+    readonly arcs: PurgeArcs | undefined;
+  },
   parts: StoreParts,
   manifest: ManifestLog,
   job: CompactionJob,
 ): Promise<CompactionOutcome> {
   const { inputs, outputLevel } = job;
-  const { disk, wallMicros } = place;
-  const purge = await purgeRuleOf(session, parts, manifest, inputs, wallMicros);
+  const { disk } = place;
+  const purge = await purgeRuleOf(session, parts, manifest, inputs, place);
   const isWorthPurging = purge !== undefined && inputs.some(({ tombstones }) => tombstones > 0);
   const dropped = inputs.map(({ level, fileNumber }) => ({ level, fileNumber }));
   const isMove = job.isMove && !isWorthPurging;
@@ -139,12 +151,14 @@ async function mergeTables(
  */
 async function purgeRuleOf(
   session: Session,
-  { memtable, tombstonePurge }: StoreParts,
+  { memtable, tombstonePurge, tombstoneGraceMs }: StoreParts,
   manifest: ManifestLog,
   inputs: readonly TableMeta[],
-  wallMicros: number,
+  { wallMicros, arcs }: { readonly wallMicros: number; readonly arcs: PurgeArcs | undefined },
 ): Promise<PurgeRule | undefined> {
-  if (tombstonePurge === 'never') return undefined;
+  const isRepaired = tombstonePurge === 'after-repair';
+  if (isRepaired && arcs?.hlcs.some((hlc) => hlc > 0) !== true) return undefined;
+  const graceMs = isRepaired ? tombstoneGraceMs : 0;
   const { minHlc } = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
   const range = unionOf(inputs);
   const own = new Set(inputs.map(({ fileNumber }) => fileNumber));
@@ -152,8 +166,9 @@ async function purgeRuleOf(
     (table) => !own.has(table.fileNumber) && rangesOverlap(table, range),
   );
   return {
-    belowHlc: Math.min(minHlc, Math.floor(wallMicros)),
-    expiredBeforeMs: Math.floor(wallMicros / 1000) - expiryGraceMs,
+    belowHlc: Math.min(minHlc, Math.floor(wallMicros) - graceMs * 1000),
+    expiredBeforeMs: Math.floor(wallMicros / 1000) - Math.max(expiryGraceMs, graceMs),
+    arcs: isRepaired ? arcs : undefined,
     others: others.map((table) => ({
       firstKey: table.firstKey,
       lastKey: table.lastKey,
@@ -201,11 +216,26 @@ export async function replayWal(
 }
 
 /** Table files that the manifest does not name: outputs of a run that ended too early (MF-6). */
-export function removeStrangers(disk: Disk, directory: string, manifest: ManifestLog): void {
-  const known = new Set([...manifest.state.tables.keys()].map((number) => tableName(number)));
+export function removeStrangers(disk: Disk, directory: string, state: StoredState): void {
+  const known = new Set([...state.tables.keys()].map((number) => tableName(number)));
   for (const name of disk.list(`${directory}/tables`)) {
     const number = tableNumber(name);
-    if (number !== undefined) manifest.skipFileNumber(number);
+    if (number !== undefined) state.reserveFileNumber(number);
     if (!known.has(name)) disk.remove(`${directory}/tables/${name}`);
   }
+}
+
+/**
+ * A second name for every table that counts; the edit that makes this state. The files of the state
+ * are there between any two turns: they are durable before their edit is, and go after it.
+ */
+export function linkTables(
+  disk: Disk,
+  { directory }: StoreParts,
+  { state }: ManifestLog,
+  prefix: string,
+): Uint8Array {
+  for (const fileNumber of state.tables.keys())
+    disk.link(tablePath(directory, fileNumber), `${prefix}${tableName(fileNumber)}`);
+  return encodeEdit(state.snapshotEdit()).slice();
 }

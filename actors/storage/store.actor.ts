@@ -4,7 +4,7 @@
 //
 //   apply   WAL durable -> memtable -> answer. A record is visible only once it is durable, so no
 //           read can leak what a power loss would remove (WAL-7, WAL-8).
-//   read    memtable, then tables; the winner by HLC-1, whatever its age (MF-9).
+//   read    row cache, or memtable, then tables; the winner by HLC-1, whatever its age (MF-9).
 //   flush   freeze -> table written and verified -> manifest edit durable -> table readable ->
 //           arena and WAL segments released (MF-3, WAL-9).
 //   compact inputs merged -> one manifest edit durable -> readable -> inputs removed (MF-4); one
@@ -22,14 +22,17 @@ import {
   refTo,
 } from '../../runtime/actor.ts';
 import { assert, describeFailure, failure, KvError } from '../../runtime/errors.ts';
-import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
-import { checkRecord, recordBytesMax, recordHlc } from '../model/record.ts';
+import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import { BytePool } from '../../runtime/byte-pool.ts';
+import { checkRecord, recordBytesMax, recordHash, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 import { Admission, heldBytes } from './admission.ts';
+import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
 import type { ManifestLog } from './manifest.ts';
+import { Pacer } from './pacing.ts';
 import {
   type FrozenTable,
   type RangeRequest,
@@ -37,10 +40,13 @@ import {
   type StoreStats,
   type TableMeta,
 } from './protocol.ts';
+import type { PurgeArcs } from './purge-rule.ts';
+import { RowCache } from './row-cache.ts';
 import {
   type CompactionOutcome,
   compactTables,
   internalTimeoutMs,
+  linkTables,
   writeTable,
 } from './store-steps.ts';
 import {
@@ -62,10 +68,16 @@ export interface StoreOptions extends RecoveryOptions {
   readonly memtableBytes: number;
   /** Bytes that may wait for the WAL; one record always may. */
   readonly inFlightBytes: number;
+  /** Records that are read often, with their index; 0 keeps none. */
+  readonly rowCacheBytes: number;
   readonly compaction: PickerOptions;
   /** With so many tables waiting for their merge writes are refused until it has caught up. */
   readonly waitingTablesMax: number;
+  /** Merges pause when the p99 of the delay of requests is above, milliseconds; 0: never. */
+  readonly foregroundDelayMs: number;
 }
+
+type Found = ReplyOf<Store['read']>;
 
 interface Own {
   readonly recovered: Tell<Recovered>;
@@ -85,10 +97,13 @@ interface Own {
   }>;
   readonly retryCompaction: Tell<object>;
   readonly checkSpace: Tell<object>;
+  readonly measure: Tell<object>;
 }
 
 const spaceCheckMs = 2_000;
 const flushRetryMs = 1_000;
+/** Between two measurements of how long requests wait, while a merge runs. */
+const measureEveryMs = 10;
 /** Doubles with each failure in a row. */
 const compactionRetryMs = 1_000;
 const compactionRetryMsMax = 60_000;
@@ -114,9 +129,17 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   #isDraining = false;
   #isCompacting = false;
   #compactionFailures = 0;
+  #purgeArcs: PurgeArcs | undefined;
   /** Tables that a compaction could not read: left alone until the next start. */
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
+  readonly #rows: RowCache;
+  readonly #pacer: Pacer;
+  #isMerging = false;
+  #isMeasuring = false;
+  /** Tables that wait for their merge, as a part of those that stop writes. */
+  #debt = 0;
+  #toldPauseMs = 0;
 
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
@@ -128,6 +151,14 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const inFlight = (): number => this.#admission.inFlightBytes;
     metrics.gauge('kvd_store_in_flight_bytes', 'Bytes on the way to the WAL', inFlight, labels);
     this.#figures = new CompactionFigures(metrics, labels);
+    this.#pacer = new Pacer({ targetMs: options.foregroundDelayMs });
+    const delay = (): number => this.#pacer.p99Ms / 1000;
+    metrics.gauge('kvd_foreground_delay_seconds', 'p99 while merging', delay, labels);
+    const pause = (): number => this.#toldPauseMs / 1000;
+    metrics.gauge('kvd_compaction_pause_seconds', 'Pause after each batch', pause, labels);
+    const pool = new BytePool();
+    this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
+    registerCache(metrics, { ...labels, cache: 'rows' }, () => this.#rows.figures);
   }
 
   // ---- life --------------------------------------------------------------------------------
@@ -226,11 +257,17 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const alone = records.length === 1 ? record : undefined;
     const logged: Done<{ readonly lsn: number }> = (problem, reply) => {
       this.#admission.logged(bytes, records.length);
-      if (reply === undefined) return later.fail(problem ?? failure('BUG'));
       // Answers come in LSN order, and one mailbox keeps that order into the memtable.
-      if (alone === undefined) this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
+      if (reply === undefined) later.fail(problem ?? failure('BUG'));
+      else if (alone === undefined)
+        this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
       else this.#ctx.tell(memtable, 'insert', { record: alone, lsn: reply.lsn });
-      later.resolve(reply);
+      if (reply !== undefined) {
+        for (const record of records) this.#rows.written(record, recordHash(record));
+        later.resolve(reply);
+      }
+      // It was full of what was on its way to the log: there may be something to freeze now.
+      if (this.#admission.isMemtableFull) this.#flush();
     };
     if (alone === undefined)
       this.#ctx.ask(wal, 'appendMany', { records }, internalTimeoutMs, logged);
@@ -241,24 +278,27 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   // ---- reads -------------------------------------------------------------------------------
 
-  read({ key, hash }: BodyOf<Store['read']>): Later<{ readonly record: Uint8Array | undefined }> {
+  read({ key, hash }: BodyOf<Store['read']>): Found | Later<Found> {
+    const rows = this.#rows;
+    const cached = rows.get(key, hash);
+    if (cached !== undefined) return { record: cached === 'absent' ? undefined : cached };
+    const ticket = rows.ticket(hash);
     const { memtable, tables, resolve } = this.#options;
-    const later = this.#ctx.later<{ readonly record: Uint8Array | undefined }>();
+    const later = this.#ctx.later<Found>();
+    const answer = (record: Uint8Array | undefined): void => {
+      rows.fill(key, hash, record, ticket);
+      later.resolve({ record });
+    };
     this.#ctx.ask(memtable, 'get', { key }, internalTimeoutMs, (problem, found) => {
       if (found === undefined) return later.fail(problem ?? failure('BUG'));
       const { record } = found;
       const aboveHlc = record === undefined ? 0 : recordHlc(record);
-      if (this.#tableCount === 0 || aboveHlc > this.#tablesMaxHlc) return later.resolve(found);
-      this.#ctx.ask(
-        tables,
-        'get',
-        { key, hash, aboveHlc },
-        internalTimeoutMs,
-        (trouble, stored) => {
-          if (stored === undefined) later.fail(trouble ?? failure('BUG'));
-          else later.resolve({ record: resolveAll([record, stored.record], resolve) });
-        },
-      );
+      if (this.#tableCount === 0 || aboveHlc > this.#tablesMaxHlc) return answer(record);
+      const look = { key, hash, aboveHlc };
+      this.#ctx.ask(tables, 'get', look, internalTimeoutMs, (trouble, stored) => {
+        if (stored === undefined) later.fail(trouble ?? failure('BUG'));
+        else answer(resolveAll([record, stored.record], resolve));
+      });
     });
     return later;
   }
@@ -290,7 +330,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const manifest = this.#manifest;
     if (this.#isFlushing || manifest === undefined) return;
     this.#isFlushing = true;
-    const { disk, toSelf, log, shard } = this.#ctx;
+    const { disk, toSelf, log, shard, probe } = this.#ctx;
+    probe.reach('flush began');
     const options = this.#options;
     let table = this.#unflushed ?? this.#recovered.shift();
     const isOld = table !== undefined;
@@ -326,7 +367,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#flushWaiters = [];
     for (const waiter of waiters) waiter.resolve({ tables: this.#tableCount });
     if (!this.#isLogBegun && table === undefined) this.#beginLog();
-    else if (!this.#isLogBegun || this.#admission.isMemtableFull) this.#flush();
+    else if (!this.#isLogBegun) this.#flush();
+    // With nothing to freeze all of it is still in flight: the next answer of the log tries again.
+    else if (table !== undefined && this.#admission.isMemtableFull) this.#flush();
     this.#compact();
   }
 
@@ -338,6 +381,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     for (const waiter of waiters) waiter.fail(failure('DISK_FULL', { detail: reason }));
     this.#stopIfManifestFailed();
     this.#ctx.after(flushRetryMs, 'retryFlush', {});
+  }
+
+  linkTables({ prefix }: BodyOf<Store['linkTables']>): { readonly edit: Uint8Array } {
+    if (this.#manifest === undefined) throw new KvError('DRAINING', { node: this.#ctx.node });
+    return { edit: linkTables(this.#ctx.disk, this.#options, this.#manifest, prefix) };
   }
 
   retryFlush(): void {
@@ -353,14 +401,17 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const options = this.#options;
     const { disk, toSelf, clock } = this.#ctx;
     const wallMicros = clock.wallMicros();
+    const arcs = this.#purgeArcs;
     const state = { nowMs: wallMicros / 1000, damaged: this.#damaged };
     const job = pickCompaction([...manifest.state.tables.values()], options.compaction, state);
     if (job === undefined) return;
     this.#isCompacting = true;
+    this.#isMerging = true;
+    this.#startMeasuring();
     const startedMs = clock.monotonicMs();
     this.#ctx.session(async (session) => {
       try {
-        const place = { disk, wallMicros };
+        const place = { disk, wallMicros, arcs };
         const outcome = await compactTables(session, place, options, manifest, job);
         toSelf('compacted', { outcome, startedMs });
       } catch (error) {
@@ -372,6 +423,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     });
   }
 
+  /** For the compactions that begin from now on. */
+  purgeBelow(arcs: PurgeArcs): void {
+    this.#purgeArcs = arcs;
+  }
+
   compacted({ outcome, startedMs }: BodyOf<Own['compacted']>): void {
     const { probe, log, clock, shard } = this.#ctx;
     probe.reach('compaction installed');
@@ -379,6 +435,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const tookMs = Math.round(clock.monotonicMs() - startedMs);
     log.info('compaction.done', { shard, ...outcome, tookMs });
     this.#isCompacting = false;
+    this.#isMerging = false;
     this.#compactionFailures = 0;
     this.#figures.done(outcome);
     this.#countTables();
@@ -390,6 +447,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const { probe, log, shard } = this.#ctx;
     probe.reach('compaction failed');
     log.warn('compaction.failed', { shard, reason });
+    this.#isMerging = false;
     const fileNumber = tableNumber(damaged?.slice(damaged.lastIndexOf('/') + 1) ?? '');
     if (fileNumber !== undefined) this.#damaged.add(fileNumber);
     this.#stopIfManifestFailed();
@@ -403,6 +461,44 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   retryCompaction(): void {
     this.#isCompacting = false;
     this.#compact();
+  }
+
+  // ---- pace --------------------------------------------------------------------------------
+
+  #startMeasuring(): void {
+    if (this.#isMeasuring || !this.#pacer.isOn) return;
+    this.#isMeasuring = true;
+    this.#pacer.begin(this.#ctx.clock.monotonicMs());
+    this.#ctx.after(measureEveryMs, 'measure', {});
+  }
+
+  /** One message as of a client: until it is handled, so long do requests wait. */
+  measure(): void {
+    this.#isMeasuring = this.#isMerging;
+    if (!this.#isMerging) return;
+    const { clock, probe, node, shard } = this.#ctx;
+    const { foregroundDelayMs } = this.#options;
+    const sentMs = clock.monotonicMs();
+    this.#ctx.ask(refTo(Store, node, shard), 'ping', {}, internalTimeoutMs, (problem) => {
+      const nowMs = clock.monotonicMs();
+      // A full mailbox refuses at once: that is no short wait.
+      const isSlow = problem !== undefined || probe.buggify('requests wait');
+      const delayMs = isSlow ? foregroundDelayMs * 2 : nowMs - sentMs;
+      if (this.#pacer.measured(delayMs, nowMs)) this.#tellPace();
+      this.#ctx.after(measureEveryMs, 'measure', {});
+    });
+  }
+
+  ping(): object {
+    return {};
+  }
+
+  #tellPace(): void {
+    const pauseMs = Math.round(this.#pacer.pauseMs(this.#debt));
+    if (pauseMs === this.#toldPauseMs) return;
+    if (pauseMs > this.#toldPauseMs) this.#ctx.probe.reach('merges slowed down');
+    this.#toldPauseMs = pauseMs;
+    this.#ctx.tell(this.#options.compactor, 'pace', { pauseMs });
   }
 
   /** Nobody knows what is in it, and no table can change any more: recovery finds out (MF-5). */
@@ -476,6 +572,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const pressure = compactionPressure([...tables.values()], compaction, nowMs);
     this.#figures.debtBytes = pressure.debtBytes;
     this.#figures.levels = levels;
+    this.#debt = pressure.waitingTables / waitingTablesMax;
+    this.#tellPace();
     // Where damage keeps tables from being merged, refusing writes would not help.
     const isStalled = pressure.waitingTables >= waitingTablesMax && this.#damaged.size === 0;
     if (isStalled && !this.#admission.isStalled) {

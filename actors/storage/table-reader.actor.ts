@@ -16,15 +16,17 @@ import { recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage, readPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import { BlockCache } from './block-cache.ts';
+import { registerCache } from './cache-figures.ts';
 import { byFirstKey, coversKey, indexInRun, isRun, type KeyRange } from './key-ranges.ts';
 import { chainCursors } from './merge-iterator.ts';
 import { type RangeRequest, type TableMeta, TableReader } from './protocol.ts';
+import { readAheadDisk } from './read-ahead.ts';
 import { openTable, type SstableReader } from './sstable-reader.ts';
 
 export interface TableReaderOptions {
   readonly directory: string;
   readonly resolve: Resolve;
-  /** Decoded blocks kept in memory, bytes. */
+  /** Decoded blocks kept in memory, with indexes and filters of open tables, bytes. */
   readonly blockCacheBytes: number;
 }
 
@@ -35,10 +37,15 @@ interface OpenTable extends KeyRange {
 
 type Needs = 'disk' | 'lz4';
 
+/** Of a data block in the columns of its table's index. */
+const columnBytes = 32;
+
 class TableReaderActor implements Handlers<TableReader> {
   readonly #ctx: Context<object, Needs>;
   readonly #options: TableReaderOptions;
   readonly #cache: BlockCache;
+  /** What the open tables keep in memory beside blocks. */
+  #indexBytes = 0;
   /** By file number. */
   #tables: ReadonlyMap<number, OpenTable> = new Map();
   /** Level 0, newest record first. */
@@ -50,6 +57,10 @@ class TableReaderActor implements Handlers<TableReader> {
     this.#ctx = ctx;
     this.#options = options;
     this.#cache = new BlockCache(options.blockCacheBytes);
+    const labels = { shard: String(ctx.shard) };
+    registerCache(ctx.metrics, { ...labels, cache: 'blocks' }, () => this.#cache.figures);
+    const help = 'Indexes and filters of open tables, estimated';
+    ctx.metrics.gauge('kvd_table_index_bytes', help, () => this.#indexBytes, labels);
   }
 
   get({ key, hash, aboveHlc }: BodyOf<TableReader['get']>): {
@@ -76,6 +87,10 @@ class TableReaderActor implements Handlers<TableReader> {
   }
 
   range(request: RangeRequest): RecordPage {
+    return this.#cache.scan(() => this.#range(request));
+  }
+
+  #range(request: RangeRequest): RecordPage {
     const { from, to } = request;
     const isBefore = ({ firstKey }: OpenTable): boolean =>
       to === undefined || compareBytes(firstKey, to) < 0;
@@ -106,6 +121,9 @@ class TableReaderActor implements Handlers<TableReader> {
     for (const table of this.#open(added)) tables.set(table.meta.fileNumber, table);
     this.#arrange(tables);
     for (const [fileNumber, { reader }] of before) if (!tables.has(fileNumber)) reader.close();
+    this.#indexBytes = 0;
+    for (const { reader } of tables.values()) this.#indexBytes += indexBytesOf(reader);
+    this.#cache.setTableBytes(this.#indexBytes);
     return { tables: tables.size };
   }
 
@@ -122,7 +140,8 @@ class TableReaderActor implements Handlers<TableReader> {
   /** All or none; a table that is open already keeps its reader. */
   #open(added: readonly TableMeta[]): OpenTable[] {
     const { disk, lz4 } = this.#ctx;
-    const place = { disk, lz4, directory: this.#options.directory, cache: this.#cache };
+    const { directory } = this.#options;
+    const place = { disk: readAheadDisk(disk), lz4, directory, cache: this.#cache };
     const opened: SstableReader[] = [];
     try {
       return added.map((meta) => {
@@ -155,6 +174,12 @@ class TableReaderActor implements Handlers<TableReader> {
       .sort((a, b) => b.meta.maxHlc - a.meta.maxHlc);
     this.#runs = runs;
   }
+}
+
+/** What is behind the data in the file is held as it is; the index also as columns. */
+function indexBytesOf(reader: SstableReader): number {
+  const { offset, length } = reader.spanOf(reader.blocks - 1);
+  return reader.meta.bytes - (offset + length) + reader.blocks * columnBytes;
 }
 
 export const tableReader = actor({

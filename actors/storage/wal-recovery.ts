@@ -14,6 +14,7 @@
 import type { Disk } from '../../runtime/environment.ts';
 import { crc32, utf8 } from '../../runtime/bytes.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
+import { readContent } from './read-content.ts';
 import { readSegment, type SegmentVerdict } from './segment-reader.ts';
 import {
   decodeSegmentHeader,
@@ -107,8 +108,9 @@ export class WalRecovery {
     return this.#losses;
   }
 
-  get paths(): readonly string[] {
-    return this.#found.map(({ path }) => path);
+  /** All that an earlier run left, oldest first. */
+  get segments(): readonly { readonly number: number; readonly path: string }[] {
+    return this.#found;
   }
 
   /** Never used before, also not by a segment that was never finished. */
@@ -125,7 +127,7 @@ export class WalRecovery {
     const isDone = this.#next >= this.#found.length;
     const { path } = segment;
     const records: Uint8Array[] = [];
-    const bytes = this.#place.disk.read(path) ?? new Uint8Array(0);
+    const bytes = readContent(this.#place.disk, path);
     const { flushedThrough } = this.#evidence;
     const verdict = readSegment(bytes, this.#expectations(segment), ({ lsn, payload }) => {
       this.#lastLsn = Math.max(this.#lastLsn, lsn);

@@ -9,12 +9,13 @@
 // Phases: recovering (old segments are read, none is written) -> idle <-> syncing, with rotating
 // in between when a segment is full.
 
-import { actor, type Context, type Deferred, type Later } from '../../runtime/actor.ts';
+import { actor, type Context, type Deferred, type Later, refTo } from '../../runtime/actor.ts';
 import { ByteWriter } from '../../runtime/bytes.ts';
 import type { Disk, DiskFile } from '../../runtime/environment.ts';
 import { assert, failure, KvError } from '../../runtime/errors.ts';
 import { syncFile } from '../../runtime/files.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import { type ArchiveTerms, type ClosedSegment, ClosedSegments } from './closed-segments.ts';
 import { WalWriter } from './protocol.ts';
 import {
   appendWalRecord,
@@ -43,6 +44,8 @@ export interface WalOptions {
   readonly durability: 'group' | 'periodic' | 'none';
   /** With durability `periodic`: milliseconds between syncs. */
   readonly syncIntervalMs: number;
+  /** Keeps closed segments before they are released; absent: nobody does. */
+  readonly archive?: ArchiveTerms | undefined;
   /** Bytes of records that may wait at once: a torn tail is never longer than a write of them. */
   readonly inFlightBytes: number;
   /** Damaged and missing segments are left out instead of refused. Default false. */
@@ -57,6 +60,8 @@ interface Own {
   readonly rotationFailed: Tell<{ readonly code: string }>;
   readonly mark: Tell<{ readonly afterLsn: number }>;
   readonly syncPeriodically: Tell<object>;
+  readonly archiveTick: Tell<object>;
+  readonly keepNext: Tell<object>;
 }
 
 interface Segment {
@@ -64,15 +69,6 @@ interface Segment {
   readonly path: string;
   readonly file: DiskFile;
   /** Where the chain of its records starts. */
-  readonly chain: number;
-}
-
-interface Finished {
-  readonly path: string;
-  readonly bytes: number;
-  readonly number: number;
-  readonly lastLsn: number;
-  /** Checksum of its last record. */
   readonly chain: number;
 }
 
@@ -87,6 +83,12 @@ type Phase = 'recovering' | 'idle' | 'syncing' | 'rotating' | 'failed';
 
 /** After a sync with nothing behind it, this long until a mark closes the window (WAL-15). */
 const markAfterMs = 100;
+/** Until the archive is looked after again where the log is busy at that moment. */
+const archiveBusyMs = 20;
+const archiveDrainMs = 5_000;
+const archivePollMs = 10;
+/** A copy of one segment takes a second or two; a slower archive is asked again. */
+const keepTimeoutMs = 600_000;
 /** One write to the file, at most, unless one record is larger. */
 const batchBytesMax = 4 * 1024 * 1024;
 
@@ -99,10 +101,9 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   #segment: Segment | undefined;
   /** Where the next record goes. */
   #position = 0;
-  /** Finished segments that are not released yet, oldest first. */
-  #finished: Finished[] = [];
-  /** The segment that a rotation is about to finish. */
-  #leaving: Finished | undefined;
+  readonly #closed: ClosedSegments;
+  /** The segment that a rotation is about to close. */
+  #leaving: ClosedSegment | undefined;
   #lastLsn = 0;
   #durableLsn = 0;
   /** Checksum of the last record: the chain. */
@@ -118,6 +119,22 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     const shard = String(ctx.shard);
     const bytes = (): number => this.stats().bytes;
     ctx.metrics.gauge('kvd_wal_bytes', 'Bytes in WAL segments', bytes, { shard });
+    const { archive } = options;
+    this.#closed = new ClosedSegments(ctx.disk, archive, {
+      ask: (name, body, done) => {
+        if (archive !== undefined) ctx.ask(archive.archiver, name, body, keepTimeoutMs, done);
+      },
+      again: (delayMs) => void ctx.after(delayMs, 'keepNext', {}),
+      log: ctx.log,
+      shard: ctx.shard,
+    });
+    if (archive !== undefined)
+      ctx.metrics.gauge(
+        'kvd_wal_unarchived_segments',
+        'Closed log segments that wait for the archive',
+        () => this.#closed.waiting,
+        { shard },
+      );
   }
 
   start(): Later<void> {
@@ -168,11 +185,15 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     this.#durableLsn = afterLsn;
     this.#markedLsn = afterLsn;
     if (this.#options.durability === 'periodic') this.#ctx.toSelf('syncPeriodically', {});
+    const isArchived = this.#options.archive !== undefined;
+    // Their records are in tables: they stay only until they are archived.
+    if (isArchived) this.#closed.addRecovered(recovery.segments);
     return this.#ctx.session(async () => {
       const segment = await openSegment(disk, directory, { number, header, segmentBytes });
-      for (const old of recovery.paths) disk.remove(old);
+      if (!isArchived) for (const { path } of recovery.segments) disk.remove(path);
       await disk.syncDirectory(directory);
       toSelf('rotated', { segment });
+      if (isArchived) toSelf('archiveTick', {});
       return {};
     });
   }
@@ -312,6 +333,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   mark({ afterLsn }: { readonly afterLsn: number }): void {
     if (this.#phase !== 'idle' || this.#durableLsn !== afterLsn) return;
     const segment = this.#segmentOrBug();
+    // The header of a new segment proves the same; a mark would be all that is archived of it.
+    if (this.#options.archive !== undefined && this.#position === segmentHeaderSpace) return;
     if (this.#position + walRecordLength(0) > this.#options.segmentBytes) return;
     const before = { lsn: this.#lastLsn, chain: this.#chain };
     this.#batch.reset();
@@ -356,8 +379,14 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
       previousLastLsn: this.#lastLsn,
       previousChain: this.#chain,
     });
-    const end = { bytes: this.#position, lastLsn: this.#lastLsn, chain: this.#chain };
-    this.#leaving = { path: segment.path, number: segment.number, ...end };
+    this.#leaving = {
+      path: segment.path,
+      number: segment.number,
+      bytes: this.#position,
+      lastLsn: this.#lastLsn,
+      chain: this.#chain,
+      closedMicros: Math.floor(this.#ctx.clock.wallMicros()),
+    };
     this.#ctx.session(async () => {
       try {
         // With durability `periodic` the old segment may still wait for its sync (WAL-9).
@@ -374,7 +403,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
 
   /** Only now may the old segment be released: a rotation that fails goes on writing to it. */
   rotated({ segment }: { readonly segment: Segment }): void {
-    if (this.#leaving !== undefined) this.#finished.push(this.#leaving);
+    if (this.#leaving !== undefined) this.#closed.add(this.#leaving);
     this.#leaving = undefined;
     this.#segment = segment;
     this.#position = segmentHeaderSpace;
@@ -395,20 +424,48 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   }
 
   release({ throughLsn }: { readonly throughLsn: number }): void {
-    const { disk } = this.#ctx;
-    while (this.#finished[0] !== undefined && this.#finished[0].lastLsn <= throughLsn) {
-      const old = this.#finished.shift();
-      if (old !== undefined) disk.remove(old.path);
-    }
+    this.#closed.release(throughLsn);
   }
 
   closed(): ReplyOf<WalWriter['closed']> {
-    return { segments: this.#finished };
+    return { segments: this.#closed.ownSegments };
   }
 
-  stats(): { readonly bytes: number; readonly segments: number } {
-    const bytes = this.#finished.reduce((sum, old) => sum + old.bytes, this.#position);
-    return { bytes, segments: this.#finished.length + (this.#segment === undefined ? 0 : 1) };
+  stats(): ReplyOf<WalWriter['stats']> {
+    const unarchived = this.#closed.waiting + (this.#phase === 'rotating' ? 1 : 0);
+    const segments = this.#closed.count + (this.#segment === undefined ? 0 : 1);
+    return { bytes: this.#closed.bytes + this.#position, segments, unarchived };
+  }
+
+  // ---- archive -------------------------------------------------------------------------------
+
+  keepNext(): void {
+    this.#closed.keepNext();
+  }
+
+  /** What was logged is in the archive soon, also while few records come. */
+  archiveTick(): void {
+    const { archive } = this.#options;
+    if (archive === undefined) return;
+    const isBusy = this.#phase === 'syncing' || this.#phase === 'rotating';
+    this.#ctx.after(isBusy ? archiveBusyMs : archive.intervalMs, 'archiveTick', {});
+    if (this.#phase !== 'idle') return;
+    if (this.#position > segmentHeaderSpace) this.#rotate();
+    else this.#closed.cover(this.#lastLsn, Math.floor(this.#ctx.clock.wallMicros()));
+  }
+
+  /** The last records go to the archive; a slow one is waited for by the next start instead. */
+  drain(): Later<void> | void {
+    if (this.#options.archive === undefined) return undefined;
+    const self = refTo(WalWriter, this.#ctx.node, this.#ctx.shard);
+    if (this.#phase === 'idle' && this.#position > segmentHeaderSpace) this.#rotate();
+    return this.#ctx.session(async (session) => {
+      for (let waitedMs = 0; waitedMs < archiveDrainMs; waitedMs += archivePollMs) {
+        const { unarchived } = await session.ask(self, 'stats', {}, archiveDrainMs);
+        if (unarchived === 0) return;
+        await session.sleep(archivePollMs);
+      }
+    });
   }
 
   #header(

@@ -6,6 +6,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { ClientError } from '../client/http-exchange.ts';
 import { keyPath } from '../client/key-path.ts';
 import { type PageItem, type PageQuery, readPages } from '../client/pages.ts';
+import { addConditions, type ConditionOptions, conditionHeaders } from './conditions.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 
 /** The invocation of a command that runs: made from the options of the whole line. */
@@ -23,22 +24,26 @@ export function wholeNumber(min: number, max: number): (text: string) => number 
 }
 
 export function addDataCommands(program: Command, invoke: Invoke): void {
-  program
+  const put = program
     .command('put <key> <value>')
     .description('write a value: JSON as it is, any other text as a JSON string, - from stdin')
     .option('--ttl <seconds>', 'expire after so many seconds', wholeNumber(1, 315_360_000))
     .option('--raw-bytes', 'store the bytes of the value, not JSON')
     .action((key: string, value: string, options: PutOptions, command: Command) =>
-      put(invoke(command), { key, value, ...options }),
+      putValue(invoke(command), { key, value, ...options }),
     );
+  addConditions(put, true);
   program
     .command('get <key>')
     .description('print a value as it was stored')
     .action((key: string, _options: object, command: Command) => get(invoke(command), key));
-  program
+  const remove = program
     .command('del <key...>')
     .description('delete keys; one that is not there is no error')
-    .action((keys: string[], _options: object, command: Command) => del(invoke(command), keys));
+    .action((keys: string[], options: ConditionOptions, command: Command) =>
+      del(invoke(command), keys, options),
+    );
+  addConditions(remove, false);
   program
     .command('exists <key>')
     .description('exit code 0 if the key exists, 4 if not')
@@ -66,7 +71,7 @@ export function addDataCommands(program: Command, invoke: Invoke): void {
     );
 }
 
-interface PutOptions {
+interface PutOptions extends ConditionOptions {
   readonly ttl?: number;
   readonly rawBytes?: boolean;
 }
@@ -77,7 +82,7 @@ interface PutArguments extends PutOptions {
 }
 
 /** A JSON text as it is; any other text becomes a JSON string. */
-function asJson(text: string): string {
+export function asJson(text: string): string {
   try {
     JSON.parse(text);
     return text;
@@ -86,9 +91,9 @@ function asJson(text: string): string {
   }
 }
 
-async function put(
+async function putValue(
   invocation: Invocation,
-  { key, value, ttl, rawBytes }: PutArguments,
+  { key, value, ttl, rawBytes, ...conditions }: PutArguments,
 ): Promise<void> {
   const form = invocation.form('raw');
   const bytes = value === '-' ? await buffer(invocation.io.stdin) : Buffer.from(value);
@@ -99,7 +104,10 @@ async function put(
     client.call({
       method: 'PUT',
       path: keyPath(key) + query,
-      headers: { 'content-type': isBytes ? 'application/octet-stream' : 'application/json' },
+      headers: {
+        'content-type': isBytes ? 'application/octet-stream' : 'application/json',
+        ...conditionHeaders(conditions),
+      },
       body,
       isIdempotent: true,
       isWrite: true,
@@ -140,13 +148,18 @@ async function get(invocation: Invocation, key: string): Promise<void> {
   }
 }
 
-async function del(invocation: Invocation, keys: readonly string[]): Promise<void> {
+async function del(
+  invocation: Invocation,
+  keys: readonly string[],
+  conditions: ConditionOptions,
+): Promise<void> {
   const form = invocation.form('raw');
   await invocation.withClient(async (client) => {
     for (const key of keys) {
       const { body } = await client.call({
         method: 'DELETE',
         path: keyPath(key),
+        headers: conditionHeaders(conditions),
         isIdempotent: true,
         isWrite: true,
       });

@@ -3,6 +3,7 @@
 
 import { Command, CommanderError, Option } from 'commander';
 import { ClientError } from '../client/http-exchange.ts';
+import { addBackupCommand } from './backup.ts';
 import { addBenchCommand } from './bench.ts';
 import { addClusterCommands } from './cluster.ts';
 import { addCompletionCommand, completionsOf } from './completion.ts';
@@ -15,14 +16,18 @@ import {
   type GlobalOptions,
   Invocation,
 } from './invocation.ts';
+import { addRepairCommands } from './repair.ts';
 import { runRepl } from './repl.ts';
+import { addRestoreCommand } from './restore.ts';
+import { addSerialCommands } from './serial.ts';
+import { addSnapshotCommands } from './snapshots.ts';
 import { addStorageCommands } from './storage.ts';
 import { addTransferCommands } from './transfer.ts';
 
 // biome-ignore format: a list
 const plannedCommands = [
-  'ttl', 'cas', 'incr', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
-  'rebalance', 'repair', 'ns', 'user', 'snapshot', 'backup', 'restore',
+  'ttl', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
+  'rebalance', 'ns', 'user',
   'explain', 'top', 'sim',
 ] as const;
 
@@ -88,7 +93,7 @@ function createProgram(io: CommandIo): Command {
     .addOption(
       new Option('-o, --output <form>', 'how to print').choices(['table', 'json', 'jsonl', 'raw']),
     )
-    .option('--consistency <level>', 'ONE, TWO, THREE, QUORUM or ALL')
+    .option('--consistency <level>', 'ONE, TWO, THREE, QUORUM, ALL or SERIAL')
     .option('--ns <namespace>', 'namespace')
     .option('--endpoint <url>', 'a node, repeatable; default KVCTL_ENDPOINT', collect)
     .option('-q, --quiet', 'print only what was asked for')
@@ -96,9 +101,14 @@ function createProgram(io: CommandIo): Command {
   const invoke = (command: Command): Invocation =>
     new Invocation(io, command.optsWithGlobals<GlobalOptions>());
   addDataCommands(program, invoke);
+  addSerialCommands(program, invoke);
   addTransferCommands(program, invoke);
   addClusterCommands(program, invoke);
   addStorageCommands(program, invoke);
+  addSnapshotCommands(program, invoke);
+  addRepairCommands(program, invoke);
+  addBackupCommand(program, invoke);
+  addRestoreCommand(program, invoke);
   addBenchCommand(program, invoke);
   addCompletionCommand(program, invoke);
   for (const name of plannedCommands) addPlanned(program, name);

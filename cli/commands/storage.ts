@@ -19,7 +19,7 @@ import {
   valueTypes,
 } from '../../actors/model/record.ts';
 import { utf8 } from '../../runtime/bytes.ts';
-import { CorruptionError, KvError } from '../../runtime/errors.ts';
+import { guarded } from './guarded.ts';
 import { type Invoke, oneLine, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation, type OutputForm } from './invocation.ts';
 import { Rows } from './rows.ts';
@@ -75,19 +75,6 @@ export function addStorageCommands(program: Command, invoke: Invoke): void {
     .action((directory: string, _options: object, command: Command) =>
       guarded(() => dumpManifests(invoke(command), directory)),
     );
-}
-
-/** What the file system and the formats refuse, as the command's end. */
-async function guarded(work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    if (error instanceof CorruptionError || error instanceof KvError)
-      throw new ExitError(exitCodes.refused, error.message);
-    const { code, path } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') throw new ExitError(exitCodes.notFound, `${path ?? ''}: not there`);
-    throw error;
-  }
 }
 
 /** The files that `places` name; NOT_FOUND where a directory holds none. */

@@ -62,9 +62,9 @@ async function configsOf(
   nodes: number,
   root: string,
 ): Promise<NodeConfig[]> {
-  const ports = await freePorts(2 * nodes);
+  const ports = await freePorts(3 * nodes);
   const ids = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
-  const seeds = ids.map((id, i) => `${id}@127.0.0.1:${ports[2 * i + 1] ?? 0}`).join(',');
+  const seeds = ids.map((id, i) => `${id}@127.0.0.1:${ports[3 * i + 1] ?? 0}`).join(',');
   const set = {
     ...quickSettings,
     gossipIntervalMs,
@@ -78,8 +78,9 @@ async function configsOf(
       durability,
       clusterName: 'embedded',
       dataDir: join(root, nodeId),
-      httpPort: ports[2 * i],
-      internodePort: ports[2 * i + 1],
+      httpPort: ports[3 * i],
+      internodePort: ports[3 * i + 1],
+      respPort: ports[3 * i + 2],
       profile: 'single',
       shards: 1,
       logLevel: 'error',
@@ -111,6 +112,8 @@ async function freePorts(count: number): Promise<number[]> {
 export class EmbeddedNode {
   readonly id: string;
   readonly url: string;
+  /** For Redis clients: `redis://127.0.0.1:port`. */
+  readonly redisUrl: string;
   readonly directory: string;
   readonly #config: NodeConfig;
   #worker: Worker | undefined;
@@ -120,6 +123,7 @@ export class EmbeddedNode {
     this.#config = config;
     this.id = config.nodeId;
     this.url = `http://${config.host}:${config.httpPort}`;
+    this.redisUrl = `redis://${config.host}:${config.respPort ?? 0}`;
     this.directory = config.dataDir;
   }
 

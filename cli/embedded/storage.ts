@@ -17,11 +17,11 @@ import {
 } from '../../actors/model/record.ts';
 import { hashKey } from '../../actors/model/token.ts';
 import { openIdentity } from '../../actors/node/identity.ts';
+import { memoryBytesMin, splitMemory } from '../../actors/node/memory-budget.ts';
 import { arenaBytes, arenaCount } from '../../actors/node/plan.ts';
 import {
   type Durability,
   durabilities,
-  settingRows,
   type Tunables,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
@@ -44,7 +44,7 @@ import {
 import type { Kernel } from '../../runtime/kernel.ts';
 import { createRing } from '../../transport/thread-link.ts';
 import type { BackgroundData } from './background-thread.ts';
-import { BytePool } from './byte-pool.ts';
+import { BytePool } from '../../runtime/byte-pool.ts';
 import {
   type Bytes,
   bytesOf,
@@ -73,7 +73,7 @@ export interface StorageOptions {
    * when it is in the page cache, synced every second, `none` the same, never synced on purpose.
    */
   readonly durability?: Durability;
-  /** Memory for memtables and blocks together, bytes, at least 32 MiB. Default: by the settings. */
+  /** Memory for memtables, records and blocks together, bytes, at least 32 MiB. Default: by the settings. */
   readonly memoryBytes?: number;
   /** Single settings by name (docs/configuration.md); they win over `memoryBytes`. */
   readonly settings?: Partial<Tunables>;
@@ -117,7 +117,6 @@ const name = 'embedded';
 const ringBytes = 1024 * 1024;
 const startTimeoutMs = 600_000;
 const stopTimeoutMs = 10_000;
-const memoryBytesMin = 32 * 1024 * 1024;
 const pageRecords = 1_024;
 const pageBytes = 1024 * 1024;
 const pageSlack = 32;
@@ -160,12 +159,7 @@ function fromMemory(memoryBytes: number | undefined): Partial<Tunables> {
   if (memoryBytes === undefined) return {};
   if (!Number.isInteger(memoryBytes) || memoryBytes < memoryBytesMin)
     throw refusal('memoryBytes', `expected a whole number from ${memoryBytesMin}`);
-  const share = (field: 'memtableBytes' | 'blockCacheBytes', part: number): number =>
-    Math.min(Math.floor(memoryBytes / part), settingRows[field].max);
-  return {
-    memtableBytes: share('memtableBytes', 8),
-    blockCacheBytes: share('blockCacheBytes', 4),
-  };
+  return splitMemory(memoryBytes, 1);
 }
 
 /** Marks the directory as an embedded store's; the incarnation of this opening. */
@@ -338,7 +332,7 @@ class OpenStorage implements Storage {
     const kernel = this.#kernel();
     const stored = checkedKey(key);
     const { hash } = hashKey(stored);
-    const { record } = replyOf(kernel.askNow(this.#store, 'read', { key: stored, hash }));
+    const { record } = replyOf(kernel.askAhead(this.#store, 'read', { key: stored, hash }));
     // A copy: a block of the cache must not be changed, nor kept alive by one value.
     if (record === undefined || !isLive(record, 0)) return undefined;
     return this.#pool.copy(recordValue(record));

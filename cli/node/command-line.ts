@@ -2,6 +2,8 @@
 // not there yet is refused by name instead of being taken and ignored.
 
 import { Command, CommanderError } from 'commander';
+import { defaultMemory } from '../../actors/node/memory-budget.ts';
+import { machineMemoryBytes } from '../../runtime/host/machine-memory.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { type ConfigSources, loadConfig, type RawConfig } from './config.ts';
 import { runDev } from './dev.ts';
@@ -34,6 +36,7 @@ function withNodeOptions(command: Command): Command {
     .option('--data-dir <dir>', 'where everything is kept (default ./kvd-data)')
     .option('--host <address>', 'address to listen on (default 127.0.0.1)')
     .option('--http-port <port>', 'REST (default 7000)')
+    .option('--resp-port <port>', 'Redis protocol, or off (default 6379)')
     .option(
       '--internode-port <port>',
       'other nodes; one port per thread from here on (default 7002)',
@@ -43,7 +46,11 @@ function withNodeOptions(command: Command): Command {
     .option('--shards <count>', 'shards of this node (default: by profile)')
     .option('--durability <how>', 'group, periodic or none (default group)')
     .option('--compaction <how>', 'leveled, size-tiered or time-window (default leveled)')
-    .option('--memory <size>', 'budget for memtables and caches, such as 512M')
+    .option('--wal-archive <dir>', 'keep closed log files there, to restore to a point in time')
+    .option(
+      '--memory <size>',
+      'memtables and caches, such as 512M (default: a quarter of the machine, up to 1G)',
+    )
     .option('--log-level <level>', 'debug, info, warn or error (default info)')
     .option('--log-format <format>', 'json or pretty (default: pretty on a terminal)')
     .option('--accept-data-loss', 'start with what is left where stored data is gone or damaged')
@@ -90,6 +97,7 @@ function devCommand(): Command {
     .option('--replication <copies>', 'copies of each key (default: 3, or the number of nodes)')
     .option('--durability <how>', 'group, periodic or none', 'group')
     .option('--compaction <how>', 'leveled, size-tiered or time-window', 'leveled')
+    .option('--wal-archive <dir>', 'keep closed log files of all nodes there')
     .option('--load <file>', 'JSON lines (or .gz) to import once every node serves')
     .option('--key-field <name>', 'with --load: the field that holds the key')
     .option('--prefix <text>', 'with --load: in front of every key')
@@ -123,5 +131,6 @@ function sourcesOf(command: Command): ConfigSources {
     flags,
     set,
     isTerminal: process.stdout.isTTY,
+    memoryByDefault: defaultMemory(machineMemoryBytes()),
   };
 }

@@ -6,13 +6,12 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { parse } from 'yaml';
 import type { Member } from '../../actors/node/plan.ts';
+import { type MemorySettings, splitMemory } from '../../actors/node/memory-budget.ts';
 import {
   type CompactionStrategy,
   compactionStrategies,
   type Durability,
   durabilities,
-  type SettingName,
-  settingRows,
   type Tunables,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
@@ -26,6 +25,8 @@ export interface NodeConfig {
   readonly dataDir: string;
   readonly host: string;
   readonly httpPort: number;
+  /** Of the Redis protocol; undefined: not served. */
+  readonly respPort: number | undefined;
   readonly internodePort: number;
   /** All members; empty: this node alone. */
   readonly seeds: readonly Member[];
@@ -33,6 +34,8 @@ export interface NodeConfig {
   readonly shards: number;
   readonly durability: Durability;
   readonly compaction: CompactionStrategy;
+  /** Directory for closed log segments; absent: they are not kept. */
+  readonly walArchive?: string;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   readonly logFormat: 'json' | 'pretty';
   readonly insecure: boolean;
@@ -48,12 +51,14 @@ const optionNames = [
   'dataDir',
   'host',
   'httpPort',
+  'respPort',
   'internodePort',
   'seeds',
   'profile',
   'shards',
   'durability',
   'compaction',
+  'walArchive',
   'memory',
   'logLevel',
   'logFormat',
@@ -67,6 +72,7 @@ const defaults = {
   dataDir: './kvd-data',
   host: '127.0.0.1',
   httpPort: 7000,
+  respPort: 6379,
   internodePort: 7002,
   durability: 'group',
   compaction: 'leveled',
@@ -75,7 +81,7 @@ const defaults = {
   insecure: false,
 } as const satisfies Partial<Record<OptionName, unknown>>;
 
-const unsupported = ['respPort', 'dc', 'rack', 'weight', 'auth', 'tls'] as const;
+const unsupported = ['dc', 'rack', 'weight', 'auth', 'tls'] as const;
 
 export type RawConfig = Readonly<Record<string, unknown>>;
 
@@ -89,11 +95,13 @@ export interface ConfigSources {
   readonly set: Readonly<Record<string, number>>;
   /** Logs are for a person unless a source says otherwise. Default false. */
   readonly isTerminal?: boolean;
+  /** The budget where no source has one, bytes; absent: the defaults of the settings. */
+  readonly memoryByDefault?: number;
 }
 
 /** BAD_REQUEST names the option and what was expected. */
 export function loadConfig(sources: ConfigSources): NodeConfig {
-  const { file, environment, flags, set, isTerminal = false } = sources;
+  const { file, environment, flags, set, isTerminal = false, memoryByDefault: byDefault } = sources;
   const fromFile = file === undefined ? {} : readFile(file);
   const { settings: fileSettings = {}, ...fileOptions } = fromFile;
   refuseUnknown(fileOptions, file ?? '');
@@ -106,19 +114,24 @@ export function loadConfig(sources: ConfigSources): NodeConfig {
   };
   if (!isObject(fileSettings)) throw invalid('settings', 'a mapping of setting names to numbers');
   const shards = shardsOf(merged);
-  const memory = merged['memory'] === undefined ? {} : fromMemory(merged['memory'], shards.shards);
-  const tunables = tunablesFrom({ ...memory, ...fileSettings, ...set });
+  const memory = merged['memory'] === undefined ? byDefault : memoryBytes(merged['memory']);
+  const split = memory === undefined ? undefined : splitMemory(memory, shards.shards);
+  const tunables = tunablesFrom({ ...split, ...fileSettings, ...set });
   const config: NodeConfig = {
     nodeId: nodeName(merged['nodeId'], 'nodeId'),
     clusterName: nodeName(merged['clusterName'], 'clusterName'),
     dataDir: text(merged['dataDir'], 'dataDir'),
     host: text(merged['host'], 'host'),
     httpPort: port(merged['httpPort'], 'httpPort'),
+    respPort: respPort(merged['respPort']),
     internodePort: port(merged['internodePort'], 'internodePort'),
     seeds: seedList(merged['seeds']),
     ...shards,
     durability: oneOf(merged['durability'], durabilities, 'durability'),
     compaction: oneOf(merged['compaction'], compactionStrategies, 'compaction'),
+    ...(merged['walArchive'] === undefined
+      ? {}
+      : { walArchive: text(merged['walArchive'], 'walArchive') }),
     logLevel: oneOf(merged['logLevel'], ['debug', 'info', 'warn', 'error'] as const, 'logLevel'),
     logFormat: oneOf(merged['logFormat'], ['json', 'pretty'] as const, 'logFormat'),
     insecure: flag(merged['insecure'], 'insecure'),
@@ -127,7 +140,7 @@ export function loadConfig(sources: ConfigSources): NodeConfig {
   };
   refuseUnsupported(merged);
   check(config);
-  checkSizes(config, merged['memory']);
+  checkSizes(config, { ...fileSettings, ...set }, split, merged['memory']);
   return config;
 }
 
@@ -142,18 +155,26 @@ function check({ host, insecure, seeds, nodeId }: NodeConfig): void {
 }
 
 /** Sizes that each are in their range and make no sense together. */
-function checkSizes({ tunables, shards }: NodeConfig, memory: unknown): void {
-  const { memtableBytes, walSegmentBytes, valueBytesMax, blockCacheBytes } = tunables;
-  const { arenasPerShard } = tunables;
-  // A budget for many shards may ask for small ones; an arena holds any value all the same.
-  if (valueBytesMax > memtableBytes && memory === undefined)
+function checkSizes(
+  { tunables, shards }: NodeConfig,
+  chosen: RawConfig,
+  split: MemorySettings | undefined,
+  memory: unknown,
+): void {
+  const { memtableBytes, walSegmentBytes, valueBytesMax } = tunables;
+  // A budget for many shards may ask for small memtables; an arena holds any value all the same.
+  const isChosen = 'valueBytesMax' in chosen && 'memtableBytes' in chosen;
+  if (valueBytesMax > memtableBytes && isChosen)
     throw invalid('valueBytesMax', `at most memtableBytes (${memtableBytes})`);
   if (valueBytesMax > walSegmentBytes)
     throw invalid('walSegmentBytes', `at least valueBytesMax (${valueBytesMax})`);
-  if (memory === undefined) return;
-  const taken = shards * (memtableBytes * arenasPerShard + blockCacheBytes);
-  const budget = memoryBytes(memory);
-  if (taken > budget)
+  if (memory === undefined || split === undefined) return;
+  const takenBy = (sizes: Tunables): number =>
+    shards * (sizes.memtableBytes * sizes.arenasPerShard + sizes.blockCacheBytes);
+  // The least sizes may exceed the budget by themselves; what was set may not.
+  const most = Math.max(memoryBytes(memory), takenBy({ ...tunables, ...split }));
+  const taken = takenBy(tunables);
+  if (taken > most)
     throw invalid('memory', `at least ${taken}, which memtables and block caches are set to take`);
 }
 
@@ -226,6 +247,12 @@ function wholeNumber(value: unknown, field: string, low: number, high: number): 
 
 const port = (value: unknown, field: string): number => wholeNumber(value, field, 0, 65_535);
 
+/** A port, or `off`: undefined. */
+function respPort(value: unknown): number | undefined {
+  // YAML reads a bare `off` as text since 1.2; older writers mean false by it.
+  return value === 'off' || value === false ? undefined : port(value, 'respPort');
+}
+
 function flag(value: unknown, field: string): boolean {
   if (value === true || value === 'true' || value === '1') return true;
   if (value === false || value === 'false' || value === '0') return false;
@@ -264,23 +291,10 @@ function shardsOf(merged: RawConfig): { profile: Profile; shards: number } {
   return { profile, shards };
 }
 
-/** `512M`, `2G`, or bytes. */
+/** A memory budget (actors/node/memory-budget.ts): `512M`, `2G`, or bytes. */
 function memoryBytes(value: unknown): number {
   const match = /^(\d+)([kmgKMG]?)$/.exec(String(value));
   if (match === null) throw invalid('memory', 'bytes, or a number with K, M or G');
   const unit = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }[(match[2] ?? '').toLowerCase()] ?? 1;
-  const bytes = Number(match[1]) * unit;
-  if (bytes < 32 * 1024 ** 2) throw invalid('memory', 'at least 32M');
-  return bytes;
-}
-
-/** A memory budget for memtables (3 per shard) and block caches. */
-function fromMemory(value: unknown, shards: number): Record<string, number> {
-  const share = Math.floor(memoryBytes(value) / shards);
-  const within = (name: SettingName, size: number): number =>
-    Math.min(Math.max(Math.floor(size), settingRows[name].min), settingRows[name].max);
-  return {
-    memtableBytes: within('memtableBytes', share / 8),
-    blockCacheBytes: within('blockCacheBytes', share / 4),
-  };
+  return Number(match[1]) * unit;
 }

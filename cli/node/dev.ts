@@ -17,6 +17,7 @@ import { exitCodes } from './exit-codes.ts';
 interface DevNode {
   readonly id: string;
   readonly httpPort: number;
+  readonly respPort: number;
   readonly internodePort: number;
   readonly directory: string;
   process: ChildProcess | undefined;
@@ -29,6 +30,7 @@ interface DevOptions {
   readonly replication: number;
   readonly durability: string;
   readonly compaction: string;
+  readonly walArchive: string | undefined;
   readonly set: Readonly<Record<string, number>>;
   readonly load: string | undefined;
   readonly keyField: string | undefined;
@@ -78,6 +80,7 @@ function readOptions(raw: Readonly<Record<string, unknown>>): DevOptions {
     replication,
     durability: String(raw['durability']),
     compaction: String(raw['compaction']),
+    walArchive: raw['walArchive'] as string | undefined,
     set: raw['set'] as Record<string, number>,
     load,
     keyField,
@@ -99,6 +102,7 @@ function planNodes({ nodes, basePort, dataDir }: DevOptions): DevNode[] {
   return Array.from({ length: nodes }, (_, i) => ({
     id: `n${i + 1}`,
     httpPort: basePort + portsPerNode * i,
+    respPort: basePort + portsPerNode * i + 1,
     internodePort: basePort + portsPerNode * i + 2,
     directory: join(dataDir, `n${i + 1}`),
     process: undefined,
@@ -123,9 +127,9 @@ function checkBefore({ dataDir, ...options }: DevOptions, nodes: readonly DevNod
 
 /** What `kvd` is told for this node. */
 function nodeOptions(
-  { id, httpPort, internodePort, directory }: DevNode,
+  { id, httpPort, respPort, internodePort, directory }: DevNode,
   nodes: readonly DevNode[],
-  { durability, compaction, replication, set }: Omit<DevOptions, 'dataDir'>,
+  { durability, compaction, replication, set, walArchive }: Omit<DevOptions, 'dataDir'>,
 ): { readonly flags: Record<string, string>; readonly set: Record<string, number> } {
   const seeds = nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
   return {
@@ -134,10 +138,12 @@ function nodeOptions(
       clusterName: 'dev',
       dataDir: directory,
       httpPort: String(httpPort),
+      respPort: String(respPort),
       internodePort: String(internodePort),
       seeds,
       durability,
       compaction,
+      ...(walArchive === undefined ? {} : { walArchive }),
     },
     set: { ...set, replicationFactor: replication },
   };
@@ -193,8 +199,8 @@ class DevCluster {
 
   welcome(): string {
     const lines = this.#nodes.map(
-      ({ id, httpPort, process: child }) =>
-        `  ${id}  http://${host}:${httpPort}  pid ${child?.pid ?? 0}`,
+      ({ id, httpPort, respPort, process: child }) =>
+        `  ${id}  http://${host}:${httpPort}  redis://${host}:${respPort}  pid ${child?.pid ?? 0}`,
     );
     const [first] = this.#nodes;
     const endpoint = `http://${host}:${first?.httpPort ?? 0}`;
@@ -208,6 +214,7 @@ class DevCluster {
       `  npm run --silent kvctl -- get greeting${flag}`,
       `  npm run --silent kvctl -- status${flag}`,
       `  curl ${endpoint}/api/v1/keys/greeting`,
+      `  redis-cli -p ${first?.respPort ?? 0} set greeting hello`,
       'Ctrl-C stops all nodes; the data stays and is there at the next start.',
       '',
     ].join('\n');

@@ -86,8 +86,8 @@ async function start(config: NodeConfig, log: Log): Promise<void> {
 
 /** What each thread of a node starts from. Marks the start in the data directory. */
 export async function threadSeeds(config: NodeConfig, root: string): Promise<ThreadSeed[]> {
-  const { nodeId: node, clusterName, host, httpPort, internodePort, profile, shards } = config;
-  const { durability, compaction, tunables, acceptDataLoss } = config;
+  const { nodeId: node, clusterName, host, httpPort, respPort, internodePort } = config;
+  const { profile, shards, durability, compaction, tunables, walArchive, acceptDataLoss } = config;
   const self: Member = { node, host, internodePort };
   const members = config.seeds.length === 0 ? [self] : config.seeds;
   const { replicationFactor, virtualNodes } = tunables;
@@ -117,9 +117,11 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     members,
     host,
     httpPort,
+    respPort,
     internodePort,
     durability,
     compaction,
+    hasWalArchive: walArchive !== undefined,
     tunables,
     acceptDataLoss,
   };
@@ -129,6 +131,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     profile,
     shards,
     dataDir: root,
+    archiveDir: walArchive === undefined ? undefined : resolve(walArchive),
     lz4Module,
     arenas,
     part,
@@ -186,12 +189,13 @@ async function stopAll(handles: readonly ThreadHandle[], main: ThreadRuntime): P
 }
 
 function announce(config: NodeConfig, startMs: number, log: Log): void {
-  const { nodeId, host, httpPort, dataDir, durability, seeds } = config;
-  log.info('node.ready', { http: `http://${host}:${httpPort}`, startMs });
+  const { nodeId, host, httpPort, respPort, dataDir, durability, seeds } = config;
+  const redis = respPort === undefined ? undefined : `redis://${host}:${respPort}`;
+  log.info('node.ready', { http: `http://${host}:${httpPort}`, redis, startMs });
   if (process.send === undefined)
     process.stdout.write(
       [
-        `kvd node ${nodeId} serves http://${host}:${httpPort} (${Math.max(1, seeds.length)} members, data in ${dataDir}, durability ${durability})`,
+        `kvd node ${nodeId} serves http://${host}:${httpPort}${redis === undefined ? '' : ` and ${redis}`} (${Math.max(1, seeds.length)} members, data in ${dataDir}, durability ${durability})`,
         `try: curl -X PUT -H 'content-type: application/json' -d '{"value":"hello"}' http://${host}:${httpPort}/api/v1/keys/greeting`,
         '',
       ].join('\n'),

@@ -2,7 +2,7 @@
 // here. The main thread calls it for itself; each worker thread calls it in node-thread.ts.
 
 import { defaultBodyLimits } from '../../actors/gateway/http-routes.ts';
-import { HttpGateway } from '../../actors/gateway/protocol.ts';
+import { HttpGateway, RespGateway } from '../../actors/gateway/protocol.ts';
 import { Gossiper } from '../../actors/membership/protocol.ts';
 import {
   type NodeSettings,
@@ -10,6 +10,7 @@ import {
   planNode,
   threadGroups,
 } from '../../actors/node/plan.ts';
+import { keyBytesMax } from '../../actors/model/record.ts';
 import { allProtocols } from '../../actors/node/protocols.ts';
 import { Monitor } from '../../actors/observability/protocol.ts';
 import { type Ref, refTo } from '../../runtime/actor.ts';
@@ -26,6 +27,7 @@ import type { MetricSample } from '../../runtime/metrics.ts';
 import { placementOf, type Profile } from '../../runtime/placement.ts';
 import { Codec } from '../../transport/codec.ts';
 import { HttpEdge } from '../../transport/edge-http.ts';
+import { RespEdge } from '../../transport/edge-resp.ts';
 import { PeerTable } from '../../transport/peer-table.ts';
 import type { ThreadReceiver } from '../../transport/thread-link.ts';
 import { NodeRouter } from '../../transport/transport.ts';
@@ -38,6 +40,8 @@ export interface ThreadSeed {
   readonly profile: Profile;
   readonly shards: number;
   readonly dataDir: string;
+  /** Where closed log segments are kept; undefined: nowhere. */
+  readonly archiveDir?: string | undefined;
   readonly lz4Module: object;
   readonly arenas: readonly SharedArrayBuffer[];
   readonly part: ThreadPart;
@@ -49,6 +53,8 @@ export interface ThreadRuntime extends ThreadControl {
 
 const gossipTimeoutMs = 1_000;
 const drainingTimeoutMs = 5_000;
+/** Of one Redis command: that of a REST batch. */
+const commandBytesMin = 16 * 1024 * 1024;
 
 /** Builds the thread; nothing runs before `start`. `fatal` ends the node. */
 export function createThreadRuntime(
@@ -68,6 +74,7 @@ class NodeThread implements ThreadRuntime {
   readonly #tasks: TaskPool;
   readonly #samples: () => readonly MetricSample[];
   readonly #edge: HttpEdge | undefined;
+  readonly #respEdge: RespEdge | undefined;
 
   constructor(seed: ThreadSeed, log: Log, fatal: (reason: string) => void) {
     this.#seed = seed;
@@ -112,6 +119,9 @@ class NodeThread implements ThreadRuntime {
       ({ spec }) => spec.kind.protocol.name === HttpGateway.name,
     );
     this.#edge = hostsGateway ? this.#createEdge() : undefined;
+    const { respPort } = settings;
+    const hasResp = this.#hosts(RespGateway.name) && respPort !== undefined;
+    this.#respEdge = hasResp ? this.#createRespEdge(respPort) : undefined;
   }
 
   readonly start = async (): Promise<void> => {
@@ -120,6 +130,7 @@ class NodeThread implements ThreadRuntime {
     await this.#peers?.listen();
     for (const { spec } of this.#planned) await this.kernel.spawn(spec);
     await this.#edge?.listen();
+    await this.#respEdge?.listen();
   };
 
   /** Says goodbye, finishes requests, flushes; the order is that of the node's threads. */
@@ -130,6 +141,10 @@ class NodeThread implements ThreadRuntime {
     if (this.#edge !== undefined) {
       await this.#tell(refTo(HttpGateway, node), 'startDraining', drainingTimeoutMs);
       await this.#edge.close();
+    }
+    if (this.#respEdge !== undefined) {
+      await this.#tell(refTo(RespGateway, node), 'startDraining', drainingTimeoutMs);
+      await this.#respEdge.close();
     }
     if (!hasGossiper) await this.kernel.drain();
   };
@@ -149,7 +164,7 @@ class NodeThread implements ThreadRuntime {
 
   /** Asks and goes on whatever the answer: a drain never hangs. */
   #tell(
-    ref: Ref<Gossiper> | Ref<HttpGateway>,
+    ref: Ref<Gossiper> | Ref<HttpGateway> | Ref<RespGateway>,
     name: 'leaving' | 'startDraining',
     timeoutMs: number,
   ): Promise<void> {
@@ -170,12 +185,28 @@ class NodeThread implements ThreadRuntime {
         this.kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
     });
   }
+
+  #createRespEdge(port: number): RespEdge {
+    const { host, node, tunables } = this.#seed.settings;
+    const gateway = refTo(RespGateway, node);
+    // A key may be longer than a small value.
+    const bulkBytes = Math.max(tunables.valueBytesMax, keyBytesMax);
+    return new RespEdge({
+      host,
+      port,
+      limits: { bulkBytes, commandBytes: Math.max(commandBytesMin, 2 * bulkBytes) },
+      opened: (start) => this.kernel.tell(gateway, 'opened', start),
+      closed: (connection) => this.kernel.tell(gateway, 'closed', { connection }),
+      run: (batch, timeoutMs, done) => this.kernel.ask(gateway, 'run', batch, timeoutMs, done),
+    });
+  }
 }
 
 function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool): Capabilities {
-  const { dataDir, arenas, lz4Module } = seed;
+  const { dataDir, archiveDir, arenas, lz4Module } = seed;
   const lz4 = createLz4(lz4Module);
-  return { disk: createNodeDisk(dataDir), lz4, arenas, tasks };
+  const archive = archiveDir === undefined ? undefined : createNodeDisk(archiveDir);
+  return { disk: createNodeDisk(dataDir), archive, lz4, arenas, tasks };
 }
 
 function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Kernel): PeerTable {

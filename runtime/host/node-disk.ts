@@ -95,6 +95,12 @@ class NodeDisk implements Disk {
     told(from, () => fs.renameSync(source, target));
   };
 
+  readonly link = (from: string, to: string): void => {
+    const source = this.#resolve(from);
+    const target = this.#resolve(to);
+    told(to, () => fs.linkSync(source, target));
+  };
+
   readonly remove = (name: string): void => {
     const full = this.#resolve(name);
     ifThere(name, () => fs.unlinkSync(full));

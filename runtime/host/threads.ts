@@ -71,6 +71,9 @@ export function startThreads(options: ThreadsOptions): readonly ThreadHandle[] {
   return handles;
 }
 
+/** Twice the default: what requests in flight hold is copied less often (docs/performance.md). */
+const youngMegabytes = 96;
+
 class WorkerHandle implements ThreadHandle {
   readonly thread: number;
   readonly name: string;
@@ -94,6 +97,7 @@ class WorkerHandle implements ThreadHandle {
     this.#worker = new Worker(options.entry, {
       name: this.name,
       workerData: data,
+      resourceLimits: { maxYoungGenerationSizeMb: youngMegabytes },
       transferList: [port2, ...transferFor(thread)],
     });
     let reason = '';

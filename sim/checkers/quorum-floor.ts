@@ -4,6 +4,7 @@
 // least what an earlier read at a quorum returned (G5).
 
 import { compareEtags, type Etag, noEtag } from '../../actors/model/record.ts';
+import type { Checker } from '../checker.ts';
 import { byKey, type Operation } from '../history.ts';
 import { acksOf, holdersAfterRead, sightOf } from './versions.ts';
 import type { Violation } from './violation.ts';
@@ -16,11 +17,32 @@ interface Floor {
 
 const noFloor: Floor = { version: noEtag, source: undefined };
 
-/** `replicas`: copies of each key. */
-export function checkQuorumFloor(operations: readonly Operation[], replicas: number): Violation[] {
+/** `lost`: copies of a record that faults may have destroyed, of `replicas`. */
+interface Copies {
+  readonly replicas: number;
+  readonly lost: number;
+}
+
+export const quorumFloorChecker: Checker = {
+  id: 'CK-4',
+  check: ({ of, replicas, lostCopies }) => {
+    const operations = of('registers');
+    return {
+      judged: operations.filter(({ kind, outcome }) => kind === 'get' && outcome === 'ok').length,
+      violations: checkQuorumFloor(operations, replicas, lostCopies),
+    };
+  },
+};
+
+/** `replicas`: copies of each key; `lost`: those that faults may have destroyed. */
+export function checkQuorumFloor(
+  operations: readonly Operation[],
+  replicas: number,
+  lost = 0,
+): Violation[] {
   const violations: Violation[] = [];
   for (const [key, ofKey] of byKey(operations))
-    for (const broken of brokenReads(ofKey, replicas))
+    for (const broken of brokenReads(ofKey, { replicas, lost }))
       violations.push({ rule: 'CK-4', key, ...broken });
   return violations;
 }
@@ -34,11 +56,12 @@ interface Finished {
 
 function brokenReads(
   operations: readonly Operation[],
-  replicas: number,
+  copies: Copies,
 ): Pick<Violation, 'what' | 'operations'>[] {
   const broken: Pick<Violation, 'what' | 'operations'>[] = [];
   const deletes = operations.filter(({ kind }) => kind === 'delete');
-  const finished = finishedWrites(operations, replicas);
+  const { replicas, lost } = copies;
+  const finished = finishedWrites(operations, copies);
   const reads = operations.filter(({ kind, outcome }) => kind === 'get' && outcome === 'ok');
   reads.sort((a, b) => a.invokedMs - b.invokedMs);
   // floors[h]: newest version on at least h replicas, as far as was known at this time.
@@ -56,7 +79,7 @@ function brokenReads(
       });
       continue;
     }
-    const holders = holdersAfterRead(read.level, replicas);
+    const holders = holdersAfterRead(read.level, replicas) - lost;
     if (holders > 0 && read.returnedMs !== undefined)
       insert(finished, {
         operation: read,
@@ -69,13 +92,19 @@ function brokenReads(
 }
 
 /** In the order in which they will be needed: the first to return is last. */
-function finishedWrites(operations: readonly Operation[], replicas: number): Finished[] {
+function finishedWrites(operations: readonly Operation[], copies: Copies): Finished[] {
+  const { replicas, lost } = copies;
   const finished: Finished[] = [];
   for (const operation of operations) {
     const { kind, outcome, etag, returnedMs, level } = operation;
     if (kind === 'get' || outcome !== 'ok' || etag === undefined || returnedMs === undefined)
       continue;
-    finished.push({ operation, returnedMs, holders: acksOf(level, replicas), version: etag });
+    finished.push({
+      operation,
+      returnedMs,
+      holders: acksOf(level, replicas) - lost,
+      version: etag,
+    });
   }
   return finished.sort((a, b) => b.returnedMs - a.returnedMs);
 }

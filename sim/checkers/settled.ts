@@ -8,17 +8,42 @@
 // brings a replica up to date that had missed a write (there are no hints and no anti-entropy).
 
 import { compareEtags, type Etag, noEtag } from '../../actors/model/record.ts';
+import type { Checker } from '../checker.ts';
 import { byKey, type Operation } from '../history.ts';
 import { acksOf, sightOf } from './versions.ts';
 import type { Violation } from './violation.ts';
 
-export function checkDurability(operations: readonly Operation[], replicas: number): Violation[] {
+const isFinalRead = ({ phase, kind, outcome }: Operation): boolean =>
+  phase === 'final' && kind === 'get' && outcome === 'ok';
+
+export const durabilityChecker: Checker = {
+  id: 'CK-1',
+  check: ({ of, replicas, lostCopies }) => {
+    const operations = of('registers');
+    return {
+      judged: operations.filter(isFinalRead).length,
+      violations: checkDurability(operations, replicas, lostCopies),
+    };
+  },
+};
+
+export const convergenceChecker: Checker = {
+  id: 'CK-6',
+  check: ({ copies }) => ({ judged: copies.size, violations: checkConvergence(copies) }),
+};
+
+/** `lost`: copies of a record that faults may have destroyed, of `replicas`. */
+export function checkDurability(
+  operations: readonly Operation[],
+  replicas: number,
+  lost = 0,
+): Violation[] {
   const violations: Violation[] = [];
   for (const [key, ofKey] of byKey(operations)) {
     const deletes = ofKey.filter(({ kind }) => kind === 'delete');
     for (const read of ofKey) {
-      if (read.phase !== 'final' || read.kind !== 'get' || read.outcome !== 'ok') continue;
-      const newest = newestAcknowledged(ofKey, read, replicas);
+      if (!isFinalRead(read)) continue;
+      const newest = newestAcknowledged(ofKey, read, { replicas, lost });
       if (newest === undefined) continue;
       const sight = sightOf(read, newest.etag ?? noEtag, deletes);
       if (sight.kind === 'stale')
@@ -36,14 +61,14 @@ export function checkDurability(operations: readonly Operation[], replicas: numb
 function newestAcknowledged(
   operations: readonly Operation[],
   read: Operation,
-  replicas: number,
+  { replicas, lost }: { readonly replicas: number; readonly lost: number },
 ): Operation | undefined {
   const asked = acksOf(read.level, replicas);
   let newest: Operation | undefined;
   for (const write of operations) {
     if (write.kind === 'get' || write.outcome !== 'ok' || write.etag === undefined) continue;
     if ((write.returnedMs ?? Infinity) > read.invokedMs) continue;
-    if (acksOf(write.level, replicas) + asked <= replicas) continue;
+    if (acksOf(write.level, replicas) - lost + asked <= replicas) continue;
     if (newest === undefined || compareEtags(write.etag, newest.etag ?? noEtag) > 0) newest = write;
   }
   return newest;

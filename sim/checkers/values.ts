@@ -3,8 +3,24 @@
 // this put was told. Two reads of one etag see one value.
 
 import { equalEtags, formatEtag } from '../../actors/model/record.ts';
+import type { Checker } from '../checker.ts';
 import { byKey, type Operation } from '../history.ts';
 import type { Violation } from './violation.ts';
+
+/**
+ * Keys of all workloads: who put a value does not matter. Only those of the serial one are left to
+ * CK-2, since values come twice there and a compare-and-set answers with another one's etag.
+ */
+export const valuesChecker: Checker = {
+  id: 'CK-11',
+  check: ({ operations }) => {
+    const plain = operations.filter(({ workload }) => workload !== 'serial');
+    const judged = plain.filter(
+      ({ kind, outcome, value }) => kind === 'get' && outcome === 'ok' && value !== undefined,
+    ).length;
+    return { judged, violations: checkValues(plain) };
+  },
+};
 
 export function checkValues(operations: readonly Operation[]): Violation[] {
   const violations: Violation[] = [];

@@ -1,23 +1,20 @@
-// Clients that put, get and delete a few keys at different levels through any node, and write down
-// what they did and saw. Values are unique where their size allows it.
-//
-// The outcome of an answer is decided here, exactly by the table of rule 2.8: it is part of the
-// client under test. A client that cannot know the outcome is retired and replaced by a new one.
+// Clients that put, get and delete a few keys at different levels through any node. Values are
+// unique where their size allows it.
 
-import { HttpGateway, type HttpAnswer } from '../../actors/gateway/protocol.ts';
-import type { Etag } from '../../actors/model/record.ts';
-import { refTo } from '../../runtime/actor.ts';
-import { noBytes, utf8 } from '../../runtime/bytes.ts';
-import { errorTable, isErrorCode } from '../../runtime/errors.ts';
+import { utf8 } from '../../runtime/bytes.ts';
 import type { Prng } from '../../runtime/prng.ts';
-import type { ClientAnswer, SimCluster } from '../cluster.ts';
-import {
-  type History,
-  type Operation,
-  type OperationKind,
-  type Phase,
-  valueText,
-} from '../history.ts';
+import type { Outcome, Phase } from '../history.ts';
+import type {
+  PreparedWorkload,
+  Settlement,
+  Workload,
+  WorkloadContext,
+  WorkloadKind,
+} from '../workload.ts';
+import { ClientLoop } from './client-loop.ts';
+import { type Asker, HttpClient, type Request } from './http-client.ts';
+
+type RegisterKind = 'put' | 'get' | 'delete';
 
 export interface RegisterOptions {
   readonly clients: number;
@@ -27,66 +24,74 @@ export interface RegisterOptions {
   /** Levels for reads and writes; drawn for each operation. */
   readonly levels: readonly string[];
   /** Relative weights of the three kinds. */
-  readonly weights: Readonly<Record<OperationKind, number>>;
+  readonly weights: Readonly<Record<RegisterKind, number>>;
   /** Mean pause of a client between two operations, milliseconds. */
   readonly thinkMs: number;
   /** How long a client waits for its answer, milliseconds. */
   readonly timeoutMs: number;
 }
 
-export interface Request {
-  readonly kind: OperationKind;
-  readonly key: string;
-  readonly node: string;
-  readonly level: string;
-  readonly value: Uint8Array | undefined;
-  readonly timeoutMs: number;
-}
+const name = 'registers';
+/** Of reads at the end. */
+const settleTimeoutMs = 5_000;
 
-export class Registers {
-  readonly #cluster: SimCluster;
+export class Registers implements Workload {
+  readonly #context: WorkloadContext;
   readonly #options: RegisterOptions;
-  readonly #history: History;
-  readonly #random: Prng;
-  #nextProcess = 0;
+  readonly #client: HttpClient;
+  readonly #loop: ClientLoop;
   #writes = 0;
-  #phase: Phase = 'load';
-  #isStopping = false;
 
-  constructor(cluster: SimCluster, history: History, options: RegisterOptions) {
-    this.#cluster = cluster;
-    this.#history = history;
+  constructor(context: WorkloadContext, options: RegisterOptions) {
+    this.#context = context;
     this.#options = options;
-    this.#random = cluster.world.random.fork('workload');
+    this.#client = new HttpClient(context.cluster, context.history, name);
+    const { clients, thinkMs } = options;
+    this.#loop = new ClientLoop(context, {
+      clients,
+      thinkMs,
+      draw: (random) => {
+        const request = this.#draw(random);
+        return (asker) => this.#perform(asker, request);
+      },
+    });
   }
 
-  set phase(phase: Phase) {
-    this.#phase = phase;
+  enter(phase: Phase): void {
+    this.#client.phase = phase;
   }
 
-  /** Starts all clients; resolves when `stop` was called and the last one has ended. */
-  async run(): Promise<void> {
-    const { clients } = this.#options;
-    await Promise.all(Array.from({ length: clients }, (_, i) => this.#client(i)));
+  run(): Promise<void> {
+    return this.#loop.run();
   }
 
   stop(): void {
-    this.#isStopping = true;
+    this.#loop.stop();
   }
 
-  async #client(index: number): Promise<void> {
-    const random = this.#random.fork(`client-${index}`);
-    let process = this.#newProcess();
-    while (!this.#isStopping) {
-      await this.#cluster.world.sleep(random.exponential(this.#options.thinkMs));
-      const outcome = await this.perform(process, this.#draw(random));
-      if (outcome.outcome === 'info') process = this.#newProcess();
-    }
+  /** Every key at a quorum and at all replicas, then a look at each replica. */
+  async settle(settlement: Settlement): Promise<void> {
+    const operations = this.#context.history.operations.filter((each) => each.workload === name);
+    const keys = [...new Set(operations.map(({ key }) => key))].sort();
+    await settlement.forEach(keys, async (key) => {
+      await this.#untilOk(settlement, { kind: 'get', key, level: 'QUORUM' });
+      if (!settlement.isWhole) return;
+      await this.#untilOk(settlement, { kind: 'get', key, level: 'ALL' });
+      await settlement.dump(key);
+    });
   }
 
-  #newProcess(): number {
-    this.#nextProcess += 1;
-    return this.#nextProcess;
+  #untilOk(settlement: Settlement, wanted: Pick<Request, 'kind' | 'key' | 'level'>): Promise<void> {
+    const { kind, key, level } = wanted;
+    const asker = { process: -1, client: -1, turn: -1 };
+    return settlement.untilOk(`${kind} ${key} at ${level}`, async (node) => {
+      const request = { ...wanted, node, timeoutMs: settleTimeoutMs };
+      return (await this.#client.perform(asker, request)).operation;
+    });
+  }
+
+  async #perform(asker: Asker, request: Request): Promise<Outcome> {
+    return (await this.#client.perform(asker, request)).operation.outcome;
   }
 
   #draw(random: Prng): Request {
@@ -95,14 +100,14 @@ export class Registers {
     return {
       kind,
       key: random.pick(keys),
-      node: random.pick(this.#cluster.names),
+      node: random.pick(this.#context.cluster.names),
       level: random.pick(levels),
       value: kind === 'put' ? this.#newValue(random) : undefined,
       timeoutMs,
     };
   }
 
-  #drawKind(random: Prng): OperationKind {
+  #drawKind(random: Prng): RegisterKind {
     const { weights } = this.#options;
     let at = random.float() * (weights.put + weights.get + weights.delete);
     for (const kind of ['put', 'get', 'delete'] as const) {
@@ -118,90 +123,42 @@ export class Registers {
     value.set(utf8.encode(`w${this.#writes}`).subarray(0, value.length));
     return value;
   }
-
-  /** Runs one operation and writes it down. */
-  async perform(process: number, request: Request): Promise<Operation> {
-    const { world } = this.#cluster;
-    const { kind, key, node, level, value, timeoutMs } = request;
-    const index = this.#history.invoke({
-      kind,
-      key,
-      process,
-      node,
-      level,
-      phase: this.#phase,
-      invokedMs: world.nowMs,
-      value: value === undefined ? undefined : valueText(value),
-    });
-    const answer = await this.#cluster.ask(
-      refTo(HttpGateway, node),
-      'handle',
-      {
-        route: kind,
-        params: { key },
-        query: {},
-        headers: headersOf(request),
-        body: value ?? noBytes,
-      },
-      timeoutMs,
-    );
-    this.#history.complete(index, {
-      ...classify(kind, answer),
-      returnedMs: answer.kind === 'lost' ? undefined : world.nowMs,
-    });
-    return this.#history.operations[index] as Operation;
-  }
 }
 
-function headersOf({ kind, level, timeoutMs }: Request): Record<string, string> {
-  const bytes = 'application/octet-stream';
+function drawOptions(random: Prng): RegisterOptions {
+  const keys = random.pick([1, 4, 4, 64, 64, 1_000]);
+  const reads = 0.05 + random.float() * 0.9;
+  const deletes = random.chance(0.3) ? 0 : random.float() * 0.3;
+  const levels = ['ONE', 'QUORUM', 'QUORUM', 'QUORUM', 'ALL'].filter(
+    (level) => level === 'QUORUM' || random.chance(0.7),
+  );
   return {
-    'consistency-level': level,
-    'x-deadline-ms': String(Math.max(1, Math.round(timeoutMs * 0.9))),
-    ...(kind === 'put' ? { 'content-type': bytes } : {}),
-    ...(kind === 'get' ? { accept: bytes } : {}),
+    clients: random.between(2, 8),
+    keys: Array.from({ length: keys }, (_, i) => `key-${i}`),
+    valueBytes: random.pick([
+      [100],
+      [20, 100, 5_000],
+      [5_000],
+      [0, 1, 100],
+      [0, 1, 20, 100, 5_000],
+    ]),
+    levels,
+    weights: { get: reads, delete: (1 - reads) * deletes, put: (1 - reads) * (1 - deletes) },
+    thinkMs: random.logUniform(20, 400),
+    timeoutMs: random.pick([300, 1_000, 3_000]),
   };
 }
 
-type Classified = Pick<Operation, 'outcome' | 'code'> & Partial<Pick<Operation, 'value' | 'etag'>>;
-
-/** Rule 2.8. */
-export function classify(kind: OperationKind, answer: ClientAnswer<HttpAnswer>): Classified {
-  if (answer.kind === 'refused') return { outcome: 'fail', code: 'REFUSED' };
-  if (answer.kind === 'lost') return { outcome: 'info', code: 'LOST' };
-  if (answer.kind === 'failure') return failed(answer.failure.code);
-  const { status, headers, body } = answer.reply;
-  if (status >= 200 && status < 300) {
-    const etag = parseEtag(headers['etag']);
-    const seen = etag === undefined ? {} : { etag };
-    if (kind === 'get') return { outcome: 'ok', code: undefined, value: valueText(body), ...seen };
-    return { outcome: 'ok', code: undefined, ...seen };
-  }
-  const code = codeOf(body) ?? `HTTP ${status}`;
-  if (status === 404 && kind === 'get') return { outcome: 'ok', code: undefined };
-  if (status === 409) return { outcome: 'ok', code };
-  return failed(code);
+export function prepareRegisters(options: RegisterOptions): PreparedWorkload {
+  const { clients, keys, levels } = options;
+  return {
+    name,
+    summary: `clients=${clients} keys=${keys.length} levels=${levels.join('/')}`,
+    create: (context) => new Registers(context, options),
+  };
 }
 
-function failed(code: string): Classified {
-  const effect = isErrorCode(code) ? errorTable[code].effect : 'unknown';
-  return { outcome: effect === 'none' ? 'fail' : 'info', code };
-}
-
-function codeOf(body: Uint8Array): string | undefined {
-  try {
-    const { code } = JSON.parse(utf8.decode(body)) as { code?: unknown };
-    return typeof code === 'string' ? code : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The three parts of an etag header. */
-export function parseEtag(header: string | undefined): Etag | undefined {
-  const parts = header?.replaceAll('"', '').split('-');
-  if (parts?.length !== 3) return undefined;
-  const [hlc, writer, incarnation] = parts.map((part) => Number.parseInt(part, 36));
-  if (hlc === undefined || writer === undefined || incarnation === undefined) return undefined;
-  return Number.isNaN(hlc + writer + incarnation) ? undefined : { hlc, writer, incarnation };
-}
+export const registerWorkload: WorkloadKind = {
+  name,
+  prepare: (random) => prepareRegisters(drawOptions(random)),
+};

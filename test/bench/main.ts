@@ -3,13 +3,17 @@
 //
 // Process level: real nodes (`kvd dev`), HTTP, group commit on. Thread and TCP links: messages per
 // second with 1,024 in flight. Memtable: nanoseconds per operation. `npm run bench -- storage` is
-// another bench: the engine as a library beside others (storage-bench.ts).
+// another bench: the engine as a library beside others (storage-bench.ts); `npm run bench -- resp` is
+// the Redis face beside redis-server (resp-bench.ts), `npm run bench -- serial` serial operations
+// (serial-bench.ts).
 
 import { writeFileSync } from 'node:fs';
 import { DevCluster } from '../process/dev-cluster.ts';
 import { getRequest, httpLoad, type LoadResult, putRequest } from './http-load.ts';
 import { benchTcpLink, benchThreadLink } from './link-bench.ts';
 import { benchMemtable } from './memtable-bench.ts';
+import { benchResp } from './resp-bench.ts';
+import { benchSerial } from './serial-bench.ts';
 import { benchStorage } from './storage-bench.ts';
 
 interface Row {
@@ -85,6 +89,14 @@ function show(rows: readonly Row[]): void {
   }
 }
 
+if (process.argv[2] === 'resp') {
+  await benchResp(process.argv.slice(3));
+  process.exit(0);
+}
+if (process.argv[2] === 'serial') {
+  await benchSerial();
+  process.exit(0);
+}
 if (process.argv[2] === 'storage') {
   await benchStorage(process.argv.slice(3));
   process.exit(0);

@@ -2,8 +2,10 @@
 
 import { expect } from 'chai';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { defaultMemory, splitMemory } from '../../actors/node/memory-budget.ts';
+import { arenaBytes } from '../../actors/node/plan.ts';
 import { defaultTunables } from '../../actors/node/settings.ts';
 import {
   type ConfigSources,
@@ -13,6 +15,7 @@ import {
   seedList,
 } from '../../cli/node/config.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { machineMemoryBytes } from '../../runtime/host/machine-memory.ts';
 
 const miB = 1024 ** 2;
 
@@ -43,6 +46,15 @@ describe('config', () => {
     }
   }
 
+  it('config: the archive of the log is a directory, or there is none', () => {
+    expect(load({ flags: { walArchive: '/archive', shards: 1 } }).walArchive).to.equal('/archive');
+    expect(load({ environment: { KVD_WAL_ARCHIVE: 'a' } }).walArchive).to.equal('a');
+    expect(load().walArchive).to.equal(undefined);
+    expect(refusal({ flags: { walArchive: 5, shards: 1 } })).to.contain(
+      'walArchive: expected text',
+    );
+  });
+
   it('config: without any source there is one node on loopback', () => {
     const { profile, shards, ...rest } = loadConfig({
       file: undefined,
@@ -56,6 +68,7 @@ describe('config', () => {
       dataDir: './kvd-data',
       host: '127.0.0.1',
       httpPort: 7000,
+      respPort: 6379,
       internodePort: 7002,
       seeds: [],
       durability: 'group',
@@ -106,6 +119,7 @@ describe('config', () => {
       KVD_PROFILE: 'wide',
       KVD_SHARDS: '64',
       KVD_DURABILITY: 'periodic',
+      KVD_RESP_PORT: '2',
       KVD_MEMORY: '1G',
       KVD_LOG_LEVEL: 'debug',
       KVD_LOG_FORMAT: 'pretty',
@@ -117,6 +131,7 @@ describe('config', () => {
       dataDir: '/data',
       host: '0.0.0.0',
       httpPort: 1,
+      respPort: 2,
       internodePort: 65_535,
       seeds: [{ node: 'n2', host: '10.0.0.2', internodePort: 7002 }],
       profile: 'wide',
@@ -141,6 +156,7 @@ describe('config', () => {
     ['host', ['', 5], 'text'],
     ['httpPort', [-1, 65_536, '1.5', 1.5, 'http', ' 80', true], 'a whole number from 0 to 65535'],
     ['internodePort', [-1, 65_536, '0x10'], 'a whole number from 0 to 65535'],
+    ['respPort', [-1, 65_536, 'on', true], 'a whole number from 0 to 65535'],
     ['shards', [0, 65, '', 'many'], 'a whole number from 1 to 64'],
     ['profile', ['huge', 1], 'one of single, small, wide'],
     ['durability', ['always', 'Group', true], 'one of group, periodic, none'],
@@ -159,10 +175,16 @@ describe('config', () => {
   it('config: unknown options in the file are refused, those of later by name', () => {
     expect(refusal({ yaml: 'nodeID: n1\n' })).to.match(/^nodeID \| unknown option nodeID/);
     expect(refusal({ yaml: 'node-id: n1\n' })).to.match(/^node-id \| unknown option/);
-    for (const name of ['respPort', 'dc', 'rack', 'weight', 'auth', 'tls'])
+    for (const name of ['dc', 'rack', 'weight', 'auth', 'tls'])
       expect(refusal({ yaml: `${name}: 1\n` })).to.equal(
         `${name} | ${name} is not implemented yet`,
       );
+  });
+
+  it('config: the Redis protocol is switched off by one word', () => {
+    expect(load({ flags: { respPort: 'off' } }).respPort).to.equal(undefined);
+    expect(load({ yaml: 'respPort: off\n' }).respPort).to.equal(undefined);
+    expect(load({ yaml: 'respPort: false\n' }).respPort).to.equal(undefined);
   });
 
   it('config: a file that is missing, no YAML or no mapping is refused', () => {
@@ -192,19 +214,45 @@ describe('config', () => {
     expect(refusal({ yaml: 'settings:\n  virtualNodes: "16"\n' })).to.match(/^virtualNodes \|/);
   });
 
-  it('config: a memory budget is split among the shards: memtables and block caches', () => {
+  it('config: a memory budget is split among the shards: memtables, log and caches', () => {
     const sizes = (memory: unknown, shards: number): number[] => {
-      const { memtableBytes, blockCacheBytes } = load({ flags: { shards, memory } }).tunables;
-      return [memtableBytes, blockCacheBytes];
+      const { tunables } = load({ flags: { shards, memory } });
+      const { memtableBytes, inFlightBytes, blockCacheBytes, rowCacheBytes } = tunables;
+      return [memtableBytes, inFlightBytes, blockCacheBytes, rowCacheBytes];
     };
-    expect(sizes('512M', 1)).to.deep.equal([64 * miB, 128 * miB]);
-    expect(sizes('512m', 2)).to.deep.equal([32 * miB, 64 * miB]);
-    expect(sizes(32 * miB, 1)).to.deep.equal([4 * miB, 8 * miB]);
-    expect(sizes('32768K', 1)).to.deep.equal([4 * miB, 8 * miB]);
-    // Each within its own range: a memtable up to 1 GiB, a cache up to 64 GiB.
-    expect(sizes('64G', 1)).to.deep.equal([1024 * miB, 16 * 1024 * miB]);
+    const tenth = (bytes: number): number => Math.floor(bytes / 10);
+    expect(sizes('512M', 1)).to.deep.equal([tenth(512 * miB), 16 * miB, 128 * miB, 64 * miB]);
+    expect(sizes('512m', 2)).to.deep.equal([tenth(256 * miB), 8 * miB, 64 * miB, 32 * miB]);
+    expect(sizes(32 * miB, 1)).to.deep.equal([tenth(32 * miB), miB, 8 * miB, 4 * miB]);
+    expect(sizes('32768K', 1)).to.deep.equal(sizes(32 * miB, 1));
+    // Each within its own range.
+    const large = [1024 * miB, 16 * miB, 16 * 1024 * miB, 2047 * miB];
+    expect(sizes('64G', 1)).to.deep.equal(large);
     const named = load({ flags: { shards: 1, memory: '512M' }, set: { memtableBytes: 65_536 } });
     expect(named.tunables.memtableBytes, 'a setting by name wins').to.equal(65_536);
+    expect(refusal({ flags: { memory: '31M' } })).to.match(/^memory \| .* at least 32M$/);
+    expect(refusal({ flags: { memory: 'much' } })).to.match(/^memory \| .* K, M or G$/);
+  });
+
+  it('config: without a budget it is a quarter of the machine, 32 MiB to 1 GiB', () => {
+    const gib = 1024 * miB;
+    const budgets = [1, 64 * miB, gib, 64 * gib].map(defaultMemory);
+    expect(budgets).to.deep.equal([32 * miB, 32 * miB, 256 * miB, gib]);
+    const { tunables } = load({ flags: { shards: 2 }, memoryByDefault: 256 * miB });
+    expect(tunables.blockCacheBytes).to.equal(32 * miB);
+    const given = load({ flags: { shards: 2, memory: '512M' }, memoryByDefault: 256 * miB });
+    expect(given.tunables.blockCacheBytes).to.equal(64 * miB);
+    expect(machineMemoryBytes()).to.be.above(0).and.at.most(totalmem());
+  });
+
+  it('config: the parts of a budget stay within it, arenas of memtables included', () => {
+    for (const memory of [256 * miB, 1024 * miB, 4096 * miB]) {
+      const tunables = { ...defaultTunables(), ...splitMemory(memory, 1) };
+      const { inFlightBytes, blockCacheBytes, rowCacheBytes, arenasPerShard } = tunables;
+      const arenas = arenasPerShard * arenaBytes(tunables);
+      const sum = arenas + inFlightBytes + blockCacheBytes + rowCacheBytes;
+      expect(sum / memory).to.be.within(0.6, 0.95);
+    }
   });
 
   it('config: an address beyond loopback needs --insecure', () => {

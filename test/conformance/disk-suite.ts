@@ -164,6 +164,24 @@ export function diskSuite(name: string, make: () => Promise<DiskUnderTest>): voi
       expect(codeThrownBy(() => disk.rename('a', 'c'))).to.equal('NOT_FOUND');
     });
 
+    it('disk: a link is a second name, which lasts when the first one goes', async () => {
+      await disk.makeDirectory('d');
+      await disk.replace('a', text('shared'));
+      disk.link('a', 'd/b');
+      await disk.syncDirectory('d');
+      expect(codeThrownBy(() => disk.link('a', 'd/b'))).to.equal('CONFLICT');
+      expect(codeThrownBy(() => disk.link('none', 'c'))).to.equal('NOT_FOUND');
+      expect(codeThrownBy(() => disk.link('a', 'none/c'))).to.equal('NOT_FOUND');
+      const file = disk.open('a', 'modify');
+      file.write(text('S'), 0);
+      file.close();
+      disk.remove('a');
+      expect(disk.list('')).to.deep.equal(['d']);
+      expect(utf8.decode(disk.read('d/b') ?? text('nothing'))).to.equal('Shared');
+      disk.rename('d/b', 'd/c');
+      expect(disk.list('d')).to.deep.equal(['c']);
+    });
+
     it('disk: a removed file is gone by name, and readable through an open handle', async () => {
       await disk.replace('a', text('still here'));
       const file = disk.open('a', 'read');

@@ -55,7 +55,11 @@ class DetectorKit extends Kit {
     const heartbeat = (this.#beats.get(node) ?? 0) + 1;
     this.#beats.set(node, heartbeat);
     const state = nodeState(node, { heartbeat, ...changes });
-    this.kernel.tell(detector, 'heard', { state, atMs: this.host.nowMs });
+    await this.hear(state, true);
+  }
+
+  async hear(state: NodeState, isDirect: boolean): Promise<void> {
+    this.kernel.tell(detector, 'heard', { state, atMs: this.host.nowMs, isDirect });
     await this.host.settle();
   }
 
@@ -103,6 +107,33 @@ describe('failure-detector', () => {
     });
     await kit.beat('n2');
     expect(kit.heard.length, 'no change, no word').to.equal(2);
+  });
+
+  it('failure-detector: what another node remembers of a dead node does not make it alive', async () => {
+    const kit = await DetectorKit.start();
+    await kit.hear(nodeState('n2', { heartbeat: 70 }), false);
+    await kit.host.advance(20_000);
+    expect(await kit.conditions()).to.equal('n1 alive,n2 dead,n3 dead');
+    expect(
+      kit.heard.flatMap(({ peers }) =>
+        peers.filter((peer) => peer.node === 'n2' && peer.condition !== 'dead'),
+      ),
+    ).to.deep.equal([]);
+  });
+
+  it('failure-detector: a second, newer beat by way of another node makes it alive', async () => {
+    const kit = await DetectorKit.start();
+    await kit.hear(nodeState('n2', { heartbeat: 70 }), false);
+    await kit.host.advance(1_000);
+    await kit.hear(nodeState('n2', { heartbeat: 71 }), false);
+    expect(await kit.conditions()).to.equal('n1 alive,n2 alive,n3 dead');
+  });
+
+  it('failure-detector: a living node that starts anew stays alive on word of another one', async () => {
+    const kit = await DetectorKit.start();
+    await kit.beat('n2');
+    await kit.hear(nodeState('n2', { generation: 2_000_000, heartbeat: 1 }), false);
+    expect(await kit.conditions()).to.equal('n1 alive,n2 alive,n3 dead');
   });
 
   it('failure-detector: its listeners hear the state every second, also without a change', async () => {

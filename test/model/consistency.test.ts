@@ -4,7 +4,19 @@ import { expect } from 'chai';
 import { levels, parseLevel, quorumOf, requiredAcks } from '../../actors/model/consistency.ts';
 import { codeThrownBy } from '../kit.ts';
 
-const served = ['ONE', 'TWO', 'THREE', 'QUORUM', 'ALL'] as const;
+const served = [
+  'ONE',
+  'TWO',
+  'THREE',
+  'QUORUM',
+  'LOCAL_ONE',
+  'LOCAL_QUORUM',
+  'EACH_QUORUM',
+  'ALL',
+  'SESSION',
+  'SERIAL',
+  'LOCAL_SERIAL',
+] as const;
 
 describe('consistency', () => {
   it('consistency: the served words are taken in any case, with space around them', () => {
@@ -35,7 +47,7 @@ describe('consistency', () => {
 
   it('consistency: the answers needed of three replicas', () => {
     const needed = served.map((level) => requiredAcks(level, 3));
-    expect(needed).to.deep.equal([1, 2, 3, 2, 3]);
+    expect(needed).to.deep.equal([1, 2, 3, 2, 1, 2, 2, 3, 1, 2, 2]);
     expect(requiredAcks('ALL', 1)).to.equal(1);
     // More than there are: never met, and so UNAVAILABLE before anything is sent.
     expect(requiredAcks('THREE', 2)).to.equal(3);

@@ -1,8 +1,14 @@
 // Planted bugs that the simulator must find (rule 2.9). Each one is a text patch of a compiled
 // file: `find` must occur there exactly once, so that a patch which no longer fits is noticed.
+//
+// Bugs of rule 2.9 whose feature is not there yet are rows of `awaited`, with the feature.
+
+import { exitCodes } from '../../sim/report.ts';
 
 export interface Mutant {
   readonly id: string;
+  /** Its number in rule 2.9, where it has one. */
+  readonly rule?: string;
   /** What the bug is, and which promise it breaks. */
   readonly what: string;
   /** Below the output folder. */
@@ -11,6 +17,12 @@ export interface Mutant {
   readonly replace: string;
   /** Found within so many seeds, from the first. */
   readonly seeds: number;
+  /** Classes of faults that every seed gets: those without which the bug does nothing. */
+  readonly with?: readonly string[];
+  /** Exit code of the simulator. Default: safety. */
+  readonly exitCode?: number;
+  /** Found within few seeds: part of every test run. */
+  readonly isQuick?: boolean;
 }
 
 export const mutants: readonly Mutant[] = [
@@ -21,14 +33,18 @@ export const mutants: readonly Mutant[] = [
     find: "file.sync((error) => toSelf('synced', { error: error?.message }));",
     replace: "file.sync(() => undefined); toSelf('synced', { error: undefined });",
     seeds: 40,
+    with: ['power-loss', 'blackout'],
+    isQuick: true,
   },
   {
     id: 'stale-read-repair',
+    rule: 'M10',
     what: 'a quorum read answers without waiting until a quorum holds the value (RR-3, G5)',
     file: 'actors/replication/read-path.js',
     find: 'if (this.#holders.size >= this.#required || this.#winner === undefined) {',
     replace: 'if (this.#winner !== null) {',
     seeds: 60,
+    isQuick: true,
   },
   {
     id: 'compaction-drops-newer',
@@ -37,6 +53,7 @@ export const mutants: readonly Mutant[] = [
     find: 'winner = winner === undefined ? record : resolve(winner, record);',
     replace: 'winner ??= record;',
     seeds: 40,
+    isQuick: true,
   },
   {
     id: 'manifest-before-table-sync',
@@ -50,10 +67,257 @@ export const mutants: readonly Mutant[] = [
     id: 'purge-with-several-copies',
     what: 'a tombstone is purged while another replica may hold what it hides (TS-3, G8)',
     file: 'actors/node/plan.js',
-    find: "copies > 1 ? 'never'",
-    replace: "copies > 9 ? 'never'",
+    find: "copies > 1 ? 'after-repair'",
+    replace: "copies > 9 ? 'after-repair'",
     seeds: 60,
   },
+  {
+    id: 'row-cache-not-told',
+    what: 'a write does not change what the row cache holds of its key (G1)',
+    file: 'actors/storage/store.actor.js',
+    find: 'this.#rows.written(record, recordHash(record));',
+    replace: 'void record;',
+    seeds: 40,
+  },
+  {
+    id: 'row-cache-late-fill',
+    what: 'a look-up that began before a write fills the row cache after it (G1)',
+    file: 'actors/storage/row-cache.js',
+    find: '|| ticket !== this.ticket(hash)',
+    replace: '',
+    seeds: 60,
+  },
+  {
+    id: 'purge-without-overlap-check',
+    rule: 'M11',
+    what: 'a tombstone is purged while another table holds what it hides (TS-2, G8)',
+    file: 'actors/storage/purge-rule.js',
+    find: 'return others.some((other) => other.minHlc <= hlc && coversKey(other, key));',
+    replace: 'return false;',
+    seeds: 200,
+  },
+  {
+    id: 'tie-by-arrival',
+    rule: 'M14',
+    what: 'of two records with one stamp the one that came first wins (HLC-1, G9)',
+    file: 'actors/model/record.js',
+    find: 'return (recordHlc(a) - recordHlc(b) ||',
+    replace:
+      'if (recordHlc(a) === recordHlc(b)) return 0;\n    return (recordHlc(a) - recordHlc(b) ||',
+    seeds: 200,
+    with: ['cut', 'flap', 'clog'],
+  },
+  {
+    id: 'corrupt-block-is-nothing',
+    rule: 'M15',
+    what: 'a table whose block is damaged answers that it has no such key (CO-3, G13)',
+    file: 'actors/storage/table-reader.actor.js',
+    find: 'const found = reader.get(key, hash);',
+    replace: 'let found; try { found = reader.get(key, hash); } catch { found = undefined; }',
+    seeds: 120,
+    with: ['rot', 'read-error'],
+  },
+  {
+    id: 'no-directory-sync-of-tables',
+    rule: 'M16',
+    what: 'the manifest names tables whose names are not durable (FS-3)',
+    file: 'actors/storage/table-output.js',
+    find: 'await disk.syncDirectory(`${directory}/tables`);',
+    replace: 'await Promise.resolve();',
+    seeds: 60,
+    with: ['power-loss'],
+    exitCode: exitCodes.crash,
+    isQuick: true,
+  },
+  {
+    id: 'no-directory-sync-of-segments',
+    rule: 'M16',
+    what: 'a new log segment takes records before its name is durable (FS-3)',
+    file: 'actors/storage/wal-writer.actor.js',
+    find: 'await syncFile(file);\n        await disk.syncDirectory(directory);',
+    replace: 'await syncFile(file);',
+    seeds: 100,
+    with: ['power-loss'],
+  },
+  {
+    id: 'log-deleted-before-manifest',
+    rule: 'M17',
+    what: 'segments of the log go before the manifest names the table with their records (MF-3)',
+    file: 'actors/storage/store.actor.js',
+    find: "table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table;",
+    replace:
+      "table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table; if (table !== undefined) this.#ctx.tell(options.wal, 'release', { throughLsn: table.throughLsn });",
+    seeds: 100,
+    with: ['kill', 'slow-disk', 'crash-at-label'],
+  },
+  {
+    id: 'sync-error-retried',
+    rule: 'M18',
+    what: 'a sync that failed counts as done at the next try (FS-6)',
+    file: 'actors/storage/wal-writer.actor.js',
+    find: "file.sync((error) => toSelf('synced', { error: error?.message }));",
+    replace: "file.sync(() => toSelf('synced', { error: undefined }));",
+    seeds: 100,
+    with: ['disk-error'],
+  },
+  {
+    id: 'torn-tail-in-the-middle',
+    rule: 'M19',
+    what: 'a damaged record ends the log, whatever evidence there is that more was durable (WAL-10)',
+    file: 'actors/storage/wal-recovery.js',
+    find: "if (verdict.kind === 'corrupt')\n        throw new CorruptionError(path, verdict.offset, verdict.reason);",
+    replace: '',
+    seeds: 150,
+    with: ['rot', 'kill'],
+  },
+  {
+    id: 'cursor-of-a-replica',
+    rule: 'M22',
+    what: 'a page goes on where one replica ended and not where all of them had spoken (SC-5, G15)',
+    file: 'actors/model/record-pages.js',
+    find: 'if (end !== undefined && compareBytes(key, end) > 0)',
+    replace: 'if (end !== undefined && key === undefined)',
+    seeds: 150,
+    with: ['loss', 'cut'],
+  },
+  {
+    id: 'unbounded-remote-clock',
+    rule: 'M23',
+    what: 'a stored stamp of any future moves the clock of a node (HLC-4)',
+    file: 'actors/replication/stamper.js',
+    find: 'if (floor >= Math.floor(wallMicros) + maxSkewMicros && floor > this.#last)',
+    replace: 'if (floor < 0)',
+    seeds: 100,
+    with: ['clock-jump'],
+  },
+  {
+    id: 'digest-without-tombstones',
+    rule: 'M26',
+    what: 'the etag of a tombstone says that there is nothing (RR-1, G8)',
+    file: 'actors/replication/replica.actor.js',
+    find: 'if (record === undefined)\n        return { record: undefined, hlc: 0',
+    replace:
+      'if (record === undefined || (digest && (record[2] & 1) !== 0))\n        return { record: undefined, hlc: 0',
+    seeds: 60,
+  },
+  {
+    id: 'session-of-one-replica',
+    rule: 'M29',
+    what: 'a read of a session is shown whatever the replica that answered has (SS-3, G6)',
+    file: 'actors/gateway/session.js',
+    find: 'if (compareEtags(seen, known.etag) >= 0)',
+    replace: 'if (seen !== undefined)',
+    seeds: 60,
+    isQuick: true,
+  },
+  {
+    id: 'timeout-as-failure',
+    rule: 'M30',
+    what: 'a write that nobody can tell the outcome of is reported as one without effect (ID-1, G17)',
+    file: 'actors/replication/write-path.js',
+    find: "failure('TIMEOUT', {",
+    replace: "failure('UNAVAILABLE', {",
+    seeds: 60,
+    isQuick: true,
+  },
+  {
+    id: 'flush-without-end',
+    what: 'a store whose memtable is full of what waits for the log flushes nothing, again and again',
+    file: 'actors/storage/store.actor.js',
+    find: 'if (table !== undefined && this.#admission.isMemtableFull)',
+    replace: 'if (this.#admission.isMemtableFull)',
+    seeds: 100,
+    with: ['stuck-disk'],
+    exitCode: exitCodes.liveness,
+  },
+  {
+    id: 'accept-without-promise',
+    rule: 'M2',
+    what: 'an acceptor takes a proposal although it has promised a newer ballot (PX-4)',
+    file: 'actors/replication/acceptor-state.js',
+    find: 'if (compareEtags(ballot, highestOf(state)) < 0)',
+    replace: 'if (ballot.hlc === 0)',
+    seeds: 160,
+    with: ['cut', 'flap', 'loss'],
+  },
+  {
+    id: 'promise-not-stored',
+    rule: 'M1',
+    what: 'a promise is answered and not stored, so a crash forgets it at once (PX-3)',
+    file: 'actors/replication/acceptor.actor.js',
+    find: 'await steps.save(stored, promised);',
+    replace: '',
+    seeds: 80,
+    with: ['cut', 'flap', 'loss'],
+    isQuick: true,
+  },
+  {
+    id: 'acceptor-forgets',
+    rule: 'M7',
+    what: 'now and then an acceptor has lost the state of a key (PX-15)',
+    file: 'actors/replication/acceptor-steps.js',
+    find: 'if (record === undefined)\n            return { state: emptyState, stamp: 0 };',
+    replace:
+      'if (record === undefined) return { state: emptyState, stamp: 0 };\n' +
+      'if (recordHlc(record) % 5 === 0) return { state: emptyState, stamp: recordHlc(record) };',
+    seeds: 240,
+    with: ['cut', 'flap', 'loss'],
+  },
+  {
+    id: 'unfinished-decision-passed-over',
+    what: 'a round goes on without proposing again what somebody has accepted (PX-7)',
+    file: 'actors/replication/serial-round.js',
+    find: 'if (newest?.record === undefined)',
+    replace: 'if (newest?.record !== null)',
+    seeds: 80,
+    with: ['cut', 'kill', 'loss'],
+    isQuick: true,
+  },
+  {
+    id: 'increment-sent-twice',
+    rule: 'M20',
+    what: 'a gateway that lost its proposer sends an increment to the next one (ID-1)',
+    file: 'actors/gateway/attempts.js',
+    find: "(verb === 'read' || errorTable[code].effect === 'none')",
+    replace: "(verb === 'read' || errorTable[code].effect !== undefined)",
+    seeds: 60,
+    with: ['reset', 'kill', 'cut'],
+  },
+  {
+    id: 'own-decision-overlooked',
+    what: 'what somebody else has finished for a round is done once more (PX-12)',
+    file: 'actors/replication/serial-round.js',
+    find: 'if (history.includes(attempt.ballot)) {',
+    replace: 'if (history.includes(attempt.ballot) && attempt.ballot.hlc === 0) {',
+    seeds: 160,
+    with: ['cut', 'flap', 'loss'],
+  },
+];
+
+export interface Awaited {
+  readonly rule: string;
+  readonly what: string;
+  readonly feature: string;
+}
+
+const topology = 'changes of the topology';
+
+/** Move a row up as a mutant when its feature is there. */
+// biome-ignore format: a table
+export const awaited: readonly Awaited[] = [
+  { rule: 'M3', what: 'a failed compare-and-set returns without an empty proposal', feature: 'outcomes that end: a write that was overtaken stays of unknown outcome, and may then come late; test/serial/serial-round.test.ts sees it' },
+  { rule: 'M4', what: 'a value is read before the promise', feature: 'steps of a key that overlap: they run in turns; test/serial/acceptor.test.ts sees it' },
+  { rule: 'M5', what: 'a commit counts only the proposer', feature: 'quorum reads of keys with serial operations in the workload: serial ones find the decision all the same (PX-7)' },
+  { rule: 'M6', what: 'ballots without the id of their node', feature: 'proposals under a ballot that another majority has promised: an equal ballot is refused' },
+  { rule: 'M8', what: 'a pending replica does not count in a quorum', feature: topology },
+  { rule: 'M9', what: 'a replica ignores the epoch of a request', feature: topology },
+  { rule: 'M12', what: 'a purge does not look into the memtable', feature: 'purging with several copies, behind a repair (TS-3): with one copy memory holds nothing older than a table' },
+  { rule: 'M13', what: 'the replay of hints ignores their age', feature: 'a patch of its own: hinted handoff is there' },
+  { rule: 'M21', what: 'the log of a batch goes before its hints are synced', feature: 'atomic batches' },
+  { rule: 'M24', what: 'a node starts again with a lower generation', feature: topology },
+  { rule: 'M25', what: 'a restored backup keeps the id of its node', feature: 'a patch of its own: restore is there' },
+  { rule: 'M27', what: 'streaming starts before the write barrier', feature: topology },
+  { rule: 'M28', what: 'a cleanup while ranges are pending', feature: topology },
 ];
 
 /** The patched text; throws where the patch does not fit exactly once. */

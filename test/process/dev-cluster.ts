@@ -138,6 +138,7 @@ export async function freeBasePort(nodes: number): Promise<number> {
     const base = 20_000 + Math.floor(Math.random() * 30_000);
     const wanted = Array.from({ length: nodes }, (_, i) => base + 10 * i).flatMap((port) => [
       port,
+      port + 1,
       port + 2,
       port + 3,
     ]);

@@ -53,6 +53,16 @@ class SlowDisk extends MemoryDisk {
 }
 
 describe('coordinator: acknowledging writes', () => {
+  it('coordinator: PX-18: a plain write that meets a serial record is not sent, and has no effect', async () => {
+    const kit = await CoordinatorKit.start();
+    const written = kit.write('key');
+    const isSerial = makeRecord('key', { isSerial: true });
+    (await kit.take('n1', 'read')).reply(readReply(isSerial));
+    await kit.host.settle();
+    expect(written.failure?.code).to.equal('SERIAL_KEY');
+    expect(kit.asked).to.deep.equal([]);
+  });
+
   for (const [level, acks] of [
     ['ONE', 1],
     ['TWO', 2],
@@ -210,7 +220,7 @@ describe('coordinator: writes that fail', () => {
   });
 
   for (const [level, code] of [
-    ['SERIAL', 'NOT_IMPLEMENTED'],
+    ['SERIAL', 'BAD_REQUEST'],
     ['ANY', 'NOT_IMPLEMENTED'],
     ['MOST', 'BAD_REQUEST'],
   ] as const)

@@ -618,6 +618,49 @@ describe('kernel: what an actor is given', () => {
     expect(k.kernel.openAsks).to.equal(0);
   });
 
+  it('kernel: askAhead is handled before mail that waits, and opens no ask', async () => {
+    const k = kit();
+    const heard: Heard = [];
+    await k.spawn(probe, { script: {}, heard });
+    k.kernel.tell(here, 'note', { text: 'waits' });
+    const outcome = k.kernel.askAhead(here, 'get', { text: 'x' });
+    expect(outcome).to.deep.equal({ problem: undefined, reply: { text: 'x' } });
+    expect(heard).to.deep.equal(['start', 'x']);
+    await k.host.settle();
+    expect(heard).to.deep.equal(['start', 'x', 'waits']);
+    expect(k.kernel.openAsks).to.equal(0);
+  });
+
+  it('kernel: askAhead follows an answer over other actors, and tells failures', async () => {
+    const k = kit();
+    const get = (ctx: Ctx, text: string): Later<Reply> => {
+      if (text === 'fail') throw new KvError('NOT_FOUND');
+      const later = ctx.later<Reply>();
+      if (text === 'ask')
+        ctx.ask(second, 'get', { text }, 100, (_, reply) => {
+          later.resolve({ text: `${reply?.text ?? ''}!` });
+        });
+      return later;
+    };
+    await k.spawn(probe, { script: { get }, heard: [] });
+    await k.spawn(probe, { script: {}, heard: [] }, { shard: 1 });
+    expect(k.kernel.askAhead(here, 'get', { text: 'ask' })?.reply).to.deep.equal({ text: 'ask!' });
+    expect(k.kernel.askAhead(here, 'get', { text: 'fail' })?.problem?.code).to.equal('NOT_FOUND');
+    expect(k.kernel.askAhead(here, 'get', { text: 'wait' })).to.equal(undefined);
+    const missing = refTo(Probe, 'n1', 9);
+    expect(k.kernel.askAhead(missing, 'get', { text: 'x' })?.problem?.code).to.equal('UNAVAILABLE');
+  });
+
+  it('kernel: a crash in an askAhead is told to its caller', async () => {
+    const k = kit();
+    const get = (): Reply => {
+      throw new BugError('in a turn');
+    };
+    await k.spawn(probe, { script: { get }, heard: [] });
+    const outcome = k.kernel.askAhead(here, 'get', { text: 'x' });
+    expect(outcome?.problem?.code).to.equal('ACTOR_RESTARTED');
+  });
+
   it('kernel: askNow in a turn is a bug', async () => {
     const k = kit();
     let error: unknown;

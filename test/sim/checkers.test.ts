@@ -16,6 +16,9 @@ function operation(part: Partial<Operation>): Operation {
   index += 1;
   return {
     index,
+    workload: 'registers',
+    client: 0,
+    turn: index,
     kind: 'get',
     key: 'k',
     process: 1,

@@ -3,7 +3,7 @@
 import { expect } from 'chai';
 import { Prng } from '../../runtime/prng.ts';
 import { type FaultClass, faultClasses, optionsOf } from '../../sim/faults.ts';
-import { separated } from '../../sim/nemesis.ts';
+import { separated } from '../../sim/schedule.ts';
 
 describe('sim faults', () => {
   const drawn = Array.from({ length: 1_000 }, (_, i) => optionsOf(i + 1, 60));

@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { utf8 } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
 import type { Outcome } from '../../sim/history.ts';
-import { classify, parseEtag } from '../../sim/workloads/registers.ts';
+import { classify, parseEtag } from '../../sim/workloads/http-client.ts';
 
 const problem = (status: number, code: string): Parameters<typeof classify>[1] => ({
   kind: 'reply',

@@ -4,10 +4,10 @@ import { expect } from 'chai';
 import { runSeed } from '../../sim/run-seed.ts';
 
 describe('sim run', () => {
-  it('run: one seed gives one hash, another seed another (seconds=6, RP-1)', async () => {
-    const first = await runSeed(3, { seconds: 6 });
-    const again = await runSeed(3, { seconds: 6 });
-    const other = await runSeed(4, { seconds: 6 });
+  it('run: one seed gives one hash, another seed another (seconds=8, RP-1)', async () => {
+    const first = await runSeed(5, { seconds: 8 });
+    const again = await runSeed(5, { seconds: 8 });
+    const other = await runSeed(4, { seconds: 8 });
     expect(again).to.deep.equal(first);
     expect(other.hash).to.not.equal(first.hash);
     expect(first.problems).to.deep.equal([]);

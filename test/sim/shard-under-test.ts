@@ -42,6 +42,7 @@ export class ShardUnderTest {
       inFlightBytes: 64 * kiB,
       walSegmentBytes: 64 * kiB,
       blockCacheBytes: 64 * kiB,
+      rowCacheBytes: 64 * kiB,
       valueBytesMax: 8 * kiB,
       reserveBytes,
       gossipIntervalMs: 60_000,

@@ -159,7 +159,7 @@ describe('sim disk', () => {
       await it.world.run(async () => {
         const file = await durableFile(it, filled(sectorBytes, 1));
         file.write(filled(sectorBytes, 2), 0);
-        it.storage.faults.syncErrorRatio = 1;
+        it.storage.faults.errorRatio = 1;
         await synced(file).catch((error: unknown) => {
           problem = error;
         });

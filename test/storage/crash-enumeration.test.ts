@@ -37,6 +37,7 @@ const tunables: Tunables = {
   arenasPerShard: 2,
   walSegmentBytes: segmentHeaderSpace + 2048,
   blockCacheBytes: 64 * 1024,
+  rowCacheBytes: 64 * 1024,
   reserveBytes: 0,
   valueBytesMax: 1024,
 };

@@ -7,9 +7,11 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { recordKey } from '../../actors/model/record.ts';
 import { ManifestLog, manifestName } from '../../actors/storage/manifest.ts';
+import { decodeSnapshot, encodeSnapshot } from '../../actors/storage/snapshot-format.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { SstableWriter } from '../../actors/storage/sstable-writer.ts';
 import { decodeSegmentHeader } from '../../actors/storage/wal-format.ts';
+import { decodeList, encodeList, tablesOf } from '../../cli/backup/backup-format.ts';
 import { concatBytes } from '../../runtime/bytes.ts';
 import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
 import { createLz4 } from '../../runtime/lz4.ts';
@@ -108,5 +110,36 @@ describe('golden', () => {
     const { state } = await ManifestLog.open(disk, 'shard', identity);
     expect([...state.tables.values()]).to.deep.equal([moved]);
     expect([state.flushedThrough, state.nextFileNumber]).to.deep.equal([77, 4]);
+  });
+
+  it('golden: lists of snapshots and backups have the bytes they always had, and are read', () => {
+    const table = {
+      fileNumber: 3,
+      level: 1,
+      bytes: 4096,
+      records: 4,
+      tombstones: 1,
+      firstKey: recordKey(records[0] as Uint8Array),
+      lastKey: recordKey(records[3] as Uint8Array),
+      minHlc: 1_000,
+      maxHlc: 1_700_000_000_000_002,
+      maxExpiresAt: 0,
+      checksum: 0x0102_0304,
+    };
+    const snapshot = {
+      name: 'before-upgrade',
+      createdMs: 1_700_000_000_123,
+      clusterName: 'kvd',
+      node: 'n1',
+      incarnation: 1_700_000_000,
+      shape: { members: ['n1', 'n2'], replicationFactor: 2, virtualNodes: 256, shards: 1 },
+      shards: [{ shard: 0, flushedThrough: 77, tables: [table] }],
+    };
+    const bytes = compareWithGolden('snapshot-v1.hex', encodeSnapshot(snapshot));
+    expect(decodeSnapshot('s', bytes)).to.deep.equal(snapshot);
+    const list = { id: '20260131T120000000Z', nodes: [snapshot] };
+    const listed = compareWithGolden('backup-v1.hex', encodeList(list));
+    expect(decodeList('l', listed)).to.deep.equal(list);
+    expect(tablesOf(list)[0]?.path).to.equal('tables/n1.0.0000000003-01020304.sst');
   });
 });

@@ -36,6 +36,7 @@ export const smallTunables: Tunables = {
   arenasPerShard: 2,
   walSegmentBytes: 12 * 1024,
   blockCacheBytes: 64 * 1024,
+  rowCacheBytes: 64 * 1024,
   reserveBytes: 0,
   valueBytesMax: 4096,
 };

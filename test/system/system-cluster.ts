@@ -65,6 +65,8 @@ export class SystemCluster {
         ...['--node-id', node, '--cluster-name', 'system', '--seeds', seeds.join(',')],
         ...['--data-dir', join(this.directory, node)],
         ...[
+          '--resp-port',
+          'off',
           '--http-port',
           String(this.#port(node)),
           '--internode-port',

@@ -194,6 +194,32 @@ describe('peers', () => {
     expect(events(a, 'peer.connection-lost').length).to.be.above(0);
   });
 
+  it('peers: something to send ends a pause that has lasted 200 ms', async () => {
+    const real = realHost([]);
+    let nowMs = 10_000;
+    const waiting: (() => void)[] = [];
+    const after: Host['timers']['after'] = (delayMs, fire) => {
+      if (delayMs === 500 || delayMs === 1_000 || delayMs === 3_000)
+        return real.timers.after(delayMs, fire);
+      waiting.push(fire);
+      return { cancel: () => void waiting.splice(waiting.indexOf(fire), 1) };
+    };
+    const clock = { ...real.clock, monotonicMs: () => nowMs };
+    const host = { ...real, clock, timers: { ...real.timers, after } };
+    const { a, b } = await pairOf({ host });
+    a.table.linkTo('b', 0)?.send(note(1));
+    await until(() => b.received.length === 1);
+    await b.table.close();
+    await until(() => waiting.length === 1);
+    const again = await startEnd('b', b.port, { node: 'a', port: a.port });
+    nowMs += 199;
+    expect(a.table.linkTo('b', 0), 'the pause has just begun').to.equal(undefined);
+    nowMs += 1;
+    a.table.linkTo('b', 0)?.send(note(2));
+    await until(() => again.received.length === 1);
+    expect(waiting.length, 'no second attempt').to.equal(0);
+  });
+
   it('peers: a peer that ends every connection is dialled with growing pauses', async () => {
     const { port, sockets } = await rawListener();
     const pausesMs: number[] = [];

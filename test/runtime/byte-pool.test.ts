@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { BytePool } from '../../cli/embedded/byte-pool.ts';
+import { BytePool } from '../../runtime/byte-pool.ts';
 
 describe('byte pool', () => {
   it('byte pool: every array has its length, zeros, and bytes of its own', () => {

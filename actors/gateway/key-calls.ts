@@ -1,0 +1,117 @@
+// One operation on a key, run at its best coordinator, then at others where that is safe (rule ID-1):
+// what the HTTP and the Redis gateway share. Callbacks, no promises: this is the hot path of both.
+
+import type { Context, Done } from '../../runtime/actor.ts';
+import { type Failure, failure } from '../../runtime/errors.ts';
+import type { BodyOf, ReplyOf } from '../../runtime/protocol.ts';
+import { isSerial, type Level, requiredAcks } from '../model/consistency.ts';
+import { storageKey } from '../model/record.ts';
+import type { Ring } from '../model/ring.ts';
+import { hashKey } from '../model/token.ts';
+import type {
+  Coordinator,
+  SerialReply,
+  SerialRequest,
+  WriteRequest,
+} from '../replication/protocol.ts';
+import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
+import type { KeyRouter } from './key-router.ts';
+import { asRead, asWritten, serialRead } from './serial-requests.ts';
+
+export interface KeyCallsOptions {
+  readonly ctx: Pick<Context, 'ask' | 'clock' | 'node' | 'probe'>;
+  readonly router: KeyRouter;
+  readonly ring: Ring;
+}
+
+export class KeyCalls {
+  readonly #options: KeyCallsOptions;
+
+  constructor(options: KeyCallsOptions) {
+    this.#options = options;
+  }
+
+  /** `deadlineMs`: monotonic. `done` gets the failure as a client hears it. */
+  run<K extends KeyVerb>(
+    verb: K,
+    body: BodyOf<Coordinator[K]>,
+    deadlineMs: number,
+    done: Done<ReplyOf<Coordinator[K]>>,
+  ): void {
+    if (isSerial(body.level as Level)) return this.#decided(verb, body, deadlineMs, done);
+    const { ctx, router } = this.#options;
+    const { ask, clock, node } = ctx;
+    const { namespace, key, level } = body;
+    const candidates = router.candidates(hashKey(storageKey(namespace, key)).token);
+    const attempt = (index: number, earlier: Failure | undefined): void => {
+      const target = candidates[index];
+      const leftMs = deadlineMs - clock.monotonicMs();
+      if (target === undefined || (index > 0 && leftMs <= 0))
+        return done(earlier ?? this.#unavailable(level), undefined);
+      ask(target, verb, body, leftMs, (problem, reply) => {
+        if (problem === undefined) return done(undefined, reply);
+        // A plain write of a key with serial operations becomes one of them (PX-18).
+        if (problem.code === 'SERIAL_KEY') return this.#decided(verb, body, deadlineMs, done);
+        const final = finalFailure(verb, problem);
+        if (attemptsNext(verb, problem, target.node === node)) attempt(index + 1, final);
+        else done(final, undefined);
+      });
+    };
+    attempt(0, undefined);
+  }
+
+  /** A plain read or write at a level that is decided: as the reply that its verb has. */
+  #decided<K extends KeyVerb>(
+    verb: K,
+    body: BodyOf<Coordinator[K]>,
+    deadlineMs: number,
+    done: Done<never>,
+  ): void {
+    const { namespace, key } = body;
+    const read = serialRead({ namespace, key });
+    const request = verb === 'read' ? read : { ...read, ...writeOf(body as WriteRequest) };
+    this.serial(request, deadlineMs, (problem, reply) => {
+      if (reply === undefined) return done(problem, undefined);
+      done(undefined, (verb === 'read' ? asRead(reply) : asWritten(reply)) as never);
+    });
+  }
+
+  /** A serial operation, at the primary of its key. */
+  serial(request: SerialRequest, deadlineMs: number, done: Done<SerialReply>): void {
+    const { ctx, router } = this.#options;
+    const { ask, clock, node, probe } = ctx;
+    const verb = request.verb === 'read' ? 'read' : 'write';
+    const { token } = hashKey(storageKey(request.namespace, request.key));
+    // Which replica proposes is a matter of speed alone (PX-14): rounds of several must be safe too.
+    const candidates = probe.buggify('serial rounds meet')
+      ? router.proposers(token).reverse()
+      : router.proposers(token);
+    const attempt = (index: number, earlier: Failure | undefined): void => {
+      const target = candidates[index];
+      const leftMs = deadlineMs - clock.monotonicMs();
+      if (target === undefined || (index > 0 && leftMs <= 0))
+        return done(earlier ?? this.#unavailable('SERIAL'), undefined);
+      ask(target, 'run', request, leftMs, (problem, reply) => {
+        if (problem === undefined) return done(undefined, reply);
+        const final = finalFailure(verb, problem);
+        if (attemptsNext(verb, problem, target.node === node)) attempt(index + 1, final);
+        else done(final, undefined);
+      });
+    };
+    attempt(0, undefined);
+  }
+
+  #unavailable(level: string): Failure {
+    const { replicationFactor } = this.#options.ring;
+    const required = requiredAcks(level as Level, replicationFactor);
+    return failure('UNAVAILABLE', {
+      required,
+      alive: 0,
+      detail: `${required} of ${replicationFactor} replicas needed, none of them is reachable`,
+    });
+  }
+}
+
+function writeOf({ value, valueType, ttlMs }: WriteRequest): Partial<SerialRequest> {
+  return value === undefined ? { verb: 'delete' } : { verb: 'write', value, valueType, ttlMs };
+}

@@ -1,0 +1,82 @@
+// What the gateway remembers of a Redis connection: protocol version, namespace, level, names. It
+// lives as long as the socket; a gateway that restarts knows none, and the edge closes them.
+
+import type { Level } from '../model/consistency.ts';
+import type { RespConnectionStart } from './protocol.ts';
+import type { RespVersion } from './resp-replies.ts';
+
+export interface ConnectionDefaults {
+  readonly namespace: number;
+  readonly readLevel: Level;
+  readonly writeLevel: Level;
+}
+
+/** CLIENT REPLY: `skip` is for the next command only. */
+export type ReplyMode = 'on' | 'off' | 'skip';
+
+export class RespConnection {
+  readonly id: number;
+  readonly remote: string;
+  readonly local: string;
+  readonly startedMs: number;
+  readonly #defaults: ConnectionDefaults;
+  version: RespVersion = 2;
+  namespace: number;
+  readLevel: Level;
+  writeLevel: Level;
+  replyMode: ReplyMode = 'on';
+  name = '';
+  libraryName = '';
+  libraryVersion = '';
+  lastCommand = '';
+  lastMs: number;
+  /** Bytes of the largest answer lately: bounds how many commands run at the same time. */
+  largestReply = 0;
+
+  constructor(
+    { connection, remote, local }: RespConnectionStart,
+    defaults: ConnectionDefaults,
+    nowMs: number,
+  ) {
+    this.id = connection;
+    this.remote = remote;
+    this.local = local;
+    this.startedMs = nowMs;
+    this.lastMs = nowMs;
+    this.#defaults = defaults;
+    this.namespace = defaults.namespace;
+    this.readLevel = defaults.readLevel;
+    this.writeLevel = defaults.writeLevel;
+  }
+
+  /** As RESET leaves it: as it began, except for what tells clients apart. */
+  reset(): void {
+    this.version = 2;
+    this.namespace = this.#defaults.namespace;
+    this.readLevel = this.#defaults.readLevel;
+    this.writeLevel = this.#defaults.writeLevel;
+    this.replyMode = 'on';
+    this.name = '';
+  }
+
+  /** One line of CLIENT LIST. */
+  describe(nowMs: number): string {
+    const seconds = (sinceMs: number): number => Math.max(0, Math.floor((nowMs - sinceMs) / 1000));
+    return [
+      `id=${this.id}`,
+      `addr=${this.remote}`,
+      `laddr=${this.local}`,
+      `name=${this.name}`,
+      `age=${seconds(this.startedMs)}`,
+      `idle=${seconds(this.lastMs)}`,
+      'flags=N',
+      `db=${this.namespace}`,
+      `resp=${this.version}`,
+      `cmd=${this.lastCommand === '' ? 'NULL' : this.lastCommand}`,
+      'user=default',
+      `lib-name=${this.libraryName}`,
+      `lib-ver=${this.libraryVersion}`,
+      `level=${this.readLevel === this.writeLevel ? this.readLevel : `${this.readLevel}/${this.writeLevel}`}`,
+    ].join(' ');
+  }
+}

@@ -1,0 +1,235 @@
+// Answers the commands of Redis connections: checks them against the table, runs them through
+// coordinators, renders the outcome. Batches come from the edge, one of each connection at a time;
+// resp-runner.ts keeps their order. A hot path: callbacks, no sessions and no promises.
+//
+// Every command gets exactly one answer, at the latest at its deadline; an error never ends the
+// connection. What a connection has set lives here: after a restart of this actor the edge is told
+// to close the connections that it does not know.
+
+import {
+  actor,
+  type Context,
+  type Deferred,
+  type Later,
+  type Ref,
+  refTo,
+} from '../../runtime/actor.ts';
+import { failure, KvError } from '../../runtime/errors.ts';
+import { utf8 } from '../../runtime/bytes.ts';
+import type { Handlers } from '../../runtime/protocol.ts';
+import type { Gossiper, PeerStates } from '../membership/protocol.ts';
+import type { Ring } from '../model/ring.ts';
+import { Coordinator } from '../replication/protocol.ts';
+import type { GatewaySettings } from './http-requests.ts';
+import { KeyCalls } from './key-calls.ts';
+import { KeyRouter } from './key-router.ts';
+import {
+  type RespAnswers,
+  type RespBatch,
+  type RespConnectionStart,
+  RespGateway,
+} from './protocol.ts';
+import { printableOf, type RespCall } from './resp-call.ts';
+import { arityHolds, unknownCommand } from './resp-commands.ts';
+import { RespConnection } from './resp-connection.ts';
+import { genericHandlers } from './resp-generic.ts';
+import { fail, failThrown, RespKeys } from './resp-keys.ts';
+import { errorReply, failureReply, type Reply } from './resp-replies.ts';
+import { RespRunner } from './resp-runner.ts';
+import { serverHandlers } from './resp-server.ts';
+import type { RespHandlers, RespServices } from './resp-services.ts';
+import { sessionHandlers } from './resp-session.ts';
+import { stringHandlers } from './resp-strings.ts';
+import { type SerialOperations, serialOperationsOf } from './serial-operations.ts';
+
+export interface RespGatewayOptions extends GatewaySettings {
+  readonly ring: Ring;
+  /** Coordinators of this node. */
+  readonly coordinatorShards: number;
+  readonly gossiper: Ref<Gossiper>;
+  /** Default: those of the cluster. */
+  readonly serial?: SerialOperations;
+}
+
+const handlers: RespHandlers = {
+  ...stringHandlers,
+  ...genericHandlers,
+  ...sessionHandlers,
+  ...serverHandlers,
+};
+
+/** What goes on while the node drains: nothing of it touches a key. */
+const servedWhileDraining: ReadonlySet<string> = new Set(['ping', 'quit', 'hello', 'client']);
+/** Arguments of an unknown command that its error shows. */
+const shownArgumentsLength = 128;
+
+class RespGatewayActor implements Handlers<RespGateway> {
+  readonly #ctx: Context;
+  readonly #options: RespGatewayOptions;
+  readonly #router: KeyRouter;
+  readonly #runner: RespRunner;
+  readonly #services: RespServices;
+  readonly #connections = new Map<number, RespConnection>();
+  #commands = 0;
+  #errors = 0;
+  #isDraining = false;
+  #whenIdle: Deferred<object>[] = [];
+  #nextShard = 0;
+
+  constructor(ctx: Context, options: RespGatewayOptions) {
+    this.#ctx = ctx;
+    this.#options = options;
+    const { ring, coordinatorShards, gossiper } = options;
+    this.#router = new KeyRouter({ node: ctx.node, ring, coordinatorShards });
+    this.#runner = new RespRunner({
+      start: (call) => this.#start(call),
+      nowMs: ctx.clock.monotonicMs,
+      timeouts: options.defaults,
+      onIdle: () => this.#becameIdle(),
+    });
+    const calls = new KeyCalls({ ctx, router: this.#router, ring });
+    this.#services = {
+      ctx,
+      settings: options,
+      ring,
+      gossiper,
+      anyCoordinator: () => this.#anyCoordinator(),
+      keys: new RespKeys({ calls, limits: options.limits }),
+      serial: options.serial ?? serialOperationsOf(calls),
+      connections: this.#connections,
+      commandsServed: () => this.#commands,
+    };
+    this.#addFigures();
+  }
+
+  #addFigures(): void {
+    const { metrics } = this.#ctx;
+    metrics.gauge('kvd_resp_connections', 'Redis connections', () => this.#connections.size);
+    metrics.gauge(
+      'kvd_resp_commands_in_flight',
+      'Redis commands that run',
+      () => this.#runner.inFlight,
+    );
+    metrics.gauge('kvd_resp_commands_total', 'Redis commands taken', () => this.#commands);
+    metrics.gauge('kvd_resp_errors_total', 'Redis commands refused', () => this.#errors);
+  }
+
+  // ---- messages ----------------------------------------------------------------------------
+
+  opened(start: RespConnectionStart): void {
+    const { defaults } = this.#options;
+    const { readLevel, writeLevel } = defaults;
+    const nowMs = this.#ctx.clock.monotonicMs();
+    const connection = new RespConnection(start, { namespace: 0, readLevel, writeLevel }, nowMs);
+    this.#connections.set(start.connection, connection);
+  }
+
+  closed({ connection }: { readonly connection: number }): void {
+    this.#connections.delete(connection);
+  }
+
+  run({ connection: id, commands }: RespBatch): Later<RespAnswers> | RespAnswers {
+    const connection = this.#connections.get(id);
+    if (connection === undefined || commands.length === 0)
+      return { bytes: utf8.encode(unknownConnection), count: commands.length, isLast: true };
+    const answer = this.#ctx.later<RespAnswers>();
+    this.#runner.run(connection, commands, answer);
+    return answer;
+  }
+
+  peersChanged({ peers }: PeerStates): void {
+    this.#router.update(peers);
+  }
+
+  startDraining(): Later<object> | object {
+    this.#isDraining = true;
+    if (this.#runner.open === 0) return {};
+    const idle = this.#ctx.later<object>();
+    this.#whenIdle.push(idle);
+    return idle;
+  }
+
+  drain(): Later<void> | void {
+    const idle = this.startDraining();
+    // Settled with an empty object: nobody looks at it.
+    return this.#runner.open === 0 ? undefined : (idle as Later<void>);
+  }
+
+  #becameIdle(): void {
+    for (const idle of this.#whenIdle) idle.resolve({});
+    this.#whenIdle = [];
+  }
+
+  // ---- one command -------------------------------------------------------------------------
+
+  #start(call: RespCall): void {
+    this.#commands += 1;
+    const refusal = this.#refusalOf(call);
+    if (refusal !== undefined) {
+      this.#errors += 1;
+      return call.answer(refusal);
+    }
+    const handler = handlers[call.spec.name];
+    if (handler === undefined) return fail(call, failure('BUG'));
+    try {
+      handler(call, this.#services);
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      failThrown(call, error);
+    }
+  }
+
+  #refusalOf(call: RespCall): Reply | undefined {
+    const { spec, args } = call;
+    if (spec === unknownCommand) return this.#unknown(call);
+    if (!arityHolds(spec, args.length) && !call.isTooLarge)
+      return errorReply(`ERR wrong number of arguments for '${spec.name}' command`);
+    if (spec.missing !== undefined)
+      return failureReply(failure('NOT_IMPLEMENTED', { detail: notServed(call) }));
+    if (call.isTooLarge) {
+      const { valueBytes } = this.#options.limits;
+      const detail = `an argument of '${spec.name}' is over its limit (a value may have ${valueBytes} bytes)`;
+      return failureReply(failure('TOO_LARGE', { detail }));
+    }
+    if (this.#isDraining && !servedWhileDraining.has(spec.name)) {
+      const detail = 'this node is stopping; ask another';
+      return failureReply(failure('DRAINING', { node: this.#ctx.node, detail }));
+    }
+    return undefined;
+  }
+
+  /** SE-8: a browser's request ends the connection. */
+  #unknown(call: RespCall): Reply {
+    const name = printableOf(call.arg(0));
+    if (isHttp(name)) {
+      call.batch.isCut = true;
+      call.batch.isLast = true;
+      return errorReply('ERR this is the Redis protocol, not HTTP');
+    }
+    let shown = '';
+    for (const argument of call.args.slice(1)) {
+      if (shown.length > shownArgumentsLength) break;
+      shown += `'${printableOf(argument)}' `;
+    }
+    return errorReply(`ERR unknown command '${name}', with args beginning with: ${shown}`);
+  }
+
+  #anyCoordinator(): Ref<Coordinator> {
+    const shard = this.#nextShard;
+    this.#nextShard = (shard + 1) % this.#options.coordinatorShards;
+    return refTo(Coordinator, this.#ctx.node, shard);
+  }
+}
+
+const unknownConnection = '-ERR this connection was lost inside the server: connect again\r\n';
+
+const notServed = ({ spec }: RespCall): string =>
+  `${spec.name.toUpperCase()} needs ${spec.missing ?? ''}, not there yet`;
+
+/** First words of HTTP requests, as a browser can be made to send them. */
+const isHttp = (name: string): boolean => /^(post|get|put|head|options|host:)$/i.test(name);
+
+export const respGateway = actor({
+  protocol: RespGateway,
+  create: (ctx, options: RespGatewayOptions) => new RespGatewayActor(ctx, options),
+});

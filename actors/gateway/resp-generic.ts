@@ -1,0 +1,303 @@
+// Commands on keys as such: deleting, existence, time to live, pages of keys. A change of the time
+// to live writes the value again that was read just before: of that and another write at the same
+// moment the later one wins.
+//
+// A cursor of SCAN has to be a decimal number for Redis clients, so it is the id of a small record in
+// a namespace of its own that holds the last key given out: replicated, so that any node goes on with
+// it, and gone ten minutes after it was given out.
+
+import { compareBytes } from '../../runtime/bytes.ts';
+import { failure } from '../../runtime/errors.ts';
+import { requiredAcks } from '../model/consistency.ts';
+import {
+  recordExpiresAt,
+  recordKey,
+  recordValue,
+  recordValueType,
+  userKey,
+} from '../model/record.ts';
+import type { ScanReply } from '../replication/protocol.ts';
+import { finalFailure } from './attempts.ts';
+import { globPrefix, matchesGlob } from './glob.ts';
+import { integerOf, type RespCall, wordOf } from './resp-call.ts';
+import {
+  answerBytesMax,
+  bytesValue,
+  fail,
+  type NewValue,
+  type Place,
+  removal,
+} from './resp-keys.ts';
+import { errorReply, notInteger, type Reply, status, syntaxError } from './resp-replies.ts';
+import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
+import { keyText, ttlOf } from './resp-strings.ts';
+
+/** Beyond every namespace that a user can have; what one node writes, another one reads. */
+const cursorPlace: Place = { namespace: 0xffff_fff0, level: 'QUORUM' };
+const cursorLifeMs = 10 * 60_000;
+const defaultCount = 10;
+const countMax = 1000;
+/** Keys that KEYS gives out at most. */
+const keysMax = 100_000;
+
+const distinct = (keys: readonly Uint8Array[]): Uint8Array[] => [
+  ...new Map(keys.map((key) => [keyText(key), key])).values(),
+];
+
+const del: RespHandler = (call, { keys }) =>
+  keys.writeAll(call, distinct(call.args.slice(1)).map(removal), (existed) => call.answer(existed));
+
+/** A key that is named twice counts twice. */
+const exists: RespHandler = (call, { keys }) =>
+  keys.readAll(call, call.args.slice(1), (records) =>
+    call.answer(records.filter((record) => record !== undefined).length),
+  );
+
+const type: RespHandler = (call, { keys }) =>
+  keys.read(call, call.arg(1), (record) =>
+    call.answer(status(record === undefined ? 'none' : 'string')),
+  );
+
+// ---- time to live --------------------------------------------------------------------------
+
+const noKey = -2;
+const noExpiry = -1;
+
+/** TTL and its family: `figure` of when the key expires and the time now. */
+const expiryFigure =
+  (figure: (expiresAt: number, nowMs: number) => number): RespHandler =>
+  (call, { keys }) =>
+    keys.read(call, call.arg(1), (record, nowMs) => {
+      if (record === undefined) return call.answer(noKey);
+      const expiresAt = recordExpiresAt(record);
+      call.answer(expiresAt === 0 ? noExpiry : figure(expiresAt, nowMs));
+    });
+
+type ExpiryCondition = 'nx' | 'xx' | 'gt' | 'lt';
+const conditions: ReadonlySet<string> = new Set<ExpiryCondition>(['nx', 'xx', 'gt', 'lt']);
+
+/** Whether the expiry `before` (0: never) may become `after`. */
+function conditionHolds(condition: ExpiryCondition, before: number, after: number): boolean {
+  if (condition === 'nx') return before === 0;
+  if (condition === 'xx') return before !== 0;
+  // A key without expiry counts as living for ever.
+  return condition === 'gt' ? before !== 0 && after > before : before === 0 || after < before;
+}
+
+/** The conditions of EXPIRE; a text is the error that they are. */
+function parseConditions(call: RespCall): readonly ExpiryCondition[] | string {
+  const found = call.args.slice(3).map(wordOf);
+  const unknown = found.findIndex((word) => !conditions.has(word));
+  if (unknown >= 0) return `ERR Unsupported option ${found[unknown] ?? ''}`;
+  if (found.includes('nx') && found.length > 1)
+    return 'ERR NX and XX, GT or LT options at the same time are not compatible';
+  if (found.includes('gt') && found.includes('lt'))
+    return 'ERR GT and LT options at the same time are not compatible';
+  return found as ExpiryCondition[];
+}
+
+const expire =
+  (kind: 'relative' | 'absolute', unitMs: number): RespHandler =>
+  (call, services) => {
+    const count = integerOf(call.arg(2));
+    if (count === undefined) return call.answer(notInteger);
+    const wanted = parseConditions(call);
+    if (typeof wanted === 'string') return call.answer(errorReply(wanted));
+    const ms = count * unitMs;
+    const { keys, settings } = services;
+    const key = call.arg(1);
+    keys.read(call, key, (record, nowMs) => {
+      const ttlMs = ttlOf({ kind, ms }, nowMs, settings.limits.ttlSecondsMax);
+      if (ttlMs === undefined)
+        return call.answer(errorReply(`ERR invalid expire time in '${call.spec.name}' command`));
+      if (record === undefined) return call.answer(0);
+      const before = recordExpiresAt(record);
+      if (!wanted.every((condition) => conditionHolds(condition, before, nowMs + ttlMs)))
+        return call.answer(0);
+      const item = ttlMs <= 0 ? removal(key) : rewritten(key, record, ttlMs);
+      keys.write(call, item, () => call.answer(1));
+    });
+  };
+
+const persist: RespHandler = (call, { keys }) => {
+  const key = call.arg(1);
+  keys.read(call, key, (record) => {
+    if (record === undefined || recordExpiresAt(record) === 0) return call.answer(0);
+    keys.write(call, rewritten(key, record, 0), () => call.answer(1));
+  });
+};
+
+const rewritten = (key: Uint8Array, record: Uint8Array, ttlMs: number): NewValue => ({
+  ...bytesValue(key, recordValue(record), ttlMs),
+  valueType: recordValueType(record),
+});
+
+// ---- pages of keys -------------------------------------------------------------------------
+
+function scanPage(
+  call: RespCall,
+  { ctx, anyCoordinator }: RespServices,
+  page: { prefix: Uint8Array; after: Uint8Array | undefined; limit: number },
+  found: (reply: ScanReply) => void,
+): void {
+  const { namespace, readLevel: level } = call;
+  const leftMs = call.deadlineMs - ctx.clock.monotonicMs();
+  ctx.ask(anyCoordinator(), 'scan', { namespace, level, ...page }, leftMs, (problem, reply) => {
+    if (reply === undefined) fail(call, finalFailure('read', problem ?? failure('BUG')));
+    else found(reply);
+  });
+}
+
+interface ScanOptions {
+  pattern: Uint8Array | undefined;
+  count: number;
+  /** Every value is a string: of another type there is no key. */
+  isOtherType: boolean;
+}
+
+function parseScanOptions(call: RespCall): ScanOptions | Reply {
+  const options: ScanOptions = { pattern: undefined, count: defaultCount, isOtherType: false };
+  for (let at = 2; at < call.args.length; at += 2) {
+    const value = call.args[at + 1];
+    const word = wordOf(call.arg(at));
+    if (value === undefined) return syntaxError;
+    if (word === 'match') options.pattern = value;
+    else if (word === 'count') {
+      const count = integerOf(value);
+      if (count === undefined) return notInteger;
+      if (count < 1) return syntaxError;
+      options.count = Math.min(count, countMax);
+    } else if (word === 'type') options.isOtherType = wordOf(value) !== 'string';
+    else return syntaxError;
+  }
+  return options;
+}
+
+const isScanOptions = (value: ScanOptions | Reply): value is ScanOptions =>
+  typeof value === 'object' && value !== null && 'count' in value;
+
+const scan: RespHandler = (call, services) => {
+  const options = parseScanOptions(call);
+  if (!isScanOptions(options)) return call.answer(options);
+  const cursor = keyText(call.arg(1));
+  if (!/^(0|[1-9]\d{0,19})$/.test(cursor)) return call.answer(errorReply('ERR invalid cursor'));
+  if (options.isOtherType) return call.answer(['0', []]);
+  openCursor(call, services, cursor, (after) => {
+    const prefix = options.pattern === undefined ? new Uint8Array(0) : globPrefix(options.pattern);
+    scanPage(call, services, { prefix, after, limit: options.count }, ({ records, next }) => {
+      const found = matching(records, options.pattern);
+      if (next === undefined) call.answer(['0', found]);
+      else saveCursor(call, services, next, (id) => call.answer([id, found]));
+    });
+  });
+};
+
+function matching(
+  records: readonly Uint8Array[],
+  pattern: Uint8Array | undefined,
+): readonly Uint8Array[] {
+  const found = records.map((record) => userKey(recordKey(record)));
+  return pattern === undefined ? found : found.filter((key) => matchesGlob(pattern, key));
+}
+
+const cursorKey = (id: string): Uint8Array =>
+  Uint8Array.from(`scan:${id}`, (character) => character.charCodeAt(0));
+
+function saveCursor(
+  call: RespCall,
+  services: RespServices,
+  last: Uint8Array,
+  saved: (id: string) => void,
+): void {
+  // 53 random bits: unique for ten minutes, and safe where a client makes a double of it.
+  const { random } = services.ctx;
+  const id = String(random.int(2 ** 26) * 2 ** 27 + random.int(2 ** 27) + 1);
+  const { keys } = services;
+  // The scanned namespace is in front of the key: the cursor goes on with no other.
+  const { namespace } = call;
+  const value = new Uint8Array(4 + last.length);
+  new DataView(value.buffer).setUint32(0, namespace);
+  value.set(last, 4);
+  const item = bytesValue(cursorKey(id), value, cursorLifeMs);
+  keys.writeTo(call, cursorPlace, item, () => saved(id));
+}
+
+function openCursor(
+  call: RespCall,
+  { keys }: RespServices,
+  id: string,
+  opened: (after: Uint8Array | undefined) => void,
+): void {
+  if (id === '0') return opened(undefined);
+  keys.readFrom(call, cursorPlace, cursorKey(id), (record) => {
+    const value = record === undefined ? undefined : recordValue(record);
+    const isOurs =
+      value !== undefined &&
+      new DataView(value.buffer, value.byteOffset).getUint32(0) === call.namespace;
+    if (isOurs) opened(value.slice(4));
+    else call.answer(errorReply('ERR invalid cursor'));
+  });
+}
+
+const keysCommand: RespHandler = (call, services) => {
+  const pattern = call.arg(1);
+  const prefix = globPrefix(pattern);
+  const found: Uint8Array[] = [];
+  let bytes = 0;
+  const step = (after: Uint8Array | undefined): void =>
+    scanPage(call, services, { prefix, after, limit: countMax }, ({ records, next }) => {
+      for (const key of matching(records, pattern)) {
+        // The records hold whole pages of values: only the keys are kept.
+        found.push(key.slice());
+        bytes += key.length;
+      }
+      if (found.length > keysMax || bytes > answerBytesMax) {
+        const detail = `more than ${keysMax} keys match: use SCAN`;
+        return fail(call, failure('TOO_LARGE', { detail }));
+      }
+      if (next === undefined) call.answer(found.sort(compareBytes));
+      else step(next);
+    });
+  step(undefined);
+};
+
+// ---- others --------------------------------------------------------------------------------
+
+/** Every write had its copies when it was acknowledged: there is nothing to wait for. */
+const wait: RespHandler = (call, { ring }) => {
+  const count = integerOf(call.arg(1));
+  const timeoutMs = integerOf(call.arg(2));
+  if (count === undefined || timeoutMs === undefined) return call.answer(notInteger);
+  if (timeoutMs < 0) return call.answer(errorReply('ERR timeout is negative'));
+  call.answer(requiredAcks(call.writeLevel, ring.replicationFactor) - 1);
+};
+
+const memory: RespHandler = (call, { keys }) => {
+  const word = wordOf(call.arg(1));
+  if (word === 'help' || call.args[2] === undefined || word !== 'usage')
+    return call.answer(errorReply(`ERR unknown subcommand '${word}'. Try MEMORY USAGE key.`));
+  keys.read(call, call.args[2], (record) =>
+    call.answer(record === undefined ? null : record.length),
+  );
+};
+
+export const genericHandlers: RespHandlers = {
+  del,
+  unlink: del,
+  exists,
+  touch: exists,
+  type,
+  ttl: expiryFigure((expiresAt, nowMs) => Math.floor((expiresAt - nowMs + 500) / 1000)),
+  pttl: expiryFigure((expiresAt, nowMs) => Math.max(0, Math.floor(expiresAt - nowMs))),
+  expiretime: expiryFigure((expiresAt) => Math.floor((expiresAt + 500) / 1000)),
+  pexpiretime: expiryFigure((expiresAt) => expiresAt),
+  expire: expire('relative', 1000),
+  pexpire: expire('relative', 1),
+  expireat: expire('absolute', 1000),
+  pexpireat: expire('absolute', 1),
+  persist,
+  scan,
+  keys: keysCommand,
+  wait,
+  memory,
+};

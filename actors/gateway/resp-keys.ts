@@ -1,0 +1,236 @@
+// Reads and writes of keys for the commands of the Redis protocol: one key or many, at the level of
+// the connection. A failure ends the command with its error; the callbacks hear of success only.
+
+import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
+import type { Level } from '../model/consistency.ts';
+import { isLive, recordExpiresAt, valueTypes } from '../model/record.ts';
+import type { ReadReply, WriteReply } from '../replication/protocol.ts';
+import type { KeyCalls } from './key-calls.ts';
+import type { RespCall } from './resp-call.ts';
+import { failureReply } from './resp-replies.ts';
+
+export interface RespKeysOptions {
+  readonly calls: KeyCalls;
+  readonly limits: { readonly keyBytes: number; readonly valueBytes: number };
+}
+
+/** Where a key lies, and how many of its replicas are asked. */
+export interface Place {
+  readonly namespace: number;
+  readonly level: Level;
+}
+
+/** Keys of one command at the same time. */
+const parallelMax = 64;
+/** Bytes of values in the answer of one command. */
+export const answerBytesMax = 64 * 1024 * 1024;
+
+export interface NewValue {
+  readonly key: Uint8Array;
+  /** Absent: delete. */
+  readonly value: Uint8Array | undefined;
+  readonly valueType: number;
+  /** Milliseconds from now; 0: never expires. */
+  readonly ttlMs: number;
+}
+
+export const bytesValue = (key: Uint8Array, value: Uint8Array, ttlMs = 0): NewValue => ({
+  key,
+  value,
+  valueType: valueTypes.bytes,
+  ttlMs,
+});
+
+export const removal = (key: Uint8Array): NewValue => ({
+  key,
+  value: undefined,
+  valueType: valueTypes.bytes,
+  ttlMs: 0,
+});
+
+export class RespKeys {
+  readonly #options: RespKeysOptions;
+
+  constructor(options: RespKeysOptions) {
+    this.#options = options;
+  }
+
+  /** `found` gets the live record or undefined, and the clock that decided. */
+  read(
+    call: RespCall,
+    key: Uint8Array,
+    found: (record: Uint8Array | undefined, nowMs: number) => void,
+  ): void {
+    if (!this.#keyHolds(call, key)) return;
+    const { namespace, readLevel: level } = call;
+    this.readFrom(call, { namespace, level }, key, found);
+  }
+
+  /** The same in another namespace, of a key of the gateway's own. */
+  readFrom(
+    call: RespCall,
+    { namespace, level }: Place,
+    key: Uint8Array,
+    found: (record: Uint8Array | undefined, nowMs: number) => void,
+  ): void {
+    const body = { namespace, key, level, explain: false };
+    this.#options.calls.run('read', body, call.deadlineMs, (problem, reply) => {
+      if (reply === undefined) return fail(call, problem);
+      found(liveRecord(reply), reply.nowMs);
+    });
+  }
+
+  write(call: RespCall, item: NewValue, written: (reply: WriteReply) => void): void {
+    if (!this.#keyHolds(call, item.key) || !this.#valueHolds(call, item.value)) return;
+    const { namespace, writeLevel: level } = call;
+    this.writeTo(call, { namespace, level }, item, written);
+  }
+
+  /** The same in another namespace, of a key of the gateway's own. */
+  writeTo(
+    call: RespCall,
+    place: Place,
+    item: NewValue,
+    written: (reply: WriteReply) => void,
+  ): void {
+    this.#write(call, place, item, (problem, reply) => {
+      if (reply === undefined) return fail(call, problem);
+      written(reply);
+    });
+  }
+
+  #write(
+    call: RespCall,
+    { namespace, level }: Place,
+    { key, value, valueType, ttlMs }: NewValue,
+    done: (problem: Failure | undefined, reply: WriteReply | undefined) => void,
+  ): void {
+    const body = { namespace, key, value, valueType, ttlMs, afterHlc: 0, level, explain: false };
+    this.#options.calls.run('write', body, call.deadlineMs, done);
+  }
+
+  /** Live records in the order of the keys. */
+  readAll(
+    call: RespCall,
+    keys: readonly Uint8Array[],
+    found: (records: readonly (Uint8Array | undefined)[]) => void,
+  ): void {
+    for (const key of keys) if (!this.#keyHolds(call, key)) return;
+    const { namespace, readLevel: level } = call;
+    const records: (Uint8Array | undefined)[] = [];
+    let bytes = 0;
+    const read = (index: number, next: (problem?: Failure) => void): void => {
+      const body = { namespace, key: keys[index] as Uint8Array, level, explain: false };
+      this.#options.calls.run('read', body, call.deadlineMs, (problem, reply) => {
+        const record = reply === undefined ? undefined : liveRecord(reply);
+        records[index] = record;
+        bytes += record === undefined ? 0 : record.length;
+        next(reply === undefined ? (problem ?? failure('BUG')) : tooMany(bytes));
+      });
+    };
+    inParallel(keys.length, read, (problem) => {
+      if (problem === undefined) found(records);
+      else fail(call, problem);
+    });
+  }
+
+  /** All are tried; `written` hears how many of the keys existed before. */
+  writeAll(call: RespCall, items: readonly NewValue[], written: (existed: number) => void): void {
+    for (const { key, value } of items)
+      if (!this.#keyHolds(call, key) || !this.#valueHolds(call, value)) return;
+    const { namespace, writeLevel: level } = call;
+    let existed = 0;
+    let done = 0;
+    let first: Failure | undefined;
+    const write = (index: number, next: () => void): void =>
+      this.#write(call, { namespace, level }, items[index] as NewValue, (problem, reply) => {
+        if (reply === undefined) first ??= problem ?? failure('BUG');
+        else done += 1;
+        existed += reply?.existed === true ? 1 : 0;
+        next();
+      });
+    inParallel(items.length, write, () => {
+      if (first === undefined) written(existed);
+      else fail(call, partial(first, done, items.length));
+    });
+  }
+
+  #keyHolds(call: RespCall, { length }: Uint8Array): boolean {
+    const { keyBytes } = this.#options.limits;
+    if (length > 0 && length <= keyBytes) return true;
+    const detail = `key: expected 1 to ${keyBytes} bytes`;
+    fail(call, failure(length === 0 ? 'BAD_REQUEST' : 'TOO_LARGE', { detail }));
+    return false;
+  }
+
+  #valueHolds(call: RespCall, value: Uint8Array | undefined): boolean {
+    const { valueBytes } = this.#options.limits;
+    if (value === undefined || value.length <= valueBytes) return true;
+    fail(call, failure('TOO_LARGE', { detail: `value: expected at most ${valueBytes} bytes` }));
+    return false;
+  }
+}
+
+/** Ends the command with the error of a failure. */
+export function fail(call: RespCall, problem: Failure | undefined): void {
+  call.answer(failureReply(problem ?? failure('BUG')));
+}
+
+/** Ends the command with what was thrown at it; a defect goes on to the actor. */
+export function failThrown(call: RespCall, error: unknown): void {
+  const problem = toFailure(error);
+  if (problem.code === 'BUG') throw error;
+  fail(call, problem);
+}
+
+function liveRecord({ record, nowMs }: ReadReply): Uint8Array | undefined {
+  return record !== undefined && isLive(record, nowMs) ? record : undefined;
+}
+
+function tooMany(bytes: number): Failure | undefined {
+  if (bytes <= answerBytesMax) return undefined;
+  const detail = `the values are over ${answerBytesMax} bytes together: ask for fewer keys`;
+  return failure('TOO_LARGE', { detail });
+}
+
+/** Some were written: then nobody may take the failure for one without effect. */
+function partial(first: Failure, done: number, count: number): Failure {
+  if (done === 0 || count === 1) return first;
+  const detail = `${done} of ${count} keys were written, then ${first.code}`;
+  return failure('UNKNOWN_OUTCOME', { ...first.fields, detail });
+}
+
+/** Runs `step` for 0 to `count - 1`, some at a time; after a problem no more begin. */
+function inParallel(
+  count: number,
+  step: (index: number, next: (problem?: Failure) => void) => void,
+  done: (problem: Failure | undefined) => void,
+): void {
+  let started = 0;
+  let running = 0;
+  let first: Failure | undefined;
+  let isStepping = false;
+  const advance = (): void => {
+    if (isStepping) return;
+    isStepping = true;
+    while (first === undefined && started < count && running < parallelMax) {
+      running += 1;
+      const index = started;
+      started += 1;
+      step(index, (problem) => {
+        running -= 1;
+        first ??= problem;
+        advance();
+      });
+    }
+    isStepping = false;
+    if (running === 0 && (first !== undefined || started === count)) done(first);
+  };
+  advance();
+}
+
+/** Milliseconds that a record has to live; 0: for ever. */
+export function ttlLeft(record: Uint8Array, nowMs: number): number {
+  const expiresAt = recordExpiresAt(record);
+  return expiresAt === 0 ? 0 : Math.max(1, expiresAt - nowMs);
+}

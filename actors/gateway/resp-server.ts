@@ -1,0 +1,200 @@
+// Commands on the server: INFO, CONFIG GET, COMMAND, DBSIZE, TIME. What they say is what clients and
+// tools ask for on connecting; figures are this node's, and nothing is made up for the rest.
+
+import { failure } from '../../runtime/errors.ts';
+import { matchesGlob } from './glob.ts';
+import { printableOf, type RespCall, wordOf } from './resp-call.ts';
+import {
+  arityHolds,
+  commandNamed,
+  type CommandSpec,
+  keysOf,
+  respCommands,
+} from './resp-commands.ts';
+import { fail } from './resp-keys.ts';
+import {
+  errorReply,
+  mapReply,
+  nilArray,
+  type Reply,
+  status,
+  syntaxError,
+  verbatim,
+} from './resp-replies.ts';
+import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
+import { redisVersion } from './resp-session.ts';
+import { keyText } from './resp-strings.ts';
+import { utf8 } from '../../runtime/bytes.ts';
+
+const figuresTimeoutMs = 2000;
+
+/** About how many keys the cluster has: what the nodes said last, each key counted once. */
+function aboutKeys(
+  call: RespCall,
+  { ctx, gossiper, ring }: RespServices,
+  found: (count: number) => void,
+): void {
+  ctx.ask(gossiper, 'states', {}, figuresTimeoutMs, (problem, reply) => {
+    if (reply === undefined) return fail(call, problem ?? failure('BUG'));
+    const copies = reply.states.reduce((sum, { load }) => sum + load.keys, 0);
+    found(Math.round(copies / ring.replicationFactor));
+  });
+}
+
+const dbsize: RespHandler = (call, services) =>
+  aboutKeys(call, services, (count) => call.answer(count));
+
+const time: RespHandler = (call, { ctx }) => {
+  const micros = Math.floor(ctx.clock.wallMicros());
+  call.answer([String(Math.floor(micros / 1_000_000)), String(micros % 1_000_000)]);
+};
+
+// ---- INFO ----------------------------------------------------------------------------------
+
+type Section = readonly (readonly [name: string, value: string | number])[];
+
+function sectionsOf(
+  { ctx, connections, commandsServed, ring }: RespServices,
+  keys: number,
+): Readonly<Record<string, Section>> {
+  return {
+    Server: [
+      ['redis_version', redisVersion],
+      ['server_name', 'kvd'],
+      ['redis_mode', 'standalone'],
+      ['node_id', ctx.node],
+    ],
+    Clients: [['connected_clients', connections.size]],
+    Persistence: [
+      ['loading', 0],
+      ['async_loading', 0],
+    ],
+    Stats: [['total_commands_processed', commandsServed()]],
+    Replication: [
+      ['role', 'master'],
+      ['connected_slaves', 0],
+      ['replication_factor', ring.replicationFactor],
+    ],
+    Cluster: [['cluster_enabled', 0]],
+    Keyspace: keys === 0 ? [] : [['db0', `keys=${keys},expires=0,avg_ttl=0`]],
+  };
+}
+
+const everySection: ReadonlySet<string> = new Set(['all', 'default', 'everything']);
+
+const info: RespHandler = (call, services) =>
+  aboutKeys(call, services, (keys) => {
+    const wanted = call.args.slice(1).map(wordOf);
+    const isWanted = (name: string): boolean =>
+      wanted.length === 0 ||
+      wanted.some((word) => everySection.has(word) || word === name.toLowerCase());
+    const text = Object.entries(sectionsOf(services, keys))
+      .filter(([name]) => isWanted(name))
+      .map(([name, lines]) =>
+        [`# ${name}`, ...lines.map(([field, value]) => `${field}:${value}`), ''].join('\r\n'),
+      )
+      .join('\r\n');
+    call.answer(verbatim(text));
+  });
+
+// ---- CONFIG --------------------------------------------------------------------------------
+
+/** What clients and benchmarks ask for; none can be set. */
+const parameters = (services: RespServices): Readonly<Record<string, string>> => ({
+  appendonly: 'yes',
+  databases: String(Object.keys(services.settings.namespaces).length),
+  maxmemory: '0',
+  'maxmemory-policy': 'noeviction',
+  'notify-keyspace-events': '',
+  'proto-max-bulk-len': String(services.settings.limits.valueBytes),
+  save: '',
+  timeout: '0',
+});
+
+const config: RespHandler = (call, services) => {
+  const word = wordOf(call.arg(1));
+  if (word === 'set' || word === 'rewrite' || word === 'resetstat')
+    return call.answer(errorReply(`ERR not implemented: CONFIG ${word.toUpperCase()}`));
+  if (word !== 'get')
+    return call.answer(
+      errorReply(`ERR unknown subcommand '${printableOf(call.arg(1))}'. Try CONFIG HELP.`),
+    );
+  if (call.args.length < 3)
+    return call.answer(errorReply("ERR wrong number of arguments for 'config|get' command"));
+  const patterns = call.args.slice(2).map((pattern) => utf8.encode(keyText(pattern).toLowerCase()));
+  const found = Object.entries(parameters(services)).filter(([name]) =>
+    patterns.some((pattern) => matchesGlob(pattern, utf8.encode(name))),
+  );
+  call.answer(mapReply(found.flat()));
+};
+
+// ---- COMMAND -------------------------------------------------------------------------------
+
+const known = (): readonly CommandSpec[] => respCommands;
+
+function commandInfo(spec: CommandSpec): Reply {
+  const { name, arity, flags, firstKey, lastKey, keyStep, group } = spec;
+  const categories = [`@${group}`, ...flags.filter((flag) => flag === 'fast').map(() => '@fast')];
+  return [
+    ...[name, arity, flags.map(status), firstKey, lastKey, keyStep],
+    ...[categories.map(status), [], [], []],
+  ];
+}
+
+function commandDocs({ summary, since, group }: CommandSpec): Reply {
+  const place = group === 'kvd' ? 'module' : group;
+  return mapReply(['summary', summary, 'since', since, 'group', place, 'complexity', 'O(1)']);
+}
+
+function commandList(call: RespCall): Reply {
+  const names = known().map(({ name }) => name);
+  if (call.args.length === 2) return names;
+  const [filter, by, value] = call.args.slice(2);
+  if (filter === undefined || by === undefined || value === undefined || call.args.length > 5)
+    return syntaxError;
+  if (wordOf(filter) !== 'filterby' || wordOf(by) !== 'pattern') return syntaxError;
+  const pattern = utf8.encode(keyText(value).toLowerCase());
+  return names.filter((name) => matchesGlob(pattern, utf8.encode(name)));
+}
+
+function commandKeys(call: RespCall): Reply {
+  const args = call.args.slice(2);
+  const spec = args[0] === undefined ? undefined : commandNamed(wordOf(args[0]));
+  if (spec === undefined) return errorReply('ERR Invalid command specified');
+  if (!arityHolds(spec, args.length))
+    return errorReply('ERR Invalid number of arguments specified for command');
+  const found = keysOf(spec, args);
+  return found.length === 0 ? errorReply('ERR The command has no key arguments') : found;
+}
+
+const named = (call: RespCall): (CommandSpec | undefined)[] =>
+  call.args.length === 2
+    ? [...known()]
+    : call.args.slice(2).map((name) => commandNamed(wordOf(name)));
+
+const commandCommands: Readonly<Record<string, (call: RespCall) => Reply>> = {
+  count: () => known().length,
+  list: commandList,
+  info: (call) => named(call).map((spec) => (spec === undefined ? nilArray : commandInfo(spec))),
+  docs: (call) =>
+    mapReply(
+      named(call).flatMap((spec) => (spec === undefined ? [] : [spec.name, commandDocs(spec)])),
+    ),
+  getkeys: commandKeys,
+};
+
+const command: RespHandler = (call) => {
+  if (call.args.length === 1) return call.answer(known().map(commandInfo));
+  const word = wordOf(call.arg(1));
+  const found = Object.hasOwn(commandCommands, word) ? commandCommands[word] : undefined;
+  call.answer(
+    found === undefined
+      ? errorReply(`ERR unknown subcommand '${printableOf(call.arg(1))}'. Try COMMAND HELP.`)
+      : found(call),
+  );
+};
+
+const cluster: RespHandler = (call) =>
+  call.answer(errorReply('ERR This instance has cluster support disabled'));
+
+export const serverHandlers: RespHandlers = { dbsize, time, info, config, command, cluster };

@@ -1,0 +1,208 @@
+// Commands on the connection itself: HELLO, CLIENT, AUTH, SELECT and their like. They act at once, in
+// the order in which they came: what they set holds for all commands after them.
+//
+// References: redis.io commands HELLO, CLIENT, RESET; RESP3 is what current clients open with.
+
+import { parseLevel } from '../model/consistency.ts';
+import { integerOf, printableOf, type RespCall, wordOf } from './resp-call.ts';
+import { keyText } from './resp-strings.ts';
+import type { RespConnection } from './resp-connection.ts';
+import { failThrown } from './resp-keys.ts';
+import {
+  errorReply,
+  mapReply,
+  ok,
+  type Reply,
+  status,
+  syntaxError,
+  verbatim,
+} from './resp-replies.ts';
+import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
+
+/** Of the commands and protocol that this face speaks; clients choose by it. */
+export const redisVersion = '7.0.0';
+
+const ping: RespHandler = (call) => {
+  if (call.args.length > 2)
+    return call.answer(errorReply("ERR wrong number of arguments for 'ping' command"));
+  call.answer(call.args[1] ?? pong);
+};
+const pong = status('PONG');
+
+const echo: RespHandler = (call) => call.answer(call.arg(1));
+
+const noPasswords = errorReply(
+  'ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?',
+);
+
+const auth: RespHandler = (call) => call.answer(call.args.length > 3 ? syntaxError : noPasswords);
+
+const hello: RespHandler = (call) => {
+  const { connection, args } = call;
+  const version = args[1] === undefined ? connection.version : integerOf(args[1]);
+  if (version === undefined)
+    return call.answer(errorReply('ERR Protocol version is not an integer or out of range'));
+  if (version !== 2 && version !== 3)
+    return call.answer(errorReply('NOPROTO unsupported protocol version'));
+  let name = connection.name;
+  for (let at = 2; at < args.length; at += 2) {
+    const word = wordOf(call.arg(at));
+    if (word === 'auth' && at + 2 < args.length) return call.answer(noPasswords);
+    const value = args[at + 1];
+    if (word !== 'setname' || value === undefined)
+      return call.answer(
+        errorReply(`ERR Syntax error in HELLO option '${printableOf(call.arg(at))}'`),
+      );
+    name = keyText(value);
+  }
+  if (!isName(name)) return call.answer(badName);
+  connection.name = name;
+  connection.version = version;
+  call.version = version;
+  const { id } = connection;
+  call.answer(
+    mapReply([
+      ...['server', 'redis', 'version', redisVersion, 'proto', version],
+      ...['id', id, 'mode', 'standalone', 'role', 'master', 'modules', []],
+    ]),
+  );
+};
+
+const select: RespHandler = (call, { settings }) => {
+  const index = integerOf(call.arg(1));
+  if (index === undefined) return call.answer(errorReply('ERR invalid DB index'));
+  if (!Object.values(settings.namespaces).includes(index))
+    return call.answer(errorReply('ERR DB index is out of range'));
+  call.connection.namespace = index;
+  call.answer(ok);
+};
+
+const quit: RespHandler = (call) => {
+  call.batch.isLast = true;
+  call.batch.isCut = true;
+  call.answer(ok);
+};
+
+const reset: RespHandler = (call) => {
+  call.connection.reset();
+  call.version = 2;
+  call.isMuted = false;
+  call.answer(status('RESET'));
+};
+
+// ---- CLIENT --------------------------------------------------------------------------------
+
+const nameBytesMax = 1024;
+const badName = errorReply(
+  'ERR Client names cannot contain spaces, newlines or special characters.',
+);
+
+/** Printable and without spaces, so that lists of clients can be read. */
+const isName = (name: string): boolean =>
+  name.length <= nameBytesMax && /^[\x21-\x7e]*$/.test(name);
+
+type ClientHandler = (call: RespCall, services: RespServices) => Reply;
+
+const setName = (set: (name: string) => void, value: Uint8Array): Reply => {
+  const name = keyText(value);
+  if (!isName(name)) return badName;
+  set(name);
+  return ok;
+};
+
+function setInfo(call: RespCall): Reply {
+  const { connection } = call;
+  const option = wordOf(call.arg(2));
+  const value = call.arg(3);
+  if (option === 'lib-name') return setName((name) => (connection.libraryName = name), value);
+  if (option === 'lib-ver') return setName((name) => (connection.libraryVersion = name), value);
+  return errorReply(`ERR Unrecognized option '${printableOf(call.arg(2))}'`);
+}
+
+function setReplyMode(call: RespCall): Reply {
+  const { connection } = call;
+  const word = wordOf(call.arg(2));
+  if (word !== 'on' && word !== 'off' && word !== 'skip') return syntaxError;
+  connection.replyMode = word;
+  // ON itself is answered, OFF and SKIP are not.
+  call.isMuted = word !== 'on';
+  return ok;
+}
+
+function listClients(call: RespCall, { connections, ctx }: RespServices): Reply {
+  const nowMs = ctx.clock.monotonicMs();
+  const options = call.args.slice(2).map(wordOf);
+  const wanted = (connection: RespConnection): boolean =>
+    options[0] !== 'id' || options.slice(1).includes(String(connection.id));
+  if (options.length > 0 && !(options[0] === 'id' && options.length > 1) && options[0] !== 'type')
+    return syntaxError;
+  const lines = [...connections.values()].filter(wanted).map((one) => one.describe(nowMs));
+  return verbatim(lines.map((line) => `${line}\n`).join(''));
+}
+
+/** A switch, which changes nothing here: nothing of a client is evicted. */
+const acceptSwitch: ClientHandler = (call) =>
+  ['on', 'off'].includes(wordOf(call.arg(2))) ? ok : syntaxError;
+
+/** Subcommands with their count of arguments, CLIENT and itself included. */
+const clientCommands: Readonly<Record<string, readonly [arity: number, ClientHandler]>> = {
+  id: [2, ({ connection }) => connection.id],
+  info: [
+    2,
+    ({ connection }, { ctx }) => verbatim(`${connection.describe(ctx.clock.monotonicMs())}\n`),
+  ],
+  list: [-2, listClients],
+  getname: [2, ({ connection }) => (connection.name === '' ? null : connection.name)],
+  setname: [3, (call) => setName((name) => (call.connection.name = name), call.arg(2))],
+  setinfo: [4, setInfo],
+  reply: [3, setReplyMode],
+  'no-evict': [3, acceptSwitch],
+  'no-touch': [3, acceptSwitch],
+};
+
+const client: RespHandler = (call, services) => {
+  const word = wordOf(call.arg(1));
+  const found = Object.hasOwn(clientCommands, word) ? clientCommands[word] : undefined;
+  if (found === undefined)
+    return call.answer(
+      errorReply(`ERR unknown subcommand '${printableOf(call.arg(1))}'. Try CLIENT HELP.`),
+    );
+  const [arity, handler] = found;
+  const { length } = call.args;
+  if (arity < 0 ? length < -arity : length !== arity)
+    return call.answer(errorReply(`ERR wrong number of arguments for 'client|${word}' command`));
+  call.answer(handler(call, services));
+};
+
+// ---- kvd's own -----------------------------------------------------------------------------
+
+/** KV.CONSISTENCY [level]: without an argument, the levels of reads and of writes. */
+const consistency: RespHandler = (call) => {
+  const { connection, args } = call;
+  if (args.length > 2)
+    return call.answer(errorReply("ERR wrong number of arguments for 'kv.consistency' command"));
+  if (args[1] === undefined)
+    return call.answer(mapReply(['read', connection.readLevel, 'write', connection.writeLevel]));
+  try {
+    const level = parseLevel(keyText(args[1]));
+    if (level === 'SESSION')
+      return call.answer(errorReply('ERR not implemented: SESSION for a Redis connection'));
+    connection.readLevel = level;
+    connection.writeLevel = level;
+    call.answer(ok);
+  } catch (error) {
+    failThrown(call, error);
+  }
+};
+
+export const sessionHandlers: RespHandlers = {
+  select,
+  ping,
+  echo,
+  auth,
+  hello,
+  quit,
+  reset,
+  client,
+  'kv.consistency': consistency,
+};

@@ -1,0 +1,104 @@
+// Changes of a key that read it first and must not lose what others write meanwhile: conditions,
+// counters, appending. The command handlers of the Redis protocol speak to this interface alone, so
+// that whoever serves such changes is wired in one place.
+
+import type { Done } from '../../runtime/actor.ts';
+import { recordValue, valueTypes } from '../model/record.ts';
+import type { SerialCondition, SerialRequest as ProposerRequest } from '../replication/protocol.ts';
+import type { KeyCalls } from './key-calls.ts';
+
+export type SerialChange =
+  /** SET with NX, XX or GET, SETNX, GETSET. */
+  | {
+      readonly kind: 'set';
+      readonly value: Uint8Array;
+      /** Milliseconds from now; 0: never expires. */
+      readonly ttlMs: number;
+      /** The time to live that the key has stays; `ttlMs` is for a key that has none. */
+      readonly keepsTtl: boolean;
+      readonly condition: 'none' | 'absent' | 'present';
+    }
+  /** KV.CAS: the value is exactly this one. */
+  | { readonly kind: 'replace'; readonly expected: Uint8Array; readonly value: Uint8Array }
+  | { readonly kind: 'add'; readonly delta: number }
+  | { readonly kind: 'add-float'; readonly delta: number }
+  | { readonly kind: 'append'; readonly value: Uint8Array }
+  | { readonly kind: 'overwrite'; readonly offset: number; readonly value: Uint8Array };
+
+export interface SerialRequest {
+  readonly namespace: number;
+  readonly key: Uint8Array;
+  readonly change: SerialChange;
+}
+
+export interface SerialOutcome {
+  /** The condition held and the change was made. */
+  readonly isApplied: boolean;
+  /** Live value before; absent: there was none. */
+  readonly before: Uint8Array | undefined;
+  /** Live value now. */
+  readonly after: Uint8Array | undefined;
+}
+
+export interface SerialOperations {
+  /** `deadlineMs`: monotonic. `what`: the command, for messages. */
+  readonly change: (
+    request: SerialRequest,
+    what: string,
+    deadlineMs: number,
+    done: Done<SerialOutcome>,
+  ) => void;
+}
+
+/** Changes that run at the proposer of their key. */
+export function serialOperationsOf(calls: KeyCalls): SerialOperations {
+  return {
+    change: ({ namespace, key, change }, _what, deadlineMs, done) => {
+      const request = { ...usual, namespace, key, ...termsOf(change) };
+      calls.serial(request, deadlineMs, (problem, reply) => {
+        if (reply === undefined) return done(problem, undefined);
+        const { isApplied, before, record } = reply;
+        done(undefined, { isApplied, before: valueOf(before), after: valueOf(record) });
+      });
+    },
+  };
+}
+
+const valueOf = (record: Uint8Array | undefined): Uint8Array | undefined =>
+  record === undefined ? undefined : recordValue(record);
+
+const always: SerialCondition = { kind: 'none' };
+const usual = {
+  value: undefined,
+  valueType: valueTypes.bytes,
+  ttlMs: 0,
+  keepTtl: true,
+  delta: 0,
+  offset: 0,
+  condition: always,
+  requestId: '',
+};
+
+type Terms = Pick<ProposerRequest, 'verb'> & Partial<ProposerRequest>;
+
+function termsOf(change: SerialChange): Terms {
+  switch (change.kind) {
+    case 'set': {
+      const { value, ttlMs, keepsTtl: keepTtl, condition } = change;
+      const kind = condition === 'present' ? 'exists' : condition;
+      return { verb: 'write', value, ttlMs, keepTtl, condition: { kind } };
+    }
+    case 'replace': {
+      const { value, expected } = change;
+      return { verb: 'write', value, condition: { kind: 'value', value: expected } };
+    }
+    case 'add':
+      return { verb: 'increment', delta: change.delta };
+    case 'add-float':
+      return { verb: 'add', delta: change.delta };
+    case 'append':
+      return { verb: 'append', value: change.value };
+    case 'overwrite':
+      return { verb: 'overwrite', value: change.value, offset: change.offset };
+  }
+}

@@ -1,0 +1,130 @@
+// What one replica has promised and accepted for one key (PX-1 to PX-5), as a record of a namespace
+// of its own beside the data: the same log makes both durable, and a commit writes both at once.
+// Pure: each step says what to store, or why not.
+//
+// Invariants: a promise is never taken back; what was accepted under a ballot is forgotten only when
+// that ballot or a later one is committed. These records are this replica's alone: nobody copies
+// them to another replica, for a promise that was not given binds nobody.
+
+import { ByteReader, ByteWriter, noBytes } from '../../runtime/bytes.ts';
+import {
+  compareEtags,
+  namespaceOf,
+  noEtag,
+  privateNamespaces,
+  storageKey,
+  userKey,
+} from '../model/record.ts';
+import { type Ballot, readBallot, writeBallot } from './serial-history.ts';
+
+/** An update on its way to a decision; without a record it is the empty one of a read. */
+export interface Proposal {
+  readonly ballot: Ballot;
+  /** Under which the update was proposed first: it names the decision. */
+  readonly original: Ballot;
+  readonly record: Uint8Array | undefined;
+  /** Bytes of SerialHistory, with this decision in it. */
+  readonly history: Uint8Array;
+}
+
+export interface AcceptorState {
+  readonly promised: Ballot;
+  /** The newest promise for a round that may write. */
+  readonly promisedWrite: Ballot;
+  readonly accepted: Proposal | undefined;
+  /** The newest decision that this replica has applied. */
+  readonly committed: Omit<Proposal, 'record'>;
+}
+
+export const emptyState: AcceptorState = {
+  promised: noEtag,
+  promisedWrite: noEtag,
+  accepted: undefined,
+  committed: { ballot: noEtag, original: noEtag, history: noBytes },
+};
+
+/** Where the state of a key is stored. */
+export const stateKeyOf = (key: Uint8Array): Uint8Array =>
+  storageKey(namespaceOf(key) + privateNamespaces, userKey(key));
+
+const newest = (a: Ballot, b: Ballot): Ballot => (compareEtags(a, b) >= 0 ? a : b);
+
+/** The newest ballot that this replica has seen for the key. */
+export function highestOf({ promised, accepted, committed }: AcceptorState): Ballot {
+  return newest(newest(promised, accepted?.ballot ?? noEtag), committed.ballot);
+}
+
+/** The state with the promise; undefined where a newer ballot was seen. */
+export function promise(
+  state: AcceptorState,
+  ballot: Ballot,
+  isWrite: boolean,
+): AcceptorState | undefined {
+  if (compareEtags(ballot, highestOf(state)) <= 0) return undefined;
+  return { ...state, promised: ballot, ...(isWrite ? { promisedWrite: ballot } : {}) };
+}
+
+/** The state with the proposal; undefined where a newer ballot was seen. */
+export function accept(state: AcceptorState, proposal: Proposal): AcceptorState | undefined {
+  const { ballot } = proposal;
+  if (compareEtags(ballot, highestOf(state)) < 0) return undefined;
+  // Committed under this very ballot: accepted long ago.
+  if (compareEtags(ballot, state.committed.ballot) === 0) return state;
+  return { ...state, promised: newest(state.promised, ballot), accepted: proposal };
+}
+
+/** The state with the decision; undefined where a later one is known. */
+export function commit(state: AcceptorState, decided: Proposal): AcceptorState | undefined {
+  if (compareEtags(decided.ballot, state.committed.ballot) <= 0) return undefined;
+  const { ballot, original, history } = decided;
+  const isDone = state.accepted !== undefined && compareEtags(state.accepted.ballot, ballot) <= 0;
+  return {
+    ...state,
+    committed: { ballot, original, history },
+    accepted: isDone ? undefined : state.accepted,
+  };
+}
+
+const formatVersion = 1;
+
+export function encodeState({
+  promised,
+  promisedWrite,
+  accepted,
+  committed,
+}: AcceptorState): Uint8Array {
+  const writer = new ByteWriter(256);
+  writer.u8(formatVersion);
+  writeBallot(writer, promised);
+  writeBallot(writer, promisedWrite);
+  writeBallot(writer, committed.ballot);
+  writeBallot(writer, committed.original);
+  writer.bytes(committed.history);
+  writer.u8(accepted === undefined ? 0 : accepted.record === undefined ? 1 : 2);
+  if (accepted !== undefined) {
+    writeBallot(writer, accepted.ballot);
+    writeBallot(writer, accepted.original);
+    writer.bytes(accepted.history);
+    if (accepted.record !== undefined) writer.bytes(accepted.record);
+  }
+  return writer.copy();
+}
+
+export function decodeState(bytes: Uint8Array): AcceptorState {
+  const reader = new ByteReader(bytes);
+  reader.u8();
+  const promised = readBallot(reader);
+  const promisedWrite = readBallot(reader);
+  const ballot = readBallot(reader);
+  const original = readBallot(reader);
+  const committed = { ballot, original, history: reader.bytes() };
+  const kind = reader.u8();
+  if (kind === 0) return { promised, promisedWrite, committed, accepted: undefined };
+  const accepted = {
+    ballot: readBallot(reader),
+    original: readBallot(reader),
+    history: reader.bytes(),
+    record: kind === 2 ? reader.bytes() : undefined,
+  };
+  return { promised, promisedWrite, committed, accepted };
+}

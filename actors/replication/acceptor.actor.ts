@@ -1,0 +1,119 @@
+// One replica's vote in the decisions about its keys (PX-2 to PX-5). A step reads the key's state,
+// decides by acceptor-state.ts, and answers only when the new state is durable. Steps of one key run
+// one after the other; those of different keys beside each other.
+
+import { actor, type Call, type Context, type Later, type Ref } from '../../runtime/actor.ts';
+import { base64url } from '../../runtime/bytes.ts';
+import { KvError } from '../../runtime/errors.ts';
+import { KeyTurns } from '../../runtime/key-turns.ts';
+import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
+import { checkRecord } from '../model/record.ts';
+import { shardOf } from '../model/token.ts';
+import type { Store } from '../storage/protocol.ts';
+import {
+  accept,
+  type AcceptorState,
+  commit,
+  highestOf,
+  promise,
+  type Proposal,
+} from './acceptor-state.ts';
+import { KeySteps } from './acceptor-steps.ts';
+import { Acceptor, type AcceptorKey, type PrepareReply, type ProposeReply } from './protocol.ts';
+
+export interface AcceptorOptions {
+  readonly store: Ref<Store>;
+  /** Shards of this node. */
+  readonly shards: number;
+}
+
+class AcceptorActor implements Handlers<Acceptor> {
+  readonly #ctx: Context;
+  readonly #options: AcceptorOptions;
+  readonly #turns = new KeyTurns();
+
+  constructor(ctx: Context, options: AcceptorOptions) {
+    this.#ctx = ctx;
+    this.#options = options;
+  }
+
+  prepare(
+    { ballot, isWrite, ...at }: BodyOf<Acceptor['prepare']>,
+    call: Call,
+  ): Later<PrepareReply> {
+    return this.#step(at, call, async (steps) => {
+      const stored = await steps.load();
+      const { state } = stored;
+      const seen = seenIn(state);
+      const promised = promise(state, ballot, isWrite);
+      if (promised === undefined) return { ...seen, isPromised: false, record: undefined };
+      await steps.save(stored, promised);
+      // After the promise: whatever was committed before it is in what is read (PX-3).
+      return { ...seen, isPromised: true, record: await steps.data() };
+    });
+  }
+
+  look(at: AcceptorKey, call: Call): Later<PrepareReply> {
+    return this.#step(at, call, async (steps) => {
+      const { state } = await steps.load();
+      return { ...seenIn(state), isPromised: false, record: await steps.data() };
+    });
+  }
+
+  propose({ proposal, ...at }: BodyOf<Acceptor['propose']>, call: Call): Later<ProposeReply> {
+    checkProposal(proposal);
+    return this.#step(at, call, async (steps) => {
+      const stored = await steps.load();
+      const highest = highestOf(stored.state);
+      const accepted = accept(stored.state, proposal);
+      if (accepted === undefined) return { isAccepted: false, highest };
+      if (accepted !== stored.state) await steps.save(stored, accepted);
+      return { isAccepted: true, highest };
+    });
+  }
+
+  commit({ proposal, ...at }: BodyOf<Acceptor['commit']>, call: Call): Later<object> {
+    checkProposal(proposal);
+    const { probe } = this.#ctx;
+    return this.#step(at, call, async (steps) => {
+      const stored = await steps.load();
+      const committed = commit(stored.state, proposal);
+      if (committed !== undefined) {
+        probe.reach('decision applied');
+        await steps.save(stored, committed, proposal.record);
+      }
+      return {};
+    });
+  }
+
+  #step<Reply>(
+    at: AcceptorKey,
+    { deadlineMs }: Call,
+    work: (steps: KeySteps) => Promise<Reply>,
+  ): Later<Reply> {
+    if (shardOf(at.token, this.#options.shards) !== this.#ctx.shard)
+      throw new KvError('BAD_REQUEST', { detail: 'key of another shard' });
+    const name = base64url.encode(at.key);
+    const { clock } = this.#ctx;
+    const { store } = this.#options;
+    const turns = this.#turns;
+    const leftMs = (): number => deadlineMs - clock.monotonicMs();
+    return this.#ctx.session((session) =>
+      turns.run(name, () => work(new KeySteps(session, store, at, leftMs))),
+    );
+  }
+}
+
+function seenIn(state: AcceptorState): Omit<PrepareReply, 'isPromised' | 'record'> {
+  const { promisedWrite, accepted, committed } = state;
+  return { highest: highestOf(state), promisedWrite, accepted, committed };
+}
+
+function checkProposal({ record }: Proposal): void {
+  if (record !== undefined) checkRecord(record);
+}
+
+export const acceptor = actor({
+  protocol: Acceptor,
+  create: (ctx: Context, options: AcceptorOptions) => new AcceptorActor(ctx, options),
+});

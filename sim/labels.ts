@@ -1,0 +1,42 @@
+// Rare branches that a long campaign has to reach (rule SIM-9): the labels that product code marks
+// with `probe.reach`, and those of the simulator itself. One that is never reached means that the
+// tests no longer test what they were built for.
+//
+// Invariant: each label of the product's source is in this list (test/sim/labels.test.ts).
+
+/** Reached in every few seeds; `--fail-unreached` demands them all. */
+export const declaredLabels: readonly string[] = [
+  'append cut back',
+  'blocking read repair',
+  'compaction failed',
+  'compaction installed',
+  'decision applied',
+  'flush began',
+  'hint batch sent again',
+  'hint kept',
+  'hint overtaken by repair',
+  'hint window closed',
+  'hints delivered',
+  'memtable flushed',
+  'merges slowed down',
+  'own decision found in history',
+  'record repaired',
+  'repair horizon moved',
+  'repair horizon went back',
+  'serial operations merged',
+  'serial read without a ballot',
+  'speculative read',
+  'tombstones purged',
+  'torn tail cut',
+  'unfinished decision completed',
+  'writes stalled by compaction',
+  'sim: core without a minority',
+  'sim: damage refused',
+  'sim: lost generation found',
+  'sim: flipped bit noticed',
+  'sim: old bytes refused',
+];
+
+/** Labels that were not reached, in the order of the list. */
+export const unreached = (reached: ReadonlyMap<string, number>): string[] =>
+  declaredLabels.filter((label) => !reached.has(label));

@@ -1,0 +1,41 @@
+// All workloads and all checkers of the simulator, one row each. A seed draws which workloads it
+// runs; every checker looks at every run and picks what concerns it.
+
+import type { Checker } from './checker.ts';
+import { expiryChecker } from './checkers/expiry.ts';
+import { quorumFloorChecker } from './checkers/quorum-floor.ts';
+import { scanChecker } from './checkers/scans.ts';
+import { counterChecker, linearizabilityChecker } from './checkers/serial.ts';
+import { sessionChecker } from './checkers/sessions.ts';
+import { convergenceChecker, durabilityChecker } from './checkers/settled.ts';
+import { stampChecker } from './checkers/stamps.ts';
+import { structureChecker } from './checkers/structure.ts';
+import { valuesChecker } from './checkers/values.ts';
+import type { WorkloadKind } from './workload.ts';
+import { expiryWorkload } from './workloads/expiries.ts';
+import { registerWorkload } from './workloads/registers.ts';
+import { scanWorkload } from './workloads/scans.ts';
+import { serialWorkload } from './workloads/serial.ts';
+import { sessionWorkload } from './workloads/sessions.ts';
+
+export const workloadKinds: readonly WorkloadKind[] = [
+  registerWorkload,
+  sessionWorkload,
+  expiryWorkload,
+  scanWorkload,
+  serialWorkload,
+];
+
+export const checkers: readonly Checker[] = [
+  durabilityChecker,
+  valuesChecker,
+  quorumFloorChecker,
+  sessionChecker,
+  convergenceChecker,
+  expiryChecker,
+  scanChecker,
+  stampChecker,
+  structureChecker,
+  linearizabilityChecker,
+  counterChecker,
+];

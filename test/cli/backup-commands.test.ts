@@ -1,0 +1,150 @@
+// kvctl snapshot, backup and restore without a cluster: what they send, print and refuse.
+
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { kvctl, ok, problem, startFake } from '../kit-kvctl.ts';
+
+const row = { name: 'a', created_ms: 0, tables: 2, records: 30, bytes: 400, max_hlc: 5 };
+
+describe('kvctl snapshot, backup, restore', () => {
+  let scratch = '';
+  before(() => {
+    scratch = mkdtempSync(join(tmpdir(), 'kvd-kvctl-'));
+  });
+  after(() => rmSync(scratch, { recursive: true }));
+
+  it('kvctl: snapshot create prints each node, and ends with 1 where one refused', async () => {
+    const nodes = [
+      { node: 'n1', ...row },
+      { node: 'n2', error: { code: 'DISK_FULL', detail: 'no space' } },
+    ];
+    const fake = await startFake(() => ok({ name: 'a', complete: false, nodes }));
+    try {
+      const args = ['snapshot', 'create', 'a', '--nodes', 'n1,n2', '-o', 'raw'];
+      const result = await kvctl([...args, '--endpoint', fake.url]);
+      expect(result.code).to.equal(1);
+      expect(result.text).to.equal('n1\ta\t1970-01-01T00:00:00.000Z\t2\t30\t400\n');
+      expect(result.stderr).to.equal('kvctl: n2: no space\n');
+      const [sent] = fake.seen;
+      expect([sent?.method, sent?.url]).to.deep.equal(['POST', '/api/v1/admin/snapshots']);
+      expect(sent?.body).to.equal('{"name":"a","nodes":["n1","n2"]}');
+    } finally {
+      await fake.close();
+    }
+  });
+
+  it('kvctl: snapshot list and delete', async () => {
+    const listed = {
+      complete: true,
+      nodes: [{ node: 'n1', snapshots: [row, { ...row, name: 'b' }] }],
+    };
+    const fake = await startFake(({ method }) =>
+      method === 'GET' ? ok(listed) : problem(404, 'NOT_FOUND'),
+    );
+    try {
+      const list = await kvctl(['snapshot', 'list', '-o', 'json', '--endpoint', fake.url]);
+      expect(JSON.parse(list.text)).to.deep.equal(listed);
+      const gone = await kvctl([
+        'snapshot',
+        'delete',
+        'x',
+        '--nodes',
+        'n1',
+        '--endpoint',
+        fake.url,
+      ]);
+      expect(gone.code).to.equal(4);
+      expect(fake.seen.at(-1)?.url).to.equal('/api/v1/admin/snapshots/x?nodes=n1');
+    } finally {
+      await fake.close();
+    }
+  });
+
+  it('kvctl: backup refuses where a node cannot be found, and where one makes no snapshot', async () => {
+    const ring = (address: string | null): unknown => ({
+      nodes: [
+        { node_id: 'n1', address: '127.0.0.1:1' },
+        { node_id: 'n2', address },
+      ],
+    });
+    let address: string | null = null;
+    const failed = {
+      complete: false,
+      nodes: [{ node: 'n2', error: { code: 'X', detail: 'why' } }],
+    };
+    const fake = await startFake(({ url, method }) =>
+      url === '/api/v1/ring'
+        ? ok(ring(address))
+        : method === 'POST'
+          ? ok(failed)
+          : ok({ nodes: [] }),
+    );
+    try {
+      const backup = (...more: string[]): ReturnType<typeof kvctl> =>
+        kvctl(['backup', join(scratch, 'b'), '--endpoint', fake.url, ...more]);
+      const unknown = await backup();
+      expect(unknown.code).to.equal(3);
+      expect(unknown.stderr).to.contain('nobody knows where n2 listens');
+      expect(await backup('--nodes', 'n7')).to.include({ code: 2 });
+      address = '127.0.0.1:2';
+      const refused = await backup();
+      expect(refused.code).to.equal(1);
+      expect(refused.stderr).to.contain('n2: why');
+      // What the others made is deleted again.
+      expect(fake.seen.at(-1)?.method).to.equal('DELETE');
+    } finally {
+      await fake.close();
+    }
+  });
+
+  const place = (): string => scratch;
+  const cases: readonly (readonly [string, number, string, () => readonly string[]])[] = [
+    ['a place that is not there', 4, 'not there', () => [join(scratch, 'none'), '--list']],
+    ['no data directory', 2, '--data-dir: expected', () => [place()]],
+    ['a stream to list', 2, 'unpack the stream first', () => ['-', '--list']],
+    [
+      'a directory without backups',
+      4,
+      'no complete backup',
+      () => [place(), '--data-dir', join(scratch, 'd')],
+    ],
+    [
+      'a time without an archive',
+      2,
+      '--until needs --wal-archive',
+      () => [place(), '--data-dir', join(scratch, 'd'), '--until', 'latest'],
+    ],
+    [
+      'a time without a zone',
+      2,
+      '--until: expected a time with its zone',
+      () => [
+        place(),
+        '--data-dir',
+        join(scratch, 'd'),
+        '--wal-archive',
+        scratch,
+        '--until',
+        '2026-01-31T12:00:00',
+      ],
+    ],
+    ['a stream that is no tar', 1, 'kvctl:', () => ['-', '--data-dir', join(scratch, 'd')]],
+  ];
+  for (const [what, code, words, args] of cases)
+    it(`kvctl: restore refuses ${what} with ${code}`, async () => {
+      const result = await kvctl(['restore', ...args()], 'x'.repeat(2000));
+      expect(result.stderr).to.contain(words);
+      expect(result.code).to.equal(code);
+    });
+
+  it('kvctl: restore names a list of a backup that is damaged', async () => {
+    const damaged = join(scratch, 'damaged');
+    mkdirSync(join(damaged, 'backups'), { recursive: true });
+    writeFileSync(join(damaged, 'backups', 'a.json'), '{}\n00000000\n');
+    const result = await kvctl(['restore', damaged, '--list']);
+    expect(result.code).to.equal(1);
+    expect(result.stderr).to.contain('corrupt data in backups/a.json');
+  });
+});

@@ -1,0 +1,149 @@
+// The acceptor alone: what it asks of its store, when it answers, and what it refuses.
+
+import { expect } from 'chai';
+import { refTo } from '../../runtime/actor.ts';
+import { noBytes, utf8 } from '../../runtime/bytes.ts';
+import { fingerprint32 } from '../../runtime/hash.ts';
+import {
+  decodeRecord,
+  encodeRecord,
+  noEtag,
+  recordHlc,
+  recordKey,
+  recordValue,
+  storageKey,
+} from '../../actors/model/record.ts';
+import {
+  type AcceptorState,
+  decodeState,
+  emptyState,
+  encodeState,
+  stateKeyOf,
+} from '../../actors/replication/acceptor-state.ts';
+import { acceptor } from '../../actors/replication/acceptor.actor.ts';
+import { Acceptor } from '../../actors/replication/protocol.ts';
+import { Store } from '../../actors/storage/protocol.ts';
+import { type Asked, makeRecord, ReplicaKit } from '../kit-replication.ts';
+import { facts, key } from './serial-world.ts';
+
+const target = refTo(Acceptor, 'n1');
+const stateKey = stateKeyOf(key);
+const ballot = { hlc: 100, writer: 3, incarnation: 1 };
+const proposal = { ballot, original: ballot, record: makeRecord('key', ballot), history: noBytes };
+
+async function start(shards = 1): Promise<ReplicaKit> {
+  const kit = new ReplicaKit({}, [Acceptor, Store]);
+  await kit.playStore();
+  await kit.spawn(acceptor, { store: refTo(Store, 'n1'), shards });
+  return kit;
+}
+
+const stored = (state: AcceptorState, hlc: number): Uint8Array =>
+  encodeRecord({
+    ...decodeRecord(makeRecord('key', { hlc })),
+    key: stateKey,
+    value: encodeState(state),
+    hash: fingerprint32(stateKey),
+  });
+const recordOf = ({ body }: Asked): Uint8Array => (body as { record: Uint8Array }).record;
+const keyOf = ({ body }: Asked): Uint8Array => (body as { key: Uint8Array }).key;
+
+describe('acceptor', () => {
+  it('acceptor: a promise is answered when it is stored, with what is read after that (PX-3)', async () => {
+    const kit = await start();
+    const promised = kit.ask(target, 'prepare', { ...facts, ballot, isWrite: true });
+    const loading = await kit.take('n1', 'read');
+    expect(keyOf(loading)).to.deep.equal(stateKey);
+    loading.reply({ record: undefined });
+    const saving = await kit.take('n1', 'apply');
+    expect(kit.asked).to.deep.equal([]);
+    expect(decodeState(recordValue(recordOf(saving))).promised).to.deep.equal(ballot);
+    saving.reply({ lsn: 1 });
+    const reading = await kit.take('n1', 'read');
+    expect(keyOf(reading)).to.deep.equal(key);
+    expect(promised.calls).to.equal(0);
+    reading.reply({ record: proposal.record });
+    await kit.host.settle();
+    expect(promised.reply).to.deep.include({ isPromised: true, record: proposal.record });
+  });
+
+  it('acceptor: a promise that cannot be stored is none', async () => {
+    const kit = await start();
+    const promised = kit.ask(target, 'prepare', { ...facts, ballot, isWrite: true });
+    (await kit.take('n1', 'read')).reply({ record: undefined });
+    (await kit.take('n1', 'apply')).fail('DISK_FULL');
+    await kit.host.settle();
+    expect(promised.failure?.code).to.equal('DISK_FULL');
+  });
+
+  it('acceptor: an older ballot is refused with the newest that was seen, and nothing is stored', async () => {
+    const kit = await start();
+    const newer = { ...ballot, hlc: 200 };
+    const state = { ...emptyState, promised: newer };
+    const record = stored(state, 7);
+    const promised = kit.ask(target, 'prepare', { ...facts, ballot, isWrite: false });
+    (await kit.take('n1', 'read')).reply({ record });
+    const proposed = kit.ask(target, 'propose', { ...facts, proposal });
+    (await kit.take('n1', 'read')).reply({ record });
+    await kit.host.settle();
+    expect(promised.reply).to.deep.include({ isPromised: false, highest: newer });
+    expect(proposed.reply).to.deep.equal({ isAccepted: false, highest: newer });
+    expect(kit.asked).to.deep.equal([]);
+  });
+
+  it('acceptor: a proposal is accepted when it is stored, over the stamp of the state before', async () => {
+    const kit = await start();
+    const accepted = kit.ask(target, 'propose', { ...facts, proposal });
+    const record = stored({ ...emptyState, promised: ballot }, 7);
+    (await kit.take('n1', 'read')).reply({ record });
+    const saving = await kit.take('n1', 'apply');
+    expect(recordHlc(recordOf(saving))).to.equal(8);
+    expect(decodeState(recordValue(recordOf(saving))).accepted).to.deep.equal(proposal);
+    expect(accepted.calls).to.equal(0);
+    saving.reply({ lsn: 1 });
+    await kit.host.settle();
+    expect(accepted.reply).to.deep.include({ isAccepted: true });
+  });
+
+  it('acceptor: a commit stores the record and the mark of it at once (PX-5)', async () => {
+    const kit = await start();
+    const committed = kit.ask(target, 'commit', { ...facts, proposal });
+    const accepted = { ...emptyState, promised: ballot, accepted: proposal };
+    (await kit.take('n1', 'read')).reply({ record: stored(accepted, 7) });
+    const saving = await kit.take('n1', 'applyMany');
+    const { records } = saving.body as { records: readonly Uint8Array[] };
+    expect(records.map(recordKey)).to.deep.equal([key, stateKey]);
+    const after = decodeState(recordValue(records[1] ?? noBytes));
+    expect(after.committed.ballot).to.deep.equal(ballot);
+    expect(after.accepted).to.equal(undefined);
+    saving.reply({ lsn: 1 });
+    await kit.host.settle();
+    expect(committed.reply).to.deep.equal({});
+  });
+
+  it('acceptor: steps of one key wait for each other, those of others do not', async () => {
+    const kit = await start();
+    kit.ask(target, 'prepare', { ...facts, ballot, isWrite: true });
+    kit.ask(target, 'propose', { ...facts, proposal });
+    const other = storageKey(1, utf8.encode('other'));
+    kit.ask(target, 'prepare', { ...facts, key: other, ballot, isWrite: true });
+    expect(await kit.waiting()).to.deep.equal(['n1/read', 'n1/read']);
+    (await kit.take('n1', 'read')).fail('CORRUPT');
+    (await kit.take('n1', 'read')).reply({ record: undefined });
+    // The first step has failed: the second one of the key has its turn.
+    expect(await kit.waiting()).to.deep.equal(['n1/apply', 'n1/read']);
+  });
+
+  it('acceptor: keys of another shard and records that are none are refused', async () => {
+    const kit = await start(2);
+    const other = kit.ask(target, 'prepare', { ...facts, token: 1, ballot, isWrite: true });
+    const record = proposal.record.slice(0, 40);
+    const torn = { ...proposal, record };
+    const bad = kit.ask(target, 'commit', { ...facts, token: 0, proposal: torn });
+    await kit.host.settle();
+    expect(other.failure?.code).to.equal('BAD_REQUEST');
+    expect(bad.failure?.code).to.equal('BAD_REQUEST');
+    expect([kit.asked, kit.host.stops]).to.deep.equal([[], []]);
+    expect(emptyState.promised).to.deep.equal(noEtag);
+  });
+});

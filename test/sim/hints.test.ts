@@ -1,0 +1,126 @@
+// Handoff in a whole cluster, with repair switched off: what a node missed is brought to it by the
+// hints alone, whatever happens to the nodes that keep them.
+
+import { expect } from 'chai';
+import { ReplicasUnderTest } from './replicas-under-test.ts';
+
+const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`);
+
+async function writeAll(replicas: ReplicasUnderTest, value: string, node = 'n1'): Promise<void> {
+  for (const key of keys) await replicas.write(node, key, `${value}-${key}`);
+}
+
+async function expectHeld(replicas: ReplicasUnderTest, node: string, value: string): Promise<void> {
+  const held: string[] = [];
+  for (const key of keys) held.push(await replicas.holds(node, key));
+  expect(held).to.deep.equal(keys.map((key) => `${value}-${key}`));
+}
+
+describe('sim hints', () => {
+  for (const shards of [1, 2])
+    it(`hints: a node that was down gets what it missed (shards=${shards})`, async () => {
+      const replicas = new ReplicasUnderTest({ shards });
+      await replicas.run(async () => {
+        await writeAll(replicas, 'old');
+        await replicas.down('n3');
+        await writeAll(replicas, 'new');
+        await replicas.up('n3');
+        expect(await replicas.holds('n3', 'key-0')).to.equal('old-key-0');
+        await replicas.sleep(8);
+        await expectHeld(replicas, 'n3', 'new');
+      });
+      expect(replicas.logged('hints.delivered').length).to.equal(shards);
+    });
+
+  it('hints: they survive a loss of power of the node that keeps them', async () => {
+    const replicas = new ReplicasUnderTest();
+    await replicas.run(async () => {
+      await writeAll(replicas, 'old');
+      await replicas.down('n3');
+      await writeAll(replicas, 'new');
+      await replicas.sleep(1);
+      await replicas.down('n1');
+      await replicas.up('n1');
+      await replicas.up('n3');
+      await replicas.sleep(8);
+      await expectHeld(replicas, 'n3', 'new');
+    });
+  });
+
+  it('hints: a delete is brought like any write', async () => {
+    const replicas = new ReplicasUnderTest();
+    await replicas.run(async () => {
+      await replicas.write('n1', 'key', 'value');
+      await replicas.down('n3');
+      await replicas.write('n1', 'key', undefined);
+      await replicas.up('n3');
+      await replicas.sleep(8);
+      expect(await replicas.held('key')).to.deep.equal(['deleted', 'deleted', 'deleted']);
+    });
+  });
+
+  it('hints: a node that goes down while it gets them gets the rest when it is back', async () => {
+    const replicas = new ReplicasUnderTest({ tunables: { hintBytesPerSecond: 1_024 } });
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      await writeAll(replicas, 'x'.repeat(200));
+      await replicas.up('n3');
+      await replicas.sleep(4);
+      const some = await Promise.all(keys.map((key) => replicas.holds('n3', key)));
+      expect(some, 'some have come').to.include(`${'x'.repeat(200)}-key-0`);
+      expect(some, 'some have not').to.include('nothing');
+      await replicas.down('n3');
+      await replicas.up('n3');
+      await replicas.sleep(40);
+      await expectHeld(replicas, 'n3', 'x'.repeat(200));
+    });
+  });
+
+  it('hints: beyond the window none are kept, and none come late', async () => {
+    const replicas = new ReplicasUnderTest({ tunables: { hintWindowMs: 20_000 } });
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      await replicas.write('n1', 'early', 'value');
+      await replicas.sleep(25);
+      await replicas.write('n1', 'late', 'value');
+      expect(replicas.logged('hints.window-closed').length).to.equal(1);
+      await replicas.up('n3');
+      await replicas.sleep(8);
+      expect(await replicas.holds('n3', 'early')).to.equal('nothing');
+      expect(await replicas.holds('n3', 'late')).to.equal('nothing');
+      await replicas.down('n3');
+      await replicas.write('n1', 'again', 'value');
+      await replicas.up('n3');
+      await replicas.sleep(8);
+      expect(await replicas.holds('n3', 'again'), 'the window opens anew').to.equal('value');
+    });
+  });
+
+  it('hints: with a window of 0 there are none', async () => {
+    const replicas = new ReplicasUnderTest({ tunables: { hintWindowMs: 0 } });
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      await replicas.write('n1', 'key', 'value');
+      await replicas.up('n3');
+      await replicas.sleep(8);
+      expect(await replicas.held('key')).to.deep.equal(['value', 'value', 'nothing']);
+    });
+    expect(replicas.reached('hint kept')).to.equal(0);
+  });
+
+  it('hints: they do not count for the level', async () => {
+    const replicas = new ReplicasUnderTest();
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      await replicas.down('n2');
+      let refused = '';
+      await replicas
+        .write('n1', 'key', 'value')
+        .catch((error: unknown) => (refused = String(error)));
+      expect(refused).to.include('UNAVAILABLE');
+      expect(replicas.reached('hint kept')).to.equal(0);
+      await replicas.write('n1', 'key', 'value', 'ONE');
+      expect(replicas.reached('hint kept')).to.equal(2);
+    });
+  });
+});

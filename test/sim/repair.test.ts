@@ -1,0 +1,284 @@
+// Repair in a whole cluster, with hints and its own timer switched off: what replicas lack is
+// found and brought, whoever lacks it and for whatever reason; horizons move only when all members
+// took part; and tombstones go behind them without bringing anything back.
+
+import { expect } from 'chai';
+import type { Tunables } from '../../actors/node/settings.ts';
+import { replicaNames, ReplicasUnderTest } from './replicas-under-test.ts';
+
+const quiet: Partial<Tunables> = { hintWindowMs: 0, repairIntervalMs: 0, tombstoneGraceMs: 0 };
+const start = (tunables: Partial<Tunables> = {}, shards = 1): ReplicasUnderTest =>
+  new ReplicasUnderTest({ shards, tunables: { ...quiet, ...tunables } });
+const keysOf = (count: number): string[] => Array.from({ length: count }, (_, i) => `key-${i}`);
+/** Longer than a write may be on its way: then a repair covers it. */
+const lagSeconds = 10;
+
+async function writeAll(
+  replicas: ReplicasUnderTest,
+  keys: readonly string[],
+  value: string | undefined,
+): Promise<void> {
+  for (const key of keys) await replicas.write('n1', key, value);
+}
+
+async function expectAll(
+  replicas: ReplicasUnderTest,
+  keys: readonly string[],
+  value: string,
+): Promise<void> {
+  const different: string[] = [];
+  for (const key of keys) {
+    const held = await replicas.held(key);
+    if (held.some((one) => one !== value)) different.push(`${key}: ${held.join()}`);
+  }
+  expect(different).to.deep.equal([]);
+}
+
+describe('sim repair: convergence', () => {
+  for (const shards of [1, 2])
+    it(`repair: what a node missed is brought to it, and nothing else is sent (shards=${shards})`, async () => {
+      const replicas = start({}, shards);
+      const same = keysOf(300);
+      const missed = same.slice(40, 90);
+      await replicas.run(async () => {
+        await writeAll(replicas, same, 'old');
+        await replicas.down('n3');
+        await writeAll(replicas, missed, 'new');
+        await replicas.up('n3');
+        await replicas.sleep(5);
+        const report = await replicas.repair('n1');
+        expect(report.sets).to.deep.equal([{ set: 'n1,n2,n3', outcome: 'complete', why: '' }]);
+        expect(report.recordsSent).to.equal(missed.length);
+        await expectAll(replicas, missed, 'new');
+        const again = await replicas.repair('n2');
+        expect(again.leavesDiffering).to.equal(0);
+        expect(again.keysCompared).to.equal(0);
+      });
+    });
+
+  it('repair: both ways, and deletes as well, in memory and in tables', async () => {
+    const replicas = start();
+    const [first, second, gone] = [
+      keysOf(60).slice(0, 20),
+      keysOf(60).slice(20, 40),
+      keysOf(60).slice(40),
+    ];
+    await replicas.run(async () => {
+      await writeAll(replicas, [...first, ...second, ...gone], 'old');
+      for (const node of replicaNames) await replicas.flush(node);
+      await replicas.down('n3');
+      await writeAll(replicas, first, 'new');
+      await writeAll(replicas, gone, undefined);
+      await replicas.flush('n1');
+      await replicas.up('n3');
+      await replicas.down('n2');
+      await writeAll(replicas, second, 'new');
+      await replicas.up('n2');
+      await replicas.sleep(5);
+      expect((await replicas.repair('n3')).recordsSent).to.equal(60);
+      await expectAll(replicas, [...first, ...second], 'new');
+      await expectAll(replicas, gone, 'deleted');
+    });
+  });
+
+  it('repair: full compares every key and finds the same', async () => {
+    const replicas = start();
+    const keys = keysOf(700);
+    await replicas.run(async () => {
+      await writeAll(replicas, keys, 'old');
+      await replicas.down('n2');
+      await writeAll(replicas, keys.slice(0, 10), 'new');
+      await replicas.up('n2');
+      await replicas.sleep(5);
+      const report = await replicas.repair('n1', { isFull: true });
+      expect(report.keysCompared).to.equal(700);
+      expect(report.recordsSent).to.equal(10);
+      await expectAll(replicas, keys.slice(0, 10), 'new');
+    });
+  });
+
+  it('repair: an empty node is filled', async () => {
+    const replicas = start();
+    const keys = keysOf(200);
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      await writeAll(replicas, keys, 'value');
+      await replicas.up('n3');
+      await replicas.sleep(5);
+      expect((await replicas.repair('n2')).recordsSent).to.equal(200);
+      await expectAll(replicas, keys, 'value');
+    });
+  });
+
+  it('repair: it runs by itself', async () => {
+    const replicas = start({ repairIntervalMs: 20_000 });
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      await replicas.write('n1', 'key', 'value');
+      await replicas.up('n3');
+      await replicas.sleep(60);
+      expect(await replicas.held('key')).to.deep.equal(['value', 'value', 'value']);
+    });
+    expect(replicas.reached('repair complete')).to.be.above(1);
+    expect(replicas.reached('repair incomplete')).to.equal(0);
+  });
+
+  it('repair: without a member the others are made equal, and the outcome is partial', async () => {
+    const replicas = start();
+    await replicas.run(async () => {
+      await replicas.down('n2');
+      await replicas.write('n1', 'key', 'value');
+      await replicas.up('n2');
+      await replicas.down('n3');
+      const report = await replicas.repair('n1');
+      expect(report.sets.map(({ outcome }) => outcome)).to.deep.equal(['partial']);
+      expect(await replicas.holds('n2', 'key')).to.equal('value');
+      expect(replicas.reached('repair horizon moved')).to.equal(0);
+    });
+  });
+
+  it('repair: a set that does not exist is refused by name', async () => {
+    const replicas = start();
+    await replicas.run(async () => {
+      let refused = '';
+      await replicas
+        .repair('n1', { set: 'n1,n9' })
+        .catch((error: unknown) => (refused = String(error)));
+      expect(refused).to.include('BAD_REQUEST').and.include('n1,n2,n3');
+    });
+  });
+
+  it('repair: a node that goes down on the way leaves no session behind', async () => {
+    const replicas = start({ repairBytesPerSecond: 64 * 1024 });
+    const keys = keysOf(300);
+    await replicas.run(async () => {
+      await writeAll(replicas, keys, 'x'.repeat(3_000));
+      const running = replicas.repair('n1');
+      await replicas.sleep(3);
+      await replicas.down('n3');
+      expect((await running).sets[0]?.outcome).to.not.equal('complete');
+      await replicas.up('n3');
+      await replicas.sleep(10);
+      expect((await replicas.repair('n2')).sets[0]?.outcome).to.equal('complete');
+    });
+  });
+
+  it('repair: one that lost its runner ends by itself on the others', async () => {
+    const replicas = start({ repairBytesPerSecond: 64 * 1024 });
+    await replicas.run(async () => {
+      await writeAll(replicas, keysOf(300), 'x'.repeat(3_000));
+      replicas.repair('n1').catch(() => undefined);
+      await replicas.sleep(3);
+      await replicas.down('n1');
+      await replicas.up('n1');
+      await replicas.sleep(150);
+      expect((await replicas.repair('n1')).sets[0]?.outcome).to.equal('complete');
+    });
+  });
+});
+
+/** Deletes of half of the keys, then so many flushes that everything is merged. */
+async function purgeRound(replicas: ReplicasUnderTest, round: number): Promise<void> {
+  for (let table = 0; table < 6; table += 1) {
+    for (const key of keysOf(40))
+      await replicas.write('n1', `fill-${round}-${table}-${key}`, 'x'.repeat(400));
+    for (const node of replicaNames) await replicas.flush(node);
+    await replicas.sleep(1);
+  }
+}
+
+describe('sim repair: tombstones', () => {
+  const keys = keysOf(20);
+
+  it('repair: behind the horizon tombstones are purged on all replicas, and nothing comes back', async () => {
+    const replicas = start({ l0Tables: 2, l0TablesMax: 20 });
+    await replicas.run(async () => {
+      await writeAll(replicas, keys, 'value');
+      await writeAll(replicas, keys, undefined);
+      await purgeRound(replicas, 1);
+      await expectAll(replicas, keys, 'deleted');
+      await replicas.sleep(lagSeconds);
+      expect((await replicas.repair('n1')).sets[0]?.outcome).to.equal('complete');
+      await purgeRound(replicas, 2);
+      await expectAll(replicas, keys, 'nothing');
+      expect(replicas.reached('tombstones purged')).to.be.above(0);
+      expect((await replicas.repair('n2')).recordsSent).to.equal(0);
+      await expectAll(replicas, keys, 'nothing');
+    });
+  });
+
+  it('repair: without a member they stay, for as long as it is away, and it deletes what it has', async () => {
+    const replicas = start({ l0Tables: 2, l0TablesMax: 20 });
+    await replicas.run(async () => {
+      await writeAll(replicas, keys, 'value');
+      await replicas.down('n3');
+      await writeAll(replicas, keys, undefined);
+      await replicas.sleep(lagSeconds);
+      await replicas.repair('n1');
+      await purgeRound(replicas, 1);
+      expect(await replicas.holds('n1', 'key-0')).to.equal('deleted');
+      await replicas.sleep(3_600);
+      await replicas.up('n3');
+      await replicas.sleep(5);
+      await replicas.repair('n1');
+      await expectAll(replicas, keys, 'deleted');
+      await purgeRound(replicas, 2);
+      await expectAll(replicas, keys, 'nothing');
+    });
+  });
+
+  it('repair: they stay for the grace time', async () => {
+    const replicas = start({ l0Tables: 2, l0TablesMax: 20, tombstoneGraceMs: 3_600_000 });
+    await replicas.run(async () => {
+      await writeAll(replicas, keys, undefined);
+      await replicas.sleep(lagSeconds);
+      await replicas.repair('n1');
+      await purgeRound(replicas, 1);
+      await expectAll(replicas, keys, 'deleted');
+      await replicas.sleep(3_700);
+      await purgeRound(replicas, 2);
+      await expectAll(replicas, keys, 'nothing');
+    });
+  });
+
+  it('repair: the horizon survives a restart', async () => {
+    const replicas = start({ l0Tables: 2, l0TablesMax: 20 });
+    await replicas.run(async () => {
+      await writeAll(replicas, keys, undefined);
+      await replicas.sleep(lagSeconds);
+      await replicas.repair('n1');
+      await replicas.down('n1');
+      await replicas.up('n1');
+      await replicas.sleep(5);
+      await purgeRound(replicas, 1);
+      await expectAll(replicas, keys, 'nothing');
+    });
+  });
+
+  it('repair: a hint that a repair has overtaken brings nothing back', async () => {
+    const replicas = start({
+      l0Tables: 2,
+      l0TablesMax: 20,
+      hintWindowMs: 10_800_000,
+      hintBytesPerSecond: 1_024,
+    });
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      // The hints for these wait behind a long row of others.
+      await writeAll(
+        replicas,
+        keysOf(40).map((key) => `first-${key}`),
+        'x'.repeat(1_000),
+      );
+      await writeAll(replicas, keys, 'value');
+      await replicas.up('n3');
+      await replicas.sleep(4);
+      await writeAll(replicas, keys, undefined);
+      await replicas.sleep(lagSeconds);
+      expect((await replicas.repair('n1')).sets[0]?.outcome).to.equal('complete');
+      await replicas.sleep(120);
+      await expectAll(replicas, keys, 'deleted');
+      expect(replicas.reached('hint overtaken by repair')).to.be.above(0);
+    });
+  });
+});

@@ -1,0 +1,225 @@
+// The archive of closed log segments: nothing that was acknowledged is missing in it or in the log,
+// whenever the node ends, and one data directory's log never mixes with another's.
+
+import { expect } from 'chai';
+import { recordKey, recordValue, userKey } from '../../actors/model/record.ts';
+import { archiveDirectory, lineagePath, readCovered } from '../../actors/storage/archive-format.ts';
+import { replayShard } from '../../cli/backup/log-replay.ts';
+import { utf8 } from '../../runtime/bytes.ts';
+import { readSegment } from '../../actors/storage/segment-reader.ts';
+import { segmentName, splitPayload } from '../../actors/storage/wal-format.ts';
+import { CorruptionError, KvError } from '../../runtime/errors.ts';
+import type { CrashKind } from '../../sim/cluster.ts';
+import { MemoryDisk } from '../kit-disk.ts';
+import { copyOf, MachineUnderTest, nodeName } from './machine-under-test.ts';
+
+const place = archiveDirectory('sim', nodeName, 0);
+const walDirectory = 'shard-0/wal';
+const identity = { clusterName: 'new', node: nodeName, incarnation: 1, shard: 0 };
+const fromStart = { clusterName: 'sim', node: nodeName, shard: 0, flushedThrough: 0 };
+
+const archiveOf = (machine: MachineUnderTest): MemoryDisk =>
+  copyOf(machine.cluster.machineOf(nodeName).archive, [place]);
+
+/** The newest value of each key in the log that a replay writes. */
+async function replayed(
+  archive: MemoryDisk,
+  untilMicros = Infinity,
+  from: typeof fromStart = fromStart,
+): Promise<ReadonlyMap<string, number>> {
+  const target = new MemoryDisk();
+  const replay = { archive, untilMicros };
+  const { records } = await replayShard(target, 'wal', { identity, from, replay });
+  const found = new Map<string, number>();
+  let read = 0;
+  let later;
+  for (const path of target.paths().reverse()) {
+    const bytes = target.read(path) ?? new Uint8Array(0);
+    const number = Number(/(\d+)[.]wal$/.exec(path)?.[1]);
+    const expectations = {
+      kind: 'wal' as const,
+      identity,
+      segmentNumber: number,
+      later,
+      flushedThrough: 0,
+      inFlightBytesMax: 0,
+    };
+    const verdict = readSegment(bytes, expectations, ({ payload }) => {
+      for (const record of splitPayload(payload)) {
+        read += 1;
+        const key = utf8.decode(userKey(recordKey(record)));
+        const value = Number(utf8.decode(recordValue(record)));
+        found.set(key, Math.max(found.get(key) ?? 0, value));
+      }
+    });
+    expect(verdict.kind, path).to.equal('end');
+  }
+  expect(read).to.equal(records);
+  return found;
+}
+
+async function refusal(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+    return 'done';
+  } catch (error) {
+    if (error instanceof KvError || error instanceof CorruptionError) return error.message;
+    throw error;
+  }
+}
+
+async function scenario(machine: MachineUnderTest): Promise<void> {
+  for (let round = 0; round < 3; round += 1) {
+    await machine.write(20);
+    await machine.flush();
+    await machine.cluster.world.sleep(60);
+  }
+  await machine.write(5);
+}
+
+async function play(kind: CrashKind, call: number): Promise<number> {
+  const machine = new MachineUnderTest(true);
+  let calls = 0;
+  await machine.cluster.world.run(async () => {
+    await machine.start();
+    const before = machine.calls;
+    machine.plan({ kind, call });
+    await scenario(machine);
+    calls = machine.calls - before;
+    if (call === Infinity) machine.cluster.crash(nodeName, kind);
+    expect(machine.isUp, `call ${call} was not reached`).to.equal(false);
+    const acked = new Map(machine.acked);
+    await machine.start();
+    await machine.expectAcked();
+    // What the crash left goes to the archive; then time covers it.
+    await machine.cluster.world.sleep(8_000);
+    const archive = archiveOf(machine);
+    expect(archive.paths().filter((path) => path.endsWith('.tmp'))).to.deep.equal([]);
+    const found = await replayed(archive);
+    for (const [key, value] of acked)
+      expect(found.get(key), `call ${call}: ${key}`).to.be.at.least(value);
+    const segments = machine.storage.list(walDirectory).filter((name) => name.endsWith('.wal'));
+    expect(segments.length, 'segments that stay').to.equal(1);
+  });
+  return calls;
+}
+
+describe('wal archive', function () {
+  this.timeout(60_000);
+
+  for (const kind of ['kill', 'power-loss'] as const)
+    it(`wal archive: a crash at any call loses no acknowledged record of it (kind=${kind})`, async () => {
+      const calls = await play(kind, Infinity);
+      expect(calls).to.be.above(200);
+      // A third of the calls: their places move with every step of the node.
+      for (let call = 1; call <= calls; call += 3)
+        await play(kind, call).catch((error: unknown) => {
+          throw new Error(`call ${call}`, { cause: error });
+        });
+    });
+
+  async function archived(work: (machine: MachineUnderTest) => Promise<void>): Promise<void> {
+    const machine = new MachineUnderTest(true);
+    await machine.cluster.world.run(async () => {
+      await machine.start();
+      await work(machine);
+    });
+  }
+
+  it('wal archive: segments with records are closed in time, and time alone is covered', () =>
+    archived(async (machine) => {
+      await machine.write(5);
+      await machine.cluster.world.sleep(500);
+      expect(await replayed(archiveOf(machine))).to.deep.equal(machine.acked);
+      const early = readCovered(archiveOf(machine), place);
+      const segments = archiveOf(machine).list(place).length;
+      await machine.cluster.world.sleep(10_000);
+      const late = readCovered(archiveOf(machine), place);
+      expect(late?.throughLsn).to.equal(early?.throughLsn);
+      expect((late?.atMicros ?? 0) - (early?.atMicros ?? 0)).to.be.within(9e6, 11e6);
+      expect(archiveOf(machine).list(place).length).to.equal(segments);
+    }));
+
+  it('wal archive: a replay ends at the time that was asked for', () =>
+    archived(async (machine) => {
+      await machine.write(10);
+      await machine.cluster.world.sleep(500);
+      const then = new Map(machine.acked);
+      const untilMicros = machine.cluster.machineOf(nodeName).clock.wallMicros();
+      await machine.cluster.world.sleep(500);
+      await machine.write(10);
+      await machine.cluster.world.sleep(1_000);
+      expect(await replayed(archiveOf(machine), untilMicros)).to.deep.equal(then);
+      expect(await replayed(archiveOf(machine))).to.deep.equal(machine.acked);
+      const future = untilMicros + 60e6;
+      expect(await refusal(replayed(archiveOf(machine), future))).to.contain('is complete up to');
+    }));
+
+  it('wal archive: what is missing or damaged is named, and nothing is passed over', () =>
+    archived(async (machine) => {
+      for (let round = 0; round < 4; round += 1) {
+        await machine.write(10);
+        await machine.cluster.world.sleep(500);
+      }
+      const archive = archiveOf(machine);
+      const segments = archive.paths().filter((path) => path.endsWith('.wal'));
+      expect(segments.length).to.be.at.least(4);
+      const [first = '', second = ''] = segments;
+      const last = segments.at(-1) ?? '';
+      const without = (path: string): MemoryDisk => {
+        const copy = archive.copy();
+        copy.remove(path);
+        return copy;
+      };
+      expect(await refusal(replayed(without(first)))).to.contain(`gap in the archive at ${second}`);
+      expect(await refusal(replayed(without(second)))).to.contain(
+        `gap in the archive at ${segments[2] ?? ''}: segment 2 before it is missing`,
+      );
+      expect(await refusal(replayed(without(last)))).to.contain('it ends at LSN');
+      expect(await refusal(replayed(new MemoryDisk()))).to.contain('nothing complete');
+      for (const path of segments) {
+        const copy = archive.copy();
+        const bytes = copy.read(path) ?? new Uint8Array(0);
+        bytes[4096 + 40] = (bytes[4096 + 40] as number) ^ 1;
+        copy.put(path, bytes);
+        const said = await refusal(replayed(copy));
+        expect(said, path).to.match(/^corrupt data in|it ends at LSN/);
+        if (path !== last) expect(said).to.contain(path);
+      }
+      // The tables hold what the first segments do: those are not needed.
+      const from = { ...fromStart, flushedThrough: 22 };
+      const rest = await replayed(without(first), Infinity, from);
+      expect(Math.max(...rest.values())).to.equal(40);
+    }));
+
+  it('wal archive: the log of another data directory is refused', async () => {
+    const machine = new MachineUnderTest(true);
+    await machine.cluster.world.run(async () => {
+      const { archive } = machine.cluster.machineOf(nodeName);
+      await machine.start();
+      await machine.write(5);
+      machine.cluster.crash(nodeName, 'kill');
+      const file = archive.find(lineagePath(place));
+      file?.write(utf8.encode('another'), 0);
+      expect(await machine.cluster.start(nodeName)).to.equal(false);
+      expect(machine.cluster.log.last(20).join('\n')).to.contain('log of another data directory');
+    });
+  });
+
+  it('wal archive: segments stay while the archive is full, and go when it has space', () =>
+    archived(async (machine) => {
+      const { archive } = machine.cluster.machineOf(nodeName);
+      archive.faults.capacityBytes = archive.usedBytes + 100;
+      await machine.write(30);
+      await machine.flush();
+      await machine.cluster.world.sleep(1_000);
+      const waiting = machine.storage.list(walDirectory).length;
+      expect(waiting).to.be.above(2);
+      expect(machine.cluster.log.last(200).join('\n')).to.contain('wal.archive-failed');
+      archive.faults.capacityBytes = Infinity;
+      await machine.cluster.world.sleep(20_000);
+      expect(machine.storage.list(walDirectory).length).to.be.below(waiting);
+      expect(await replayed(archiveOf(machine))).to.deep.equal(machine.acked);
+      expect(archiveOf(machine).exists(`${place}/${segmentName(1)}`)).to.equal(true);
+    }));
+});

@@ -1,0 +1,324 @@
+// The Redis socket: bytes become batches of commands for the gateway, its answers go back in their
+// order, one write per batch. The edge knows limits and back-pressure, no command.
+//
+// One batch of a connection is under way at a time; what arrives meanwhile is parsed up to the size
+// of the next one and then left in the kernel's buffers, so that a client that sends without end is
+// slowed down. A client that does not read its answers gets no more work done, and is cut off when
+// it takes nothing for a while (rules SE-7, SE-24).
+
+import { createServer, type Server, type Socket } from 'node:net';
+import type {
+  RespAnswers,
+  RespBatch,
+  RespCommand,
+  RespConnectionStart,
+} from '../actors/gateway/protocol.ts';
+import { describeFailure, errorTable, type Failure } from '../runtime/errors.ts';
+import { listenError } from './listen-error.ts';
+import { RespParser } from './resp-parser.ts';
+
+export interface RespEdgeOptions {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  readonly opened: (start: RespConnectionStart) => void;
+  readonly closed: (connection: number) => void;
+  /** `done` gets exactly one of the two. kernel.ask, with the gateway's ref. */
+  readonly run: (
+    batch: RespBatch,
+    timeoutMs: number,
+    done: (problem: Failure | undefined, answers: RespAnswers | undefined) => void,
+  ) => void;
+  readonly limits?: Partial<RespEdgeLimits>;
+}
+
+export interface RespEdgeLimits {
+  /** Longest argument, bytes. Default 1 MiB; longer ones are passed over and refused. */
+  readonly bulkBytes: number;
+  /** Longest command, bytes. Default 16 MiB. */
+  readonly commandBytes: number;
+  /** Most arguments of a command. Default 1,048,576. */
+  readonly arguments: number;
+  /** Connections at the same time. Default 10,000. */
+  readonly connections: number;
+  /** Bytes of commands that all connections together hold. Default 256 MiB. */
+  readonly inputBytes: number;
+  /** A connection that has so many bytes of answers unread runs nothing more. Default 1 MiB. */
+  readonly outputBytes: number;
+  /** A connection with more is cut off. Default 128 MiB. */
+  readonly outputBytesHard: number;
+  /** A connection that reads nothing of its answers for so long is cut off. Default 60 s. */
+  readonly stallMs: number;
+}
+
+export const defaultRespLimits: RespEdgeLimits = {
+  bulkBytes: 1024 * 1024,
+  commandBytes: 16 * 1024 * 1024,
+  arguments: 1024 * 1024,
+  connections: 10_000,
+  inputBytes: 256 * 1024 * 1024,
+  outputBytes: 1024 * 1024,
+  outputBytesHard: 128 * 1024 * 1024,
+  stallMs: 60_000,
+};
+
+/** Commands of one batch, and of the one that is prepared meanwhile. */
+const batchCommands = 128;
+const batchBytes = 1024 * 1024;
+/** The gateway ends a batch long before. */
+const runTimeoutMs = 60_000;
+const closeTimeoutMs = 5000;
+const keepAliveMs = 300_000;
+/** A connection that holds less is not blamed for what all hold together. */
+const modestBytes = 64 * 1024;
+/** How often stalled connections are looked for, in parts of the time that they may stall. */
+const stallChecks = 4;
+/** What an argument costs beside its bytes. */
+const argumentOverhead = 64;
+
+export class RespEdge {
+  readonly #options: RespEdgeOptions;
+  readonly #limits: RespEdgeLimits;
+  readonly #server: Server;
+  readonly #connections = new Set<Connection>();
+  #nextId = 1;
+  #heldBytes = 0;
+  #isClosing = false;
+  #stallTimer: NodeJS.Timeout | undefined;
+
+  constructor(options: RespEdgeOptions) {
+    this.#options = options;
+    this.#limits = { ...defaultRespLimits, ...options.limits };
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+      this.#accept(socket),
+    );
+  }
+
+  /** BAD_REQUEST where the address cannot be had, with what to do about it. */
+  async listen(): Promise<{ readonly port: number }> {
+    const { host, port } = this.#options;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', (error) =>
+        reject(listenError(error, { host, port, field: 'resp-port' })),
+      );
+      this.#server.listen(port, host, resolve);
+    });
+    this.#stallTimer = setInterval(() => this.#cutStalled(), this.#limits.stallMs / stallChecks);
+    this.#stallTimer.unref();
+    const address = this.#server.address();
+    return { port: address !== null && typeof address === 'object' ? address.port : port };
+  }
+
+  /** Takes no more connections or commands, answers what is open, cuts what is left after 5 s. */
+  async close(): Promise<void> {
+    this.#isClosing = true;
+    clearInterval(this.#stallTimer);
+    const ended = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    for (const connection of this.#connections) connection.finish();
+    const cut = setTimeout(() => {
+      for (const connection of this.#connections) connection.cut();
+    }, closeTimeoutMs);
+    await ended;
+    clearTimeout(cut);
+  }
+
+  #accept(socket: Socket): void {
+    socket.on('error', () => socket.destroy());
+    if (this.#isClosing || this.#connections.size >= this.#limits.connections) {
+      socket.end('-ERR max number of clients reached\r\n');
+      socket.resume();
+      return;
+    }
+    socket.setKeepAlive(true, keepAliveMs);
+    const id = this.#nextId;
+    this.#nextId += 1;
+    const connection = new Connection(id, socket, {
+      limits: this.#limits,
+      run: this.#options.run,
+      hold: (bytes) => this.#hold(bytes),
+    });
+    this.#connections.add(connection);
+    const { remoteAddress, remotePort, localAddress, localPort } = socket;
+    this.#options.opened({
+      connection: id,
+      remote: `${remoteAddress ?? ''}:${remotePort ?? 0}`,
+      local: `${localAddress ?? ''}:${localPort ?? 0}`,
+    });
+    socket.on('close', () => {
+      this.#connections.delete(connection);
+      connection.released();
+      this.#options.closed(id);
+    });
+  }
+
+  /** Counts bytes that a connection holds more or less; false: all together hold too many. */
+  #hold(bytes: number): boolean {
+    this.#heldBytes += bytes;
+    return this.#heldBytes <= this.#limits.inputBytes;
+  }
+
+  #cutStalled(): void {
+    for (const connection of this.#connections) connection.checkStall(performance.now());
+  }
+}
+
+interface ConnectionParts {
+  readonly limits: RespEdgeLimits;
+  readonly run: RespEdgeOptions['run'];
+  readonly hold: (bytes: number) => boolean;
+}
+
+class Connection {
+  readonly #id: number;
+  readonly #socket: Socket;
+  readonly #parts: ConnectionParts;
+  readonly #parser: RespParser;
+  /** Parsed, not yet under way. */
+  #queue: RespCommand[] = [];
+  #queuedBytes = 0;
+  #isRunning = false;
+  /** Nothing more is read: the client has ended, or the node does. */
+  #isEnding = false;
+  #isEnded = false;
+  #heldBytes = 0;
+  /** Bytes that had left for the client when that was looked at last, and when it changed. */
+  #sentBytes = 0;
+  #sentAtMs = performance.now();
+
+  constructor(id: number, socket: Socket, parts: ConnectionParts) {
+    this.#id = id;
+    this.#socket = socket;
+    this.#parts = parts;
+    this.#parser = new RespParser(parts.limits);
+    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    socket.on('end', () => this.finish());
+    socket.on('drain', () => this.#advance());
+  }
+
+  /** Answers what has come and closes. */
+  finish(): void {
+    this.#isEnding = true;
+    this.#advance();
+  }
+
+  cut(): void {
+    this.#socket.destroy();
+  }
+
+  /** The socket is gone: nothing is held any more. */
+  released(): void {
+    this.#isEnded = true;
+    this.#queue = [];
+    this.#parts.hold(-this.#heldBytes);
+    this.#heldBytes = 0;
+  }
+
+  checkStall(nowMs: number): void {
+    const { bytesWritten, writableLength } = this.#socket;
+    // bytesWritten counts what was handed over, also what still waits.
+    const sent = bytesWritten - writableLength;
+    if (sent !== this.#sentBytes || writableLength === 0) {
+      this.#sentBytes = sent;
+      this.#sentAtMs = nowMs;
+    } else if (nowMs - this.#sentAtMs >= this.#parts.limits.stallMs) this.cut();
+  }
+
+  #read(chunk: Buffer): void {
+    // What comes while the connection ends is not looked at.
+    if (this.#isEnding || this.#isEnded) return;
+    // Plain bytes: a Buffer is a class of Node that must not reach actors.
+    this.#parser.feed(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    this.#advance();
+  }
+
+  /** Parses, starts the next batch and stops or continues reading, as far as each may go now. */
+  #advance(): void {
+    if (this.#isEnded) return;
+    this.#parse();
+    if (this.#mayRun()) this.#runNext();
+    this.#account();
+    if (!this.#endIfDone()) this.#adjustReading();
+  }
+
+  #isQueueFull(): boolean {
+    return this.#queue.length >= batchCommands || this.#queuedBytes >= batchBytes;
+  }
+
+  #parse(): void {
+    while (!this.#isQueueFull()) {
+      const command = this.#parser.read();
+      if (command === undefined) return;
+      this.#queue.push(command);
+      for (const argument of command.args) this.#queuedBytes += argument.length + argumentOverhead;
+    }
+  }
+
+  #mayRun(): boolean {
+    const { outputBytes } = this.#parts.limits;
+    const isRead = this.#socket.writableLength < outputBytes;
+    return !this.#isRunning && this.#queue.length > 0 && isRead;
+  }
+
+  #runNext(): void {
+    const commands = this.#queue;
+    this.#queue = [];
+    this.#queuedBytes = 0;
+    this.#isRunning = true;
+    this.#parts.run({ connection: this.#id, commands }, runTimeoutMs, (problem, answers) => {
+      this.#isRunning = false;
+      if (this.#isEnded) return;
+      if (answers === undefined) this.#end(problemLine(problem));
+      else this.#answer(commands, answers);
+    });
+  }
+
+  #answer(commands: readonly RespCommand[], { bytes, count, isLast }: RespAnswers): void {
+    if (isLast) return this.#end(bytes);
+    if (count < commands.length) this.#queue = [...commands.slice(count), ...this.#queue];
+    if (bytes.length > 0) this.#socket.write(bytes);
+    if (this.#socket.writableLength > this.#parts.limits.outputBytesHard) return this.cut();
+    this.#advance();
+  }
+
+  /** True: the connection ends now. */
+  #endIfDone(): boolean {
+    if (this.#isRunning || this.#queue.length > 0) return false;
+    const { problem } = this.#parser;
+    if (problem !== undefined) this.#end(`-ERR ${problem}\r\n`);
+    else if (this.#isEnding) this.#end('');
+    return this.#isEnded;
+  }
+
+  #end(last: string | Uint8Array): void {
+    this.#isEnded = true;
+    this.#queue = [];
+    // What still comes is dropped, so that the end arrives and not a reset.
+    this.#socket.resume();
+    this.#socket.end(last);
+    setTimeout(() => this.#socket.destroy(), closeTimeoutMs).unref();
+  }
+
+  #adjustReading(): void {
+    const isFull =
+      this.#isQueueFull() || this.#socket.writableLength >= this.#parts.limits.outputBytes;
+    if (isFull && !this.#socket.isPaused()) this.#socket.pause();
+    else if (!isFull && this.#socket.isPaused()) this.#socket.resume();
+  }
+
+  /** Tells how much is held; ends the connection where all together hold too much. */
+  #account(): void {
+    const held = this.#parser.heldBytes + this.#queuedBytes;
+    const isWithin = this.#parts.hold(held - this.#heldBytes);
+    this.#heldBytes = held;
+    if (!isWithin && held > modestBytes && !this.#isEnded)
+      this.#end('-OOM too many bytes of commands are waiting on this node\r\n');
+  }
+}
+
+/** The gateway did not answer: whether the commands had an effect is not known. */
+function problemLine(problem: Failure | undefined): string {
+  if (problem === undefined) return '-ERR no answer\r\n';
+  return `-${errorTable[problem.code].resp} ${problem.code} ${describeFailure(problem).replace(/[\r\n]+/g, ' ')}\r\n`;
+}
