@@ -276,15 +276,6 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     tombstonePurge: tombstonePurgeOf(copies),
     tombstoneGraceMs: Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs),
   };
-  const scrub = {
-    store: refTo(Store, node, shard),
-    wal: front.wal,
-    directory,
-    identity,
-    intervalMs: tunables.scrubIntervalMs,
-    startAfterMs: scrubAfterMs,
-    bytesPerSecond: tunables.scrubBytesPerSecond,
-  };
   const at = { shard, capacity, onCrash: fatal };
   const archive = { directory, archiveDirectory: archiveDirectory(clusterName, node, shard) };
   return [
@@ -296,8 +287,22 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
     { kind: row(compactor), options: { directory, resolve }, ...at },
     { kind: row(store), options: front, ...at },
-    { kind: row(scrubber), options: scrub, shard, capacity: 64, onCrash: forgiving },
+    scrubRow(settings, shard),
   ];
+}
+
+function scrubRow({ node, clusterName, tunables }: StorageSettings, shard: number): Row {
+  const options = {
+    store: refTo(Store, node, shard),
+    wal: refTo(WalWriter, node, shard),
+    directory: shardDirectory(shard),
+    identity: { clusterName, node },
+    intervalMs: tunables.scrubIntervalMs,
+    startAfterMs: scrubAfterMs,
+    bytesPerSecond: tunables.scrubBytesPerSecond,
+  };
+  // It holds nothing that is not read again.
+  return { kind: row(scrubber), options, shard, capacity: 64, onCrash: forgiving };
 }
 
 function snapshotRow(settings: NodeSettings, ring: Ring): Row {

@@ -12,6 +12,7 @@ import {
   compactionStrategies,
   type Durability,
   durabilities,
+  type SettingName,
   type Tunables,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
@@ -162,11 +163,11 @@ function checkSizes(
   memory: unknown,
 ): void {
   const { memtableBytes, walSegmentBytes, valueBytesMax } = tunables;
-  // A budget for many shards may ask for small memtables; an arena holds any value all the same.
-  const isChosen = 'valueBytesMax' in chosen && 'memtableBytes' in chosen;
-  if (valueBytesMax > memtableBytes && isChosen)
+  // An arena and a segment hold any value all the same: this is about what somebody wrote down.
+  const areChosen = (name: SettingName): boolean => 'valueBytesMax' in chosen && name in chosen;
+  if (valueBytesMax > memtableBytes && areChosen('memtableBytes'))
     throw invalid('valueBytesMax', `at most memtableBytes (${memtableBytes})`);
-  if (valueBytesMax > walSegmentBytes)
+  if (valueBytesMax > walSegmentBytes && areChosen('walSegmentBytes'))
     throw invalid('walSegmentBytes', `at least valueBytesMax (${valueBytesMax})`);
   if (memory === undefined || split === undefined) return;
   const takenBy = (sizes: Tunables): number =>
