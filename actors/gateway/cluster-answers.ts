@@ -11,6 +11,8 @@ export interface ClusterView {
   readonly states: readonly NodeState[];
   readonly peers: readonly PeerState[];
   readonly defaults: GatewayDefaults;
+  /** Of the node that answers. */
+  readonly own: { readonly node: string; readonly durability: string };
 }
 
 /** The one epoch of a fixed membership. */
@@ -65,7 +67,7 @@ function nodeRow(node: string, { states, peers }: ClusterView): NodeRow {
 
 /** Load is what each node said last; `total_keys` counts each key once, as well as that allows. */
 export function clusterStatus(view: ClusterView): object {
-  const { ring, defaults } = view;
+  const { ring, defaults, own } = view;
   const nodes = ring.members.map((node) => nodeRow(node, view));
   const copies = nodes.reduce((sum, { keys_count: keys }) => sum + keys, 0);
   const total = Math.round(copies / ring.replicationFactor);
@@ -75,6 +77,7 @@ export function clusterStatus(view: ClusterView): object {
     total_keys_estimate: true,
     replication_factor: ring.replicationFactor,
     epoch,
+    answered_by: { node_id: own.node, durability: own.durability },
     consistency: { read: defaults.readLevel, write: defaults.writeLevel },
   };
 }

@@ -453,6 +453,7 @@ function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   };
   const http = {
     ...common,
+    durability: settings.durability,
     detector: refTo(FailureDetector, node),
     monitors: [...Array(placement.threads).keys()].map((thread) => refTo(Monitor, node, thread)),
     renderMetrics: renderPrometheus,

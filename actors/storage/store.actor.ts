@@ -21,7 +21,7 @@ import {
   type Later,
   refTo,
 } from '../../runtime/actor.ts';
-import { assert, describeFailure, failure, KvError } from '../../runtime/errors.ts';
+import { assert, describeFailure, type ErrorCode, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
 import { checkRecord, recordBytesMax, recordHash, recordHlc } from '../model/record.ts';
@@ -85,6 +85,7 @@ interface Own {
   readonly flushed: Tell<{ readonly table: FrozenTable | undefined }>;
   readonly flushFailed: Tell<{
     readonly table: FrozenTable | undefined;
+    readonly code: ErrorCode;
     readonly reason: string;
   }>;
   readonly retryFlush: Tell<object>;
@@ -344,7 +345,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
         if (!(error instanceof KvError)) throw error;
         const reason = describeFailure(error.toFailure());
         log.warn('store.flush-failed', { shard, reason });
-        toSelf('flushFailed', { table, reason });
+        toSelf('flushFailed', { table, code: error.code, reason });
       }
     });
     // The freeze is in the memtable's mailbox now: what is let in from here on belongs to the next
@@ -374,11 +375,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   }
 
   /** Usually a full disk: the frozen table stays in memory and is tried again. */
-  flushFailed({ table, reason }: BodyOf<Own['flushFailed']>): void {
+  flushFailed({ table, code, reason }: BodyOf<Own['flushFailed']>): void {
     this.#unflushed = table;
     const waiters = this.#flushWaiters;
     this.#flushWaiters = [];
-    for (const waiter of waiters) waiter.fail(failure('DISK_FULL', { detail: reason }));
+    for (const waiter of waiters) waiter.fail(failure(code, { detail: reason }));
     this.#stopIfManifestFailed();
     this.#ctx.after(flushRetryMs, 'retryFlush', {});
   }
