@@ -164,6 +164,14 @@ class FakeStore extends Fake implements Handlers<Store> {
   purgeBelow(): void {
     // Nothing to answer.
   }
+
+  tables(): ReplyOf<Store['tables']> {
+    return { tables: [] };
+  }
+
+  damaged(): void {
+    // Nothing to answer.
+  }
 }
 
 const fakeReplica = actor({

@@ -79,6 +79,8 @@ export interface HttpGatewayOptions extends GatewaySettings {
   readonly ring: Ring;
   /** Coordinators of this node. */
   readonly coordinatorShards: number;
+  /** When this node answers a write: after a sync (`group`) or before it. */
+  readonly durability: 'group' | 'periodic' | 'none';
   readonly gossiper: Ref<Gossiper>;
   readonly detector: Ref<FailureDetector>;
   /** One per thread. */
@@ -159,7 +161,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       'batch-delete': (exchange) => this.#batchDelete(exchange),
       'cluster-status': (exchange) => this.#cluster(exchange, clusterStatus),
       ring: (exchange) => this.#cluster(exchange, ringDocument),
-      livez: (exchange) => this.#finish(exchange, jsonAnswer({ status: 'alive' })),
+      livez: (exchange) => this.#finish(exchange, jsonAnswer(this.#health('alive'))),
       readyz: (exchange) => this.#ready(exchange),
       metrics: (exchange) => this.#metrics(exchange),
       openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
@@ -261,7 +263,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         ...headers,
         'x-coordinator': coordinator,
         ...(explanation === undefined ? {} : { 'x-explain': explanation }),
-        ...(level === undefined ? {} : { 'x-consistency-level': level }),
+        ...(level === undefined
+          ? {}
+          : { 'x-consistency-level': level, 'x-durability': this.#options.durability }),
         ...(terms === undefined
           ? {}
           : { 'x-session-token': terms.session.seal(this.#options.sealer, nowMs) }),
@@ -468,22 +472,27 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   // ---- the node and the cluster ------------------------------------------------------------
 
+  #health(status: string): object {
+    return { status, node: this.#ctx.node, durability: this.#options.durability };
+  }
+
   #ready(exchange: Exchange): void {
     const isReady = !this.#isDraining && this.#router.knowsPeers;
-    if (isReady)
-      return this.#finish(exchange, jsonAnswer({ status: 'ready', node: this.#ctx.node }));
+    if (isReady) return this.#finish(exchange, jsonAnswer(this.#health('ready')));
     const detail = this.#isDraining ? 'this node is stopping' : 'this node is starting';
     this.#refuse(exchange, failure('DRAINING', { node: this.#ctx.node, detail }));
   }
 
   #cluster(exchange: Exchange, render: (view: ClusterView) => object): void {
-    const { ring, gossiper, detector, defaults } = this.#options;
+    const { ring, gossiper, detector, defaults, durability } = this.#options;
     const { ask } = this.#ctx;
     ask(gossiper, 'states', {}, figuresTimeoutMs, (problem, gossip) => {
       if (gossip === undefined) return this.#refuse(exchange, problem ?? failure('BUG'));
       ask(detector, 'peers', {}, figuresTimeoutMs, (unknown, liveness) => {
         if (liveness === undefined) return this.#refuse(exchange, unknown ?? failure('BUG'));
-        const view = { ring, defaults, states: gossip.states, peers: liveness.peers };
+        const { node } = this.#ctx;
+        const own = { node, durability };
+        const view = { ring, defaults, own, states: gossip.states, peers: liveness.peers };
         this.#finish(exchange, jsonAnswer(render(view)));
       });
     });

@@ -42,6 +42,7 @@ import { memtable } from '../storage/memtable.actor.ts';
 import {
   Compactor,
   Memtable,
+  Scrubber,
   Snapshotter,
   Store,
   TableReader,
@@ -49,6 +50,7 @@ import {
   WalWriter,
 } from '../storage/protocol.ts';
 import type { TombstonePurge } from '../storage/purge-rule.ts';
+import { scrubber } from '../storage/scrubber.actor.ts';
 import { snapshotter } from '../storage/snapshotter.actor.ts';
 import { archiveDirectory } from '../storage/archive-format.ts';
 import { store } from '../storage/store.actor.ts';
@@ -84,6 +86,8 @@ export interface NodeSettings {
   /** Closed log segments go to the host's archive before they are released. Default false. */
   readonly hasWalArchive?: boolean | undefined;
   readonly tunables: Tunables;
+  /** Starts with what is left where stored data is missing or damaged. Default false. */
+  readonly acceptDataLoss?: boolean;
   /** Figures of the thread that calls it. */
   readonly samples: () => readonly MetricSample[];
 }
@@ -92,7 +96,13 @@ export interface NodeSettings {
 export type StorageSettings = Pick<
   NodeSettings,
   'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
-> & { readonly compaction?: CompactionStrategy; readonly hasWalArchive?: boolean | undefined };
+> & {
+  readonly compaction?: CompactionStrategy;
+  readonly hasWalArchive?: boolean | undefined;
+  readonly acceptDataLoss?: boolean;
+  /** Shards on the same disk; default 1. */
+  readonly shards?: number;
+};
 
 export interface PlannedActor {
   readonly group: ThreadGroup;
@@ -114,6 +124,10 @@ export function arenaBytes({ memtableBytes, inFlightBytes, valueBytesMax }: Tuna
   return Math.ceil(memtableBytes * 1.25) + inFlightBytes + largest * 2 + 64 * 1024;
 }
 
+/** What one shard needs to write down its memory and to go on with a new log segment (FS-8). */
+export const flushSpaceBytes = ({ memtableBytes, walSegmentBytes }: Tunables): number =>
+  2 * memtableBytes + walSegmentBytes;
+
 export function arenaCount({ arenasPerShard }: Tunables, shards: number): number {
   return arenasPerShard * shards;
 }
@@ -125,6 +139,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Memtable.name]: 'shard',
   [TableReader.name]: 'shard',
   [Compactor.name]: 'background',
+  [Scrubber.name]: 'background',
   [WalArchiver.name]: 'background',
   [Store.name]: 'shard',
   [Snapshotter.name]: 'control',
@@ -158,13 +173,14 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     replicationFactor: tunables.replicationFactor,
   });
   const shards = [...Array(placement.shards).keys()];
+  const storage = { ...settings, shards: shards.length };
   const placed = (row: Row): PlannedActor => place(row, placement);
   const monitors = [...Array(placement.threads).keys()].map((thread) =>
     place(monitorRow(settings, thread), placement, thread),
   );
   return [
     ...monitors,
-    ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
+    ...shards.flatMap((shard) => storageRows(storage, ring.replicationFactor, shard).map(placed)),
     placed(snapshotRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings, ring).map(placed),
@@ -204,6 +220,9 @@ function row(kind: unknown): ActorKind {
   return kind as ActorKind;
 }
 
+/** A node that is restarted often still gets to its first pass. */
+const scrubAfterMs = 600_000;
+
 const shardDirectory = (shard: number): string => `shard-${shard}`;
 
 /**
@@ -215,7 +234,8 @@ const tombstonePurgeOf = (copies: number): TombstonePurge =>
   copies > 1 ? 'after-repair' : 'when-shadowed-nothing';
 
 function storageRows(settings: StorageSettings, copies: number, shard: number): Row[] {
-  const { node, clusterName, incarnation, tunables, durability } = settings;
+  const { node, clusterName, incarnation, tunables, durability, acceptDataLoss = false } = settings;
+  const { shards = 1 } = settings;
   const directory = shardDirectory(shard);
   const identity = { clusterName, node, incarnation };
   const capacity = tunables.mailboxMessages;
@@ -233,6 +253,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
       : undefined,
     // One record of any size is always let in.
     inFlightBytes: Math.max(tunables.inFlightBytes, recordBytesMax),
+    acceptDataLoss,
   };
   const { blockCacheBytes, rowCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
   const { l0Tables, tableBytes, timeWindowMs } = tunables;
@@ -249,6 +270,8 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     inFlightBytes,
     rowCacheBytes,
     reserveBytes,
+    flushSpaceBytes: flushSpaceBytes(tunables) * shards,
+    acceptDataLoss,
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
     foregroundDelayMs: tunables.foregroundDelayMs,
@@ -266,7 +289,22 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
     { kind: row(compactor), options: { directory, resolve }, ...at },
     { kind: row(store), options: front, ...at },
+    scrubRow(settings, shard),
   ];
+}
+
+function scrubRow({ node, clusterName, tunables }: StorageSettings, shard: number): Row {
+  const options = {
+    store: refTo(Store, node, shard),
+    wal: refTo(WalWriter, node, shard),
+    directory: shardDirectory(shard),
+    identity: { clusterName, node },
+    intervalMs: tunables.scrubIntervalMs,
+    startAfterMs: scrubAfterMs,
+    bytesPerSecond: tunables.scrubBytesPerSecond,
+  };
+  // It holds nothing that is not read again.
+  return { kind: row(scrubber), options, shard, capacity: 64, onCrash: forgiving };
 }
 
 function snapshotRow(settings: NodeSettings, ring: Ring): Row {
@@ -420,6 +458,7 @@ function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   };
   const http = {
     ...common,
+    durability: settings.durability,
     detector: refTo(FailureDetector, node),
     monitors: [...Array(placement.threads).keys()].map((thread) => refTo(Monitor, node, thread)),
     renderMetrics: renderPrometheus,

@@ -11,6 +11,7 @@ import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protoco
 import {
   Compactor,
   Memtable,
+  Scrubber,
   Snapshotter,
   Store,
   TableReader,
@@ -24,6 +25,7 @@ export const allProtocols: readonly Protocol[] = [
   Memtable,
   TableReader,
   Compactor,
+  Scrubber,
   Snapshotter,
   WalArchiver,
   Replica,

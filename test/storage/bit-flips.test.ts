@@ -40,6 +40,7 @@ const kinds: readonly Kind[] = [
   { name: 'table', flips: 200, ...tables },
   // Index, filter, properties and footer.
   { name: 'end of a table', flips: 100, ...tables, lastBytes: 800 },
+  { name: 'NEWEST', flips: 60, files: 1, pattern: /NEWEST$/ },
   { name: 'log', flips: 350, files: 6, pattern: /[.]wal$/ },
 ];
 
