@@ -14,8 +14,9 @@ import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
-import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
 import { respGateway } from '../gateway/resp-gateway.actor.ts';
+import { watcher } from '../gateway/watcher.actor.ts';
 import { hintKeeper } from '../handoff/hint-keeper.actor.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
@@ -91,7 +92,12 @@ export interface NodeSettings {
 export type StorageSettings = Pick<
   NodeSettings,
   'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
-> & { readonly compaction?: CompactionStrategy; readonly hasWalArchive?: boolean | undefined };
+> & {
+  readonly compaction?: CompactionStrategy;
+  readonly hasWalArchive?: boolean | undefined;
+  /** Hears of what is written; the engine alone has none. */
+  readonly watcher?: Ref<Watcher>;
+};
 
 export interface PlannedActor {
   readonly group: ThreadGroup;
@@ -137,6 +143,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [FailureDetector.name]: 'control',
   [HttpGateway.name]: 'shard',
   [RespGateway.name]: 'shard',
+  [Watcher.name]: 'shard',
 };
 
 interface Row {
@@ -149,7 +156,7 @@ interface Row {
 
 /** All actors of a node in start order. BAD_REQUEST where the ring cannot be built. */
 export function planNode(settings: NodeSettings): readonly PlannedActor[] {
-  const { placement, members, tunables } = settings;
+  const { node, placement, members, tunables } = settings;
   const ring = new Ring({
     members: members.map(({ node }) => node),
     virtualNodes: tunables.virtualNodes,
@@ -162,7 +169,13 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   );
   return [
     ...monitors,
-    ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
+    ...shards.flatMap((shard) =>
+      storageRows(
+        { ...settings, watcher: refTo(Watcher, node) },
+        ring.replicationFactor,
+        shard,
+      ).map(placed),
+    ),
     placed(snapshotRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings, ring.replicationFactor).map(placed),
@@ -243,6 +256,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     resolve,
     directory,
     identity,
+    watcher: settings.watcher,
     memtableBytes,
     inFlightBytes,
     rowCacheBytes,
@@ -421,9 +435,15 @@ function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
     // A token gives no right to anything: the seal keeps out damage and other clusters' tokens.
     sealer: new Sealer(clusterName),
   };
+  const watching = {
+    ring,
+    stores: [...Array(placement.shards).keys()].map((shard) => refTo(Store, node, shard)),
+    bufferBytes: tunables.watchBufferBytes,
+  };
   const at = { shard: 0, capacity: 16_384, onCrash: forgiving };
   return [
     { kind: row(httpGateway), options: http, ...at },
     { kind: row(respGateway), options: common, ...at },
+    { kind: row(watcher), options: watching, ...at },
   ];
 }

@@ -97,6 +97,42 @@ export interface ListOptions extends CallOptions {
   readonly pageRows?: number;
 }
 
+export interface WatchOptions {
+  readonly prefix?: string;
+  /** Whether puts bring their values. Default true. */
+  readonly values?: boolean;
+  /** Goes on after the event with this `id`; default: from now on. */
+  readonly after?: string;
+  /** Ends the watch with its reason. */
+  readonly signal?: AbortSignal;
+}
+
+interface Change {
+  readonly key: string;
+  readonly version: number;
+  readonly etag: string;
+  /** Of the write, milliseconds since 1970; of an expiry: of the put that has expired. */
+  readonly timestamp: number;
+  /** The watch goes on after here: `after`. */
+  readonly id: string;
+}
+
+/**
+ * `ready`: from now on everything is told. `reset`: something may have been missed; list the keys
+ * again, what happens from now on is told.
+ */
+export type WatchEvent =
+  | (Change & {
+      readonly type: 'put';
+      /** Undefined where values were not asked for. */
+      readonly value: Value;
+      /** Milliseconds since 1970; undefined: never. */
+      readonly expiresAt: number | undefined;
+    })
+  | (Change & { readonly type: 'delete' | 'expire' })
+  | { readonly type: 'ready'; readonly id: string }
+  | { readonly type: 'reset'; readonly id: string; readonly reason: string };
+
 export interface ListedEntry {
   readonly key: string;
   readonly value: Value;

@@ -6,10 +6,13 @@ import { randomUUID } from 'node:crypto';
 import { Agent } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Attempt, type ClientRequest, exchange, type ExchangeTerms } from './http-exchange.ts';
+import { openStream, type StreamAttempt, type StreamTerms } from './http-stream.ts';
 
 export interface ClientWorld {
   /** One request and what came of it; always resolves. */
   readonly exchange: (request: ClientRequest, terms: ExchangeTerms) => Promise<Attempt>;
+  /** One request with an answer that goes on; always resolves. */
+  readonly stream: (request: ClientRequest, terms: StreamTerms) => Promise<StreamAttempt>;
   /** Milliseconds since some moment; never goes back. */
   readonly nowMs: () => number;
   /** Resolves after `delayMs`, or as soon as `signal` is aborted. */
@@ -30,13 +33,19 @@ export interface RealWorldOptions {
 
 export function realWorld({ connectionsMax, idleMs }: RealWorldOptions): ClientWorld {
   const agent = new Agent({ keepAlive: true, maxSockets: connectionsMax, timeout: idleMs });
+  // A watch keeps its connection for itself, and requests must not wait for it.
+  const streams = new Agent({ keepAlive: false });
   return {
     exchange: (request, terms) => exchange(request, { ...terms, agent }),
+    stream: (request, terms) => openStream(request, { ...terms, agent: streams }),
     nowMs: () => performance.now(),
     sleep: (delayMs, signal) =>
       sleep(delayMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined),
     random: () => Math.random(),
     newId: () => randomUUID(),
-    close: () => agent.destroy(),
+    close: () => {
+      agent.destroy();
+      streams.destroy();
+    },
   };
 }

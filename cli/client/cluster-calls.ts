@@ -19,6 +19,7 @@ import {
   pauseMs,
   toClientError,
 } from './http-exchange.ts';
+import type { StreamAttempt } from './http-stream.ts';
 import { LatencyWindow } from './latency-window.ts';
 import { parseTopology, replicaUrls, type Topology } from './topology.ts';
 
@@ -53,11 +54,18 @@ export interface Call extends ClientRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A request whose answer goes on. */
+export interface StreamCall extends Pick<ClientRequest, 'method' | 'path' | 'headers'> {
+  readonly signal?: AbortSignal | undefined;
+}
+
 interface Node {
   readonly url: URL;
   readonly breaker: CircuitBreaker;
 }
 
+/** A node says something every ten seconds. */
+const streamSilenceMs = 30_000;
 const hedgeShare = 0.95;
 const hedgeMsMin = 10;
 /** Of all reads so many, in a hundred, are sent twice at most: a slow cluster gets no more load. */
@@ -120,6 +128,35 @@ export class ClusterCalls {
       if (!mayRetry(error, call) || attempt >= (this.#options.attemptsMax ?? 8) || leftMs <= 0)
         throw finalError(error, isUnknown, call);
       this.figures.retries += 1;
+      await this.#pause(error, attempt, leftMs, call.signal);
+    }
+  }
+
+  /**
+   * Opens a stream at any node, and at another one where that fails, until the deadline of a call.
+   * The signal's reason if aborted.
+   */
+  async stream(call: StreamCall): Promise<Extract<StreamAttempt, { chunks: unknown }>> {
+    const { deadlineMs = 15_000, headers } = this.#options;
+    const deadline = this.#world.nowMs() + deadlineMs;
+    const request = { ...call, isIdempotent: true, isWrite: false };
+    const tried = new Set<string>();
+    for (let attempt = 1; ; attempt += 1) {
+      call.signal?.throwIfAborted();
+      const [node] = this.#candidates(undefined, tried);
+      assert(node !== undefined, 'a cluster without nodes');
+      tried.add(node.url.host);
+      const terms = { url: node.url, headers, signal: call.signal, silenceMs: streamSilenceMs };
+      const outcome = await this.#world.stream(request, terms);
+      if ('chunks' in outcome) {
+        node.breaker.succeeded();
+        return outcome;
+      }
+      call.signal?.throwIfAborted();
+      if ('error' in outcome) node.breaker.failed(this.#world.nowMs());
+      const error = toClientError(outcome, request, node.url.host);
+      const leftMs = deadline - this.#world.nowMs();
+      if (!mayRetry(error, request) || leftMs <= 0) throw error;
       await this.#pause(error, attempt, leftMs, call.signal);
     }
   }

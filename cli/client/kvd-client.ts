@@ -21,6 +21,8 @@ import type {
   PutOptions,
   RawEntry,
   Value,
+  WatchEvent,
+  WatchOptions,
   WriteOptions,
   Written,
 } from './client-types.ts';
@@ -41,6 +43,7 @@ import {
   valueOf,
 } from './key-requests.ts';
 import { parsePage } from './pages.ts';
+import { watchKeys } from './watch.ts';
 
 export { ClientError } from './http-exchange.ts';
 export type { ClusterOptions } from './cluster-calls.ts';
@@ -325,6 +328,14 @@ export class KvdClient extends Keys {
    */
   session(): Keys {
     return new Keys(this.#cluster, true);
+  }
+
+  /**
+   * Changes of keys as they happen: each that is acknowledged at QUORUM or above, or a newer one of
+   * its key, at least once; or a `reset`. Goes on over lost connections until it is left or aborted.
+   */
+  watch(options: WatchOptions = {}): AsyncGenerator<WatchEvent> {
+    return watchKeys(this.#cluster, options);
   }
 
   /** Calls so far, attempts beyond the first, reads that were sent to a second node. */

@@ -2,7 +2,12 @@
 // virtual, chance comes from the seed. What the HTTP edge of a real node does with a request (route,
 // headers, query) is done here in the same way, without a socket.
 
-import { HttpGateway, type HttpAnswer, type HttpRequest } from '../../actors/gateway/protocol.ts';
+import {
+  HttpGateway,
+  type HttpAnswer,
+  type HttpRequest,
+  Watcher,
+} from '../../actors/gateway/protocol.ts';
 import {
   type HttpRoute,
   httpRoutes,
@@ -14,12 +19,17 @@ import { noBytes } from '../../runtime/bytes.ts';
 import type { ClientAnswer as SimAnswer, SimCluster } from '../../sim/cluster.ts';
 import type { ClientWorld } from '../client/client-world.ts';
 import type { Attempt, ClientRequest, ExchangeTerms } from '../client/http-exchange.ts';
+import type { StreamAttempt, StreamTerms } from '../client/http-stream.ts';
 import type { SimDriver } from './sim-driver.ts';
 
 /** The port of the first node; the others follow in steps of ten, as `kvd dev` has them. */
 const firstPort = 7000;
 /** The node's own answer at the deadline says more than none: as long as a real client waits. */
 const answerMarginMs = 1000;
+const openTimeoutMs = 10_000;
+/** As the edge of a real node asks its watcher. */
+const aliveMs = 10_000;
+const nextTimeoutMs = 15_000;
 
 /** Base URLs of the nodes, as they tell each other; nobody listens there. */
 export const simUrl = (index: number): string => `http://127.0.0.1:${firstPort + 10 * index}`;
@@ -30,6 +40,7 @@ export function simWorld(cluster: SimCluster, driver: SimDriver): ClientWorld {
   let ids = 0;
   return {
     exchange: (request, terms) => exchange({ cluster, driver, nodes }, request, terms),
+    stream: (request, terms) => openStream({ cluster, driver, nodes }, request, terms),
     nowMs: () => cluster.world.nowMs,
     sleep: (delayMs, signal) =>
       withAbort(
@@ -70,6 +81,39 @@ async function exchange(
   });
   const aborted: Attempt = { error: new Error('aborted'), wasSent: true };
   return withAbort(signal, answered.then(toAttempt), aborted);
+}
+
+async function openStream(
+  ends: Ends,
+  request: ClientRequest,
+  { url, headers, signal }: StreamTerms,
+): Promise<StreamAttempt> {
+  const outcome = await exchange(ends, request, { url, headers, signal, timeoutMs: openTimeoutMs });
+  if (!('answer' in outcome) || outcome.answer.status !== 200) return outcome;
+  const node = ends.nodes.get(url.host) ?? '';
+  const watch = Number(outcome.answer.headers['x-watch']);
+  let isOpen = true;
+  async function* chunks(): AsyncGenerator<Uint8Array> {
+    while (isOpen) {
+      const next = ends.driver.wait<SimAnswer<StreamPart>>((done) => {
+        const body = { watch, waitMs: aliveMs };
+        void ends.cluster.ask(refTo(Watcher, node), 'next', body, nextTimeoutMs).then(done);
+      });
+      const answer = await withAbort(signal, next, undefined);
+      if (answer?.kind !== 'reply' || answer.reply.isLast) return;
+      yield answer.reply.bytes;
+    }
+  }
+  const close = (): void => {
+    isOpen = false;
+    ends.cluster.kernelOf(node)?.tell(refTo(Watcher, node), 'close', { watch });
+  };
+  return { chunks: chunks(), close };
+}
+
+interface StreamPart {
+  readonly bytes: Uint8Array;
+  readonly isLast: boolean;
 }
 
 function toAttempt(answer: SimAnswer<HttpAnswer>): Attempt {
