@@ -47,8 +47,15 @@ export const resetEvent = (reason: string): Uint8Array =>
 /** The watch has begun: whatever is acknowledged from now on is told. */
 export const readyEvent = (): Uint8Array => event('ready', ['{}']);
 
-/** Where a watch goes on from; alone it is a sign of life. */
-export const idField = (id: string): Uint8Array => utf8.encode(`id: ${id}\n\n`);
+/**
+ * Events with the place from which a watch goes on after them: it belongs to the last one. Without
+ * events it is a sign of life.
+ */
+export function withId(events: readonly Uint8Array[], id: string): Uint8Array {
+  const whole = events.filter(({ length }) => length > 0);
+  const last = whole.pop() ?? utf8.encode('\n');
+  return joined([...whole, `id: ${id}\n`, last]);
+}
 
 const keyOf = (record: Uint8Array): string => keyText(userKey(recordKey(record)));
 const etagOf = (record: Uint8Array): string => `"etag":"${formatEtag(recordEtag(record))}",`;

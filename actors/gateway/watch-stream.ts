@@ -5,9 +5,8 @@
 // The id that goes out with events stands for exactly what was told so far; what was queued behind
 // it is told again after a resume.
 
-import { concatBytes } from '../../runtime/bytes.ts';
 import { type FeedPosition, WatchPositions } from './watch-positions.ts';
-import { changeEvent, expiryEvent, idField, readyEvent, resetEvent } from './watch-events.ts';
+import { changeEvent, expiryEvent, readyEvent, resetEvent, withId } from './watch-events.ts';
 import { WatchMemory } from './watch-memory.ts';
 import type { ChangesReply } from './protocol.ts';
 
@@ -133,7 +132,7 @@ export class WatchStream {
     }
     this.#queue.splice(0, count);
     this.#queuedBytes -= bytes;
-    return concatBytes([...parts, idField(this.#told.text(this.prefix))]);
+    return withId(parts, this.#told.text(this.prefix));
   }
 
   #push(bytes: Uint8Array, position: Queued['position']): void {

@@ -41,7 +41,7 @@ class Reader {
 }
 
 describe('watch', function () {
-  this.timeout(60_000);
+  this.timeout(20_000);
   let cluster: SimulatedCluster;
   let client: KvdClient;
   const start = async (seed: number, settings: Record<string, number> = {}): Promise<void> => {
@@ -98,7 +98,6 @@ describe('watch', function () {
     await reader.until('ready');
     await client.put('k1', 1);
     await reader.until('put k1=1');
-    // The id of an event counts once the events behind it have come.
     await client.put('k2', 2);
     await reader.until('put k2=2');
     const after = reader.lastId;
@@ -155,7 +154,7 @@ describe('watch', function () {
     await late.close();
   });
 
-  it('watch: an id of another prefix, a damaged one, and too many watches are refused', async () => {
+  it('watch: an id of another prefix and a damaged one are refused', async () => {
     await start(7);
     const reader = new Reader(client, { prefix: 'a' });
     await reader.until('ready');
