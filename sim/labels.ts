@@ -32,6 +32,7 @@ export const declaredLabels: readonly string[] = [
   'writes stalled by compaction',
   'sim: core without a minority',
   'sim: damage refused',
+  'sim: lost generation found',
   'sim: flipped bit noticed',
   'sim: old bytes refused',
 ];

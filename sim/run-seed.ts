@@ -80,6 +80,7 @@ const stackLines = 9;
 const problemsMax = 5;
 const loadFloor = { beforeFaults: 10, duringFaults: 10 };
 const diskReasons = /DISK_FULL|DISK_FAILED/;
+const lostGeneration = /with a newer generation/;
 
 class UnexpectedStop extends Error {}
 class DataRefused extends UnexpectedStop {}
@@ -186,6 +187,15 @@ class SeedRun {
     if (isDiskBad && diskReasons.test(reason)) return;
     if (this.#isDamaged(node) && /CORRUPT|DATA_REFUSED|corrupt data/.test(reason)) {
       this.#cluster.probes.reached.set('sim: damage refused', 1);
+      return;
+    }
+    // Its generations went with its disk, and a clock was ahead before: the next start is above them.
+    if (
+      this.#isDamaged(node) &&
+      this.#options.damage.includes('wiped-disk') &&
+      lostGeneration.test(reason)
+    ) {
+      this.#cluster.probes.reached.set('sim: lost generation found', 1);
       return;
     }
     const what = `${node} ended itself: ${reason}`;

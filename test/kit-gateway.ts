@@ -51,6 +51,7 @@ import {
   type WriteReply,
   type WriteRequest,
 } from '../actors/replication/protocol.ts';
+import { Repairer, type RepairReport, type RepairRequest } from '../actors/repair/protocol.ts';
 import { Snapshotter, type SnapshotSummary } from '../actors/storage/protocol.ts';
 import { SerialHistory } from '../actors/replication/serial-history.ts';
 import { evaluateRound } from '../actors/replication/serial-operations.ts';
@@ -66,6 +67,7 @@ const protocols = [
   Proposer,
   Monitor,
   Snapshotter,
+  Repairer,
 ];
 
 /** The clock of all stand-ins: milliseconds since 1970. */
@@ -88,6 +90,8 @@ export interface Backend {
   /** Serial requests as they came. */
   readonly serial: { node: string; request: SerialRequest }[];
   history: SerialHistory;
+  /** Repairs that were asked for. */
+  readonly repairs: (RepairRequest & { readonly node: string })[];
 }
 
 function createBackend(): Backend {
@@ -99,6 +103,7 @@ function createBackend(): Backend {
     held: [],
     serial: [],
     history: new SerialHistory(),
+    repairs: [],
   };
 }
 
@@ -274,11 +279,63 @@ class FakeSnapshotter implements Handlers<Snapshotter> {
     const bytes = utf8.encode(`${name}.${shard}.${fileNumber}`);
     return { bytes: bytes.slice(offset, offset + length), size: bytes.length };
   }
+
+  flush(): { readonly tables: number } | Later<{ readonly tables: number }> {
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    return problem === undefined ? { tables: 7 } : failed(this.#ctx, problem);
+  }
 }
 
 const fakeSnapshotter = actor({
   protocol: Snapshotter,
   create: (ctx, backend: Backend) => new FakeSnapshotter(ctx, backend),
+});
+
+const repairReport = (id: number): RepairReport => ({
+  id,
+  startedMs: nowMs,
+  tookMs: 3,
+  isRunning: true,
+  phase: 'sum up',
+  setsWanted: 2,
+  sets: [{ set: 'n1,n2,n3', outcome: 'complete', why: '' }],
+  leavesDiffering: 1,
+  keysCompared: 2,
+  recordsScanned: 3,
+  recordsSent: 4,
+  bytesSent: 5,
+});
+
+/** A repairer whose repairs never end; what it was asked is kept. */
+const fakeRepairer = actor({
+  protocol: Repairer,
+  create: (ctx: Context, backend: Backend): Handlers<Repairer> => {
+    let report: RepairReport | undefined;
+    const notPlayed = (): never => {
+      throw new Error('not played here');
+    };
+    return {
+      survey: notPlayed,
+      begin: notPlayed,
+      sums: notPlayed,
+      digests: notPlayed,
+      write: notPlayed,
+      agree: notPlayed,
+      confirm: notPlayed,
+      end: notPlayed,
+      late: notPlayed,
+      floor: notPlayed,
+      peersChanged: () => undefined,
+      run: (request) => {
+        const problem = backend.failing.get(ctx.node);
+        if (problem !== undefined) return failed(ctx, problem);
+        backend.repairs.push({ node: ctx.node, ...request });
+        report = repairReport(backend.repairs.length);
+        return report;
+      },
+      status: () => ({ report }),
+    };
+  },
 });
 
 const fakeGossiper = actor({
@@ -365,6 +422,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
     for (let shard = 0; shard < shardsPerNode; shard += 1)
       await spawn(kernel, fakeProposer, backend, shard);
     await spawn(kernel, fakeSnapshotter, backend);
+    await spawn(kernel, fakeRepairer, backend);
     if (node !== nodes[0]) continue;
     const samples = (): MetricSample[] => [...kernel.samples(), ...hostOf(node).metrics.samples()];
     await spawn(kernel, monitor, { samples });

@@ -33,6 +33,7 @@ export function followWatch(
 ): () => void {
   const watch = Number(headers['x-watch']);
   let isOpen = true;
+  let cut: NodeJS.Timeout | undefined;
   const end = (): void => {
     if (isOpen) raw.end();
     isOpen = false;
@@ -44,16 +45,16 @@ export function followWatch(
       // Without an answer the watch is lost: the client begins again where it was.
       if (events === undefined || events.isLast) return end();
       if (raw.write(events.bytes)) return step();
-      const cut = setTimeout(() => raw.destroy(), stuckMs);
+      cut = setTimeout(() => raw.destroy(), stuckMs);
       raw.once('drain', () => {
         clearTimeout(cut);
         step();
       });
-      raw.once('close', () => clearTimeout(cut));
     });
   };
   raw.on('close', () => {
     isOpen = false;
+    clearTimeout(cut);
     source.close(watch);
   });
   raw.writeHead(status, headers);

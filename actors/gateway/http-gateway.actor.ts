@@ -25,6 +25,7 @@ import { recordEtag, valueTypes } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Monitor } from '../observability/protocol.ts';
 import { Coordinator, type ReadReply, type WriteReply } from '../replication/protocol.ts';
+import { adminHandlers } from './admin-routes.ts';
 import { finalFailure } from './attempts.ts';
 import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
 import {
@@ -165,7 +166,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       metrics: (exchange) => this.#metrics(exchange),
       openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
       docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
-      ...this.#snapshotHandlers(),
+      ...this.#nodeHandlers(),
     };
   }
 
@@ -457,9 +458,10 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     openWatch(this.#ctx, request, (answer) => this.#finish(exchange, answer));
   }
 
-  #snapshotHandlers(): Record<string, (exchange: Exchange) => void> {
+  #nodeHandlers(): Record<string, (exchange: Exchange) => void> {
     const { node, ask, clock } = this.#ctx;
-    const handlers = snapshotHandlers({ node, ask, members: this.#options.ring.members });
+    const tools = { node, ask, members: this.#options.ring.members };
+    const handlers = { ...snapshotHandlers(tools), ...adminHandlers(tools) };
     return Object.fromEntries(
       Object.entries(handlers).map(([name, run]) => [
         name,

@@ -9,7 +9,9 @@ export interface RouteSchema {
   readonly request?: Schema;
   /** The body may be raw bytes instead, both ways. */
   readonly takesBytes?: boolean;
-  /** Of the answer of status 200; absent: no body, or not JSON. */
+  /** Of the answer, where it is not 200. */
+  readonly answerStatus?: number;
+  /** Of the answer when all is well; absent: no body, or not JSON. */
   readonly answer?: Schema;
   /** Of an answer that is not JSON. */
   readonly answerType?: string;
@@ -106,6 +108,27 @@ const snapshot = {
 };
 const perNode = (members: Schema): Schema =>
   listOf(object({ node: text, error: nodeError, ...members }, ['error', ...Object.keys(members)]));
+
+const repairReport = object({
+  id: { ...count, description: 'Number of this repair on its node.' },
+  started_ms: { ...count, description: 'Milliseconds since 1970.' },
+  took_ms: count,
+  running: flag,
+  phase: text,
+  sets_wanted: { ...count, description: 'Sets of replicas to compare.' },
+  sets: listOf(
+    object({
+      set: { ...text, description: 'Its members, with commas.' },
+      outcome: { enum: ['complete', 'partial', 'failed'] },
+      why: text,
+    }),
+  ),
+  leaves_differing: count,
+  keys_compared: count,
+  records_scanned: count,
+  records_sent: count,
+  bytes_sent: count,
+});
 
 export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
   put: { request: ref('Put'), takesBytes: true, answer: ref('Written'), refusals: [413, 415] },
@@ -220,6 +243,23 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
   },
   snapshot: { answerType: 'application/octet-stream', refusals: [404] },
   'snapshot-table': { answerType: 'application/octet-stream', refusals: [404] },
+  repair: {
+    request: object({ set: text, full: flag }, ['set', 'full'], false),
+    answer: object({ node: text, repair: repairReport }),
+    answerStatus: 202,
+    refusals: [415],
+  },
+  'repair-status': {
+    answer: object({
+      complete: flag,
+      nodes: perNode({ repair: { anyOf: [repairReport, { type: 'null' }] } }),
+    }),
+  },
+  flush: {
+    request: object({ nodes: listOf(text) }, ['nodes'], false),
+    answer: object({ complete: flag, nodes: perNode({ tables: count }) }),
+    refusals: [415],
+  },
   livez: { answer: status },
   readyz: { answer: object({ status: text, node: text }) },
   metrics: { answerType: 'text/plain' },

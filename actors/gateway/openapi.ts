@@ -79,7 +79,10 @@ function responsesOf(route: HttpRoute, schema: RouteSchema): Schema {
   if (!route.isServed) return { 501: refusal(501) };
   const statuses = [400, ...(schema.refusals ?? []), 429, 503, 504];
   const refusals = statuses.map((status) => [status, refusal(status)]);
-  return { 200: successOf(schema), ...(Object.fromEntries(refusals) as Schema) };
+  return {
+    [schema.answerStatus ?? 200]: successOf(schema),
+    ...(Object.fromEntries(refusals) as Schema),
+  };
 }
 
 function successOf({ answer, answerType, takesBytes }: RouteSchema): Schema {

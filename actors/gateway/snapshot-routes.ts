@@ -2,42 +2,31 @@
 // default all members, through any node; each has its own outcome, as in a batch. Manifests and
 // tables are read from the node that is asked: whoever copies them knows where they are.
 
-import type { BaseContext, Done } from '../../runtime/actor.ts';
 import { refTo } from '../../runtime/actor.ts';
-import { describeFailure, type Failure, failure, KvError } from '../../runtime/errors.ts';
+import { type Failure, failure } from '../../runtime/errors.ts';
 import { JsonReader } from '../model/json-slices.ts';
 import { Snapshotter, type SnapshotSummary } from '../storage/protocol.ts';
-import { jsonAnswer, type Outcome } from './http-answers.ts';
 import { problemAnswer } from './http-routes.ts';
+import {
+  checkJson,
+  checkNodes,
+  type NodeExchange,
+  type NodeHandlers,
+  type NodeTools,
+  nodesAnswer,
+  nodesOf,
+  onNodes,
+  refuseField,
+} from './node-answers.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
-
-/** What the routes need of their gateway. */
-export interface SnapshotTools {
-  readonly node: string;
-  readonly members: readonly string[];
-  readonly ask: BaseContext<object>['ask'];
-}
-
-/** One request: what came, how long there is, where the answer goes. */
-export interface SnapshotExchange {
-  readonly request: HttpRequest;
-  readonly timeoutMs: number;
-  readonly answer: (answer: HttpAnswer) => void;
-}
-
-type SnapshotHandler = (exchange: SnapshotExchange) => void;
 
 const nodeName = /^[A-Za-z0-9_-]{1,64}$/;
 const wholeNumber = /^(0|[1-9][0-9]{0,14})$/;
 const readBytesDefault = 256 * 1024;
 const readBytesMax = 1024 * 1024;
 
-function refuse(field: string, expected: string): never {
-  throw new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
-}
-
 /** Handlers by the names of their routes. */
-export function snapshotHandlers(tools: SnapshotTools): Readonly<Record<string, SnapshotHandler>> {
+export function snapshotHandlers(tools: NodeTools): NodeHandlers {
   return {
     'snapshot-create': (exchange) => create(tools, exchange),
     snapshots: (exchange) => list(tools, exchange),
@@ -47,7 +36,7 @@ export function snapshotHandlers(tools: SnapshotTools): Readonly<Record<string, 
   };
 }
 
-function create(tools: SnapshotTools, exchange: SnapshotExchange): void {
+function create(tools: NodeTools, exchange: NodeExchange): void {
   const { name, nodes } = parseCreate(exchange.request, tools);
   onNodes<SnapshotSummary>(
     nodes,
@@ -57,7 +46,7 @@ function create(tools: SnapshotTools, exchange: SnapshotExchange): void {
   );
 }
 
-function list({ ask, members }: SnapshotTools, { request, timeoutMs, answer }: SnapshotExchange) {
+function list({ ask, members }: NodeTools, { request, timeoutMs, answer }: NodeExchange) {
   const nodes = nodesOf(request, members);
   onNodes<{ readonly snapshots: readonly SnapshotSummary[] }>(
     nodes,
@@ -71,10 +60,7 @@ function list({ ask, members }: SnapshotTools, { request, timeoutMs, answer }: S
   );
 }
 
-function remove(
-  { ask, members }: SnapshotTools,
-  { request, timeoutMs, answer }: SnapshotExchange,
-): void {
+function remove({ ask, members }: NodeTools, { request, timeoutMs, answer }: NodeExchange): void {
   const name = nameOf(request);
   const nodes = nodesOf(request, members);
   onNodes<{ readonly isRemoved: boolean }>(
@@ -88,10 +74,7 @@ function remove(
   );
 }
 
-function describe(
-  { ask, node }: SnapshotTools,
-  { request, timeoutMs, answer }: SnapshotExchange,
-): void {
+function describe({ ask, node }: NodeTools, { request, timeoutMs, answer }: NodeExchange): void {
   const name = nameOf(request);
   ask(refTo(Snapshotter, node), 'describe', { name }, timeoutMs, (problem, reply) => {
     if (reply === undefined) return answer(problemAnswer(problem ?? failure('BUG')));
@@ -99,10 +82,7 @@ function describe(
   });
 }
 
-function readTable(
-  { ask, node }: SnapshotTools,
-  { request, timeoutMs, answer }: SnapshotExchange,
-): void {
+function readTable({ ask, node }: NodeTools, { request, timeoutMs, answer }: NodeExchange): void {
   const { params, query } = request;
   const body = {
     name: nameOf(request),
@@ -121,45 +101,32 @@ function readTable(
 
 function number(text: string | undefined, field: string, max: number): number {
   const value = wholeNumber.test(text ?? '') ? Number(text) : Number.NaN;
-  if (!(value <= max)) refuse(field, `a whole number up to ${max}`);
+  if (!(value <= max)) refuseField(field, `a whole number up to ${max}`);
   return value;
 }
 
 function checkName(name: string): string {
-  if (!nodeName.test(name)) refuse('name', '1 to 64 letters, digits, hyphens or underscores');
+  if (!nodeName.test(name)) refuseField('name', '1 to 64 letters, digits, hyphens or underscores');
   return name;
 }
 
 const nameOf = ({ params }: HttpRequest): string => checkName(params['name'] ?? '');
 
-function nodesOf({ query }: HttpRequest, members: readonly string[]): readonly string[] {
-  const { nodes } = query;
-  return nodes === undefined ? members : checkNodes(nodes.split(','), members);
-}
-
-function checkNodes(nodes: readonly string[], members: readonly string[]): readonly string[] {
-  const isKnown = nodes.every((node) => members.includes(node));
-  if (!isKnown || nodes.length === 0 || new Set(nodes).size !== nodes.length)
-    refuse('nodes', `members of the cluster, each once: ${members.join(', ')}`);
-  return nodes;
-}
-
 function parseCreate(
-  { body, headers }: HttpRequest,
-  { members }: SnapshotTools,
+  request: HttpRequest,
+  { members }: NodeTools,
 ): { readonly name: string; readonly nodes: readonly string[] } {
-  if (!/^application\/json *(;|$)/i.test(headers['content-type'] ?? ''))
-    throw new KvError('UNSUPPORTED_MEDIA_TYPE', { detail: 'expected application/json' });
+  checkJson(request);
   let name: string | undefined;
   let nodes: string[] | undefined;
-  const reader = new JsonReader(body);
+  const reader = new JsonReader(request.body);
   reader.object((member) => {
     if (member === 'name') name = reader.text();
     else if (member === 'nodes') {
       const named: string[] = [];
       reader.array(() => void named.push(reader.text()));
       nodes = named;
-    } else refuse(member, 'one of the members name, nodes');
+    } else refuseField(member, 'one of the members name, nodes');
   });
   reader.end();
   return {
@@ -172,42 +139,6 @@ const missing = (name: string): Failure =>
   failure('NOT_FOUND', { detail: `there is no snapshot ${name}` });
 
 // ---- answers -------------------------------------------------------------------------------
-
-function onNodes<Reply>(
-  nodes: readonly string[],
-  run: (node: string, done: Done<Reply>) => void,
-  done: (outcomes: readonly Outcome<Reply>[]) => void,
-): void {
-  const outcomes: Outcome<Reply>[] = [];
-  let open = nodes.length;
-  nodes.forEach((node, i) =>
-    run(node, (problem, reply) => {
-      outcomes[i] = reply === undefined ? { failure: problem ?? failure('BUG') } : { reply };
-      open -= 1;
-      if (open === 0) done(outcomes);
-    }),
-  );
-}
-
-/** One member per node; a single node that refuses is the whole answer. */
-function nodesAnswer<Reply>(
-  name: string | undefined,
-  nodes: readonly string[],
-  outcomes: readonly Outcome<Reply>[],
-  members: (reply: Reply) => object,
-): HttpAnswer {
-  const [only] = outcomes;
-  if (outcomes.length === 1 && only !== undefined && 'failure' in only)
-    return problemAnswer(only.failure);
-  const rows = outcomes.map((outcome, i) => {
-    const node = nodes[i];
-    if ('reply' in outcome) return { node, ...members(outcome.reply) };
-    const { code } = outcome.failure;
-    return { node, error: { code, detail: describeFailure(outcome.failure) } };
-  });
-  const complete = outcomes.every((outcome) => 'reply' in outcome);
-  return jsonAnswer({ ...(name === undefined ? {} : { name }), complete, nodes: rows });
-}
 
 const summaryMembers = (summary: SnapshotSummary): object => ({
   name: summary.name,

@@ -60,8 +60,9 @@ export class WatchPositions {
       gapMs: how.isGap ? how.nowMs : gapMs,
       headMs: how.isHead ? how.nowMs : headMs,
     });
-    this.#closeGaps();
+    // Before gaps are closed: without other feeds this one would close its own.
     const open = [...this.#feeds.values()].filter((feed) => feed.gapMs > 0 || feed.epoch === '');
+    this.#closeGaps();
     return !how.isGap || open.length < this.#quorum;
   }
 
@@ -94,13 +95,17 @@ export class WatchPositions {
     if (text.length > textLengthMax || version !== formatVersion || rest.length > 0)
       return refuse('it is no event id of this service');
     if (checksum !== crc32(question).toString(36)) return refuse('it belongs to another prefix');
-    for (const feed of (feeds ?? '').split(',')) {
-      const [, node = '', epoch = '', ...numbers] = feedForm.exec(feed) ?? [];
-      const [after = -1, gapMs = -1, headMs = -1] = numbers.map((one) => Number.parseInt(one, 36));
-      if (node === '' || !Number.isSafeInteger(after)) return refuse('it is damaged');
-      this.set(node, { epoch, after, gapMs, headMs });
-    }
+    for (const feed of (feeds ?? '').split(',')) this.set(...parseFeed(feed));
   }
+}
+
+function parseFeed(text: string): readonly [string, FeedPosition] {
+  const parsed = feedForm.exec(text);
+  if (parsed === null) return refuse('it is damaged');
+  const [, node = '', epoch = '', ...numbers] = parsed;
+  const [after = 0, gapMs = 0, headMs = 0] = numbers.map((one) => Number.parseInt(one, 36));
+  if (!Number.isSafeInteger(after)) return refuse('it is damaged');
+  return [node, { epoch, after, gapMs, headMs }];
 }
 
 export interface ReadHow {

@@ -11,6 +11,7 @@
 
 import { actor, type Call, type Context, type Later, type Ref } from '../../runtime/actor.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
+import { encodeHeardGeneration, heardGenerationFile } from '../model/heard-generation.ts';
 import type { Store } from '../storage/protocol.ts';
 import {
   type Digest,
@@ -62,13 +63,14 @@ function isPlausible({ shards, heartbeat, generation }: NodeState): boolean {
 const roundsPerMeasure = 2;
 
 class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
-  readonly #ctx: Context<Own>;
+  readonly #ctx: Context<Own, 'disk'>;
   readonly #options: GossipOptions;
   readonly #members: ReadonlySet<string>;
   #view: View;
   #self: NodeState;
+  #hasGivenWay = false;
 
-  constructor(ctx: Context<Own>, options: GossipOptions) {
+  constructor(ctx: Context<Own, 'disk'>, options: GossipOptions) {
     this.#ctx = ctx;
     this.#options = options;
     this.#self = options.self;
@@ -112,8 +114,25 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
     this.merge({ states, from });
   }
 
+  /**
+   * Ends this process for the other one. There may be none: an emptied data directory does not know
+   * its generations, and the clock may be behind those. So the number stays for the next start.
+   */
+  #giveWay(generation: number): void {
+    const { disk, node, stopNode } = this.#ctx;
+    if (this.#hasGivenWay) return;
+    this.#hasGivenWay = true;
+    this.#ctx.session(async () => {
+      try {
+        await disk.replace(heardGenerationFile, encodeHeardGeneration(generation));
+      } finally {
+        stopNode(`another process runs as node ${node} with a newer generation`);
+      }
+    });
+  }
+
   merge({ states, from }: BodyOf<Own['merge']>): void {
-    const { clock, tell, log, node, stopNode } = this.#ctx;
+    const { clock, tell, log, node } = this.#ctx;
     const latest = clock.wallMicros() / 1e6 + generationLeadMaxSeconds;
     for (const state of states) {
       if (!this.#members.has(state.node)) continue;
@@ -124,8 +143,7 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
       if (!isPlausible(state)) continue;
       if (state.node === node) {
         // Another process runs with our id and started later: it is the one (GO-3).
-        if (state.generation > this.#self.generation)
-          stopNode(`another process runs as node ${node} with a newer generation`);
+        if (state.generation > this.#self.generation) this.#giveWay(state.generation);
         // This actor was restarted after a crash: the others know beats that it has forgotten.
         else if (isNewer(state, this.#self))
           this.#self = { ...this.#self, heartbeat: state.heartbeat };
@@ -186,5 +204,6 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
 
 export const gossiper = actor({
   protocol: Gossiper,
-  create: (ctx: Context<Own>, options: GossipOptions) => new GossiperActor(ctx, options),
+  needs: ['disk'],
+  create: (ctx: Context<Own, 'disk'>, options: GossipOptions) => new GossiperActor(ctx, options),
 });

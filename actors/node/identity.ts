@@ -8,6 +8,7 @@
 import { crc32, utf8 } from '../../runtime/bytes.ts';
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
+import { decodeHeardGeneration, heardGenerationFile } from '../model/heard-generation.ts';
 
 /** Below a node's data directory. */
 export const identityFile = 'identity.json';
@@ -32,7 +33,7 @@ interface Stored extends Identity {
 
 /**
  * Checks the directory against `identity`, or marks a new one, and raises the incarnation:
- * at least `unixSeconds`. DATA_REFUSED says what differs.
+ * at least `unixSeconds`, and above what others were heard to know. DATA_REFUSED says what differs.
  */
 export async function openIdentity(
   disk: Disk,
@@ -40,7 +41,9 @@ export async function openIdentity(
   unixSeconds: number,
 ): Promise<{ readonly incarnation: number }> {
   const bytes = disk.read(identityFile);
-  let incarnation = Math.floor(unixSeconds);
+  const heard = disk.read(heardGenerationFile);
+  const above = heard === undefined ? 0 : decodeHeardGeneration(heard) + 1;
+  let incarnation = Math.max(Math.floor(unixSeconds), above);
   if (bytes === undefined) refuseUnmarked(disk);
   else {
     const stored = decode(bytes);
@@ -49,6 +52,7 @@ export async function openIdentity(
   }
   await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation }));
   disk.remove(restoreMarker);
+  if (heard !== undefined) disk.remove(heardGenerationFile);
   return { incarnation };
 }
 

@@ -35,6 +35,8 @@ export interface RepairReport {
   readonly isRunning: boolean;
   /** What it does now, or how it ended. */
   readonly phase: string;
+  /** Sets to compare; those that are done are in `sets`. */
+  readonly setsWanted: number;
   readonly sets: readonly {
     readonly set: string;
     readonly outcome: SetOutcome;

@@ -76,6 +76,7 @@ export class RepairProgress {
       tookMs: Math.round(this.#tookMs ?? nowMs - this.#startedAtMs),
       isRunning: this.isRunning,
       phase: this.phase,
+      setsWanted: this.#outcomes.size,
       sets: [...this.#outcomes].flatMap(([set, { outcome, why }]) =>
         outcome === undefined ? [] : [{ set: this.#sets.sets[set]?.id ?? '', outcome, why }],
       ),

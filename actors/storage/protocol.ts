@@ -240,6 +240,8 @@ export const Snapshotter = protocol('snapshotter', 16, {
     layout: { name: 'text', shard: 'u32', fileNumber: 'u53', offset: 'u53', length: 'u32' },
     replyLayout: { bytes: 'bytes', size: 'u53' },
   }),
+  /** What is in memory becomes tables, in all shards; `tables`: of all shards then. */
+  flush: ask<object, { readonly tables: number }>(6),
 });
 export type Snapshotter = typeof Snapshotter.messages;
 

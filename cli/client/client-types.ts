@@ -1,4 +1,5 @@
-// The types of the client library: what calls take and what they give.
+// The types of the client library: what calls take and what they give. Figures are as the HTTP face
+// has them: times in milliseconds since 1970, times to live in whole seconds.
 
 import type { ClientError } from './http-exchange.ts';
 

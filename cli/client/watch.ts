@@ -23,28 +23,19 @@ interface ChangeDocument {
 
 export async function* watchKeys(
   calls: ClusterCalls,
-  options: WatchOptions,
+  { prefix = '', values = true, after = '', signal }: WatchOptions,
 ): AsyncGenerator<WatchEvent> {
-  const { prefix = '', values = true, signal } = options;
   const query = new URLSearchParams({ values: String(values) });
   if (prefix !== '') query.set('prefix', prefix);
   const path = `/api/v1/watch?${query.toString()}`;
   const told = new Told();
-  let id = options.after ?? '';
-  let isFirst = true;
+  let id = after;
   for (;;) {
-    const headers = id === '' ? {} : { 'last-event-id': id };
+    const headers: Record<string, string> = id === '' ? {} : { 'last-event-id': id };
     const stream = await calls.stream({ method: 'GET', path, headers, signal });
     const parser = new EventStreamParser(id);
     try {
-      for await (const event of eventsOf(stream.chunks, parser)) {
-        const parsed = toEvent(event);
-        if (parsed === undefined || !told.isNews(parsed)) continue;
-        // Of a watch that goes on.
-        if (parsed.type === 'ready' && !isFirst) continue;
-        isFirst = false;
-        yield parsed;
-      }
+      yield* news(eventsOf(stream.chunks, parser), told);
     } finally {
       stream.close();
     }
@@ -53,16 +44,23 @@ export async function* watchKeys(
   }
 }
 
+async function* news(events: AsyncIterable<WatchEvent>, told: Told): AsyncGenerator<WatchEvent> {
+  for await (const event of events) if (told.isNews(event)) yield event;
+}
+
 /** Ends without an error where the connection does: the watch goes on with another one. */
 async function* eventsOf(
   chunks: AsyncIterable<Uint8Array>,
   parser: EventStreamParser,
-): AsyncGenerator<ServerEvent> {
+): AsyncGenerator<WatchEvent> {
   const iterator = chunks[Symbol.asyncIterator]();
   for (;;) {
     const next = await iterator.next().catch(() => undefined);
     if (next === undefined || next.done === true) return;
-    yield* parser.feed(next.value);
+    for (const event of parser.feed(next.value)) {
+      const parsed = toEvent(event);
+      if (parsed !== undefined) yield parsed;
+    }
   }
 }
 
@@ -81,9 +79,15 @@ function toEvent({ name, data, id }: ServerEvent): WatchEvent | undefined {
 /** The newest etag of the keys that were told last. */
 class Told {
   readonly #etags = new Map<string, string>();
+  #isReady = false;
 
   isNews(event: WatchEvent): boolean {
-    if (event.type === 'ready') return true;
+    if (event.type === 'ready') {
+      // One of a connection that goes on with the same watch says nothing new.
+      const isFirst = !this.#isReady;
+      this.#isReady = true;
+      return isFirst;
+    }
     if (event.type === 'reset') {
       this.#etags.clear();
       return true;

@@ -16,6 +16,7 @@ import {
   type GlobalOptions,
   Invocation,
 } from './invocation.ts';
+import { addRepairCommands } from './repair.ts';
 import { runRepl } from './repl.ts';
 import { addRestoreCommand } from './restore.ts';
 import { addSerialCommands } from './serial.ts';
@@ -26,7 +27,7 @@ import { addTransferCommands } from './transfer.ts';
 // biome-ignore format: a list
 const plannedCommands = [
   'ttl', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
-  'rebalance', 'repair', 'ns', 'user',
+  'rebalance', 'ns', 'user',
   'explain', 'top', 'sim',
 ] as const;
 
@@ -105,6 +106,7 @@ function createProgram(io: CommandIo): Command {
   addClusterCommands(program, invoke);
   addStorageCommands(program, invoke);
   addSnapshotCommands(program, invoke);
+  addRepairCommands(program, invoke);
   addBackupCommand(program, invoke);
   addRestoreCommand(program, invoke);
   addBenchCommand(program, invoke);

@@ -96,6 +96,14 @@ describe('openapi', () => {
       good: [{ name: 'a' }, { name: 'b', nodes: ['n1'] }],
       bad: [{}, { name: 1 }, { name: 'a', nodes: 'n1' }, { name: 'a', more: 1 }, { nodes: [] }],
     },
+    repair: {
+      good: [{}, { set: 'n1,n2,n3', full: true }],
+      bad: [{ set: 1 }, { full: 'yes' }, { more: 1 }, []],
+    },
+    flush: {
+      good: [{}, { nodes: ['n1'] }],
+      bad: [{ nodes: 'n1' }, { nodes: [1] }, { more: 1 }],
+    },
     'batch-delete': { good: [{ keys: ['a'] }], bad: [{ keys: [null] }, { keys: [], atomic: 1 }] },
   };
 
@@ -108,7 +116,8 @@ describe('openapi', () => {
         const text = JSON.stringify(body);
         expect(problemsOf(request, body), text).to.equal('');
         const answer = await sendJson(cluster.port, route?.method ?? '', path, text);
-        expect(answer.status, `${text}: ${answer.text}`).to.equal(200);
+        const status = routeSchemas[name]?.answerStatus ?? 200;
+        expect(answer.status, `${text}: ${answer.text}`).to.equal(status);
         expect(problemsOf(routeSchemas[name]?.answer ?? {}, JSON.parse(answer.text))).to.equal('');
       }
     });
@@ -134,6 +143,7 @@ describe('openapi', () => {
       'cluster-status': '/api/v1/admin/cluster/status',
       ring: '/api/v1/ring',
       snapshots: '/api/v1/admin/snapshots',
+      'repair-status': '/api/v1/admin/repair',
       livez: '/livez',
       readyz: '/readyz',
     };

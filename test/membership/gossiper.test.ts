@@ -2,6 +2,7 @@
 
 import { expect } from 'chai';
 import { actor, type Context, type Ref, refTo } from '../../runtime/actor.ts';
+import { noBytes } from '../../runtime/bytes.ts';
 import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
 import { gossiper } from '../../actors/membership/gossiper.actor.ts';
 import {
@@ -10,8 +11,10 @@ import {
   Gossiper,
   type NodeState,
 } from '../../actors/membership/protocol.ts';
+import { decodeHeardGeneration, heardGenerationFile } from '../../actors/model/heard-generation.ts';
 import { generationLeadMaxSeconds } from '../../actors/membership/view.ts';
 import { Store } from '../../actors/storage/protocol.ts';
+import { MemoryDisk } from '../kit-disk.ts';
 import { ReplicaKit } from '../kit-replication.ts';
 import { nodeState } from './states.ts';
 
@@ -28,12 +31,18 @@ const fakeDetector = actor({
 
 class GossipKit extends ReplicaKit {
   readonly heard: Beat[] = [];
+  readonly disk: MemoryDisk;
+
+  private constructor(disk: MemoryDisk) {
+    super({ disk }, [Gossiper, FailureDetector, Store]);
+    this.disk = disk;
+  }
 
   static async start(
     peers: readonly string[] = ['n2'],
     stores: readonly Ref<Store>[] = [],
   ): Promise<GossipKit> {
-    const kit = new GossipKit({}, [Gossiper, FailureDetector, Store]);
+    const kit = new GossipKit(new MemoryDisk());
     for (const peer of peers) kit.playPeer(peer);
     await kit.spawn(fakeDetector, { heard: kit.heard });
     if (stores.length > 0) await kit.playStore();
@@ -192,6 +201,8 @@ describe('gossiper', () => {
       'another process runs as node n1 with a newer generation',
     ]);
     expect((await kit.stateOf('n1'))?.generation, 'its own word stays').to.equal(5);
+    const left = kit.disk.read(heardGenerationFile);
+    expect(decodeHeardGeneration(left ?? noBytes), 'for the next start').to.equal(6);
   });
 
   it('gossiper: after a restart of the actor the heartbeat goes on above what others know', async () => {

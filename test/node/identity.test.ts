@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import { crc32, utf8 } from '../../runtime/bytes.ts';
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
+import { encodeHeardGeneration, heardGenerationFile } from '../../actors/model/heard-generation.ts';
 import { type Identity, openIdentity } from '../../actors/node/identity.ts';
 import { codeRejectedBy } from '../kit.ts';
 import { MemoryDisk } from '../kit-disk.ts';
@@ -64,6 +65,17 @@ describe('identity', () => {
     for (const seconds of [now, now, now - 86_400, 0, now])
       found.push((await openIdentity(disk, identity, seconds)).incarnation - now);
     expect(found).to.deep.equal([1, 2, 3, 4, 5]);
+  });
+
+  it('identity: a new directory starts above what others were heard to know', async () => {
+    const disk = new MemoryDisk();
+    await disk.replace(heardGenerationFile, encodeHeardGeneration(now + 29));
+    expect(await openIdentity(disk, identity, now)).to.deep.equal({ incarnation: now + 30 });
+    expect(disk.exists(heardGenerationFile), 'it is in the identity now').to.equal(false);
+    await disk.replace(heardGenerationFile, utf8.encode('99999999999\n1\n'));
+    expect(await openIdentity(disk, identity, now), 'damaged').to.deep.equal({
+      incarnation: now + 31,
+    });
   });
 
   it('identity: the incarnation is durable before anybody learns it', async () => {
