@@ -36,6 +36,8 @@ export class ClientError extends Error {
   readonly detail: string;
   /** The write may or may not have happened. */
   readonly isOutcomeUnknown: boolean;
+  /** What the node answered; undefined where nothing came. */
+  answer: ClientAnswer | undefined;
   /** Members of the problem document, where one came: figures, the current value of a condition. */
   readonly fields: Readonly<Record<string, unknown>>;
 
@@ -143,7 +145,12 @@ export function toClientError(
   const { code, detail, fields } = parseProblem(body, status);
   const isUnknown =
     request.isWrite && (isErrorCode(code) ? errorTable[code].effect === 'unknown' : status >= 500);
-  return new ClientError(code, status, detail, isUnknown, fields);
+  return withAnswer(new ClientError(code, status, detail, isUnknown, fields), outcome.answer);
+}
+
+function withAnswer(error: ClientError, answer: ClientAnswer | undefined): ClientError {
+  error.answer = answer;
+  return error;
 }
 
 /**
@@ -157,7 +164,8 @@ export function finalError(
 ): ClientError {
   const { code, status, detail, fields } = error;
   const isJudged = code === 'CONFLICT' && isIdempotent;
-  return new ClientError(code, status, detail, isUnknown && !isJudged, fields);
+  const final = new ClientError(code, status, detail, isUnknown && !isJudged, fields);
+  return withAnswer(final, error.answer);
 }
 
 /** Whether the same request may be sent once more, here or elsewhere (rule ID-1). */
