@@ -48,14 +48,13 @@ describe('kvctl and a cluster', function () {
 
   it('kvctl: watch prints changes of a prefix, and its ids go on elsewhere', async () => {
     const watching = run(['watch', 'w/', '--count', '3', '-o', 'jsonl']);
-    let isWatching = true;
-    const ended = watching.then((result) => {
-      isWatching = false;
-      return result;
-    });
     // The watch begins at some moment: puts go on until it has seen enough.
-    for (let i = 0; isWatching; i += 1) await cluster.client.put('w/k', i);
-    const { code, text } = await ended;
+    let seen: KvctlRun | undefined;
+    for (let i = 0; seen === undefined; i += 1) {
+      const put = cluster.client.put('w/k', i).then(() => undefined);
+      seen = await Promise.race([watching, put]);
+    }
+    const { code, text } = seen;
     const events = text
       .trim()
       .split('\n')
