@@ -1,4 +1,4 @@
-// CK-14: a watch is told of every change that was acknowledged after it began, or of a newer one of
+// WATCH-1: a watch is told of every change that was acknowledged after it began, or of a newer one of
 // the same key; and within a stream no key goes back. Where a watch says `reset`, what came before
 // counts no more: only its last beginning is judged.
 
@@ -8,7 +8,7 @@ import type { Operation, Told } from '../history.ts';
 import type { Violation } from './violation.ts';
 
 export const watchChecker: Checker = {
-  id: 'CK-14',
+  id: 'WATCH-1',
   check: ({ of, lostCopies }) => {
     const operations = of('watches');
     const streams = operations.filter(({ told }) => told !== undefined);
@@ -21,7 +21,7 @@ export const watchChecker: Checker = {
       return etag !== undefined && (told === undefined || compareEtags(told, etag) < 0);
     });
     const violations = missing.map((operation) => ({
-      rule: 'CK-14',
+      rule: 'WATCH-1',
       key: operation.key,
       operations: [operation],
       what: 'a change was never told',
@@ -35,7 +35,7 @@ function goesBack(stream: Operation): Violation[] {
   for (const { key, etag } of stream.told ?? []) {
     const before = newest.get(key);
     if (before !== undefined && compareEtags(etag, before) <= 0)
-      return [{ rule: 'CK-14', key, operations: [stream], what: 'a key went back in a stream' }];
+      return [{ rule: 'WATCH-1', key, operations: [stream], what: 'a key went back in a stream' }];
     newest.set(key, etag);
   }
   return [];

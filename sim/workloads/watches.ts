@@ -1,7 +1,7 @@
 // Keys that are written and deleted all the time, and a client that watches them, from one node after
 // another: it goes on after the last event that it has, whenever its stream or its node ends. What it
 // was told is written down as one operation for each stream; `session` counts how often the watch
-// began anew, by a reset. What it must have been told is the business of CK-14.
+// began anew, by a reset. What it must have been told is the business of WATCH-1.
 
 import { HttpGateway, type HttpAnswer, Watcher } from '../../actors/gateway/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';

@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import { ChangeFeed } from '../../actors/gateway/change-feed.ts';
 import { changeEvent, withId } from '../../actors/gateway/watch-events.ts';
 import { WatchMemory } from '../../actors/gateway/watch-memory.ts';
+import { WatchStream } from '../../actors/gateway/watch-stream.ts';
 import { gapSettleMs, WatchPositions } from '../../actors/gateway/watch-positions.ts';
 import { encodeRecord, recordKey, storageKey, valueTypes } from '../../actors/model/record.ts';
 import { EventStreamParser } from '../../cli/client/event-stream.ts';
@@ -203,6 +204,54 @@ describe('watch: memory of a stream', () => {
     expect(memory.isNews(record('key-19999'))).to.equal(false);
     expect(memory.isNews(record('key-0'))).to.equal(true);
     expect(memory.takeExpired(1000).length).to.be.within(1000, 10_000);
+  });
+});
+
+describe('watch: a stream', () => {
+  it('stream: the id stands for what was told, not for what waits behind it', () => {
+    const stream = new WatchStream({
+      nodes: ['a'],
+      quorum: 1,
+      prefix: prefixOf(''),
+      withValues: true,
+    });
+    const reply = (next: number, records: Uint8Array[]) => ({
+      epoch: 'e',
+      next,
+      records,
+      isGap: false,
+      isHead: true,
+    });
+    stream.found('a', reply(0, []), 1);
+    stream.begin(undefined);
+    const value = JSON.stringify('x'.repeat(200_000));
+    for (let i = 1; i <= 3; i += 1)
+      expect(stream.take('a', reply(i, [record(`k${i}`, { value })]), i)).to.equal(true);
+    expect([stream.isFull, stream.position('a').after]).to.deep.equal([true, 3]);
+    const toldBy = (): number => {
+      const id = /^id: (.*)$/m.exec(utf8.decode(stream.drain()))?.[1] ?? '';
+      const positions = new WatchPositions(['a'], 1);
+      positions.resume(id, prefixOf(''));
+      return positions.get('a').after;
+    };
+    expect([toldBy(), toldBy(), stream.hasNews]).to.deep.equal([2, 3, false]);
+  });
+
+  it('stream: what has nothing to tell moves the id as well, in its turn', () => {
+    const stream = new WatchStream({
+      nodes: ['a'],
+      quorum: 1,
+      prefix: prefixOf(''),
+      withValues: false,
+    });
+    const quiet = { epoch: 'e', records: [], isGap: false, isHead: true };
+    stream.found('a', { ...quiet, next: 0 }, 1);
+    stream.take('a', { ...quiet, next: 5 }, 2);
+    expect(stream.hasNews).to.equal(false);
+    stream.begin(undefined);
+    stream.take('a', { ...quiet, next: 7 }, 3);
+    expect(utf8.decode(stream.drain())).to.include('a:e:7:0:3');
+    expect(stream.take('a', { ...quiet, next: 9, isGap: true }, 4)).to.equal(false);
   });
 });
 
