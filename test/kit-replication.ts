@@ -129,6 +129,10 @@ class FakeReplica extends Fake implements Handlers<Replica> {
 }
 
 class FakeStore extends Fake implements Handlers<Store> {
+  feed(): { readonly sequence: number } {
+    return { sequence: 0 };
+  }
+
   applyMany(body: BodyOf<Store['applyMany']>, call: Call): Later<ReplyOf<Store['applyMany']>> {
     return this.ask('applyMany', body, call);
   }

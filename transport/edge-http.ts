@@ -19,6 +19,7 @@ import {
 } from '../actors/gateway/http-routes.ts';
 import type { HttpAnswer, HttpRequest } from '../actors/gateway/protocol.ts';
 import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
+import { followWatch, type WatchSource } from './edge-watch.ts';
 import { listenError } from './listen-error.ts';
 
 /** Asks the gateway; `done` gets exactly one of the two. kernel.ask, with the gateway's ref. */
@@ -34,6 +35,8 @@ export interface HttpEdgeOptions {
   /** 0: any free port. */
   readonly port: number;
   readonly ask: AskGateway;
+  /** Where the events of a watch come from; absent: its answer is empty. */
+  readonly watches?: WatchSource;
   /** Named in what the edge refuses by itself, as the gateway names it in its answers. */
   readonly node: string;
   /** Default: 1 MiB for a value, 16 MiB for a batch. */
@@ -64,6 +67,8 @@ const emptyBody = new Uint8Array(0);
 export class HttpEdge {
   readonly #options: HttpEdgeOptions;
   readonly #app: FastifyInstance;
+  /** Ends each open watch. */
+  readonly #watches = new Set<() => void>();
   #isClosing = false;
 
   constructor(options: HttpEdgeOptions) {
@@ -89,6 +94,7 @@ export class HttpEdge {
   /** Takes no more connections, lets open requests end, cuts what is left after 5 s. */
   async close(): Promise<void> {
     this.#isClosing = true;
+    for (const end of this.#watches) end();
     const cut = setTimeout(() => this.#app.server.closeAllConnections(), closeTimeoutMs);
     try {
       await this.#app.close();
@@ -126,8 +132,18 @@ export class HttpEdge {
     const trace = traceOf(request.headers['traceparent']);
     this.#options.ask(message, timeoutOf(message), trace, (problem, answer) => {
       const final = answer ?? problemAnswer(problem ?? failure('BUG'));
+      if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
       write(reply.raw, final, { isHead: route.method === 'HEAD', isLast: this.#isClosing });
     });
+  }
+
+  #follow({ raw }: FastifyReply, answer: HttpAnswer): void {
+    const { watches } = this.#options;
+    if (watches === undefined || this.#isClosing)
+      return write(raw, answer, { isHead: false, isLast: true });
+    const end = followWatch(raw, answer, watches);
+    this.#watches.add(end);
+    raw.once('close', () => this.#watches.delete(end));
   }
 
   #refuseOtherMethods(): void {

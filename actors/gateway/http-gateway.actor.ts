@@ -74,6 +74,7 @@ import {
 } from './serial-requests.ts';
 import { type BatchWrite, type KeyedWrite, SessionCalls } from './session-calls.ts';
 import { snapshotHandlers } from './snapshot-routes.ts';
+import { openWatch, parseWatch } from './watch-routes.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings {
   readonly ring: Ring;
@@ -156,6 +157,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       ttl: (exchange) => this.#decided(exchange, prepareTtl),
       list: (exchange) => this.#page(exchange, 'list'),
       scan: (exchange) => this.#page(exchange, 'scan'),
+      watch: (exchange) => this.#watch(exchange),
       'batch-put': (exchange) => this.#batchPut(exchange),
       'batch-get': (exchange) => this.#batchGet(exchange),
       'batch-delete': (exchange) => this.#batchDelete(exchange),
@@ -451,6 +453,13 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
       },
     );
+  }
+
+  #watch(exchange: Exchange): void {
+    const { namespace } = this.#begin(exchange, 'scan');
+    exchange.level = undefined;
+    const request = parseWatch(exchange.request, namespace, this.#options.limits);
+    openWatch(this.#ctx, request, (answer) => this.#finish(exchange, answer));
   }
 
   #nodeHandlers(): Record<string, (exchange: Exchange) => void> {

@@ -14,8 +14,9 @@ import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
-import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
 import { respGateway } from '../gateway/resp-gateway.actor.ts';
+import { watcher } from '../gateway/watcher.actor.ts';
 import { hintKeeper } from '../handoff/hint-keeper.actor.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
@@ -102,6 +103,8 @@ export type StorageSettings = Pick<
   readonly acceptDataLoss?: boolean;
   /** Shards on the same disk; default 1. */
   readonly shards?: number;
+  /** Hears of what is written; the engine alone has none. */
+  readonly watcher?: Ref<Watcher>;
 };
 
 export interface PlannedActor {
@@ -154,6 +157,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [PrimaryWatch.name]: 'control',
   [HttpGateway.name]: 'shard',
   [RespGateway.name]: 'shard',
+  [Watcher.name]: 'shard',
 };
 
 interface Row {
@@ -166,14 +170,14 @@ interface Row {
 
 /** All actors of a node in start order. BAD_REQUEST where the ring cannot be built. */
 export function planNode(settings: NodeSettings): readonly PlannedActor[] {
-  const { placement, members, tunables } = settings;
+  const { node, placement, members, tunables } = settings;
   const ring = new Ring({
     members: members.map(({ node }) => node),
     virtualNodes: tunables.virtualNodes,
     replicationFactor: tunables.replicationFactor,
   });
   const shards = [...Array(placement.shards).keys()];
-  const storage = { ...settings, shards: shards.length };
+  const storage = { ...settings, shards: shards.length, watcher: refTo(Watcher, node) };
   const placed = (row: Row): PlannedActor => place(row, placement);
   const monitors = [...Array(placement.threads).keys()].map((thread) =>
     place(monitorRow(settings, thread), placement, thread),
@@ -266,6 +270,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     resolve,
     directory,
     identity,
+    watcher: settings.watcher,
     memtableBytes,
     inFlightBytes,
     rowCacheBytes,
@@ -465,9 +470,15 @@ function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
     // A token gives no right to anything: the seal keeps out damage and other clusters' tokens.
     sealer: new Sealer(clusterName),
   };
+  const watching = {
+    ring,
+    stores: [...Array(placement.shards).keys()].map((shard) => refTo(Store, node, shard)),
+    bufferBytes: tunables.watchBufferBytes,
+  };
   const at = { shard: 0, capacity: 16_384, onCrash: forgiving };
   return [
     { kind: row(httpGateway), options: http, ...at },
     { kind: row(respGateway), options: common, ...at },
+    { kind: row(watcher), options: watching, ...at },
   ];
 }

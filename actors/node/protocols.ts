@@ -2,7 +2,7 @@
 // nodes. test/golden/protocols.txt holds every number; they are never reused.
 
 import type { Protocol } from '../../runtime/protocol.ts';
-import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import { FailureDetector, Gossiper, PrimaryWatch } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
@@ -39,5 +39,6 @@ export const allProtocols: readonly Protocol[] = [
   PrimaryWatch,
   HttpGateway,
   RespGateway,
+  Watcher,
   Monitor,
 ];

@@ -112,6 +112,12 @@ export const settingRows = {
     2_592_000_000,
     'Marks of deletes stay for so long, and longer than hints, also after a repair.',
   ),
+  watchBufferBytes: row(
+    16 * miB,
+    64 * kiB,
+    4096 * miB,
+    'Latest changes that a node keeps for watches, while somebody watches.',
+  ),
   gossipIntervalMs: row(1_000, 100, 60_000, 'Time between gossip rounds.'),
   suspectPhi: row(5, 1, 16, 'Phi above which a node is suspected.'),
   deadPhi: row(8, 1, 32, 'Phi above which a node is taken for dead.'),

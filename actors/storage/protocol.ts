@@ -63,6 +63,11 @@ export const Store = protocol('store', 10, {
   purgeBelow: tell<PurgeArcs>(50, { lane: 'control', layout: { ends: 'u32[]', hlcs: 'u53[]' } }),
   /** Of the store to itself, in the lane of requests: how long they wait (pacing.ts). */
   ping: ask<object, object>(30),
+  /**
+   * From the answer on the watcher of this node is told of every record as it becomes visible, or is
+   * not any more. `sequence`: how many it was told of so far.
+   */
+  feed: ask<{ readonly isOn: boolean }, { readonly sequence: number }>(90, { lane: 'control' }),
 });
 export type Store = typeof Store.messages;
 

@@ -14,6 +14,7 @@ import type {
   Compactor,
   FrozenTable,
   Memtable,
+  StoreStats,
   TableMeta,
   TableReader,
   WalWriter,
@@ -284,4 +285,23 @@ export function linkTables(
   for (const fileNumber of state.tables.keys())
     disk.link(tablePath(directory, fileNumber), `${prefix}${tableName(fileNumber)}`);
   return encodeEdit(state.snapshotEdit()).slice();
+}
+
+/** What the parts of a store say of themselves. */
+export async function statsOf(
+  session: Session,
+  { wal, memtable, tables }: StoreParts,
+  newestHlc: number,
+): Promise<StoreStats> {
+  const log = await session.ask(wal, 'stats', {}, internalTimeoutMs);
+  const recent = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
+  const stored = await session.ask(tables, 'stats', {}, internalTimeoutMs);
+  return {
+    records: recent.records + stored.records,
+    memtableBytes: recent.bytes,
+    tables: stored.tables,
+    tableBytes: stored.bytes,
+    walBytes: log.bytes,
+    newestHlc,
+  };
 }

@@ -19,11 +19,13 @@ import {
   type Deferred,
   type Done,
   type Later,
+  type Ref,
   refTo,
 } from '../../runtime/actor.ts';
 import { assert, describeFailure, type ErrorCode, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
+import type { Watcher } from '../gateway/protocol.ts';
 import { checkRecord, recordBytesMax, recordHash, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
@@ -47,6 +49,7 @@ import {
   compactTables,
   internalTimeoutMs,
   linkTables,
+  statsOf,
   writeTable,
 } from './store-steps.ts';
 import {
@@ -64,6 +67,8 @@ export interface StoreOptions extends RecoveryOptions {
     readonly node: string;
     readonly incarnation: number;
   };
+  /** Hears of what is written, while somebody watches; absent: nobody ever does. */
+  readonly watcher?: Ref<Watcher> | undefined;
   /** A memtable of this size is flushed. */
   readonly memtableBytes: number;
   /** Bytes that may wait for the WAL; one record always may. */
@@ -135,6 +140,10 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
   readonly #rows: RowCache;
+  /** Tells the watcher, while somebody watches. */
+  #told: ((records: readonly Uint8Array[]) => void) | undefined;
+  /** Records that the watcher was told of. */
+  #sequence = 0;
   readonly #pacer: Pacer;
   #isMerging = false;
   #isMeasuring = false;
@@ -250,6 +259,18 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     return this.#write(records, bytes);
   }
 
+  feed({ isOn }: { readonly isOn: boolean }): { readonly sequence: number } {
+    const { watcher } = this.#options;
+    const { tell, shard } = this.#ctx;
+    this.#told = undefined;
+    if (isOn && watcher !== undefined)
+      this.#told = (records) => {
+        this.#sequence += records.length;
+        tell(watcher, 'committed', { shard, sequence: this.#sequence, records });
+      };
+    return { sequence: this.#sequence };
+  }
+
   #write(records: readonly Uint8Array[], bytes: number): Later<{ readonly lsn: number }> {
     this.#admission.enter(bytes, records.length);
     const { wal, memtable } = this.#options;
@@ -265,6 +286,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       else this.#ctx.tell(memtable, 'insert', { record: alone, lsn: reply.lsn });
       if (reply !== undefined) {
         for (const record of records) this.#rows.written(record, recordHash(record));
+        this.#told?.(records);
         later.resolve(reply);
       }
       // It was full of what was on its way to the log: there may be something to freeze now.
@@ -523,21 +545,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   // ---- figures and space --------------------------------------------------------------------
 
   stats(): Later<StoreStats> {
-    const { wal, memtable, tables } = this.#options;
     const newestHlc = this.#tablesMaxHlc;
-    return this.#ctx.session(async (session) => {
-      const log = await session.ask(wal, 'stats', {}, internalTimeoutMs);
-      const recent = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
-      const stored = await session.ask(tables, 'stats', {}, internalTimeoutMs);
-      return {
-        records: recent.records + stored.records,
-        memtableBytes: recent.bytes,
-        tables: stored.tables,
-        tableBytes: stored.bytes,
-        walBytes: log.bytes,
-        newestHlc,
-      };
-    });
+    return this.#ctx.session((session) => statsOf(session, this.#options, newestHlc));
   }
 
   checkSpace(): void {

@@ -86,18 +86,24 @@ export class Invocation {
     return { endpoints: named.length > 0 ? named : [defaultEndpoint], consistency };
   }
 
+  /** Of every request. */
+  get headers(): Readonly<Record<string, string>> {
+    const { consistency, ns } = this.#options;
+    return {
+      ...(consistency === undefined ? {} : { 'consistency-level': consistency }),
+      ...(ns === undefined ? {} : { 'x-namespace': ns }),
+    };
+  }
+
   /** Runs `work` with a client that is closed afterwards. */
   async withClient<Result>(
     work: (client: HttpClient) => Promise<Result>,
     changed: Partial<HttpClientOptions> = {},
   ): Promise<Result> {
-    const { consistency, ns, timeout } = this.#options;
+    const { timeout } = this.#options;
     const client = new HttpClient({
       endpoints: this.cluster().endpoints,
-      headers: {
-        ...(consistency === undefined ? {} : { 'consistency-level': consistency }),
-        ...(ns === undefined ? {} : { 'x-namespace': ns }),
-      },
+      headers: this.headers,
       ...changed,
       ...(timeout === undefined ? {} : { deadlineMs: timeout }),
     });

@@ -374,6 +374,23 @@ export const mutants: readonly Mutant[] = [
     seeds: 160,
     with: ['cut', 'flap', 'loss'],
   },
+  {
+    id: 'watch-bears-any-gap',
+    what: 'a watch goes on although a majority of the feeds has lost changes (WATCH-1)',
+    file: 'actors/gateway/watch-positions.js',
+    find: 'return !how.isGap || open.length < this.#quorum;',
+    replace: 'return true;',
+    seeds: 40,
+  },
+  {
+    id: 'watch-goes-back',
+    what: 'a watch tells what an other replica says of a key though it has told newer (WATCH-1)',
+    file: 'actors/gateway/watch-memory.js',
+    find: 'if (known !== undefined && compareEtags(recordEtag(record), recordEtag(known.head)) <= 0)',
+    replace: 'if (known === null)',
+    seeds: 20,
+    isQuick: true,
+  },
 ];
 
 export interface Awaited {
