@@ -242,7 +242,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/serial-round.js',
     find: 'if (record === undefined && isQuiet(promised))',
     replace: 'if (record === undefined)',
-    seeds: 160,
+    seeds: 240,
     with: ['cut', 'flap', 'loss'],
   },
   {
@@ -281,11 +281,16 @@ export const mutants: readonly Mutant[] = [
   {
     id: 'ballots-without-node',
     rule: 'M6',
-    what: 'ballots of two nodes may be equal, and an equal one is promised again (PX-1)',
+    what: 'ballots are times of a coarse clock without their node, and an equal one is promised again (PX-1)',
     file: 'actors/replication/proposer.actor.js',
     find: 'return { hlc, writer, incarnation };',
     replace: 'return { hlc, writer: 0, incarnation: 0 };',
     also: [
+      {
+        file: 'actors/replication/proposer.actor.js',
+        find: 'const hlc = Math.max(last, wallMicros, floor) + 1;',
+        replace: 'const hlc = Math.max(last, wallMicros - (wallMicros % 50_000), floor) + 1;',
+      },
       {
         file: 'actors/replication/acceptor-state.js',
         find: 'if (compareEtags(ballot, highestOf(state)) <= 0)',
