@@ -205,6 +205,7 @@ function drawTunables(random: Prng): Tunables {
     hintWindowMs: random.pick([0, 5_000, 10_800_000, 10_800_000]),
     hintBytesMax: random.pick([64 * kiB, 1024 * kiB]),
     hintBytesPerSecond: random.pick([16 * kiB, 4096 * kiB]),
+    scrubIntervalMs: 20_000,
     repairIntervalMs: random.pick([0, 5_000, 20_000]),
     foregroundDelayMs: random.pick([0, 1, 5]),
   };

@@ -24,6 +24,8 @@ export const declaredLabels: readonly string[] = [
   'record repaired',
   'repair horizon moved',
   'repair horizon went back',
+  'scrub found damage',
+  'scrub pass',
   'serial operations merged',
   'serial read without a ballot',
   'speculative read',
