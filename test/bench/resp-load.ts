@@ -9,8 +9,12 @@ export interface RespLoadOptions {
   readonly connections: number;
   /** Commands of one pipeline. */
   readonly depth: number;
-  /** Commands in all. */
+  /** Commands in all, at most. */
   readonly requests: number;
+  /** No pipeline begins later, milliseconds. */
+  readonly durationMs?: number;
+  /** Lines and bulk strings of one answer: an array is one and its items. Default 1. */
+  readonly answerParts?: number;
   /** One pipeline: bytes of `depth` commands from the n-th on. */
   readonly pipeline: (n: number) => Buffer;
 }
@@ -41,9 +45,10 @@ export function pipelines(
 /** Rejects when a connection breaks. */
 export async function respLoad(options: RespLoadOptions): Promise<RespLoadResult> {
   const total = Math.ceil(options.requests / options.depth);
+  const { durationMs = Number.POSITIVE_INFINITY } = options;
   const latencies = new Float64Array(total);
-  const state = { next: 0, done: 0, errors: 0 };
   const startMs = performance.now();
+  const state = { next: 0, done: 0, errors: 0, endMs: startMs + durationMs };
   await Promise.all(
     Array.from({ length: options.connections }, () => runConnection(options, state, latencies)),
   );
@@ -58,10 +63,11 @@ interface LoadState {
   next: number;
   done: number;
   errors: number;
+  readonly endMs: number;
 }
 
 function runConnection(
-  { port, depth, pipeline }: RespLoadOptions,
+  { port, depth, pipeline, answerParts = 1 }: RespLoadOptions,
   state: LoadState,
   latencies: Float64Array,
 ): Promise<void> {
@@ -70,13 +76,13 @@ function runConnection(
     let sentMs = 0;
     let left = 0;
     const sendNext = (): void => {
-      if (state.next >= latencies.length) {
+      sentMs = performance.now();
+      if (state.next >= latencies.length || sentMs >= state.endMs) {
         socket.destroy();
         resolve();
         return;
       }
-      left = depth;
-      sentMs = performance.now();
+      left = depth * answerParts;
       socket.write(pipeline(state.next));
       state.next += 1;
     };
