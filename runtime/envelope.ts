@@ -38,6 +38,8 @@ export interface Link {
   readonly name: string;
   /** False: the queue is full or the other end is gone; nothing was or will be sent. */
   readonly send: (envelope: Envelope) => boolean;
+  /** False: the other end was never reached, so nothing that was handed to it has left. */
+  readonly wasOpen?: boolean;
 }
 
 export interface Router {

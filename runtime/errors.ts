@@ -66,6 +66,7 @@ export const errorTable = {
     'unknown',
     'The operation may or may not have happened.',
   ),
+  NOT_CONNECTED: row(503, 'ERR', 'later', 'none', 'There is no connection to the node.'),
   UNREACHABLE: row(503, 'ERR', 'later', 'unknown', 'The connection to the node ended.'),
   NO_SUCH_ACTOR: row(503, 'ERR', 'later', 'none', 'The node does not run this actor.'),
   ACTOR_RESTARTED: row(500, 'ERR', 'later', 'unknown', 'The actor failed on this message.'),

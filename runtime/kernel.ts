@@ -296,10 +296,7 @@ export class Kernel {
     const link = this.#router.linkTo(ref.node, ref.actor, ref.shard);
     if (link === undefined) {
       // Nothing was sent, so nothing can have happened: not UNREACHABLE, whose effect is unknown.
-      const nowhere = failure('UNAVAILABLE', {
-        node: ref.node,
-        detail: 'no connection to the node',
-      });
+      const nowhere = failure('NOT_CONNECTED', { node: ref.node });
       if (askId !== 0) this.#settle(askId, nowhere, undefined);
       return askId !== 0;
     }
@@ -327,9 +324,10 @@ export class Kernel {
 
   /** The link is gone: asks that left through it will not be answered. */
   linkLost(link: Link): void {
+    const code = link.wasOpen === false ? 'NOT_CONNECTED' : 'UNREACHABLE';
     for (const id of this.#asks.select((ask) => ask.link === link)) {
       const node = this.#asks.get(id)?.to ?? '';
-      this.#settle(id, failure('UNREACHABLE', { node }), undefined);
+      this.#settle(id, failure(code, { node }), undefined);
     }
   }
 

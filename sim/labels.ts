@@ -20,6 +20,7 @@ export const declaredLabels: readonly string[] = [
   'memtable flushed',
   'merges slowed down',
   'own decision found in history',
+  'primary taken over',
   'record repaired',
   'repair horizon moved',
   'repair horizon went back',

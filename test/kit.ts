@@ -114,6 +114,7 @@ function drainMicrotasks(): Promise<void> {
 
 /** A link that keeps what is sent; `isFull` makes it refuse. */
 export class RecordingLink implements Link {
+  wasOpen = true;
   readonly name: string;
   readonly sent: Envelope[] = [];
   isFull = false;

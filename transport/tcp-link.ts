@@ -145,6 +145,11 @@ export class TcpLink implements Link {
     return !this.#isClosed && this.#peer !== undefined;
   }
 
+  /** Nothing leaves before the handshake. */
+  get wasOpen(): boolean {
+    return this.#peer !== undefined;
+  }
+
   send(envelope: Envelope): boolean {
     if (this.#isClosed) return false;
     const { codec, clock } = this.#options;

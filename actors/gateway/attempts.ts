@@ -12,6 +12,7 @@ const troubles: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ACTOR_RESTARTED',
   'DISK_FAILED',
   'DRAINING',
+  'NOT_CONNECTED',
   'NO_SUCH_ACTOR',
   'UNREACHABLE',
 ]);
@@ -29,9 +30,11 @@ export function attemptsNext(verb: KeyVerb, { code }: Failure, isOwnNode: boolea
 /** The failure as the client hears it. */
 export function finalFailure(verb: KeyVerb, problem: Failure): Failure {
   const { code, fields } = problem;
+  const where = typeof fields['node'] === 'string' ? `node ${fields['node']}` : 'the coordinator';
+  if (code === 'NOT_CONNECTED')
+    return failure('UNAVAILABLE', { ...fields, detail: `there is no connection to ${where}` });
   const isLost = code === 'UNREACHABLE' || code === 'ACTOR_RESTARTED';
   if (!isLost) return problem;
-  const where = typeof fields['node'] === 'string' ? `node ${fields['node']}` : 'the coordinator';
   return verb === 'read'
     ? failure('UNAVAILABLE', {
         ...fields,

@@ -3,6 +3,7 @@
 // also one that was never heard of.
 
 import type { NodeState, PeerState } from '../membership/protocol.ts';
+import { primariesOf, primaryShares } from '../model/primaries.ts';
 import type { Ring } from '../model/ring.ts';
 import type { GatewayDefaults } from './http-requests.ts';
 
@@ -42,7 +43,11 @@ interface NodeRow {
   readonly [figure: string]: string | number | null;
 }
 
-function nodeRow(node: string, { states, peers }: ClusterView): NodeRow {
+function nodeRow(
+  node: string,
+  { states, peers }: ClusterView,
+  shares: ReadonlyMap<string, number>,
+): NodeRow {
   const known = states.find((state) => state.node === node);
   const state = known ?? unheard;
   const peer = peers.find((one) => one.node === node);
@@ -54,6 +59,7 @@ function nodeRow(node: string, { states, peers }: ClusterView): NodeRow {
     rack: 'r1',
     status: statusOf(peer, state),
     role: 'member',
+    primary_share: Math.round((shares.get(node) ?? 0) * 10_000) / 10_000,
     keys_count: state.load.keys,
     memory_used_mb: megabytes(state.load.memoryBytes),
     disk_used_mb: megabytes(state.load.diskBytes),
@@ -66,7 +72,11 @@ function nodeRow(node: string, { states, peers }: ClusterView): NodeRow {
 /** Load is what each node said last; `total_keys` counts each key once, as well as that allows. */
 export function clusterStatus(view: ClusterView): object {
   const { ring, defaults } = view;
-  const nodes = ring.members.map((node) => nodeRow(node, view));
+  const conditions = new Map(view.peers.map((peer) => [peer.node, peer.condition]));
+  const ranges = ring.ranges();
+  const primaries = primariesOf(ranges, (node) => conditions.get(node) ?? 'dead');
+  const shares = primaryShares(ranges, primaries);
+  const nodes = ring.members.map((node) => nodeRow(node, view, shares));
   const copies = nodes.reduce((sum, { keys_count: keys }) => sum + keys, 0);
   const total = Math.round(copies / ring.replicationFactor);
   return {

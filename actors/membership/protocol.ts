@@ -68,3 +68,9 @@ export const FailureDetector = protocol('failure-detector', 31, {
   peers: ask<object, PeerStates>(2),
 });
 export type FailureDetector = typeof FailureDetector.messages;
+
+export const PrimaryWatch = protocol('primary-watch', 33, {
+  /** Who is alive, from the failure detector; every change and once per second. */
+  peersChanged: tell<PeerStates>(1, { lane: 'control' }),
+});
+export type PrimaryWatch = typeof PrimaryWatch.messages;

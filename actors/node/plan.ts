@@ -20,7 +20,8 @@ import { hintKeeper } from '../handoff/hint-keeper.actor.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
 import { gossiper } from '../membership/gossiper.actor.ts';
-import { FailureDetector, Gossiper } from '../membership/protocol.ts';
+import { primaryWatch } from '../membership/primary-watch.actor.ts';
+import { FailureDetector, Gossiper, PrimaryWatch } from '../membership/protocol.ts';
 import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
 import { lastWriteWins } from '../model/resolve.ts';
 import { ReplicaSets } from '../model/replica-sets.ts';
@@ -135,6 +136,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Repairer.name]: 'shard',
   [Gossiper.name]: 'control',
   [FailureDetector.name]: 'control',
+  [PrimaryWatch.name]: 'control',
   [HttpGateway.name]: 'shard',
   [RespGateway.name]: 'shard',
 };
@@ -165,7 +167,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
     placed(snapshotRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
-    ...membershipRows(settings, ring.replicationFactor).map(placed),
+    ...membershipRows(settings, ring).map(placed),
     ...gatewayRows(settings, ring).map(placed),
   ];
 }
@@ -353,7 +355,8 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   ];
 }
 
-function membershipRows(settings: NodeSettings, copies: number): Row[] {
+function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
+  const copies = ring.replicationFactor;
   const { node, members, placement, tunables, incarnation, host } = settings;
   const shards = [...Array(placement.shards).keys()];
   const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs, gossipIntervalMs } = tunables;
@@ -362,6 +365,7 @@ function membershipRows(settings: NodeSettings, copies: number): Row[] {
     ...shards.map((shard) => refTo(Proposer, node, shard) as Ref<never>),
     ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
     ...(copies > 1 ? shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>) : []),
+    refTo(PrimaryWatch, node) as Ref<never>,
     refTo(HttpGateway, node) as Ref<never>,
     refTo(RespGateway, node) as Ref<never>,
   ];
@@ -398,6 +402,7 @@ function membershipRows(settings: NodeSettings, copies: number): Row[] {
   return [
     { kind: row(failureDetector), options: detectorOptions, ...at },
     { kind: row(gossiper), options: gossipOptions, ...at },
+    { kind: row(primaryWatch), options: { ranges: ring.ranges() }, ...at },
   ];
 }
 

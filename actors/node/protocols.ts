@@ -4,7 +4,7 @@
 import type { Protocol } from '../../runtime/protocol.ts';
 import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
-import { FailureDetector, Gossiper } from '../membership/protocol.ts';
+import { FailureDetector, Gossiper, PrimaryWatch } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
 import { Repairer } from '../repair/protocol.ts';
 import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
@@ -34,6 +34,7 @@ export const allProtocols: readonly Protocol[] = [
   Acceptor,
   Gossiper,
   FailureDetector,
+  PrimaryWatch,
   HttpGateway,
   RespGateway,
   Monitor,

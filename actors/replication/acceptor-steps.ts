@@ -66,6 +66,10 @@ export class KeySteps {
     }
   }
 
+  wait(ms: number): Promise<void> {
+    return this.#session.sleep(ms);
+  }
+
   data(): Promise<Uint8Array | undefined> {
     return this.#read(this.#at.key, this.#at.hash);
   }

@@ -27,6 +27,9 @@ export interface AcceptorOptions {
   readonly shards: number;
 }
 
+/** Of a decision that a simulation holds back, milliseconds. */
+const lateMs = 300;
+
 class AcceptorActor implements Handlers<Acceptor> {
   readonly #ctx: Context;
   readonly #options: AcceptorOptions;
@@ -76,6 +79,7 @@ class AcceptorActor implements Handlers<Acceptor> {
     checkProposal(proposal);
     const { probe } = this.#ctx;
     return this.#step(at, call, async (steps) => {
+      if (probe.buggify('decision applied late')) await steps.wait(lateMs);
       const stored = await steps.load();
       const committed = commit(stored.state, proposal);
       if (committed !== undefined) {

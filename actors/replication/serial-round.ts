@@ -21,7 +21,7 @@ import { maxSkewMicros } from '../model/hlc.ts';
 import { compareEtags, recordExpiresAt, recordHlc } from '../model/record.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
 import type { Proposal } from './acceptor-state.ts';
-import type { Acceptor, PrepareReply, SerialRequest } from './protocol.ts';
+import type { Acceptor, PrepareReply, ProposeReply, SerialRequest } from './protocol.ts';
 import { askQuorum, type Votes } from '../../runtime/quorum.ts';
 import { type Evaluated, evaluateRound, type KeyFacts } from './serial-operations.ts';
 import { type Ballot, SerialHistory } from './serial-history.ts';
@@ -210,14 +210,29 @@ export class SerialRound {
   }
 
   async #propose(proposal: Proposal): Promise<boolean> {
+    const { session, acceptorOf, probe, live } = this.#parts;
     const body = { ...this.#key(), proposal };
-    const votes = await this.#ask(
-      (node, timeoutMs) =>
-        this.#parts.session.ask(this.#parts.acceptorOf(node), 'propose', body, timeoutMs),
-      ({ isAccepted }) => isAccepted,
-    );
+    const ask = (node: string, timeoutMs: number): Promise<ProposeReply> =>
+      session.ask(acceptorOf(node), 'propose', body, timeoutMs);
+    if (probe.buggify('proposal reaches one replica')) return this.#abandon(ask, live());
+    const votes = await this.#ask(ask, ({ isAccepted }) => isAccepted);
     for (const { highest } of votes.no) this.#floor = Math.max(this.#floor, highest.hlc);
     return votes.isEnough;
+  }
+
+  /** As if this coordinator had died at the worst moment. */
+  async #abandon(
+    ask: (node: string, timeoutMs: number) => Promise<ProposeReply>,
+    nodes: readonly string[],
+  ): Promise<never> {
+    const one = nodes.slice(-1);
+    await askQuorum(
+      one,
+      1,
+      (node) => ask(node, stepTimeoutMs),
+      () => true,
+    );
+    throw new KvError('TIMEOUT', { required: this.#required, received: 1 });
   }
 
   #commitTo(

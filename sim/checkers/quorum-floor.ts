@@ -26,13 +26,17 @@ interface Copies {
 export const quorumFloorChecker: Checker = {
   id: 'CK-4',
   check: ({ of, replicas, lostCopies }) => {
-    const operations = of('registers');
+    const operations = [...of('registers'), ...of('serial').filter(isOnRegister)];
     return {
       judged: operations.filter(({ kind, outcome }) => kind === 'get' && outcome === 'ok').length,
       violations: checkQuorumFloor(operations, replicas, lostCopies),
     };
   },
 };
+
+/** A decision is acknowledged when a quorum has applied it, so plain quorum reads see it too. */
+const isOnRegister = ({ key, kind, wasMet }: Operation): boolean =>
+  !key.startsWith('counter') && (kind !== 'cas' || wasMet === true);
 
 /** `replicas`: copies of each key; `lost`: those that faults may have destroyed. */
 export function checkQuorumFloor(

@@ -13,8 +13,11 @@ export const linearizabilityChecker: Checker = {
   id: 'CK-2',
   check: ({ of, lostCopies }) => {
     if (lostCopies > 0) return { judged: 0, violations: [] };
-    const operations = of('serial').filter(({ key }) => !key.startsWith('counter'));
-    return { judged: operations.length, violations: checkRegisters(operations) };
+    const operations = of('serial').filter(
+      ({ key, level }) => !key.startsWith('counter') && level === 'SERIAL',
+    );
+    const violations = [...checkRegisters(operations), ...checkSettledReads(operations)];
+    return { judged: operations.length, violations };
   },
 };
 
@@ -31,6 +34,25 @@ export function checkRegisters(operations: readonly Operation[]): Violation[] {
         ? 'no order of the operations explains their answers'
         : 'too many operations to find an order';
     violations.push({ rule: 'CK-2', key, what, operations: known });
+  }
+  return violations;
+}
+
+/**
+ * When all writers have given up, the first read decides what becomes of their open writes: all
+ * reads after it see the same (PX-9). An order alone would let an open write come at any time.
+ */
+export function checkSettledReads(operations: readonly Operation[]): Violation[] {
+  const violations: Violation[] = [];
+  for (const [key, ofKey] of byKey(operations)) {
+    const reads = ofKey.filter(
+      ({ kind, outcome, phase }) => kind === 'get' && outcome === 'ok' && phase === 'final',
+    );
+    const [first] = reads;
+    const other = reads.find(({ value }) => value !== first?.value);
+    if (first === undefined || other === undefined) continue;
+    const what = 'an open write took effect after a read had settled that it has none';
+    violations.push({ rule: 'CK-2', key, what, operations: [first, other] });
   }
   return violations;
 }

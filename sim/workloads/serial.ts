@@ -32,6 +32,7 @@ const valuesMax = 4;
 const turnsPerRegister = 8;
 const counters = 2;
 const settleTimeoutMs = 10_000;
+const settleReads = 4;
 const json = { 'content-type': 'application/json' };
 
 export class SerialOperations implements Workload {
@@ -68,18 +69,22 @@ export class SerialOperations implements Workload {
     this.#loop.stop();
   }
 
-  /** Every key once more: what was left open is decided by it. */
+  /** Every key a few times more: the first read decides what was left open, the others agree. */
   async settle(settlement: Settlement): Promise<void> {
     const operations = this.#context.history.operations.filter((each) => each.workload === name);
     const keys = [...new Set(operations.map(({ key }) => key))].sort();
-    await settlement.forEach(keys, (key) =>
-      settlement.untilOk(`get ${key} at SERIAL`, async (node) => {
-        const request = { kind: 'get', key, node, level: 'SERIAL' } as const;
-        const asker = { process: -1, client: -1, turn: -1 };
-        return (await this.#client.perform(asker, { ...request, timeoutMs: settleTimeoutMs }))
-          .operation;
-      }),
-    );
+    await settlement.forEach(keys, async (key) => {
+      for (let turn = 0; turn < settleReads; turn += 1) await this.#settleKey(settlement, key);
+    });
+  }
+
+  #settleKey(settlement: Settlement, key: string): Promise<void> {
+    return settlement.untilOk(`get ${key} at SERIAL`, async (node) => {
+      const request = { kind: 'get', key, node, level: 'SERIAL' } as const;
+      const asker = { process: -1, client: -1, turn: -1 };
+      return (await this.#client.perform(asker, { ...request, timeoutMs: settleTimeoutMs }))
+        .operation;
+    });
   }
 
   #draw(random: Prng, client: number): Wanted {
@@ -93,6 +98,7 @@ export class SerialOperations implements Workload {
     if (choice < 0.3)
       return { ...common, kind: 'increment', key: `counter-${random.int(counters)}` };
     const key = `register-${Math.floor(turn / turnsPerRegister)}`;
+    if (choice < 0.4) return { ...common, kind: 'get', key, level: 'QUORUM' };
     if (choice < 0.5) return { ...common, kind: 'get', key };
     if (choice < 0.65) return { ...common, kind: 'put', key, value: utf8.encode(value) };
     if (choice < 0.7) return { ...common, kind: 'delete', key };

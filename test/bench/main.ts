@@ -5,10 +5,11 @@
 // second with 1,024 in flight. Memtable: nanoseconds per operation. `npm run bench -- storage` is
 // another bench: the engine as a library beside others (storage-bench.ts); `npm run bench -- resp` is
 // the Redis face beside redis-server (resp-bench.ts), `npm run bench -- serial` serial operations
-// (serial-bench.ts).
+// (serial-bench.ts), `npm run bench -- failover` what clients see when a node dies (failover-bench.ts).
 
 import { writeFileSync } from 'node:fs';
 import { DevCluster } from '../process/dev-cluster.ts';
+import { benchFailover } from './failover-bench.ts';
 import { getRequest, httpLoad, type LoadResult, putRequest } from './http-load.ts';
 import { benchTcpLink, benchThreadLink } from './link-bench.ts';
 import { benchMemtable } from './memtable-bench.ts';
@@ -95,6 +96,10 @@ if (process.argv[2] === 'resp') {
 }
 if (process.argv[2] === 'serial') {
   await benchSerial();
+  process.exit(0);
+}
+if (process.argv[2] === 'failover') {
+  await benchFailover();
   process.exit(0);
 }
 if (process.argv[2] === 'storage') {

@@ -137,6 +137,7 @@ describe('http gateway in a cluster', () => {
       rack: 'r1',
       status: 'alive',
       role: 'member',
+      primary_share: 0.208,
       keys_count: 100,
       memory_used_mb: 3,
       disk_used_mb: 5,

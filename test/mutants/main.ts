@@ -32,8 +32,10 @@ function run(mutant: Mutant): Outcome {
   try {
     for (const folder of folders)
       cpSync(path.join(output, folder), path.join(copy, folder), { recursive: true });
-    const file = path.join(copy, mutant.file);
-    writeFileSync(file, patched(readFileSync(file, 'utf8'), mutant));
+    for (const patch of [mutant, ...(mutant.also ?? [])]) {
+      const file = path.join(copy, patch.file);
+      writeFileSync(file, patched(readFileSync(file, 'utf8'), mutant.id, patch));
+    }
     return play(mutant, path.join(copy, 'sim/main.js'));
   } finally {
     rmSync(copy, { recursive: true, force: true });

@@ -5,16 +5,21 @@
 
 import { exitCodes } from '../../sim/report.ts';
 
-export interface Mutant {
+/** One replacement in one compiled file, below the output folder. */
+export interface Patch {
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+}
+
+export interface Mutant extends Patch {
   readonly id: string;
   /** Its number in rule 2.9, where it has one. */
   readonly rule?: string;
   /** What the bug is, and which promise it breaks. */
   readonly what: string;
-  /** Below the output folder. */
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
+  /** What else has to go for the bug to be one: a second guard of the same promise. */
+  readonly also?: readonly Patch[];
   /** Found within so many seeds, from the first. */
   readonly seeds: number;
   /** Classes of faults that every seed gets: those without which the bug does nothing. */
@@ -231,6 +236,83 @@ export const mutants: readonly Mutant[] = [
     exitCode: exitCodes.liveness,
   },
   {
+    id: 'no-empty-proposal',
+    rule: 'M3',
+    what: 'a condition that is not met, or a read, ends without settling an open write (PX-9)',
+    file: 'actors/replication/serial-round.js',
+    find: 'if (record === undefined && isQuiet(promised))',
+    replace: 'if (record === undefined)',
+    seeds: 160,
+    with: ['cut', 'flap', 'loss'],
+  },
+  {
+    id: 'read-before-promise',
+    rule: 'M4',
+    what: 'the value of a key is read before the promise, beside other steps of the key (PX-3)',
+    file: 'actors/replication/acceptor.actor.js',
+    find: 'const stored = await steps.load();\n            const { state } = stored;\n            const seen = seenIn(state);',
+    replace:
+      'const early = await steps.data();\n            const stored = await steps.load();\n            const { state } = stored;\n            const seen = seenIn(state);',
+    also: [
+      {
+        file: 'actors/replication/acceptor.actor.js',
+        find: 'isPromised: true, record: await steps.data()',
+        replace: 'isPromised: true, record: early',
+      },
+      {
+        file: 'actors/replication/acceptor.actor.js',
+        find: 'turns.run(name, () => work(new KeySteps(session, store, at, leftMs)))',
+        replace: 'work(new KeySteps(session, store, at, leftMs))',
+      },
+    ],
+    seeds: 160,
+    with: ['cut', 'flap', 'loss'],
+  },
+  {
+    id: 'commit-of-one',
+    rule: 'M5',
+    what: 'a decision is acknowledged when a single replica has applied it (PX-11, G4)',
+    file: 'actors/replication/serial-round.js',
+    find: 'this.#commitTo(live, this.#required, proposal)',
+    replace: 'this.#commitTo(live, 1, proposal)',
+    seeds: 160,
+    with: ['cut', 'flap', 'loss'],
+  },
+  {
+    id: 'ballots-without-node',
+    rule: 'M6',
+    what: 'ballots of two nodes may be equal, and an equal one is promised again (PX-1)',
+    file: 'actors/replication/proposer.actor.js',
+    find: 'return { hlc, writer, incarnation };',
+    replace: 'return { hlc, writer: 0, incarnation: 0 };',
+    also: [
+      {
+        file: 'actors/replication/acceptor-state.js',
+        find: 'if (compareEtags(ballot, highestOf(state)) <= 0)',
+        replace: 'if (compareEtags(ballot, highestOf(state)) < 0)',
+      },
+    ],
+    seeds: 160,
+    with: ['cut', 'flap', 'clock-strobe'],
+  },
+  {
+    id: 'old-hints-replayed',
+    rule: 'M13',
+    what: 'hints are replayed however old, also those that a repair has overtaken (HH-4, G8)',
+    file: 'actors/replication/replica.actor.js',
+    find: 'else if (reply.isOvertaken)',
+    replace: 'else if (reply.isOvertaken && reply.isOvertaken !== true)',
+    also: [
+      {
+        file: 'actors/handoff/hint-keeper.actor.js',
+        find: 'if (nowMs - hint.createdMs <= this.#options.windowMs) {',
+        replace: 'if (nowMs >= 0) {',
+      },
+    ],
+    seeds: 400,
+    with: ['cut', 'kill', 'clog'],
+  },
+  {
     id: 'accept-without-promise',
     rule: 'M2',
     what: 'an acceptor takes a proposal although it has promised a newer ballot (PX-4)',
@@ -305,14 +387,9 @@ const topology = 'changes of the topology';
 /** Move a row up as a mutant when its feature is there. */
 // biome-ignore format: a table
 export const awaited: readonly Awaited[] = [
-  { rule: 'M3', what: 'a failed compare-and-set returns without an empty proposal', feature: 'outcomes that end: a write that was overtaken stays of unknown outcome, and may then come late; test/serial/serial-round.test.ts sees it' },
-  { rule: 'M4', what: 'a value is read before the promise', feature: 'steps of a key that overlap: they run in turns; test/serial/acceptor.test.ts sees it' },
-  { rule: 'M5', what: 'a commit counts only the proposer', feature: 'quorum reads of keys with serial operations in the workload: serial ones find the decision all the same (PX-7)' },
-  { rule: 'M6', what: 'ballots without the id of their node', feature: 'proposals under a ballot that another majority has promised: an equal ballot is refused' },
   { rule: 'M8', what: 'a pending replica does not count in a quorum', feature: topology },
   { rule: 'M9', what: 'a replica ignores the epoch of a request', feature: topology },
   { rule: 'M12', what: 'a purge does not look into the memtable', feature: 'purging with several copies, behind a repair (TS-3): with one copy memory holds nothing older than a table' },
-  { rule: 'M13', what: 'the replay of hints ignores their age', feature: 'a patch of its own: hinted handoff is there' },
   { rule: 'M21', what: 'the log of a batch goes before its hints are synced', feature: 'atomic batches' },
   { rule: 'M24', what: 'a node starts again with a lower generation', feature: topology },
   { rule: 'M25', what: 'a restored backup keeps the id of its node', feature: 'a patch of its own: restore is there' },
@@ -321,7 +398,7 @@ export const awaited: readonly Awaited[] = [
 ];
 
 /** The patched text; throws where the patch does not fit exactly once. */
-export function patched(text: string, { id, file, find, replace }: Mutant): string {
+export function patched(text: string, id: string, { file, find, replace }: Patch): string {
   const count = text.split(find).length - 1;
   if (count !== 1)
     throw new Error(

@@ -11,7 +11,7 @@ import {
   refTo,
 } from '../../runtime/actor.ts';
 import type { Envelope } from '../../runtime/envelope.ts';
-import { BugError, failure, KvError } from '../../runtime/errors.ts';
+import { errorTable, BugError, failure, KvError } from '../../runtime/errors.ts';
 import { ask, type Handlers, protocol, type Tell, tell } from '../../runtime/protocol.ts';
 import { restart } from '../../runtime/supervisor.ts';
 import { codeRejectedBy, Kit } from '../kit.ts';
@@ -354,6 +354,17 @@ describe('kernel: deadlines and bounds', () => {
     expect(full.failure?.code).to.equal('OVERLOADED');
   });
 
+  it('kernel: what was handed to a link that never opened had certainly no effect', async () => {
+    const k = kit();
+    const link = k.link('n2');
+    link.wasOpen = false;
+    const lost = k.ask(remote, 'get', { text: 'x' });
+    k.kernel.linkLost(link);
+    await k.host.settle();
+    expect(lost.failure).to.deep.equal(failure('NOT_CONNECTED', { node: 'n2' }));
+    expect(errorTable.NOT_CONNECTED.effect).to.equal('none');
+  });
+
   it('kernel: control goes first, and background gets one turn in eight', async () => {
     const k = kit();
     const heard: Heard = [];
@@ -648,7 +659,9 @@ describe('kernel: what an actor is given', () => {
     expect(k.kernel.askAhead(here, 'get', { text: 'fail' })?.problem?.code).to.equal('NOT_FOUND');
     expect(k.kernel.askAhead(here, 'get', { text: 'wait' })).to.equal(undefined);
     const missing = refTo(Probe, 'n1', 9);
-    expect(k.kernel.askAhead(missing, 'get', { text: 'x' })?.problem?.code).to.equal('UNAVAILABLE');
+    expect(k.kernel.askAhead(missing, 'get', { text: 'x' })?.problem?.code).to.equal(
+      'NOT_CONNECTED',
+    );
   });
 
   it('kernel: a crash in an askAhead is told to its caller', async () => {

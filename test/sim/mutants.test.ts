@@ -1,24 +1,21 @@
 // The runner of planted bugs refuses a patch that does not fit exactly once.
 
 import { expect } from 'chai';
-import { type Mutant, patched } from '../mutants/mutants.ts';
+import { type Patch, patched } from '../mutants/mutants.ts';
 
-const mutant: Mutant = {
-  id: 'm',
-  what: 'an example',
+const mutant: Patch = {
   file: 'f.js',
   find: 'a(b)',
   replace: '$&',
-  seeds: 1,
 };
 
 describe('sim mutants', () => {
   it('mutants: a patch replaces its one place, literally', () => {
-    expect(patched('x a(b) y', mutant)).to.equal('x $& y');
+    expect(patched('x a(b) y', 'm', mutant)).to.equal('x $& y');
   });
 
   it('mutants: a patch that fits nowhere or twice is refused', () => {
-    expect(() => patched('x', mutant)).to.throw(/occurs 0 times in f.js, expected once/);
-    expect(() => patched('a(b) a(b)', mutant)).to.throw(/occurs 2 times/);
+    expect(() => patched('x', 'm', mutant)).to.throw(/occurs 0 times in f.js, expected once/);
+    expect(() => patched('a(b) a(b)', 'm', mutant)).to.throw(/occurs 2 times/);
   });
 });

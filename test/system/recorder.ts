@@ -27,6 +27,13 @@ const withoutEffect = new Set([
   'CLOCK_SKEW',
   'FUTURE_VERSION',
 ]);
+/** The node was down: nothing was sent. */
+const nobodyThere: Answer = {
+  status: 0,
+  etag: undefined,
+  token: undefined,
+  body: { code: 'DOWN' },
+};
 const deadlineMs = 3000;
 const answerMarginMs = 1500;
 
@@ -126,7 +133,9 @@ export class Recorder {
         },
       );
       sent.setTimeout(deadlineMs + answerMarginMs, () => sent.destroy());
-      sent.on('error', () => resolve(undefined));
+      sent.on('error', (error: NodeJS.ErrnoException) =>
+        resolve(error.code === 'ECONNREFUSED' ? nobodyThere : undefined),
+      );
       sent.end(text);
     });
   }

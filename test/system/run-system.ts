@@ -37,8 +37,9 @@ const registerClients = 8;
 const sessionClients = 4;
 const serialClients = 6;
 const registerKeys = 12;
-/** A key of the serial register gets so many operations: the search for an order stays small. */
+/** A key of the serial register is left after so many: the search for an order stays small. */
 const serialKeyOperations = 60;
+const serialKeyUnknown = 8;
 const pauseMs = 15;
 const calmTimeoutMs = 60_000;
 
@@ -56,6 +57,7 @@ export async function runSystem(options: SystemOptions): Promise<SystemReport> {
     const notes: string[] = [];
     const hasSerial = await servesSerial(cluster);
     if (!hasSerial) notes.push('serial operations are not served: their checks judged nothing');
+    const era: Era = { number: 0, operations: 0, unknown: 0 };
     const clients = [
       ...many(registerClients, (client) =>
         registerClient(cluster, recorder.registers, client, untilMs, random.fork(`r${client}`)),
@@ -66,7 +68,12 @@ export async function runSystem(options: SystemOptions): Promise<SystemReport> {
       ...(hasSerial
         ? [
             ...many(serialClients, (client) =>
-              serialClient(cluster, recorder.serial, client, untilMs, random.fork(`p${client}`)),
+              serialClient(
+                { cluster, recorder: recorder.serial, era },
+                client,
+                untilMs,
+                random.fork(`p${client}`),
+              ),
             ),
             ...many(serialClients, (client) =>
               counterClient(cluster, recorder.counters, client, untilMs, random.fork(`c${client}`)),
@@ -162,24 +169,42 @@ async function sessionClient(
   }
 }
 
+/** The serial register that is in use, for all clients. */
+interface Era {
+  number: number;
+  operations: number;
+  unknown: number;
+}
+
 /** Reads, writes and compare-and-set of few values on one key at a time, all SERIAL. */
 async function serialClient(
-  cluster: SystemCluster,
-  recorder: Recorder,
+  { cluster, recorder, era }: { cluster: SystemCluster; recorder: Recorder; era: Era },
   client: number,
   untilMs: number,
   random: Prng,
 ): Promise<void> {
-  for (let i = 0; performance.now() < untilMs; i += 1) {
-    const era = Math.floor(recorder.history.length / serialKeyOperations);
-    const request = { client, url: urlOf(cluster, random), key: `serial-${era}`, level: 'SERIAL' };
+  while (performance.now() < untilMs) {
+    const key = `serial-${era.number}`;
+    const request = { client, url: urlOf(cluster, random), key, level: 'SERIAL' };
     const choice = random.float();
     const value = String(random.int(5));
     if (choice < 0.35) await recorder.read(request);
     else if (choice < 0.6) await recorder.write(request, value);
     else await recorder.cas(request, String(random.int(5)), value);
+    const last = recorder.history.at(-1);
+    const isOpen = last?.outcome === 'unknown' && last.kind !== 'read';
+    if (key === `serial-${era.number}`) countTurn(era, isOpen);
     await sleep(2 * pauseMs);
   }
+}
+
+function countTurn(era: Era, isUnknown: boolean): void {
+  era.operations += 1;
+  era.unknown += isUnknown ? 1 : 0;
+  if (era.operations < serialKeyOperations && era.unknown < serialKeyUnknown) return;
+  era.number += 1;
+  era.operations = 0;
+  era.unknown = 0;
 }
 
 const counterKeys = ['counter-0', 'counter-1'];
