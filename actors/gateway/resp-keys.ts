@@ -21,7 +21,7 @@ export interface Place {
 }
 
 /** Keys of one command at the same time. */
-const parallelMax = 64;
+export const parallelMax = 64;
 /** Bytes of values in the answer of one command. */
 export const answerBytesMax = 64 * 1024 * 1024;
 

@@ -112,8 +112,7 @@ async function measure(
     }
     const count = Math.ceil(preparedCommands / (verb.startsWith('M') ? keysTogether : 1) / depth);
     const pipeline = pipelines(count, depth, (n) => commandOf(cell, n));
-    const answerParts = verb === 'MGET' ? keysTogether + 1 : 1;
-    const options = { port, connections, depth, requests: commandsMax, pipeline, answerParts };
+    const options = { port, connections, depth, requests: commandsMax, pipeline };
     const result = await respLoad({ ...options, durationMs });
     results.set(cell, result);
     process.stdout.write(`${line(name, cell, result)}\n`);

@@ -13,8 +13,6 @@ export interface RespLoadOptions {
   readonly requests: number;
   /** No pipeline begins later, milliseconds. */
   readonly durationMs?: number;
-  /** Lines and bulk strings of one answer: an array is one and its items. Default 1. */
-  readonly answerParts?: number;
   /** One pipeline: bytes of `depth` commands from the n-th on. */
   readonly pipeline: (n: number) => Buffer;
 }
@@ -67,7 +65,7 @@ interface LoadState {
 }
 
 function runConnection(
-  { port, depth, pipeline, answerParts = 1 }: RespLoadOptions,
+  { port, depth, pipeline }: RespLoadOptions,
   state: LoadState,
   latencies: Float64Array,
 ): Promise<void> {
@@ -82,7 +80,7 @@ function runConnection(
         resolve();
         return;
       }
-      left = depth * answerParts;
+      left = depth;
       socket.write(pipeline(state.next));
       state.next += 1;
     };
@@ -105,11 +103,14 @@ function runConnection(
 const lf = 0x0a;
 const dollar = 0x24;
 const minus = 0x2d;
+const star = 0x2a;
 
-/** Counts answers that are lines or bulk strings, without looking into them. */
+/** Counts answers that are lines, bulk strings or flat arrays, without looking into them. */
 class AnswerCounter {
   errors = 0;
   #skip = 0;
+  /** Items that the array which is read still lacks. */
+  #items = 0;
   #type = 0;
   #length = 0;
 
@@ -121,7 +122,7 @@ class AnswerCounter {
         const step = Math.min(this.#skip, chunk.length - at);
         this.#skip -= step;
         at += step;
-        if (this.#skip === 0) count += 1;
+        if (this.#skip === 0) count += this.#ended();
         continue;
       }
       const byte = chunk[at] as number;
@@ -132,12 +133,19 @@ class AnswerCounter {
         if (byte === minus) this.errors += 1;
       } else if (byte === lf) {
         if (this.#type === dollar && this.#length >= 0) this.#skip = this.#length + 2;
-        else count += 1;
+        else if (this.#type === star && this.#length > 0) this.#items = this.#length;
+        else count += this.#ended();
         this.#type = 0;
       } else if (byte === minus) this.#length = -1;
-      else if (this.#type === dollar && byte >= 0x30 && this.#length >= 0)
+      else if ((this.#type === dollar || this.#type === star) && byte >= 0x30 && this.#length >= 0)
         this.#length = this.#length * 10 + byte - 0x30;
     }
     return count;
+  }
+
+  /** 1 where the answer is complete. */
+  #ended(): number {
+    if (this.#items > 0) this.#items -= 1;
+    return this.#items === 0 ? 1 : 0;
   }
 }
