@@ -170,7 +170,7 @@ export const mutants: readonly Mutant[] = [
     rule: 'M19',
     what: 'a damaged record ends the log, whatever evidence there is that more was durable (WAL-10)',
     file: 'actors/storage/wal-recovery.js',
-    find: "if (verdict.kind === 'corrupt')\n        throw new CorruptionError(path, verdict.offset, verdict.reason);",
+    find: "if (verdict.kind === 'corrupt')\n            this.#lost(path, verdict.offset, verdict.reason);",
     replace: '',
     seeds: 150,
     with: ['rot', 'kill'],
