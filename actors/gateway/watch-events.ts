@@ -17,6 +17,8 @@ import { joined, keyText, millis, type Part, recordParts } from './http-answers.
 
 const lineFeed = 0x0a;
 const carriageReturn = 0x0d;
+/** The first byte of `id: `. */
+const idStart = 0x69;
 const dataField = utf8.encode('\ndata: ');
 
 /** A put or a delete; `nowMs` counts for the time to live that is left. */
@@ -48,13 +50,14 @@ export const resetEvent = (reason: string): Uint8Array =>
 export const readyEvent = (): Uint8Array => event('ready', ['{}']);
 
 /**
- * Events with the place from which a watch goes on after them: it belongs to the last one. Without
- * events it is a sign of life.
+ * Events with the place from which a watch goes on after them: it belongs to the last one, which may
+ * have its own. Without events it is a sign of life.
  */
 export function withId(events: readonly Uint8Array[], id: string): Uint8Array {
   const whole = events.filter(({ length }) => length > 0);
   const last = whole.pop() ?? utf8.encode('\n');
-  return joined([...whole, `id: ${id}\n`, last]);
+  const hasOwnId = last[0] === idStart;
+  return joined([...whole, hasOwnId ? '' : `id: ${id}\n`, last]);
 }
 
 const keyOf = (record: Uint8Array): string => keyText(userKey(recordKey(record)));

@@ -63,7 +63,7 @@ export class WatchStream {
   /** Goes on after the event with this id; BAD_REQUEST where it is none of this question. */
   resume(lastEventId: string): void {
     for (const positions of [this.#read, this.#told]) positions.resume(lastEventId, this.prefix);
-    this.#push(readyEvent(), undefined);
+    this.#pushBeginning(readyEvent());
   }
 
   /** Forgets everything: the feeds have to be found before it goes on. */
@@ -89,7 +89,7 @@ export class WatchStream {
 
   /** The feeds are found; `reason`: why the watch had to begin again, undefined the first time. */
   begin(reason: string | undefined): void {
-    this.#push(reason === undefined ? readyEvent() : resetEvent(reason), undefined);
+    this.#pushBeginning(reason === undefined ? readyEvent() : resetEvent(reason));
   }
 
   // ---- events --------------------------------------------------------------------------------
@@ -133,6 +133,11 @@ export class WatchStream {
     this.#queue.splice(0, count);
     this.#queuedBytes -= bytes;
     return withId(parts, this.#told.text(this.prefix));
+  }
+
+  /** With an id of its own: whoever has heard of nothing else yet goes on from there. */
+  #pushBeginning(event: Uint8Array): void {
+    this.#push(withId([event], this.#told.text(this.prefix)), undefined);
   }
 
   #push(bytes: Uint8Array, position: Queued['position']): void {

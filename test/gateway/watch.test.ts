@@ -229,12 +229,30 @@ describe('watch: a stream', () => {
       expect(stream.take('a', reply(i, [record(`k${i}`, { value })]), i)).to.equal(true);
     expect([stream.isFull, stream.position('a').after]).to.deep.equal([true, 3]);
     const toldBy = (): number => {
-      const id = /^id: (.*)$/m.exec(utf8.decode(stream.drain()))?.[1] ?? '';
+      const ids = [...utf8.decode(stream.drain()).matchAll(/^id: (.*)$/gm)];
+      const id = ids.at(-1)?.[1] ?? '';
       const positions = new WatchPositions(['a'], 1);
       positions.resume(id, prefixOf(''));
       return positions.get('a').after;
     };
     expect([toldBy(), toldBy(), stream.hasNews]).to.deep.equal([2, 3, false]);
+  });
+
+  it('stream: the beginning has an id of its own, also where much comes with it at once', () => {
+    const stream = new WatchStream({
+      nodes: ['a'],
+      quorum: 1,
+      prefix: prefixOf(''),
+      withValues: false,
+    });
+    const reply = { epoch: 'e', next: 4, records: [], isGap: false, isHead: true };
+    stream.found('a', reply, 1);
+    stream.begin(undefined);
+    stream.take('a', { ...reply, next: 5, records: [record('k1')] }, 2);
+    stream.take('a', { ...reply, next: 6, records: [record('k2')] }, 3);
+    const events = new EventStreamParser().feed(stream.drain());
+    const afters = events.map(({ name, id }) => `${name} ${/:e:(\d+):/.exec(id)?.[1] ?? 'none'}`);
+    expect(afters).to.deep.equal(['ready 4', 'put 4', 'put 6']);
   });
 
   it('stream: what has nothing to tell moves the id as well, in its turn', () => {
@@ -250,6 +268,8 @@ describe('watch: a stream', () => {
     expect(stream.hasNews).to.equal(false);
     stream.begin(undefined);
     stream.take('a', { ...quiet, next: 7 }, 3);
+    // The beginning has its own id; the next answer, a sign of life, has this one.
+    expect(utf8.decode(stream.drain())).to.include('a:e:5:0:2');
     expect(utf8.decode(stream.drain())).to.include('a:e:7:0:3');
     expect(stream.take('a', { ...quiet, next: 9, isGap: true }, 4)).to.equal(false);
   });
