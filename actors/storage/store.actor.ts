@@ -545,8 +545,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   // ---- figures and space --------------------------------------------------------------------
 
   stats(): Later<StoreStats> {
+    const options = this.#options;
     const newestHlc = this.#tablesMaxHlc;
-    return this.#ctx.session((session) => statsOf(session, this.#options, newestHlc));
+    return this.#ctx.session((session) => statsOf(session, options, newestHlc));
   }
 
   checkSpace(): void {
