@@ -193,6 +193,7 @@ function drawTunables(random: Prng): Tunables {
     readTimeoutMs: random.pick([500, 2_000, 5_000]),
     writeTimeoutMs: random.pick([500, 2_000, 5_000]),
     speculateAfterMs: random.pick([5, 20, 100, 1_000]),
+    backgroundRepairsPerSecond: random.pick([0, 5, 20]),
     gossipIntervalMs: random.pick([100, 300, 1_000]),
     suspectAfterMs: random.pick([2_000, 10_000]),
     deadAfterMs: random.pick([5_000, 30_000]),

@@ -7,6 +7,7 @@
 /** Reached in every few seeds; `--fail-unreached` demands them all. */
 export const declaredLabels: readonly string[] = [
   'append cut back',
+  'background read repair',
   'blocking read repair',
   'compaction failed',
   'compaction installed',

@@ -343,6 +343,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     shards: placement.shards,
     boundPath: `${shardDirectory(shard)}/clock-bound`,
     speculateAfterMs: tunables.speculateAfterMs,
+    backgroundRepairs: tunables.backgroundRepairsPerSecond,
     // Up to three answers each, and the control lane holds 65,536.
     openRequestsMax: 16_384,
     hints: refTo(HintKeeper, node, shard),

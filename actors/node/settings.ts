@@ -91,6 +91,12 @@ export const settingRows = {
     'Serial operations of one key that are decided together at most; 1: each by itself.',
   ),
   speculateAfterMs: row(100, 5, 60_000, 'A read that waits longer asks one replica more.'),
+  backgroundRepairsPerSecond: row(
+    20,
+    0,
+    10_000,
+    'Keys of a shard that are compared on all replicas after a read; 0: none.',
+  ),
   hintWindowMs: row(
     10_800_000,
     0,
