@@ -5,14 +5,15 @@
 // alone (http-exchange.ts, rule ID-1): an attempt whose effect is unknown stays unknown whatever a
 // later one says, and is repeated only where twice does what once does.
 
-import { Agent } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { assert } from '../../runtime/errors.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import {
+  Agents,
   type Attempt,
   type ClientAnswer,
   ClientError,
+  type ClientTls,
   type ClientRequest,
   exchange,
   mayRetry,
@@ -45,6 +46,8 @@ export interface ClusterOptions {
   readonly refreshMs?: number;
   /** Headers of every request. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** For https endpoints. */
+  readonly tls?: ClientTls;
 }
 
 export interface Call extends ClientRequest {
@@ -66,7 +69,7 @@ const hedgePercentMax = 10;
 
 export class ClusterCalls {
   readonly #options: ClusterOptions;
-  readonly #agent: Agent;
+  readonly #agents: Agents;
   readonly #nodes = new Map<string, Node>();
   readonly #endpoints: readonly URL[];
   readonly #latencies = new LatencyWindow();
@@ -83,11 +86,12 @@ export class ClusterCalls {
     this.#options = options;
     this.#endpoints = options.endpoints.map(parseEndpoint);
     const { connectionsMax = 64, idleMs = 4000 } = options;
-    this.#agent = new Agent({ keepAlive: true, maxSockets: connectionsMax, timeout: idleMs });
+    const pool = { keepAlive: true, maxSockets: connectionsMax, timeout: idleMs };
+    this.#agents = new Agents(pool, options.tls);
   }
 
   close(): void {
-    this.#agent.destroy();
+    this.#agents.destroy();
   }
 
   /** Learns the ring from the first endpoint that answers; UNREACHABLE where none does. */
@@ -195,7 +199,7 @@ export class ClusterCalls {
     const timeoutMs = Math.max(1, Math.ceil(Math.min(deadline - startedMs, attemptMs)));
     const { signal } = call;
     breaker.sent(startedMs);
-    const outcome = await exchange(call, { agent: this.#agent, url, timeoutMs, headers, signal });
+    const outcome = await exchange(call, { agents: this.#agents, url, timeoutMs, headers, signal });
     const nowMs = performance.now();
     if (signal?.aborted === true) breaker.abandoned();
     else if ('error' in outcome) breaker.failed(nowMs);
@@ -251,10 +255,10 @@ export class ClusterCalls {
     const { attemptMs = 5000, headers } = this.#options;
     const known = [...(this.#topology?.urls.values() ?? []), ...this.#endpoints];
     for (const url of known) {
-      const terms = { agent: this.#agent, url, timeoutMs: Math.min(2000, attemptMs), headers };
+      const terms = { agents: this.#agents, url, timeoutMs: Math.min(2000, attemptMs), headers };
       const outcome = await exchange(ringRequest, terms);
       if (!('answer' in outcome) || outcome.answer.status !== 200) continue;
-      const topology = parseTopology(outcome.answer.body);
+      const topology = parseTopology(outcome.answer.body, url.protocol);
       if (topology === undefined) continue;
       this.#topology = topology;
       return;
