@@ -143,7 +143,10 @@ const forbidden = [
     name: 'cli-starts-nodes-and-talks-to-them',
     comment: 'Commands use messages, pure modules and the client: no actor by itself.',
     severity: 'error',
-    from: { path: '^cli/', pathNot: '^cli/commands/storage-files[.]ts$|^cli/backup/' },
+    from: {
+      path: '^cli/',
+      pathNot: '^cli/commands/storage-files[.]ts$|^cli/backup/|^cli/embedded/sim-[a-z]+[.]ts$',
+    },
     to: {
       path: '^(actors|sim)/',
       pathNot: '^actors/(node|model)/|/protocol[.]ts$|^actors/gateway/http-routes[.]ts$',
@@ -163,10 +166,21 @@ const forbidden = [
   },
   {
     name: 'no-dependency-on-tests-or-sim',
-    comment: 'Product code does not know that it is tested.',
+    comment:
+      'Product code does not know that it is tested. kvd/sim hands the simulator to users: it joins the client and the simulated cluster.',
     severity: 'error',
-    from: { path: '^(actors|cli|runtime|transport)/' },
+    from: {
+      path: '^(actors|cli|runtime|transport)/',
+      pathNot: '^cli/embedded/sim-[a-z]+[.]ts$',
+    },
     to: { path: '^(sim|test)/' },
+  },
+  {
+    name: 'simulation-for-users-stands-alone',
+    comment: 'A node or a tool must not carry the simulator along: only kvd/sim reaches it.',
+    severity: 'error',
+    from: { path: '^(cli|sim)/', pathNot: '^cli/embedded/sim-[a-z]+[.]ts$' },
+    to: { path: '^cli/embedded/sim-[a-z]+[.]ts$' },
   },
   ...packageRules,
   {

@@ -193,6 +193,7 @@ function drawTunables(random: Prng): Tunables {
     readTimeoutMs: random.pick([500, 2_000, 5_000]),
     writeTimeoutMs: random.pick([500, 2_000, 5_000]),
     speculateAfterMs: random.pick([5, 20, 100, 1_000]),
+    backgroundRepairsPerSecond: random.pick([0, 5, 20]),
     gossipIntervalMs: random.pick([100, 300, 1_000]),
     suspectAfterMs: random.pick([2_000, 10_000]),
     deadAfterMs: random.pick([5_000, 30_000]),
@@ -205,6 +206,7 @@ function drawTunables(random: Prng): Tunables {
     hintWindowMs: random.pick([0, 5_000, 10_800_000, 10_800_000]),
     hintBytesMax: random.pick([64 * kiB, 1024 * kiB]),
     hintBytesPerSecond: random.pick([16 * kiB, 4096 * kiB]),
+    scrubIntervalMs: 20_000,
     repairIntervalMs: random.pick([0, 5_000, 20_000]),
     foregroundDelayMs: random.pick([0, 1, 5]),
   };

@@ -8,9 +8,15 @@ import type { Etag } from '../actors/model/record.ts';
 import { crc32, utf8 } from '../runtime/bytes.ts';
 
 export type Outcome = 'ok' | 'fail' | 'info';
-export type OperationKind = 'put' | 'get' | 'delete' | 'scan' | 'cas' | 'increment';
+export type OperationKind = 'put' | 'get' | 'delete' | 'scan' | 'cas' | 'increment' | 'watch';
 /** `core`: some nodes are gone for good, the others must work (rule 2.6). */
 export type Phase = 'load' | 'chaos' | 'core' | 'final';
+
+/** A change as a watch tells of it. */
+export interface Told {
+  readonly key: string;
+  readonly etag: Etag;
+}
 
 export interface Operation {
   readonly index: number;
@@ -46,6 +52,8 @@ export interface Operation {
   readonly wasMet?: boolean;
   /** Keys that a scan returned, in the order in which they came. */
   readonly keys?: readonly string[];
+  /** What a stream of a watch told, in this order. */
+  readonly told?: readonly Told[];
 }
 
 /** The name of an operation in a list of decisions: `registers/3/17`. */
@@ -82,7 +90,12 @@ export class History {
   complete(
     index: number,
     ended: Pick<Operation, 'outcome' | 'code'> &
-      Partial<Pick<Operation, 'value' | 'etag' | 'returnedMs' | 'keys' | 'coordinator' | 'wasMet'>>,
+      Partial<
+        Pick<
+          Operation,
+          'value' | 'etag' | 'returnedMs' | 'keys' | 'coordinator' | 'wasMet' | 'told'
+        >
+      >,
   ): void {
     const started = this.#operations[index];
     if (started === undefined) throw new RangeError(`no operation ${index}`);

@@ -7,6 +7,7 @@
 /** Reached in every few seeds; `--fail-unreached` demands them all. */
 export const declaredLabels: readonly string[] = [
   'append cut back',
+  'background read repair',
   'blocking read repair',
   'compaction failed',
   'compaction installed',
@@ -24,6 +25,8 @@ export const declaredLabels: readonly string[] = [
   'record repaired',
   'repair horizon moved',
   'repair horizon went back',
+  'scrub found damage',
+  'scrub pass',
   'serial operations merged',
   'serial read without a ballot',
   'speculative read',

@@ -11,12 +11,14 @@ import { convergenceChecker, durabilityChecker } from './checkers/settled.ts';
 import { stampChecker } from './checkers/stamps.ts';
 import { structureChecker } from './checkers/structure.ts';
 import { valuesChecker } from './checkers/values.ts';
+import { watchChecker } from './checkers/watches.ts';
 import type { WorkloadKind } from './workload.ts';
 import { expiryWorkload } from './workloads/expiries.ts';
 import { registerWorkload } from './workloads/registers.ts';
 import { scanWorkload } from './workloads/scans.ts';
 import { serialWorkload } from './workloads/serial.ts';
 import { sessionWorkload } from './workloads/sessions.ts';
+import { watchWorkload } from './workloads/watches.ts';
 
 export const workloadKinds: readonly WorkloadKind[] = [
   registerWorkload,
@@ -24,6 +26,7 @@ export const workloadKinds: readonly WorkloadKind[] = [
   expiryWorkload,
   scanWorkload,
   serialWorkload,
+  watchWorkload,
 ];
 
 export const checkers: readonly Checker[] = [
@@ -38,4 +41,5 @@ export const checkers: readonly Checker[] = [
   structureChecker,
   linearizabilityChecker,
   counterChecker,
+  watchChecker,
 ];

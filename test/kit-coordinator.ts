@@ -60,6 +60,7 @@ export class CoordinatorKit extends ReplicaKit {
       shards,
       boundPath,
       speculateAfterMs: 100,
+      backgroundRepairs: 0,
       openRequestsMax: setup.openRequestsMax ?? 16_384,
     };
     await kit.spawn(coordinator, options);

@@ -487,6 +487,7 @@ function gatewayOptions(node: string, ring: Ring, { limits }: ClusterOptions): H
     detector: refTo(FailureDetector, node),
     monitors: [refTo(Monitor, node)],
     renderMetrics: renderPrometheus,
+    durability: 'group' as const,
     sealer: new Sealer('test'),
   };
 }

@@ -129,6 +129,10 @@ class FakeReplica extends Fake implements Handlers<Replica> {
 }
 
 class FakeStore extends Fake implements Handlers<Store> {
+  feed(): { readonly sequence: number } {
+    return { sequence: 0 };
+  }
+
   applyMany(body: BodyOf<Store['applyMany']>, call: Call): Later<ReplyOf<Store['applyMany']>> {
     return this.ask('applyMany', body, call);
   }
@@ -162,6 +166,14 @@ class FakeStore extends Fake implements Handlers<Store> {
   }
 
   purgeBelow(): void {
+    // Nothing to answer.
+  }
+
+  tables(): ReplyOf<Store['tables']> {
+    return { tables: [] };
+  }
+
+  damaged(): void {
     // Nothing to answer.
   }
 }

@@ -23,6 +23,7 @@ import type { HttpAnswer, HttpRequest } from '../actors/gateway/protocol.ts';
 import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
 import { BodyBudget } from './body-budget.ts';
 import { ConnectionCap } from './connection-cap.ts';
+import { followWatch, type WatchSource } from './edge-watch.ts';
 import { listenError } from './listen-error.ts';
 import { StallWatch } from './stall-watch.ts';
 import { type EdgeTls, edgeTlsOptions, secureContextOptions, type TlsMaterial } from './tls.ts';
@@ -40,6 +41,8 @@ export interface HttpEdgeOptions {
   /** 0: any free port. */
   readonly port: number;
   readonly ask: AskGateway;
+  /** Where the events of a watch come from; absent: its answer is empty. */
+  readonly watches?: WatchSource;
   /** Named in what the edge refuses by itself, as the gateway names it in its answers. */
   readonly node: string;
   /** Default: 1 MiB for a value, 16 MiB for a batch. */
@@ -98,6 +101,8 @@ export class HttpEdge {
   readonly #options: HttpEdgeOptions;
   readonly #app: FastifyInstance;
   readonly #stalls: StallWatch;
+  /** Ends each open watch. */
+  readonly #watches = new Set<() => void>();
   #isClosing = false;
 
   constructor(options: HttpEdgeOptions) {
@@ -133,6 +138,7 @@ export class HttpEdge {
   async close(): Promise<void> {
     this.#isClosing = true;
     this.#stalls.close();
+    for (const end of this.#watches) end();
     const cut = setTimeout(() => this.#app.server.closeAllConnections(), closeTimeoutMs);
     try {
       await this.#app.close();
@@ -178,8 +184,18 @@ export class HttpEdge {
     const trace = traceOf(request.headers['traceparent']);
     this.#options.ask(message, timeoutOf(message), trace, (problem, answer) => {
       const final = answer ?? problemAnswer(problem ?? failure('BUG'));
+      if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
       write(reply.raw, final, { isHead: route.method === 'HEAD', isLast: this.#isClosing });
     });
+  }
+
+  #follow({ raw }: FastifyReply, answer: HttpAnswer): void {
+    const { watches } = this.#options;
+    if (watches === undefined || this.#isClosing)
+      return write(raw, answer, { isHead: false, isLast: true });
+    const end = followWatch(raw, answer, watches);
+    this.#watches.add(end);
+    raw.once('close', () => this.#watches.delete(end));
   }
 
   #refuseOtherMethods(): void {

@@ -7,7 +7,7 @@
 // References: RFC 5280 section 4.2.1.6; Node's documentation of tls.
 
 import type { Socket } from 'node:net';
-import { type TlsOptions, TLSSocket } from 'node:tls';
+import { type SecureContextOptions, type TlsOptions, TLSSocket } from 'node:tls';
 
 /** PEM texts. `ca` may hold several authorities, so that one can follow the other. */
 export interface TlsMaterial {
@@ -26,8 +26,8 @@ export interface EdgeTls {
 export const tlsHandshakeTimeoutMs = 10_000;
 
 /** What of a context may be renewed while a server listens. */
-export function secureContextOptions({ cert, key, ca }: TlsMaterial) {
-  return { cert, key, ca, minVersion: 'TLSv1.2' } as const;
+export function secureContextOptions({ cert, key, ca }: TlsMaterial): SecureContextOptions {
+  return { cert, key, ca, minVersion: 'TLSv1.2' };
 }
 
 /** For a listener of clients. */

@@ -12,6 +12,8 @@ export interface ClusterView {
   readonly states: readonly NodeState[];
   readonly peers: readonly PeerState[];
   readonly defaults: GatewayDefaults;
+  /** Of the node that answers. */
+  readonly own: { readonly node: string; readonly durability: string };
 }
 
 /** The one epoch of a fixed membership. */
@@ -71,7 +73,7 @@ function nodeRow(
 
 /** Load is what each node said last; `total_keys` counts each key once, as well as that allows. */
 export function clusterStatus(view: ClusterView): object {
-  const { ring, defaults } = view;
+  const { ring, defaults, own } = view;
   const conditions = new Map(view.peers.map((peer) => [peer.node, peer.condition]));
   const ranges = ring.ranges();
   const primaries = primariesOf(ranges, (node) => conditions.get(node) ?? 'dead');
@@ -85,6 +87,7 @@ export function clusterStatus(view: ClusterView): object {
     total_keys_estimate: true,
     replication_factor: ring.replicationFactor,
     epoch,
+    answered_by: { node_id: own.node, durability: own.durability },
     consistency: { read: defaults.readLevel, write: defaults.writeLevel },
   };
 }

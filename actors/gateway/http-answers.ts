@@ -23,7 +23,7 @@ import { encodeBase64 } from './base64.ts';
 import { type CursorScope, encodeCursor } from './cursor.ts';
 import type { HttpAnswer } from './protocol.ts';
 
-type Part = string | Uint8Array;
+export type Part = string | Uint8Array;
 
 /** Outcome of one operation of a batch. */
 export type Outcome<Reply> = { readonly failure: Failure } | { readonly reply: Reply };
@@ -38,16 +38,16 @@ export function textAnswer(text: string, contentType: string): HttpAnswer {
   return { status: 200, headers: { 'content-type': contentType }, body: utf8.encode(text) };
 }
 
-const joined = (parts: readonly Part[]): Uint8Array =>
+export const joined = (parts: readonly Part[]): Uint8Array =>
   concatBytes(parts.map((part) => (typeof part === 'string' ? utf8.encode(part) : part)));
 
 /** A key as JSON text; one that is no UTF-8 (it came by another door) as {"base64": ...}. */
-function keyText(key: Uint8Array): string {
+export function keyText(key: Uint8Array): string {
   const text = utf8.decodeStrict(key);
   return JSON.stringify(text ?? { base64: utf8.decode(encodeBase64(key)) });
 }
 
-const millis = (hlc: number): number => Math.floor(hlc / 1000);
+export const millis = (hlc: number): number => Math.floor(hlc / 1000);
 const etagHeader = (etag: Etag): string => `"${formatEtag(etag)}"`;
 
 /** Whole seconds left, rounded up; undefined where the record never expires. */
@@ -57,7 +57,7 @@ function ttlRemaining(record: Uint8Array, nowMs: number): number | undefined {
 }
 
 /** `"value":...,"version":...` and the rest of a live record, without braces. */
-function recordParts(record: Uint8Array, nowMs: number): Part[] {
+export function recordParts(record: Uint8Array, nowMs: number): Part[] {
   const isJson = recordValueType(record) === valueTypes.json;
   const value = recordValue(record);
   const ttl = ttlRemaining(record, nowMs);

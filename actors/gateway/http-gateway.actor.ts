@@ -74,11 +74,14 @@ import {
 } from './serial-requests.ts';
 import { type BatchWrite, type KeyedWrite, SessionCalls } from './session-calls.ts';
 import { snapshotHandlers } from './snapshot-routes.ts';
+import { openWatch, parseWatch } from './watch-routes.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings {
   readonly ring: Ring;
   /** Coordinators of this node. */
   readonly coordinatorShards: number;
+  /** When this node answers a write: after a sync (`group`) or before it. */
+  readonly durability: 'group' | 'periodic' | 'none';
   readonly gossiper: Ref<Gossiper>;
   readonly detector: Ref<FailureDetector>;
   /** One per thread. */
@@ -154,12 +157,13 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       ttl: (exchange) => this.#decided(exchange, prepareTtl),
       list: (exchange) => this.#page(exchange, 'list'),
       scan: (exchange) => this.#page(exchange, 'scan'),
+      watch: (exchange) => this.#watch(exchange),
       'batch-put': (exchange) => this.#batchPut(exchange),
       'batch-get': (exchange) => this.#batchGet(exchange),
       'batch-delete': (exchange) => this.#batchDelete(exchange),
       'cluster-status': (exchange) => this.#cluster(exchange, clusterStatus),
       ring: (exchange) => this.#cluster(exchange, ringDocument),
-      livez: (exchange) => this.#finish(exchange, jsonAnswer({ status: 'alive' })),
+      livez: (exchange) => this.#finish(exchange, jsonAnswer(this.#health('alive'))),
       readyz: (exchange) => this.#ready(exchange),
       metrics: (exchange) => this.#metrics(exchange),
       openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
@@ -261,7 +265,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         ...headers,
         'x-coordinator': coordinator,
         ...(explanation === undefined ? {} : { 'x-explain': explanation }),
-        ...(level === undefined ? {} : { 'x-consistency-level': level }),
+        ...(level === undefined
+          ? {}
+          : { 'x-consistency-level': level, 'x-durability': this.#options.durability }),
         ...(terms === undefined
           ? {}
           : { 'x-session-token': terms.session.seal(this.#options.sealer, nowMs) }),
@@ -449,6 +455,13 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     );
   }
 
+  #watch(exchange: Exchange): void {
+    const { namespace } = this.#begin(exchange, 'scan');
+    exchange.level = undefined;
+    const request = parseWatch(exchange.request, namespace, this.#options.limits);
+    openWatch(this.#ctx, request, (answer) => this.#finish(exchange, answer));
+  }
+
   #nodeHandlers(): Record<string, (exchange: Exchange) => void> {
     const { node, ask, clock } = this.#ctx;
     const tools = { node, ask, members: this.#options.ring.members };
@@ -468,22 +481,27 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   // ---- the node and the cluster ------------------------------------------------------------
 
+  #health(status: string): object {
+    return { status, node: this.#ctx.node, durability: this.#options.durability };
+  }
+
   #ready(exchange: Exchange): void {
     const isReady = !this.#isDraining && this.#router.knowsPeers;
-    if (isReady)
-      return this.#finish(exchange, jsonAnswer({ status: 'ready', node: this.#ctx.node }));
+    if (isReady) return this.#finish(exchange, jsonAnswer(this.#health('ready')));
     const detail = this.#isDraining ? 'this node is stopping' : 'this node is starting';
     this.#refuse(exchange, failure('DRAINING', { node: this.#ctx.node, detail }));
   }
 
   #cluster(exchange: Exchange, render: (view: ClusterView) => object): void {
-    const { ring, gossiper, detector, defaults } = this.#options;
+    const { ring, gossiper, detector, defaults, durability } = this.#options;
     const { ask } = this.#ctx;
     ask(gossiper, 'states', {}, figuresTimeoutMs, (problem, gossip) => {
       if (gossip === undefined) return this.#refuse(exchange, problem ?? failure('BUG'));
       ask(detector, 'peers', {}, figuresTimeoutMs, (unknown, liveness) => {
         if (liveness === undefined) return this.#refuse(exchange, unknown ?? failure('BUG'));
-        const view = { ring, defaults, states: gossip.states, peers: liveness.peers };
+        const { node } = this.#ctx;
+        const own = { node, durability };
+        const view = { ring, defaults, own, states: gossip.states, peers: liveness.peers };
         this.#finish(exchange, jsonAnswer(render(view)));
       });
     });

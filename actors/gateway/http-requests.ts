@@ -200,7 +200,7 @@ function parseWhole(text: string, field: string, min: number, max: number): numb
   return value;
 }
 
-function parseFlag(text: string | undefined, field: string): boolean {
+export function parseFlag(text: string | undefined, field: string): boolean {
   if (text === undefined || text === 'false' || text === '0') return false;
   if (text === 'true' || text === '1' || text === '') return true;
   return refuse(field, 'true or false');

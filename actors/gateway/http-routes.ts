@@ -57,6 +57,7 @@ export const httpRoutes: readonly HttpRoute[] = [
   served('ttl', ['POST', `${key}/ttl`], ['json', []], 'Changes when a key expires.'),
   served('list', ['GET', `${apiPrefix}/keys`], ['none', ['prefix', 'limit', 'cursor', 'values']], 'Keys in byte order, by prefix.'),
   served('scan', ['GET', `${apiPrefix}/scan`], ['none', ['cursor', 'count', 'values']], 'All keys, each exactly once.'),
+  served('watch', ['GET', `${apiPrefix}/watch`], ['none', ['prefix', 'values', 'last_event_id']], 'A stream of changes (server-sent events).'),
   served('batch-put', ['POST', `${batch}/put`], ['json', []], 'Writes many values, each by itself.'),
   served('batch-get', ['POST', `${batch}/get`], ['json', []], 'Reads many values, in the order asked.'),
   served('batch-delete', ['POST', `${batch}/delete`], ['json', []], 'Deletes many keys, each by itself.'),
@@ -76,7 +77,6 @@ export const httpRoutes: readonly HttpRoute[] = [
   served('openapi', ['GET', `${apiPrefix}/openapi.json`], ['none', []], 'This face as OpenAPI 3.1.'),
   served('docs', ['GET', '/docs'], ['none', []], 'This face, to browse.'),
 
-  planned('watch', 'GET', `${apiPrefix}/watch`, 'A stream of changes.'),
   planned('node-add', 'POST', `${admin}/cluster/nodes`, 'Adds a node.'),
   planned('node-remove', 'DELETE', `${admin}/cluster/nodes/:id`, 'Removes a node.'),
   planned('node-replace', 'POST', `${admin}/cluster/nodes/:id/replace`, 'Replaces a node.'),
@@ -111,6 +111,7 @@ export const requestHeaders: readonly string[] = [
   'content-type',
   'if-match',
   'if-none-match',
+  'last-event-id',
   'x-deadline-ms',
   'x-explain',
   'x-namespace',

@@ -177,6 +177,7 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
       ['items'],
     ),
   },
+  watch: { answerType: 'text/event-stream' },
   'batch-put': {
     request: object(
       {
@@ -276,6 +277,7 @@ export const querySchemas: Readonly<Record<string, Schema>> = {
   count: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   cursor: { ...text, description: 'From the page before; it belongs to the same question.' },
   nodes: { ...text, description: 'Node ids, separated by commas; absent: all members.' },
+  last_event_id: { ...text, description: 'Go on after this event; as the header Last-Event-ID.' },
   offset: { ...count, default: 0, description: 'First byte.' },
   length: { ...count, default: 262_144, maximum: 1_048_576 },
   values: { ...flag, default: false, description: 'With values, as `items`.' },

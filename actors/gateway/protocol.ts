@@ -70,3 +70,64 @@ export const RespGateway = protocol('resp-gateway', 41, {
   startDraining: ask<object, object>(5, { lane: 'control' }),
 });
 export type RespGateway = typeof RespGateway.messages;
+
+export interface WatchRequest {
+  readonly namespace: number;
+  /** Of the user's keys; empty: all. */
+  readonly prefix: Uint8Array;
+  readonly withValues: boolean;
+  /** Id of the last event that was read; empty: from now on. */
+  readonly lastEventId: string;
+}
+
+export interface ChangesRequest {
+  readonly epoch: string;
+  readonly after: number;
+  /** Of storage keys. */
+  readonly prefix: Uint8Array;
+  /** With nothing new the answer may take so long. */
+  readonly waitMs: number;
+}
+
+export interface ChangesReply {
+  readonly epoch: string;
+  readonly next: number;
+  readonly records: readonly Uint8Array[];
+  readonly isGap: boolean;
+  readonly isHead: boolean;
+}
+
+/** Changes of keys: those of this node for other nodes, those of all nodes for clients. */
+export const Watcher = protocol('watcher', 42, {
+  /** Of a store that was told to: records that are visible now; `sequence` counts them. */
+  committed: tell<{
+    readonly shard: number;
+    readonly sequence: number;
+    readonly records: readonly Uint8Array[];
+  }>(1, {
+    layout: { shard: 'u32', sequence: 'u53', records: 'bytes[]' },
+  }),
+  /** The feed of this node. */
+  changes: ask<ChangesRequest, ChangesReply>(2, {
+    layout: { epoch: 'text', after: 'u53', prefix: 'bytes', waitMs: 'u32' },
+    replyLayout: {
+      epoch: 'text',
+      next: 'u53',
+      records: 'bytes[]',
+      isGap: 'bool',
+      isHead: 'bool',
+    },
+  }),
+  /** UNAVAILABLE where too few nodes answer, OVERLOADED with too many open watches. */
+  open: ask<WatchRequest, { readonly watch: number }>(3),
+  /**
+   * The next events as text of a stream (server-sent events); a sign of life where there is none for
+   * `waitMs`. `isLast`: the watch has ended here. One at a time.
+   */
+  next: ask<
+    { readonly watch: number; readonly waitMs: number },
+    { readonly bytes: Uint8Array; readonly isLast: boolean }
+  >(4),
+  close: tell<{ readonly watch: number }>(5, { lane: 'control' }),
+});
+export type Watcher = typeof Watcher.messages;

@@ -1,6 +1,5 @@
 // Commands on keys as such: deleting, existence, time to live, pages of keys. A change of the time
-// to live writes the value again that was read just before: of that and another write at the same
-// moment the later one wins.
+// to live is a serial operation: it never brings back a value that another client has replaced.
 //
 // A cursor of SCAN has to be a decimal number for Redis clients, so it is the id of a small record in
 // a namespace of its own that holds the last key given out: replicated, so that any node goes on with
@@ -9,28 +8,16 @@
 import { compareBytes } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
 import { requiredAcks } from '../model/consistency.ts';
-import {
-  recordExpiresAt,
-  recordKey,
-  recordValue,
-  recordValueType,
-  userKey,
-} from '../model/record.ts';
-import type { ScanReply } from '../replication/protocol.ts';
+import { recordExpiresAt, recordKey, recordValue, userKey } from '../model/record.ts';
+import type { ExpiryWord, ScanReply } from '../replication/protocol.ts';
 import { finalFailure } from './attempts.ts';
 import { globPrefix, matchesGlob } from './glob.ts';
 import { integerOf, type RespCall, wordOf } from './resp-call.ts';
-import {
-  answerBytesMax,
-  bytesValue,
-  fail,
-  type NewValue,
-  type Place,
-  removal,
-} from './resp-keys.ts';
+import { answerBytesMax, bytesValue, fail, type Place, removal } from './resp-keys.ts';
 import { errorReply, notInteger, type Reply, status, syntaxError } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
-import { keyText, ttlOf } from './resp-strings.ts';
+import { applySerial, keyText, ttlOf } from './resp-strings.ts';
+import type { SerialChange } from './serial-operations.ts';
 
 /** Beyond every namespace that a user can have; what one node writes, another one reads. */
 const cursorPlace: Place = { namespace: 0xffff_fff0, level: 'QUORUM' };
@@ -73,19 +60,10 @@ const expiryFigure =
       call.answer(expiresAt === 0 ? noExpiry : figure(expiresAt, nowMs));
     });
 
-type ExpiryCondition = 'nx' | 'xx' | 'gt' | 'lt';
-const conditions: ReadonlySet<string> = new Set<ExpiryCondition>(['nx', 'xx', 'gt', 'lt']);
-
-/** Whether the expiry `before` (0: never) may become `after`. */
-function conditionHolds(condition: ExpiryCondition, before: number, after: number): boolean {
-  if (condition === 'nx') return before === 0;
-  if (condition === 'xx') return before !== 0;
-  // A key without expiry counts as living for ever.
-  return condition === 'gt' ? before !== 0 && after > before : before === 0 || after < before;
-}
+const conditions: ReadonlySet<string> = new Set<ExpiryWord>(['nx', 'xx', 'gt', 'lt']);
 
 /** The conditions of EXPIRE; a text is the error that they are. */
-function parseConditions(call: RespCall): readonly ExpiryCondition[] | string {
+function parseConditions(call: RespCall): readonly ExpiryWord[] | string {
   const found = call.args.slice(3).map(wordOf);
   const unknown = found.findIndex((word) => !conditions.has(word));
   if (unknown >= 0) return `ERR Unsupported option ${found[unknown] ?? ''}`;
@@ -93,7 +71,7 @@ function parseConditions(call: RespCall): readonly ExpiryCondition[] | string {
     return 'ERR NX and XX, GT or LT options at the same time are not compatible';
   if (found.includes('gt') && found.includes('lt'))
     return 'ERR GT and LT options at the same time are not compatible';
-  return found as ExpiryCondition[];
+  return found as ExpiryWord[];
 }
 
 const expire =
@@ -104,33 +82,25 @@ const expire =
     const wanted = parseConditions(call);
     if (typeof wanted === 'string') return call.answer(errorReply(wanted));
     const ms = count * unitMs;
-    const { keys, settings } = services;
-    const key = call.arg(1);
-    keys.read(call, key, (record, nowMs) => {
-      const ttlMs = ttlOf({ kind, ms }, nowMs, settings.limits.ttlSecondsMax);
-      if (ttlMs === undefined)
-        return call.answer(errorReply(`ERR invalid expire time in '${call.spec.name}' command`));
-      if (record === undefined) return call.answer(0);
-      const before = recordExpiresAt(record);
-      if (!wanted.every((condition) => conditionHolds(condition, before, nowMs + ttlMs)))
-        return call.answer(0);
-      const item = ttlMs <= 0 ? removal(key) : rewritten(key, record, ttlMs);
-      keys.write(call, item, () => call.answer(1));
-    });
+    const nowMs = Math.floor(services.ctx.clock.wallMicros() / 1000);
+    const ttlMs = ttlOf({ kind, ms }, nowMs, services.settings.limits.ttlSecondsMax);
+    if (ttlMs === undefined || !Number.isSafeInteger(ms))
+      return call.answer(errorReply(`ERR invalid expire time in '${call.spec.name}' command`));
+    // A time that is over is told as a moment that is over for every clock: the key is deleted.
+    const life =
+      kind === 'relative' && ms > 0
+        ? { ttlMs: ms, expiresAt: 0 }
+        : { ttlMs: 0, expiresAt: kind === 'relative' ? 1 : Math.max(1, ms) };
+    applyLife(call, services, { kind: 'expire', words: wanted, ...life });
   };
 
-const persist: RespHandler = (call, { keys }) => {
-  const key = call.arg(1);
-  keys.read(call, key, (record) => {
-    if (record === undefined || recordExpiresAt(record) === 0) return call.answer(0);
-    keys.write(call, rewritten(key, record, 0), () => call.answer(1));
-  });
-};
+const persist: RespHandler = (call, services) =>
+  applyLife(call, services, { kind: 'expire', words: ['xx'], ttlMs: 0, expiresAt: 0 });
 
-const rewritten = (key: Uint8Array, record: Uint8Array, ttlMs: number): NewValue => ({
-  ...bytesValue(key, recordValue(record), ttlMs),
-  valueType: recordValueType(record),
-});
+function applyLife(call: RespCall, services: RespServices, change: SerialChange): void {
+  const what = call.spec.name.toUpperCase();
+  applySerial(call, services, change, what, ({ isApplied }) => (isApplied ? 1 : 0));
+}
 
 // ---- pages of keys -------------------------------------------------------------------------
 

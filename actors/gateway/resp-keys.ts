@@ -3,7 +3,7 @@
 
 import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { Level } from '../model/consistency.ts';
-import { isLive, recordExpiresAt, valueTypes } from '../model/record.ts';
+import { isLive, valueTypes } from '../model/record.ts';
 import type { ReadReply, WriteReply } from '../replication/protocol.ts';
 import type { KeyCalls } from './key-calls.ts';
 import type { RespCall } from './resp-call.ts';
@@ -21,7 +21,7 @@ export interface Place {
 }
 
 /** Keys of one command at the same time. */
-const parallelMax = 64;
+export const parallelMax = 64;
 /** Bytes of values in the answer of one command. */
 export const answerBytesMax = 64 * 1024 * 1024;
 
@@ -227,10 +227,4 @@ function inParallel(
     if (running === 0 && (first !== undefined || started === count)) done(first);
   };
   advance();
-}
-
-/** Milliseconds that a record has to live; 0: for ever. */
-export function ttlLeft(record: Uint8Array, nowMs: number): number {
-  const expiresAt = recordExpiresAt(record);
-  return expiresAt === 0 ? 0 : Math.max(1, expiresAt - nowMs);
 }

@@ -3,8 +3,9 @@
 // the two writes it; all others overlap, which is what pipelining is for. A barrier (SCAN, KEYS)
 // runs alone.
 //
-// Memory is bounded three ways: commands in flight of the whole gateway, answers of one batch (it
-// ends early, the rest comes again), and fewer at the same time where answers are large.
+// Memory is bounded three ways: requests in flight of the whole gateway (a command of many keys makes
+// many), answers of one batch (it ends early, the rest comes again), and fewer commands at the same
+// time where answers are large.
 
 import type { Deferred } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
@@ -13,6 +14,7 @@ import type { RespAnswers, RespCommand } from './protocol.ts';
 import { RespCall, wordOf } from './resp-call.ts';
 import { type CommandSpec, commandNamed, unknownCommand } from './resp-commands.ts';
 import type { RespConnection } from './resp-connection.ts';
+import { parallelMax } from './resp-keys.ts';
 import { errorReply, type Reply, ReplyWriter } from './resp-replies.ts';
 
 export interface RunnerOptions {
@@ -31,7 +33,7 @@ export interface RunnerOptions {
 /** Commands of one connection at the same time (limits table of the rules). */
 const windowMax = 128;
 /**
- * Of all connections. A coordinator takes 8,192 messages and 16,384 open requests; with so many at
+ * Requests of all connections. A coordinator takes 8,192 messages and 16,384 open requests; with so many at
  * once, though, most outlive a collection of young objects and are copied (docs/performance.md).
  */
 const inFlightMax = 1024;
@@ -124,7 +126,7 @@ export class RespRunner {
   ended(batch: RespBatchRun, call: RespCall): void {
     batch.running -= 1;
     batch.ended += 1;
-    this.#inFlight -= 1;
+    this.#inFlight -= weightOf(call);
     const size = sizeOf(call.reply);
     batch.replyBytes += size;
     if (size > batch.largestReply) batch.largestReply = size;
@@ -154,7 +156,7 @@ export class RespRunner {
   #launch(batch: RespBatchRun, call: RespCall): void {
     call.deadlineMs = this.#options.nowMs() + this.#timeoutOf(call.spec);
     batch.running += 1;
-    this.#inFlight += 1;
+    this.#inFlight += weightOf(call);
     this.#options.start(call);
   }
 
@@ -226,6 +228,12 @@ export class RespRunner {
 }
 
 const internalError = errorReply('ERR no answer');
+
+/** Requests to coordinators that it makes at the same time. */
+function weightOf({ spec, args }: RespCall): number {
+  if (spec.lastKey >= 0) return 1;
+  return Math.max(1, Math.min(parallelMax, Math.ceil((args.length - 1) / spec.keyStep)));
+}
 
 /** Fewer commands at the same time where answers are large. */
 function windowOf({ largestReply }: RespConnection): number {

@@ -1,17 +1,11 @@
 // Commands on values: GET and SET with their family. What has to read a key before it writes it
-// (conditions, counters) goes to serial-operations.ts; GETDEL, GETEX and KEEPTTL are a read and then
-// a write, and say so in docs/redis.md: of two changes at the same moment the later one wins.
+// (conditions, counters, GETDEL, GETEX, KEEPTTL) goes to serial-operations.ts: one decision.
 
 import { failure } from '../../runtime/errors.ts';
 import { noBytes } from '../../runtime/bytes.ts';
-import {
-  recordExpiresAt,
-  recordValue,
-  recordValueLength,
-  recordValueType,
-} from '../model/record.ts';
+import { recordValue, recordValueLength } from '../model/record.ts';
 import { integerOf, type RespCall, wordOf } from './resp-call.ts';
-import { bytesValue, fail, removal, ttlLeft } from './resp-keys.ts';
+import { bytesValue, fail, removal } from './resp-keys.ts';
 import { errorReply, notInteger, ok, type Reply, syntaxError } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
 import type { SerialChange, SerialOutcome } from './serial-operations.ts';
@@ -105,27 +99,26 @@ const set: RespHandler = (call, services) => {
   const { expiry, condition, returnsOld } = options;
   const ttlMs = fixedTtl(call, services, expiry);
   if (ttlMs === undefined) return;
-  if (condition !== 'none' || returnsOld) {
-    const change: SerialChange = {
-      ...{ kind: 'set', value, condition, keepsTtl: expiry.kind === 'keep' },
-      ttlMs: Math.max(0, ttlMs),
-    };
-    const what = condition === 'none' ? 'GET' : condition === 'absent' ? 'NX' : 'XX';
+  const keepsTtl = expiry.kind === 'keep';
+  if (condition !== 'none' || returnsOld || keepsTtl) {
+    const change: SerialChange = { kind: 'set', value, condition, keepsTtl, ...lifeOf(expiry) };
+    const what = keepsTtl ? 'KEEPTTL' : returnsOld ? 'GET' : condition;
     return applySerial(call, services, change, `SET ${what}`, ({ isApplied, before }) => {
       if (returnsOld) return before ?? null;
       return isApplied ? ok : null;
     });
   }
-  if (expiry.kind === 'keep')
-    return services.keys.read(call, key, (record, nowMs) => {
-      const kept = record === undefined ? 0 : ttlLeft(record, nowMs);
-      services.keys.write(call, bytesValue(key, value, kept), () => call.answer(ok));
-    });
   // A moment that is over: the key is gone at once.
   const item =
     expiry.kind === 'absolute' && ttlMs <= 0 ? removal(key) : bytesValue(key, value, ttlMs);
   services.keys.write(call, item, () => call.answer(ok));
 };
+
+/** What a serial change is told: a moment as it is, so that no clock is added to it. */
+const lifeOf = (expiry: Expiry): { readonly ttlMs: number; readonly expiresAt: number } => ({
+  ttlMs: expiry.kind === 'relative' ? expiry.ms : 0,
+  expiresAt: expiry.kind === 'absolute' ? expiry.ms : 0,
+});
 
 /** Milliseconds to live as far as the options alone say; the call is answered where they are wrong. */
 function fixedTtl(call: RespCall, services: RespServices, expiry: Expiry): number | undefined {
@@ -156,12 +149,23 @@ const get: RespHandler = (call, { keys }) =>
     call.answer(record === undefined ? null : recordValue(record)),
   );
 
-const getdel: RespHandler = (call, { keys }) => {
-  const key = call.arg(1);
-  keys.read(call, key, (record) => {
-    if (record === undefined) return call.answer(null);
-    keys.write(call, removal(key), () => call.answer(recordValue(record)));
-  });
+const getdel: RespHandler = (call, services) =>
+  applySerial(
+    call,
+    services,
+    { kind: 'delete', expected: undefined },
+    upper(call),
+    ({ before }) => before ?? null,
+  );
+
+/** DELEX key [IFEQ value]: compare-and-delete, as a lock is given back. */
+const delex: RespHandler = (call, services) => {
+  const { args } = call;
+  const isPlain = args.length === 2;
+  if (!isPlain && (args.length !== 4 || wordOf(call.arg(2)) !== 'ifeq'))
+    return call.answer(syntaxError);
+  const change: SerialChange = { kind: 'delete', expected: isPlain ? undefined : call.arg(3) };
+  applySerial(call, services, change, upper(call), ({ isApplied }) => (isApplied ? 1 : 0));
 };
 
 const getex: RespHandler = (call, services) => {
@@ -175,17 +179,10 @@ const getex: RespHandler = (call, services) => {
   if (problem !== undefined) return call.answer(problem);
   const ttlMs = fixedTtl(call, services, options.expiry);
   if (ttlMs === undefined) return;
-  const key = call.arg(1);
-  const { keys } = services;
-  keys.read(call, key, (record) => {
-    if (record === undefined) return call.answer(null);
-    const value = recordValue(record);
-    const isUnchanged = time === undefined && recordExpiresAt(record) === 0;
-    if (isUnchanged) return call.answer(value);
-    const kept = { key, value, valueType: recordValueType(record), ttlMs };
-    const isOver = options.expiry.kind === 'absolute' && ttlMs <= 0;
-    keys.write(call, isOver ? removal(key) : kept, () => call.answer(value));
-  });
+  // PERSIST of a key that lives for ever changes nothing.
+  const words = time === undefined ? (['xx'] as const) : [];
+  const change: SerialChange = { kind: 'expire', words, ...lifeOf(options.expiry) };
+  applySerial(call, services, change, upper(call), ({ before }) => before ?? null);
 };
 
 const mget: RespHandler = (call, { keys }) =>
@@ -231,7 +228,7 @@ const getrange: RespHandler = (call, { keys }) => {
 
 // ---- serial --------------------------------------------------------------------------------
 
-function applySerial(
+export function applySerial(
   call: RespCall,
   { serial }: RespServices,
   change: SerialChange,
@@ -249,7 +246,7 @@ const upper = ({ spec }: RespCall): string => spec.name.toUpperCase();
 const lengthAfter = ({ after }: SerialOutcome): number => after?.length ?? 0;
 
 const setUnconditional = (value: Uint8Array, condition: 'none' | 'absent'): SerialChange => ({
-  ...{ kind: 'set', value, ttlMs: 0, keepsTtl: false },
+  ...{ kind: 'set', value, ttlMs: 0, expiresAt: 0, keepsTtl: false },
   condition,
 });
 
@@ -314,6 +311,7 @@ export const stringHandlers: RespHandlers = {
   setex: setWithTime(1000),
   psetex: setWithTime(1),
   getdel,
+  delex,
   getex,
   mget,
   mset,

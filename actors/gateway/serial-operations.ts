@@ -1,10 +1,14 @@
 // Changes of a key that read it first and must not lose what others write meanwhile: conditions,
-// counters, appending. The command handlers of the Redis protocol speak to this interface alone, so
+// counters, appending, times to live. The command handlers of the Redis protocol speak to this interface alone, so
 // that whoever serves such changes is wired in one place.
 
 import type { Done } from '../../runtime/actor.ts';
 import { recordValue, valueTypes } from '../model/record.ts';
-import type { SerialCondition, SerialRequest as ProposerRequest } from '../replication/protocol.ts';
+import type {
+  ExpiryWord,
+  SerialCondition,
+  SerialRequest as ProposerRequest,
+} from '../replication/protocol.ts';
 import type { KeyCalls } from './key-calls.ts';
 
 export type SerialChange =
@@ -14,12 +18,24 @@ export type SerialChange =
       readonly value: Uint8Array;
       /** Milliseconds from now; 0: never expires. */
       readonly ttlMs: number;
+      /** Milliseconds since 1970, instead of `ttlMs`. */
+      readonly expiresAt: number;
       /** The time to live that the key has stays; `ttlMs` is for a key that has none. */
       readonly keepsTtl: boolean;
       readonly condition: 'none' | 'absent' | 'present';
     }
   /** KV.CAS: the value is exactly this one. */
   | { readonly kind: 'replace'; readonly expected: Uint8Array; readonly value: Uint8Array }
+  /** DELEX: deletes the key where its value is exactly this one. GETDEL: whatever it is. */
+  | { readonly kind: 'delete'; readonly expected: Uint8Array | undefined }
+  /** EXPIRE and its family, PERSIST, GETEX. Both 0: for ever. */
+  | {
+      readonly kind: 'expire';
+      readonly ttlMs: number;
+      /** Milliseconds since 1970, instead of `ttlMs`; a moment that is over deletes the key. */
+      readonly expiresAt: number;
+      readonly words: readonly ExpiryWord[];
+    }
   | { readonly kind: 'add'; readonly delta: number }
   | { readonly kind: 'add-float'; readonly delta: number }
   | { readonly kind: 'append'; readonly value: Uint8Array }
@@ -67,6 +83,7 @@ export function serialOperationsOf(calls: KeyCalls): SerialOperations {
 const valueOf = (record: Uint8Array | undefined): Uint8Array | undefined =>
   record === undefined ? undefined : recordValue(record);
 
+const exists: SerialCondition = { kind: 'exists' };
 const always: SerialCondition = { kind: 'none' };
 const usual = {
   value: undefined,
@@ -84,13 +101,23 @@ type Terms = Pick<ProposerRequest, 'verb'> & Partial<ProposerRequest>;
 function termsOf(change: SerialChange): Terms {
   switch (change.kind) {
     case 'set': {
-      const { value, ttlMs, keepsTtl: keepTtl, condition } = change;
+      const { value, ttlMs, expiresAt, keepsTtl: keepTtl, condition } = change;
       const kind = condition === 'present' ? 'exists' : condition;
-      return { verb: 'write', value, ttlMs, keepTtl, condition: { kind } };
+      return { verb: 'write', value, ttlMs, expiresAt, keepTtl, condition: { kind } };
     }
     case 'replace': {
       const { value, expected } = change;
       return { verb: 'write', value, condition: { kind: 'value', value: expected } };
+    }
+    case 'delete': {
+      const { expected: value } = change;
+      const condition = value === undefined ? exists : ({ kind: 'value', value } as const);
+      return { verb: 'delete', condition };
+    }
+    case 'expire': {
+      const { ttlMs, expiresAt, words } = change;
+      const condition = words.length === 0 ? exists : ({ kind: 'expiry', words } as const);
+      return { verb: 'expire', ttlMs, expiresAt, keepTtl: false, condition };
     }
     case 'add':
       return { verb: 'increment', delta: change.delta };

@@ -14,8 +14,9 @@ import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
-import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
 import { respGateway } from '../gateway/resp-gateway.actor.ts';
+import { watcher } from '../gateway/watcher.actor.ts';
 import { hintKeeper } from '../handoff/hint-keeper.actor.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import { failureDetector } from '../membership/failure-detector.actor.ts';
@@ -42,6 +43,7 @@ import { memtable } from '../storage/memtable.actor.ts';
 import {
   Compactor,
   Memtable,
+  Scrubber,
   Snapshotter,
   Store,
   TableReader,
@@ -49,6 +51,7 @@ import {
   WalWriter,
 } from '../storage/protocol.ts';
 import type { TombstonePurge } from '../storage/purge-rule.ts';
+import { scrubber } from '../storage/scrubber.actor.ts';
 import { snapshotter } from '../storage/snapshotter.actor.ts';
 import { archiveDirectory } from '../storage/archive-format.ts';
 import { store } from '../storage/store.actor.ts';
@@ -84,6 +87,8 @@ export interface NodeSettings {
   /** Closed log segments go to the host's archive before they are released. Default false. */
   readonly hasWalArchive?: boolean | undefined;
   readonly tunables: Tunables;
+  /** Starts with what is left where stored data is missing or damaged. Default false. */
+  readonly acceptDataLoss?: boolean;
   /** Figures of the thread that calls it. */
   readonly samples: () => readonly MetricSample[];
 }
@@ -92,7 +97,15 @@ export interface NodeSettings {
 export type StorageSettings = Pick<
   NodeSettings,
   'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
-> & { readonly compaction?: CompactionStrategy; readonly hasWalArchive?: boolean | undefined };
+> & {
+  readonly compaction?: CompactionStrategy;
+  readonly hasWalArchive?: boolean | undefined;
+  readonly acceptDataLoss?: boolean;
+  /** Shards on the same disk; default 1. */
+  readonly shards?: number;
+  /** Hears of what is written; the engine alone has none. */
+  readonly watcher?: Ref<Watcher>;
+};
 
 export interface PlannedActor {
   readonly group: ThreadGroup;
@@ -114,6 +127,10 @@ export function arenaBytes({ memtableBytes, inFlightBytes, valueBytesMax }: Tuna
   return Math.ceil(memtableBytes * 1.25) + inFlightBytes + largest * 2 + 64 * 1024;
 }
 
+/** What one shard needs to write down its memory and to go on with a new log segment (FS-8). */
+export const flushSpaceBytes = ({ memtableBytes, walSegmentBytes }: Tunables): number =>
+  2 * memtableBytes + walSegmentBytes;
+
 export function arenaCount({ arenasPerShard }: Tunables, shards: number): number {
   return arenasPerShard * shards;
 }
@@ -125,6 +142,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Memtable.name]: 'shard',
   [TableReader.name]: 'shard',
   [Compactor.name]: 'background',
+  [Scrubber.name]: 'background',
   [WalArchiver.name]: 'background',
   [Store.name]: 'shard',
   [Snapshotter.name]: 'control',
@@ -139,6 +157,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [PrimaryWatch.name]: 'control',
   [HttpGateway.name]: 'shard',
   [RespGateway.name]: 'shard',
+  [Watcher.name]: 'shard',
 };
 
 interface Row {
@@ -151,20 +170,21 @@ interface Row {
 
 /** All actors of a node in start order. BAD_REQUEST where the ring cannot be built. */
 export function planNode(settings: NodeSettings): readonly PlannedActor[] {
-  const { placement, members, tunables } = settings;
+  const { node, placement, members, tunables } = settings;
   const ring = new Ring({
     members: members.map(({ node }) => node),
     virtualNodes: tunables.virtualNodes,
     replicationFactor: tunables.replicationFactor,
   });
   const shards = [...Array(placement.shards).keys()];
+  const storage = { ...settings, shards: shards.length, watcher: refTo(Watcher, node) };
   const placed = (row: Row): PlannedActor => place(row, placement);
   const monitors = [...Array(placement.threads).keys()].map((thread) =>
     place(monitorRow(settings, thread), placement, thread),
   );
   return [
     ...monitors,
-    ...shards.flatMap((shard) => storageRows(settings, ring.replicationFactor, shard).map(placed)),
+    ...shards.flatMap((shard) => storageRows(storage, ring.replicationFactor, shard).map(placed)),
     placed(snapshotRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings, ring).map(placed),
@@ -204,6 +224,9 @@ function row(kind: unknown): ActorKind {
   return kind as ActorKind;
 }
 
+/** A node that is restarted often still gets to its first pass. */
+const scrubAfterMs = 600_000;
+
 const shardDirectory = (shard: number): string => `shard-${shard}`;
 
 /**
@@ -215,7 +238,8 @@ const tombstonePurgeOf = (copies: number): TombstonePurge =>
   copies > 1 ? 'after-repair' : 'when-shadowed-nothing';
 
 function storageRows(settings: StorageSettings, copies: number, shard: number): Row[] {
-  const { node, clusterName, incarnation, tunables, durability } = settings;
+  const { node, clusterName, incarnation, tunables, durability, acceptDataLoss = false } = settings;
+  const { shards = 1 } = settings;
   const directory = shardDirectory(shard);
   const identity = { clusterName, node, incarnation };
   const capacity = tunables.mailboxMessages;
@@ -233,6 +257,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
       : undefined,
     // One record of any size is always let in.
     inFlightBytes: Math.max(tunables.inFlightBytes, recordBytesMax),
+    acceptDataLoss,
   };
   const { blockCacheBytes, rowCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
   const { l0Tables, tableBytes, timeWindowMs } = tunables;
@@ -245,10 +270,13 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     resolve,
     directory,
     identity,
+    watcher: settings.watcher,
     memtableBytes,
     inFlightBytes,
     rowCacheBytes,
     reserveBytes,
+    flushSpaceBytes: flushSpaceBytes(tunables) * shards,
+    acceptDataLoss,
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
     foregroundDelayMs: tunables.foregroundDelayMs,
@@ -266,7 +294,22 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
     { kind: row(compactor), options: { directory, resolve }, ...at },
     { kind: row(store), options: front, ...at },
+    scrubRow(settings, shard),
   ];
+}
+
+function scrubRow({ node, clusterName, tunables }: StorageSettings, shard: number): Row {
+  const options = {
+    store: refTo(Store, node, shard),
+    wal: refTo(WalWriter, node, shard),
+    directory: shardDirectory(shard),
+    identity: { clusterName, node },
+    intervalMs: tunables.scrubIntervalMs,
+    startAfterMs: scrubAfterMs,
+    bytesPerSecond: tunables.scrubBytesPerSecond,
+  };
+  // It holds nothing that is not read again.
+  return { kind: row(scrubber), options, shard, capacity: 64, onCrash: forgiving };
 }
 
 function snapshotRow(settings: NodeSettings, ring: Ring): Row {
@@ -300,6 +343,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     shards: placement.shards,
     boundPath: `${shardDirectory(shard)}/clock-bound`,
     speculateAfterMs: tunables.speculateAfterMs,
+    backgroundRepairs: tunables.backgroundRepairsPerSecond,
     // Up to three answers each, and the control lane holds 65,536.
     openRequestsMax: 16_384,
     hints: refTo(HintKeeper, node, shard),
@@ -420,15 +464,22 @@ function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   };
   const http = {
     ...common,
+    durability: settings.durability,
     detector: refTo(FailureDetector, node),
     monitors: [...Array(placement.threads).keys()].map((thread) => refTo(Monitor, node, thread)),
     renderMetrics: renderPrometheus,
     // A token gives no right to anything: the seal keeps out damage and other clusters' tokens.
     sealer: new Sealer(clusterName),
   };
+  const watching = {
+    ring,
+    stores: [...Array(placement.shards).keys()].map((shard) => refTo(Store, node, shard)),
+    bufferBytes: tunables.watchBufferBytes,
+  };
   const at = { shard: 0, capacity: 16_384, onCrash: forgiving };
   return [
     { kind: row(httpGateway), options: http, ...at },
     { kind: row(respGateway), options: common, ...at },
+    { kind: row(watcher), options: watching, ...at },
   ];
 }

@@ -2,7 +2,7 @@
 // nodes. test/golden/protocols.txt holds every number; they are never reused.
 
 import type { Protocol } from '../../runtime/protocol.ts';
-import { HttpGateway, RespGateway } from '../gateway/protocol.ts';
+import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import { FailureDetector, Gossiper, PrimaryWatch } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
@@ -11,6 +11,7 @@ import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protoco
 import {
   Compactor,
   Memtable,
+  Scrubber,
   Snapshotter,
   Store,
   TableReader,
@@ -24,6 +25,7 @@ export const allProtocols: readonly Protocol[] = [
   Memtable,
   TableReader,
   Compactor,
+  Scrubber,
   Snapshotter,
   WalArchiver,
   Replica,
@@ -37,5 +39,6 @@ export const allProtocols: readonly Protocol[] = [
   PrimaryWatch,
   HttpGateway,
   RespGateway,
+  Watcher,
   Monitor,
 ];

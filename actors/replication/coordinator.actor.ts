@@ -45,6 +45,7 @@ import {
   type WriteRequest,
 } from './protocol.ts';
 import { MissedReplicas } from './missed-replicas.ts';
+import { BackgroundRepair } from './background-repair.ts';
 import { Explanation } from './explain.ts';
 import { type ReadAction, ReadPath } from './read-path.ts';
 import { admitLevel, ReplicaView } from './replica-view.ts';
@@ -65,6 +66,8 @@ export interface CoordinatorOptions {
   readonly speculateAfterMs: number;
   /** Requests under way at once; their answers take the control lane, which has a bound. */
   readonly openRequestsMax: number;
+  /** Keys that are compared on all replicas after a read, per second; 0: none. */
+  readonly backgroundRepairs: number;
   /** Gets what replicas have missed; absent: nobody does. */
   readonly hints?: Ref<HintKeeper>;
 }
@@ -107,6 +110,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   readonly #options: CoordinatorOptions;
   readonly #view: ReplicaView;
   readonly #reads = new Set<OpenRead>();
+  readonly #background: BackgroundRepair;
   /** Writes that were taken and not answered. */
   #openWrites = 0;
   #stamper: Stamper | undefined;
@@ -120,6 +124,11 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     this.#ctx = ctx;
     this.#options = options;
     this.#view = new ReplicaView(options.ring, { node: ctx.node, shards: options.shards });
+    this.#background = new BackgroundRepair(ctx, {
+      perSecond: options.backgroundRepairs,
+      live: (token) => this.#view.live(this.#view.replicasOf(token)),
+      replica: (node, token) => this.#view.replica(node, token),
+    });
     ctx.metrics.gauge('kvd_coordinator_open_reads', 'Reads in flight', () => this.#reads.size, {
       shard: String(ctx.shard),
     });
@@ -390,6 +399,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const { level, required, hashes } = open;
     const explanation = this.#explained(open.explanation, level, required, hashes.token);
     open.later.resolve({ record: live, hlc, writer, incarnation, nowMs, coordinator, explanation });
+    this.#background.wasRead(open.key, hashes);
   }
 
   #askRead(open: OpenRead, node: string, digest: boolean): void {

@@ -126,11 +126,16 @@ export type SerialVerb =
   | 'overwrite';
 
 /** What has to hold for the operation to be done; version 0 stands for "nothing there". */
+/** What EXPIRE asks of the time to live that a key has; a key without one counts as for ever. */
+export type ExpiryWord = 'nx' | 'xx' | 'gt' | 'lt';
+
 export type SerialCondition =
   | { readonly kind: 'none' | 'absent' | 'exists' }
   | { readonly kind: 'version'; readonly version: number }
   | { readonly kind: 'etag'; readonly etag: Etag }
-  | { readonly kind: 'value'; readonly value: Uint8Array };
+  | { readonly kind: 'value'; readonly value: Uint8Array }
+  /** Every word holds of the expiry that is there and the one that the operation gives. */
+  | { readonly kind: 'expiry'; readonly words: readonly ExpiryWord[] };
 
 export interface SerialRequest {
   readonly namespace: number;
@@ -145,6 +150,8 @@ export interface SerialRequest {
   readonly ttlMs: number;
   /** The new record expires when the old one would have. */
   readonly keepTtl: boolean;
+  /** Milliseconds since 1970, instead of `ttlMs`; a moment that is over deletes the key. */
+  readonly expiresAt?: number;
   /** Of an increment. */
   readonly delta: number;
   readonly condition: SerialCondition;

@@ -3,7 +3,7 @@
 // next stamp after the round's ballot, so that every etag that is given out stands for one value.
 
 import { KvError } from '../../runtime/errors.ts';
-import { noBytes, utf8 } from '../../runtime/bytes.ts';
+import { equalBytes, noBytes, utf8 } from '../../runtime/bytes.ts';
 import {
   compareEtags,
   encodeRecord,
@@ -16,7 +16,7 @@ import {
   recordVersion,
   valueTypes,
 } from '../model/record.ts';
-import type { SerialCondition, SerialRequest } from './protocol.ts';
+import type { ExpiryWord, SerialCondition, SerialRequest } from './protocol.ts';
 import { type Ballot, type KeptResult, requestIdOf, type SerialHistory } from './serial-history.ts';
 
 export interface SerialOutcome {
@@ -108,19 +108,28 @@ class Evaluation {
   #apply(request: SerialRequest): SerialOutcome {
     const live = this.#live();
     const unchanged = { record: live, written: undefined, before: live, number: undefined };
-    if (!holds(request.condition, live)) return { ...unchanged, isApplied: false };
+    if (!holds(request.condition, live, this.#expiryOf(request, live)))
+      return { ...unchanged, isApplied: false };
     switch (request.verb) {
       case 'read':
         return { ...unchanged, isApplied: true };
       case 'write':
-        return this.#write(request, request.value, request.valueType);
+        return this.#write(
+          request,
+          this.#isOver(request) ? undefined : request.value,
+          request.valueType,
+        );
       case 'delete':
         return live === undefined
           ? { ...unchanged, isApplied: true }
           : this.#write(request, undefined, valueTypes.bytes);
       case 'expire':
         if (live === undefined) return { ...unchanged, isApplied: false };
-        return this.#write(request, recordValue(live), recordValueType(live));
+        return this.#write(
+          request,
+          this.#isOver(request) ? undefined : recordValue(live),
+          recordValueType(live),
+        );
       case 'increment':
         return this.#increment(request, live);
       case 'add':
@@ -129,6 +138,21 @@ class Evaluation {
       case 'overwrite':
         return this.#splice(request, live);
     }
+  }
+
+  /** When what the request writes would expire; 0: never. */
+  #expiryOf(
+    { keepTtl, ttlMs, expiresAt = 0 }: SerialRequest,
+    live: Uint8Array | undefined,
+  ): number {
+    if (keepTtl) return live === undefined ? 0 : recordExpiresAt(live);
+    if (expiresAt > 0) return expiresAt;
+    return ttlMs === 0 ? 0 : this.#facts.nowMs + ttlMs;
+  }
+
+  /** The request names a moment that has passed. */
+  #isOver({ keepTtl, expiresAt = 0 }: SerialRequest): boolean {
+    return !keepTtl && expiresAt > 0 && expiresAt <= this.#facts.nowMs;
   }
 
   #increment(request: SerialRequest, live: Uint8Array | undefined): SerialOutcome {
@@ -161,12 +185,8 @@ class Evaluation {
     return this.#write(request, joined, live === undefined ? valueType : recordValueType(live));
   }
 
-  #write(
-    { ttlMs, keepTtl }: SerialRequest,
-    value: Uint8Array | undefined,
-    valueType: number,
-  ): SerialOutcome {
-    const { key, token, hash, ballot, nowMs, mayStamp } = this.#facts;
+  #write(request: SerialRequest, value: Uint8Array | undefined, valueType: number): SerialOutcome {
+    const { key, token, hash, ballot, mayStamp } = this.#facts;
     if (!mayStamp)
       throw new KvError('FUTURE_VERSION', {
         stored: ballot.hlc,
@@ -175,8 +195,7 @@ class Evaluation {
     const before = this.#live();
     const etag = { ...ballot, hlc: ballot.hlc + this.#writes };
     const version = (this.#record === undefined ? 0 : recordVersion(this.#record)) + 1;
-    const kept = before === undefined ? 0 : recordExpiresAt(before);
-    const expiresAt = value === undefined ? 0 : keepTtl ? kept : ttlMs === 0 ? 0 : nowMs + ttlMs;
+    const expiresAt = value === undefined ? 0 : this.#expiryOf(request, before);
     const isTombstone = value === undefined;
     const body = { key, token, hash, value: value ?? new Uint8Array(0), valueType, isTombstone };
     const record = encodeRecord({ ...etag, ...body, version, expiresAt, isSerial: true });
@@ -212,7 +231,12 @@ class Evaluation {
 
 const none = { hlc: 0, writer: 0, incarnation: 0, version: 0 };
 
-function holds(condition: SerialCondition, live: Uint8Array | undefined): boolean {
+/** `expiresAt`: when the record that the operation writes would expire; 0: never. */
+function holds(
+  condition: SerialCondition,
+  live: Uint8Array | undefined,
+  expiresAt: number,
+): boolean {
   switch (condition.kind) {
     case 'none':
       return true;
@@ -226,15 +250,30 @@ function holds(condition: SerialCondition, live: Uint8Array | undefined): boolea
       return live !== undefined && compareEtags(recordEtag(live), condition.etag) === 0;
     case 'value':
       return live !== undefined && equalValues(live, condition.value);
+    case 'expiry':
+      return live !== undefined && allowsExpiry(condition.words, recordExpiresAt(live), expiresAt);
   }
+}
+
+/** Whether every word lets the expiry `before` (0: never) become `after`. */
+function allowsExpiry(words: readonly ExpiryWord[], before: number, after: number): boolean {
+  const isLater = after === 0 ? before !== 0 : before !== 0 && after > before;
+  const isEarlier = after !== 0 && (before === 0 || after < before);
+  return words.every((word) => {
+    if (word === 'nx') return before === 0;
+    if (word === 'xx') return before !== 0;
+    return word === 'gt' ? isLater : isEarlier;
+  });
 }
 
 /** Equal bytes, or JSON texts of equal values. */
 function equalValues(record: Uint8Array, expected: Uint8Array): boolean {
-  const found = utf8.decode(recordValue(record));
-  const wanted = utf8.decode(expected);
-  if (found === wanted) return true;
-  return recordValueType(record) === valueTypes.json && canonical(found) === canonical(wanted);
+  if (equalBytes(recordValue(record), expected)) return true;
+  if (recordValueType(record) !== valueTypes.json) return false;
+  const found = utf8.decodeStrict(recordValue(record));
+  const wanted = utf8.decodeStrict(expected);
+  if (found === undefined || wanted === undefined) return false;
+  return canonical(found) === canonical(wanted);
 }
 
 const strings = /"(?:[^"\\]|\\.)*"/g;
@@ -268,7 +307,9 @@ function integerOf(record: Uint8Array): number {
 /** What makes two requests the same: everything but id and deadline. */
 function fingerprintOf(request: SerialRequest): number {
   const { verb, valueType, ttlMs, keepTtl, delta, offset, condition, value } = request;
-  const bytes = value === undefined ? '' : utf8.decode(value);
-  const text = JSON.stringify({ verb, valueType, ttlMs, keepTtl, delta, offset, condition, bytes });
+  const { expiresAt = 0 } = request;
+  const bytes = value === undefined ? '' : (utf8.decodeStrict(value) ?? value.join());
+  const terms = { verb, valueType, ttlMs, keepTtl, delta, offset, condition, bytes };
+  const text = JSON.stringify(expiresAt === 0 ? terms : { ...terms, expiresAt });
   return requestIdOf(text) % 0x1_0000_0000;
 }

@@ -3,6 +3,11 @@
 // before anything of it is written, so that nothing grows without limit and nothing acknowledged
 // depends on luck.
 //
+// Space: `spareBytes` is what the disk had beyond what must stay free at the last look, less what
+// was let in since, counted twice: once for the log and once for the table. When it is used up the
+// disk is looked at again before the record is let in, so that writes alone never take what the
+// flush of memory needs (FS-8).
+//
 // `admitted` counts what has been let in since the last freeze, `in flight` what of it the log has
 // not answered yet: what is in flight at a freeze belongs to the next table.
 
@@ -31,11 +36,17 @@ export class Admission {
   #admittedBytes = 0;
   /** The disk has too little free space. */
   isFull = false;
+  /** Bytes that may still be written before the disk has to be looked at again. */
+  spareBytes = 0;
   /** Too many tables wait for their merge. */
   isStalled = false;
 
-  constructor(limits: AdmissionLimits) {
+  readonly #look: () => void;
+
+  /** `look` sets `isFull` and `spareBytes` by what the disk says now. */
+  constructor(limits: AdmissionLimits, look: () => void) {
     this.#limits = limits;
+    this.#look = look;
   }
 
   get inFlightBytes(): number {
@@ -50,8 +61,12 @@ export class Admission {
   /** Lets records in, or throws DISK_FULL or OVERLOADED and changes nothing. */
   enter(bytes: number, records: number): void {
     const { inFlightBytes, memtableBytes } = this.#limits;
-    if (this.isFull)
-      throw new KvError('DISK_FULL', { detail: 'free space is below the reserve; reads go on' });
+    const written = heldBytes(bytes, records) * 2;
+    if (!this.isFull && written > this.spareBytes) this.#look();
+    if (this.isFull || written > this.spareBytes)
+      throw new KvError('DISK_FULL', {
+        detail: 'the space left is what memory needs to be flushed; reads go on',
+      });
     if (this.#inFlightBytes > 0 && this.#inFlightBytes + bytes > inFlightBytes)
       throw new KvError('OVERLOADED', { inFlightBytes: this.#inFlightBytes, max: inFlightBytes });
     if (this.#inFlightRecords >= inFlightRecordsMax)
@@ -63,6 +78,7 @@ export class Admission {
     this.#inFlightBytes += bytes;
     this.#inFlightRecords += records;
     this.#admittedBytes += heldBytes(bytes, records);
+    this.spareBytes -= written;
   }
 
   /** The log has answered, with success or not. */

@@ -8,7 +8,7 @@ import type { Disk, Log } from '../../runtime/environment.ts';
 import { describeFailure } from '../../runtime/errors.ts';
 import type { BodyOf } from '../../runtime/protocol.ts';
 import type { Covered } from './archive-format.ts';
-import type { WalArchiver } from './protocol.ts';
+import type { SegmentEnd, WalArchiver } from './protocol.ts';
 
 export interface ArchiveTerms {
   readonly archiver: Ref<WalArchiver>;
@@ -16,12 +16,9 @@ export interface ArchiveTerms {
   readonly intervalMs: number;
 }
 
-export interface ClosedSegment {
-  readonly path: string;
-  readonly number: number;
+export interface ClosedSegment extends SegmentEnd {
   /** Undefined: it was found at the start. */
   readonly bytes: number | undefined;
-  readonly lastLsn: number;
   /** Wall clock when it was closed, microseconds; 0: it was found at the start. */
   readonly closedMicros: number;
 }
@@ -72,6 +69,11 @@ export class ClosedSegments {
     return this.#held.filter(({ isKept }) => !isKept).length;
   }
 
+  /** Those that this run wrote, oldest first; the others are in tables already. */
+  get ownSegments(): SegmentEnd[] {
+    return this.#held.filter(({ bytes }) => bytes !== undefined);
+  }
+
   add(segment: ClosedSegment): void {
     this.#held.push({ ...segment, isKept: !this.#hasArchive });
     this.keepNext();
@@ -80,7 +82,7 @@ export class ClosedSegments {
   /** What an earlier run left: in tables already. */
   addRecovered(segments: readonly { readonly number: number; readonly path: string }[]): void {
     for (const { number, path } of segments)
-      this.add({ path, number, bytes: undefined, lastLsn: 0, closedMicros: 0 });
+      this.add({ path, number, bytes: undefined, lastLsn: 0, chain: 0, closedMicros: 0 });
   }
 
   release(throughLsn: number): void {

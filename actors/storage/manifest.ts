@@ -35,7 +35,16 @@ const currentName = 'CURRENT';
 export interface ManifestOptions {
   /** Default 1 MiB. */
   readonly rollOverBytes?: number;
+  /**
+   * Called with what the manifest says before this start writes anything: on a full disk the space
+   * of what is left over may be needed first. May reserve file numbers; what it throws ends the
+   * start.
+   */
+  readonly beforeWriting?: (state: StoredState) => void;
 }
+
+/** What the manifest says: it changes by commits. */
+export type StoredState = Omit<ManifestState, 'apply'>;
 
 export const manifestName = (number: number): string =>
   `MANIFEST-${String(number).padStart(10, '0')}`;
@@ -77,10 +86,10 @@ export class ManifestLog {
     disk: Disk,
     directory: string,
     identity: LogIdentity,
-    { rollOverBytes = rollOverBytesDefault }: ManifestOptions = {},
+    { rollOverBytes = rollOverBytesDefault, beforeWriting }: ManifestOptions = {},
   ): Promise<ManifestLog> {
     const place = { disk, directory, identity, rollOverBytes };
-    return openManifest(place).then((manifest) => new ManifestLog(manifest));
+    return openManifest(place, beforeWriting).then((manifest) => new ManifestLog(manifest));
   }
 
   /**
@@ -95,7 +104,7 @@ export class ManifestLog {
     );
   }
 
-  get state(): Omit<ManifestState, 'apply'> {
+  get state(): StoredState {
     return this.#manifest.state;
   }
 
@@ -105,11 +114,6 @@ export class ManifestLog {
     const { nextFileNumber } = state;
     state.reserveFileNumber(nextFileNumber);
     return nextFileNumber;
-  }
-
-  /** A file that the manifest does not know has this number: no new file gets it. */
-  skipFileNumber(fileNumber: number): void {
-    this.#manifest.state.reserveFileNumber(fileNumber);
   }
 
   /** True after a failure that no later commit can mend: the node has to stop (MF-5). */
@@ -174,11 +178,15 @@ function removeTemporary({ disk, directory }: Place): void {
     if (name.endsWith('.tmp')) disk.remove(`${directory}/${name}`);
 }
 
-async function openManifest(place: Place): Promise<Manifest> {
+async function openManifest(
+  place: Place,
+  beforeWriting: ManifestOptions['beforeWriting'],
+): Promise<Manifest> {
   removeTemporary(place);
   const { disk, directory } = place;
   const current = disk.read(`${directory}/${currentName}`);
   const state = current === undefined ? newState(place) : replay(place, current);
+  beforeWriting?.(state);
   const log = await startLog(place, state);
   return { place, state, log, uncertain: [] };
 }

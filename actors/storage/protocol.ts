@@ -42,6 +42,10 @@ export const Store = protocol('store', 10, {
     layout: { records: 'bytes[]' },
     replyLayout: { lsn: 'u53' },
   }),
+  /** The tables that count now. */
+  tables: ask<object, { readonly tables: readonly TableMeta[] }>(40),
+  /** This table cannot be read whole: no compaction takes it until the next start. */
+  damaged: tell<{ readonly fileNumber: number }>(41),
   /**
    * Gives every table that counts a second name, `prefix` and the name of the table, all in one
    * turn: no compaction comes in between. The answer is the version edit that makes this state
@@ -59,6 +63,11 @@ export const Store = protocol('store', 10, {
   purgeBelow: tell<PurgeArcs>(50, { lane: 'control', layout: { ends: 'u32[]', hlcs: 'u53[]' } }),
   /** Of the store to itself, in the lane of requests: how long they wait (pacing.ts). */
   ping: ask<object, object>(30),
+  /**
+   * From the answer on the watcher of this node is told of every record as it becomes visible, or is
+   * not any more. `sequence`: how many it was told of so far.
+   */
+  feed: ask<{ readonly isOn: boolean }, { readonly sequence: number }>(90, { lane: 'control' }),
 });
 export type Store = typeof Store.messages;
 
@@ -71,6 +80,14 @@ export interface StoreStats {
   readonly walBytes: number;
   /** Highest hlc in tables; right after the start that is the highest of all. */
   readonly newestHlc: number;
+}
+
+/** A log segment that gets no more records, and how it ends. */
+export interface SegmentEnd {
+  readonly path: string;
+  readonly number: number;
+  readonly lastLsn: number;
+  readonly chain: number;
 }
 
 /** One shard's write-ahead log: a record is answered when it is durable. */
@@ -101,6 +118,8 @@ export const WalWriter = protocol('wal-writer', 11, {
     layout: { records: 'bytes[]' },
     replyLayout: { lsn: 'u53' },
   }),
+  /** Segments that are full and not released yet. */
+  closed: ask<object, { readonly segments: readonly SegmentEnd[] }>(40),
 });
 export type WalWriter = typeof WalWriter.messages;
 
@@ -288,3 +307,32 @@ export const Compactor = protocol('compactor', 14, {
   pace: tell<{ readonly pauseMs: number }>(30, { lane: 'control' }),
 });
 export type Compactor = typeof Compactor.messages;
+
+/** Stored bytes that are not what was written. */
+export interface ScrubDamage {
+  readonly file: string;
+  readonly offset: number;
+  readonly what: string;
+  /** Keys that are concerned, as `namespace:text`; both empty for a log segment. */
+  readonly firstKey: string;
+  readonly lastKey: string;
+}
+
+export interface ScrubStatus {
+  /** Since the start. */
+  readonly passes: number;
+  /** Of the pass that is under way, or the last one. */
+  readonly tables: number;
+  readonly bytes: number;
+  /** Since the end of the last pass; negative: there was none since the start. */
+  readonly ageMs: number;
+  readonly damageCount: number;
+  /** The first of them. */
+  readonly damages: readonly ScrubDamage[];
+}
+
+/** Reads stored bytes again in the background. */
+export const Scrubber = protocol('scrubber', 15, {
+  status: ask<object, ScrubStatus>(1),
+});
+export type Scrubber = typeof Scrubber.messages;

@@ -6,14 +6,15 @@
 
 import type { Ref, Session } from '../../runtime/actor.ts';
 import type { Disk } from '../../runtime/environment.ts';
-import { BugError, KvError } from '../../runtime/errors.ts';
+import { KvError } from '../../runtime/errors.ts';
 import { bytesOf, type CompactionJob } from './compaction-picker.ts';
 import { rangesOverlap, unionOf } from './key-ranges.ts';
-import type { ManifestLog } from './manifest.ts';
+import type { ManifestLog, StoredState } from './manifest.ts';
 import type {
   Compactor,
   FrozenTable,
   Memtable,
+  StoreStats,
   TableMeta,
   TableReader,
   WalWriter,
@@ -38,8 +39,10 @@ export interface StoreParts {
   readonly tombstonePurge: TombstonePurge;
   /** With several copies: tombstones and expired records stay for so long at least. */
   readonly tombstoneGraceMs: number;
-  /** No writes below this free space; they are let in again above twice that (FS-8). */
+  /** Stays free beside what a flush needs; writes are let in again above twice that (FS-8). */
   readonly reserveBytes: number;
+  /** Beside the reserve, so much has to stay free for the flush of memory and the next segment. */
+  readonly flushSpaceBytes: number;
 }
 
 export interface CompactionOutcome {
@@ -56,7 +59,11 @@ export interface CompactionOutcome {
 /** Nothing inside the node waits longer; callers have deadlines of their own. */
 export const internalTimeoutMs = 24 * 3600 * 1000;
 
-/** A frozen memtable becomes a table that counts (MF-3): written, verified, named, readable. */
+/**
+ * A frozen memtable becomes a table that counts (MF-3): written, verified, readable, named. It is
+ * readable before the manifest names it, while memory still holds the same records: a table that
+ * cannot be read is nobody's only copy, and the flush is tried again.
+ */
 export async function writeTable(
   session: Session,
   disk: Disk,
@@ -64,31 +71,74 @@ export async function writeTable(
   manifest: ManifestLog,
   table: FrozenTable,
 ): Promise<void> {
-  const { compactor } = parts;
+  const { compactor, tables } = parts;
   const fileNumber = manifest.takeFileNumber();
   const written = await session.ask(compactor, 'flush', { table, fileNumber }, internalTimeoutMs);
   const { throughLsn } = table;
+  await showTables(session, parts, { added: [written.table], dropped: [] });
   const edit = { added: [written.table], dropped: [], flushedThrough: throughLsn };
-  await changeTables(session, disk, parts, manifest, edit);
+  try {
+    removeUnnamed(disk, parts, await manifest.commit(edit));
+  } catch (error) {
+    // Not named, or nobody knows: the records are still in memory.
+    await session.ask(tables, 'replace', { added: [], dropped: [fileNumber] }, internalTimeoutMs);
+    throw error;
+  }
 }
 
-/** A verified table that cannot be opened after its edit is durable: only a restart can tell. */
+/**
+ * Outputs take the place of their inputs. Where an output cannot be read after its edit is durable,
+ * the edit is taken back: the inputs are still open and their files still there. CORRUPT names the
+ * output.
+ */
 async function changeTables(
   session: Session,
   disk: Disk,
-  { tables, directory }: StoreParts,
+  parts: StoreParts,
   manifest: ManifestLog,
-  edit: VersionEdit,
+  { inputs, outputs }: { readonly inputs: readonly TableMeta[]; readonly outputs: TableMeta[] },
 ): Promise<void> {
-  const unnamed = await manifest.commit(edit);
-  const { added } = edit;
-  const dropped = edit.dropped.map(({ fileNumber }) => fileNumber);
+  const unnamed = await manifest.commit({ added: outputs, dropped: placesOf(inputs) });
   try {
-    await session.ask(tables, 'replace', { added, dropped }, internalTimeoutMs);
+    const dropped = inputs.map(({ fileNumber }) => fileNumber);
+    await showTables(session, parts, { added: outputs, dropped });
   } catch (error) {
-    throw new BugError(`a table of the manifest cannot be read: ${String(error)}`);
+    removeUnnamed(
+      disk,
+      parts,
+      await manifest.commit({ added: inputs, dropped: placesOf(outputs) }),
+    );
+    throw error;
   }
   // The compactor has closed its inputs, the readers of what was dropped are closed now.
+  removeUnnamed(disk, parts, unnamed);
+}
+
+const placesOf = (tables: readonly TableMeta[]): VersionEdit['dropped'] =>
+  tables.map(({ level, fileNumber }) => ({ level, fileNumber }));
+
+/** Readable from here on; CORRUPT where a table that was just written cannot be read. */
+async function showTables(
+  session: Session,
+  { tables, directory }: StoreParts,
+  change: { readonly added: readonly TableMeta[]; readonly dropped: readonly number[] },
+): Promise<void> {
+  try {
+    await session.ask(tables, 'replace', change, internalTimeoutMs);
+  } catch (error) {
+    if (!(error instanceof KvError) || error.code !== 'NOT_FOUND') throw error;
+    const [first] = change.added;
+    const file = tablePath(directory, first?.fileNumber ?? 0);
+    throw new KvError('CORRUPT', {
+      offset: 0,
+      detail: 'a table that was just written is gone',
+      ...error.fields,
+      file: String(error.fields['file'] ?? file),
+    });
+  }
+}
+
+function removeUnnamed(disk: Disk, { directory }: StoreParts, unnamed: readonly number[]): void {
   for (const fileNumber of unnamed) disk.remove(tablePath(directory, fileNumber));
 }
 
@@ -109,12 +159,11 @@ export async function compactTables(
   const { disk } = place;
   const purge = await purgeRuleOf(session, parts, manifest, inputs, place);
   const isWorthPurging = purge !== undefined && inputs.some(({ tombstones }) => tombstones > 0);
-  const dropped = inputs.map(({ level, fileNumber }) => ({ level, fileNumber }));
   const isMove = job.isMove && !isWorthPurging;
   const { tables, purged } = isMove
     ? { tables: inputs.map((table) => ({ ...table, level: outputLevel })), purged: 0 }
     : await mergeTables(session, disk, parts, manifest, { ...job, purge });
-  await changeTables(session, disk, parts, manifest, { added: tables, dropped });
+  await changeTables(session, disk, parts, manifest, { inputs, outputs: [...tables] });
   return {
     inputs: inputs.length,
     outputs: tables.length,
@@ -129,13 +178,13 @@ export async function compactTables(
 async function mergeTables(
   session: Session,
   disk: Disk,
-  { compactor, reserveBytes }: StoreParts,
+  { compactor, reserveBytes, flushSpaceBytes }: StoreParts,
   manifest: ManifestLog,
   { inputs, outputLevel, splitBytes, purge }: CompactionJob & { purge: PurgeRule | undefined },
 ): Promise<{ readonly tables: readonly TableMeta[]; readonly purged: number }> {
   const bytes = bytesOf(inputs);
   // Space for writes comes first: what is merged is readable as it is.
-  if (disk.freeBytes() < bytes + reserveBytes)
+  if (disk.freeBytes() < bytes + reserveBytes + flushSpaceBytes)
     throw new KvError('DISK_FULL', { detail: 'no space for the outputs of a compaction' });
   const outputs = splitBytes === undefined ? 1 : Math.ceil(bytes / splitBytes) + 1;
   const fileNumbers = Array.from({ length: outputs }, () => manifest.takeFileNumber());
@@ -214,11 +263,11 @@ export async function replayWal(
 }
 
 /** Table files that the manifest does not name: outputs of a run that ended too early (MF-6). */
-export function removeStrangers(disk: Disk, directory: string, manifest: ManifestLog): void {
-  const known = new Set([...manifest.state.tables.keys()].map((number) => tableName(number)));
+export function removeStrangers(disk: Disk, directory: string, state: StoredState): void {
+  const known = new Set([...state.tables.keys()].map((number) => tableName(number)));
   for (const name of disk.list(`${directory}/tables`)) {
     const number = tableNumber(name);
-    if (number !== undefined) manifest.skipFileNumber(number);
+    if (number !== undefined) state.reserveFileNumber(number);
     if (!known.has(name)) disk.remove(`${directory}/tables/${name}`);
   }
 }
@@ -236,4 +285,23 @@ export function linkTables(
   for (const fileNumber of state.tables.keys())
     disk.link(tablePath(directory, fileNumber), `${prefix}${tableName(fileNumber)}`);
   return encodeEdit(state.snapshotEdit()).slice();
+}
+
+/** What the parts of a store say of themselves. */
+export async function statsOf(
+  session: Session,
+  { wal, memtable, tables }: StoreParts,
+  newestHlc: number,
+): Promise<StoreStats> {
+  const log = await session.ask(wal, 'stats', {}, internalTimeoutMs);
+  const recent = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
+  const stored = await session.ask(tables, 'stats', {}, internalTimeoutMs);
+  return {
+    records: recent.records + stored.records,
+    memtableBytes: recent.bytes,
+    tables: stored.tables,
+    tableBytes: stored.bytes,
+    walBytes: log.bytes,
+    newestHlc,
+  };
 }

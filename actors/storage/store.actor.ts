@@ -9,7 +9,7 @@
 //           arena and WAL segments released (MF-3, WAL-9).
 //   compact inputs merged -> one manifest edit durable -> readable -> inputs removed (MF-4); one
 //           job at a time, beside flushes.
-//   start   manifest -> tables -> WAL into memory -> flushed -> new WAL segment (WAL-12).
+//   start   store-recovery.ts; on a full disk its last steps wait for space (FS-8).
 //
 // What it lets in is decided in admission.ts.
 
@@ -19,11 +19,13 @@ import {
   type Deferred,
   type Done,
   type Later,
+  type Ref,
   refTo,
 } from '../../runtime/actor.ts';
-import { assert, describeFailure, failure, KvError } from '../../runtime/errors.ts';
+import { assert, describeFailure, type ErrorCode, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
+import type { Watcher } from '../gateway/protocol.ts';
 import { checkRecord, recordBytesMax, recordHash, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
@@ -31,30 +33,42 @@ import { Admission, heldBytes } from './admission.ts';
 import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
-import { ManifestLog, type ManifestOptions } from './manifest.ts';
+import type { ManifestLog } from './manifest.ts';
 import { Pacer } from './pacing.ts';
+import {
+  type FrozenTable,
+  type RangeRequest,
+  Store,
+  type StoreStats,
+  type TableMeta,
+} from './protocol.ts';
 import type { PurgeArcs } from './purge-rule.ts';
-import { type FrozenTable, type RangeRequest, Store, type StoreStats } from './protocol.ts';
 import { RowCache } from './row-cache.ts';
 import {
   type CompactionOutcome,
   compactTables,
   internalTimeoutMs,
   linkTables,
-  removeStrangers,
-  replayWal,
-  type StoreParts,
+  statsOf,
   writeTable,
 } from './store-steps.ts';
+import {
+  isDiskFull,
+  type Recovered,
+  type RecoveryOptions,
+  recoverStore,
+} from './store-recovery.ts';
 import { tableNumber } from './table-files.ts';
 
-export interface StoreOptions extends StoreParts {
+export interface StoreOptions extends RecoveryOptions {
   readonly resolve: Resolve;
   readonly identity: {
     readonly clusterName: string;
     readonly node: string;
     readonly incarnation: number;
   };
+  /** Hears of what is written, while somebody watches; absent: nobody ever does. */
+  readonly watcher?: Ref<Watcher> | undefined;
   /** A memtable of this size is flushed. */
   readonly memtableBytes: number;
   /** Bytes that may wait for the WAL; one record always may. */
@@ -66,19 +80,21 @@ export interface StoreOptions extends StoreParts {
   readonly waitingTablesMax: number;
   /** Merges pause when the p99 of the delay of requests is above, milliseconds; 0: never. */
   readonly foregroundDelayMs: number;
-  readonly manifest?: ManifestOptions;
 }
 
 type Found = ReplyOf<Store['read']>;
 
 interface Own {
-  readonly recovered: Tell<{ readonly manifest: ManifestLog }>;
+  readonly recovered: Tell<Recovered>;
+  readonly logBegun: Tell<object>;
   readonly flushed: Tell<{ readonly table: FrozenTable | undefined }>;
   readonly flushFailed: Tell<{
     readonly table: FrozenTable | undefined;
+    readonly code: ErrorCode;
     readonly reason: string;
   }>;
   readonly retryFlush: Tell<object>;
+  readonly resumeStart: Tell<object>;
   readonly compacted: Tell<{ readonly outcome: CompactionOutcome; readonly startedMs: number }>;
   readonly compactionFailed: Tell<{
     readonly reason: string;
@@ -106,6 +122,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   #isFlushing = false;
   /** Frozen, but its flush failed. */
   #unflushed: FrozenTable | undefined;
+  /** Of the start: frozen, and waiting for space. */
+  #recovered: FrozenTable[] = [];
+  /** The log takes records; before, everything of the earlier run has to be in tables. */
+  #isLogBegun = false;
+  #isBeginning = false;
+  #afterLsn = 0;
   /** Highest hlc in any table: a newer record in memory needs no look at the tables. */
   #tablesMaxHlc = 0;
   #tableCount = 0;
@@ -118,6 +140,10 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
   readonly #rows: RowCache;
+  /** Tells the watcher, while somebody watches. */
+  #told: ((records: readonly Uint8Array[]) => void) | undefined;
+  /** Records that the watcher was told of. */
+  #sequence = 0;
   readonly #pacer: Pacer;
   #isMerging = false;
   #isMeasuring = false;
@@ -128,7 +154,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
     this.#options = options;
-    this.#admission = new Admission(options);
+    this.#admission = new Admission(options, () => this.#lookAtSpace());
     const labels = { shard: String(ctx.shard) };
     const { metrics } = ctx;
     metrics.gauge('kvd_store_tables', 'Tables', () => this.#tableCount, labels);
@@ -150,33 +176,55 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   start(): Later<void> {
     const { disk, log, tell, toSelf, shard } = this.#ctx;
     const options = this.#options;
+    const release = (arena: number): void => tell(options.memtable, 'release', { arena });
     return this.#ctx.session(async (session) => {
-      await disk.makeDirectory(`${options.directory}/tables`);
-      const identity = { ...options.identity, shard };
-      const manifest = await ManifestLog.open(disk, options.directory, identity, options.manifest);
-      removeStrangers(disk, options.directory, manifest);
-      const version = { added: [...manifest.state.tables.values()], dropped: [] };
-      await session.ask(options.tables, 'replace', version, internalTimeoutMs);
-      const flush = async (): Promise<void> => {
-        const { table } = await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs);
-        if (table === undefined) return;
-        await writeTable(session, disk, options, manifest, table);
-        tell(options.memtable, 'release', { arena: table.arena });
-      };
-      const { records, lastLsn } = await replayWal(session, options, manifest, flush);
-      await flush();
-      const afterLsn = Math.max(lastLsn, manifest.state.flushedThrough);
-      await session.ask(options.wal, 'begin', { afterLsn }, internalTimeoutMs);
+      const tools = { session, disk, log, release };
+      const recovered = await recoverStore(tools, options, { ...options.identity, shard });
+      const { records, manifest, unflushed } = recovered;
+      if (unflushed.length === 0) {
+        try {
+          const { afterLsn } = recovered;
+          await session.ask(options.wal, 'begin', { afterLsn }, internalTimeoutMs);
+          toSelf('logBegun', {});
+        } catch (error) {
+          if (!isDiskFull(error)) throw error;
+        }
+      }
       log.info('store.ready', { shard, tables: manifest.state.tables.size, recovered: records });
-      toSelf('recovered', { manifest });
+      toSelf('recovered', recovered);
     });
   }
 
-  recovered({ manifest }: { readonly manifest: ManifestLog }): void {
+  recovered({ manifest, unflushed, afterLsn }: Recovered): void {
     this.#manifest = manifest;
+    this.#recovered = [...unflushed];
+    this.#afterLsn = afterLsn;
     this.#countTables();
     this.checkSpace();
+    if (!this.#isLogBegun) this.#ctx.after(flushRetryMs, 'resumeStart', {});
     this.#compact();
+  }
+
+  logBegun(): void {
+    this.#isLogBegun = true;
+    if (this.#manifest !== undefined) this.#lookAtSpace();
+  }
+
+  /** After a start on a full disk: what is left of the earlier run is in tables now. */
+  #beginLog(): void {
+    if (this.#isBeginning) return;
+    this.#isBeginning = true;
+    const { wal } = this.#options;
+    const body = { afterLsn: this.#afterLsn };
+    this.#ctx.ask(wal, 'begin', body, internalTimeoutMs, (problem) => {
+      this.#isBeginning = false;
+      if (problem === undefined) this.logBegun();
+      else this.#ctx.after(flushRetryMs, 'resumeStart', {});
+    });
+  }
+
+  resumeStart(): void {
+    if (!this.#isLogBegun) this.#flush();
   }
 
   /** What is in memory goes to a table: the next start has nothing to recover. */
@@ -211,6 +259,18 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     return this.#write(records, bytes);
   }
 
+  feed({ isOn }: { readonly isOn: boolean }): { readonly sequence: number } {
+    const { watcher } = this.#options;
+    const { tell, shard } = this.#ctx;
+    this.#told = undefined;
+    if (isOn && watcher !== undefined)
+      this.#told = (records) => {
+        this.#sequence += records.length;
+        tell(watcher, 'committed', { shard, sequence: this.#sequence, records });
+      };
+    return { sequence: this.#sequence };
+  }
+
   #write(records: readonly Uint8Array[], bytes: number): Later<{ readonly lsn: number }> {
     this.#admission.enter(bytes, records.length);
     const { wal, memtable } = this.#options;
@@ -226,6 +286,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       else this.#ctx.tell(memtable, 'insert', { record: alone, lsn: reply.lsn });
       if (reply !== undefined) {
         for (const record of records) this.#rows.written(record, recordHash(record));
+        this.#told?.(records);
         later.resolve(reply);
       }
       // It was full of what was on its way to the log: there may be something to freeze now.
@@ -295,7 +356,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const { disk, toSelf, log, shard, probe } = this.#ctx;
     probe.reach('flush began');
     const options = this.#options;
-    let table = this.#unflushed;
+    let table = this.#unflushed ?? this.#recovered.shift();
+    const isOld = table !== undefined;
     this.#ctx.session(async (session) => {
       try {
         table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table;
@@ -305,12 +367,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
         if (!(error instanceof KvError)) throw error;
         const reason = describeFailure(error.toFailure());
         log.warn('store.flush-failed', { shard, reason });
-        toSelf('flushFailed', { table, reason });
+        toSelf('flushFailed', { table, code: error.code, reason });
       }
     });
     // The freeze is in the memtable's mailbox now: what is let in from here on belongs to the next
     // table, and so does what is still on its way to the WAL.
-    if (this.#unflushed === undefined) this.#admission.frozen();
+    if (!isOld) this.#admission.frozen();
   }
 
   /** The table is readable: only now may its arena go, or a read would find it nowhere. */
@@ -327,17 +389,19 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const waiters = this.#flushWaiters;
     this.#flushWaiters = [];
     for (const waiter of waiters) waiter.resolve({ tables: this.#tableCount });
+    if (!this.#isLogBegun && table === undefined) this.#beginLog();
+    else if (!this.#isLogBegun) this.#flush();
     // With nothing to freeze all of it is still in flight: the next answer of the log tries again.
-    if (table !== undefined && this.#admission.isMemtableFull) this.#flush();
+    else if (table !== undefined && this.#admission.isMemtableFull) this.#flush();
     this.#compact();
   }
 
   /** Usually a full disk: the frozen table stays in memory and is tried again. */
-  flushFailed({ table, reason }: BodyOf<Own['flushFailed']>): void {
+  flushFailed({ table, code, reason }: BodyOf<Own['flushFailed']>): void {
     this.#unflushed = table;
     const waiters = this.#flushWaiters;
     this.#flushWaiters = [];
-    for (const waiter of waiters) waiter.fail(failure('DISK_FULL', { detail: reason }));
+    for (const waiter of waiters) waiter.fail(failure(code, { detail: reason }));
     this.#stopIfManifestFailed();
     this.#ctx.after(flushRetryMs, 'retryFlush', {});
   }
@@ -468,35 +532,40 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       );
   }
 
+  tables(): { readonly tables: readonly TableMeta[] } {
+    return { tables: [...(this.#manifest?.state.tables.values() ?? [])] };
+  }
+
+  damaged({ fileNumber }: { readonly fileNumber: number }): void {
+    if (this.#manifest?.state.tables.has(fileNumber) !== true) return;
+    this.#damaged.add(fileNumber);
+    this.#countTables();
+  }
+
   // ---- figures and space --------------------------------------------------------------------
 
   stats(): Later<StoreStats> {
-    const { wal, memtable, tables } = this.#options;
+    const options = this.#options;
     const newestHlc = this.#tablesMaxHlc;
-    return this.#ctx.session(async (session) => {
-      const log = await session.ask(wal, 'stats', {}, internalTimeoutMs);
-      const recent = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
-      const stored = await session.ask(tables, 'stats', {}, internalTimeoutMs);
-      return {
-        records: recent.records + stored.records,
-        memtableBytes: recent.bytes,
-        tables: stored.tables,
-        tableBytes: stored.bytes,
-        walBytes: log.bytes,
-        newestHlc,
-      };
-    });
+    return this.#ctx.session((session) => statsOf(session, options, newestHlc));
   }
 
   checkSpace(): void {
-    const free = this.#ctx.disk.freeBytes();
-    const { reserveBytes } = this.#options;
-    const wasFull = this.#admission.isFull;
-    const isFull = free < (wasFull ? reserveBytes * 2 : reserveBytes);
-    if (isFull !== wasFull)
-      this.#ctx.log.warn(isFull ? 'disk.full' : 'disk.writable', { freeBytes: free });
-    this.#admission.isFull = isFull;
+    this.#lookAtSpace();
     this.#ctx.after(spaceCheckMs, 'checkSpace', {});
+  }
+
+  /** Refuses below what a flush of everything in memory needs; lets in again a reserve above. */
+  #lookAtSpace(): void {
+    const free = this.#ctx.disk.freeBytes();
+    const { reserveBytes, flushSpaceBytes } = this.#options;
+    const wasFull = this.#admission.isFull;
+    const neededBytes = reserveBytes + flushSpaceBytes;
+    const isFull = !this.#isLogBegun || free < neededBytes + (wasFull ? reserveBytes : 0);
+    if (isFull !== wasFull)
+      this.#ctx.log.warn(isFull ? 'disk.full' : 'disk.writable', { freeBytes: free, neededBytes });
+    this.#admission.isFull = isFull;
+    this.#admission.spareBytes = free - neededBytes;
   }
 
   #countTables(): void {

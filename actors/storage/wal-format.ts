@@ -38,8 +38,22 @@ export const ignorableFlag = 1;
 const frameBytes = 28;
 const crcBytes = 4;
 const recordMagic = 0xa55b;
-const formatVersion = 1;
+/** Version 2 of the write-ahead log says in its header what it was written with. */
+const formatVersions: Readonly<Record<LogKind, number>> = { wal: 2, manifest: 1 };
+const writtenBytes = 16;
 const nameBytes = 10;
+
+/** When a write was answered: after a sync, after a write with syncs now and then, after a write. */
+export type LogDurability = 'group' | 'periodic' | 'none';
+/** On disk: the number of its place, from 1. */
+const logDurabilities: readonly LogDurability[] = ['group', 'periodic', 'none'];
+
+/** What a segment was written with: recovery judges it by this, not by the options of its own run. */
+export interface WrittenWith {
+  readonly durability: LogDurability;
+  /** No more bytes than this waited for a sync at once, where durability is `group`. */
+  readonly inFlightBytesMax: number;
+}
 
 /** Whose log this is; a log of another shard or node is refused. */
 export interface LogIdentity {
@@ -58,6 +72,8 @@ export interface SegmentHeader extends LogIdentity {
   readonly previousLastLsn: number;
   /** CRC of the last record before this segment, or of its header where it had none. */
   readonly previousChain: number;
+  /** Of a write-ahead log; undefined: format version 1, and manifests. */
+  readonly writtenWith?: WrittenWith | undefined;
 }
 
 /** Names sort as their numbers do. */
@@ -76,10 +92,11 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   const view = new DataView(bytes.buffer);
   const cluster = utf8.encode(header.clusterName);
   const node = utf8.encode(header.node);
-  const textAt = 60;
+  const version = header.writtenWith === undefined ? 1 : formatVersions[header.kind];
+  const textAt = version === 1 ? 60 : 60 + writtenBytes;
   assert(textAt + cluster.length + node.length <= segmentHeaderSpace - crcBytes, 'names too long');
   bytes.set(utf8.encode(logKinds[header.kind]));
-  view.setUint16(6, formatVersion, true);
+  view.setUint16(6, version, true);
   setU53(view, 8, header.segmentNumber);
   setU53(view, 16, header.previousSegmentNumber);
   setU53(view, 24, header.previousLastLsn);
@@ -88,6 +105,11 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   setU53(view, 40, header.incarnation);
   view.setUint32(48, cluster.length, true);
   view.setUint32(52, node.length, true);
+  if (header.writtenWith !== undefined && version > 1) {
+    const { durability, inFlightBytesMax } = header.writtenWith;
+    view.setUint32(60, logDurabilities.indexOf(durability) + 1, true);
+    setU53(view, 68, inFlightBytesMax);
+  }
   bytes.set(cluster, textAt);
   bytes.set(node, textAt + cluster.length);
   const crcAt = segmentHeaderSpace - crcBytes;
@@ -106,9 +128,10 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | undefine
   if (kind === undefined || crc32(bytes.subarray(0, crcAt)) !== segmentChain(bytes))
     return undefined;
   const version = reader.u16();
-  if (version !== formatVersion)
+  const newest = formatVersions[kind];
+  if (version < 1 || version > newest)
     throw new KvError('DATA_REFUSED', {
-      detail: `log format ${version}; this program reads ${formatVersion}`,
+      detail: `log format ${version}; this program reads up to ${newest}`,
     });
   const segmentNumber = reader.u53();
   const previousSegmentNumber = reader.u53();
@@ -119,10 +142,23 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | undefine
   const clusterBytes = reader.u32();
   const nodeLength = reader.u32();
   reader.u32();
+  const writtenWith = version === 1 ? undefined : readWrittenWith(reader);
   const clusterName = utf8.decode(reader.rawView(clusterBytes));
   const node = utf8.decode(reader.rawView(nodeLength));
   const previous = { previousSegmentNumber, previousLastLsn, previousChain };
-  return { kind, clusterName, node, incarnation, shard, segmentNumber, ...previous };
+  const identity: LogIdentity = { clusterName, node, incarnation, shard };
+  const whole: SegmentHeader = { kind, ...identity, segmentNumber, ...previous };
+  return writtenWith === undefined ? whole : { ...whole, writtenWith };
+}
+
+function readWrittenWith(reader: ByteReader): WrittenWith {
+  const number = reader.u32();
+  reader.u32();
+  const inFlightBytesMax = reader.u53();
+  const durability = logDurabilities[number - 1];
+  if (durability === undefined)
+    throw new KvError('DATA_REFUSED', { detail: `log durability ${number} is not known` });
+  return { durability, inFlightBytesMax };
 }
 
 /** The CRC at the end of an encoded header: where the chain of its records starts. */

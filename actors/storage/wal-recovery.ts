@@ -6,8 +6,13 @@
 // Segments whose records are all in tables are leftovers and are not looked at: which of them are
 // still there says nothing, since removing them is not synced. A torn tail is cut and said; damage
 // to what may have been acknowledged is a CorruptionError (WAL-10, WAL-11).
+//
+// Each segment is judged by the durability that its own header names. The newest one has nothing
+// behind it that would miss it, so the file NEWEST names it; it is replaced at each rotation,
+// before the first record of the new segment, and costs the writes nothing.
 
 import type { Disk } from '../../runtime/environment.ts';
+import { crc32, utf8 } from '../../runtime/bytes.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { readContent } from './read-content.ts';
 import { readSegment, type SegmentVerdict } from './segment-reader.ts';
@@ -18,6 +23,7 @@ import {
   segmentName,
   segmentNumberOf,
   splitPayload,
+  type WrittenWith,
 } from './wal-format.ts';
 
 export interface WalPlace {
@@ -31,10 +37,25 @@ export interface WalPlace {
 export interface WalEvidence {
   /** Everything up to this LSN is in tables. */
   readonly flushedThrough: number;
-  /** The log was synced before every answer, so it may not end before what is in tables. */
-  readonly isLogAhead: boolean;
-  /** More bytes than this never waited for a sync. */
-  readonly inFlightBytesMax: number;
+  /** Of segments whose header does not say it. */
+  readonly writtenWith: WrittenWith;
+  /** What is missing or damaged is left out and said, where it would be refused otherwise. */
+  readonly acceptsLoss?: boolean;
+}
+
+/** What an operator may do about it. */
+export const acceptHint = '--accept-data-loss starts with what is left';
+
+const newestName = 'NEWEST';
+
+/** The path of the file that names the newest segment, and what it holds. */
+export function newestFile(
+  directory: string,
+  segmentNumber: number,
+): { readonly path: string; readonly bytes: Uint8Array } {
+  const name = segmentName(segmentNumber);
+  const crc = crc32(utf8.encode(name)).toString(16).padStart(8, '0');
+  return { path: `${directory}/${newestName}`, bytes: utf8.encode(`${name} ${crc}\n`) };
 }
 
 export interface RecoveredPart {
@@ -42,6 +63,13 @@ export interface RecoveredPart {
   readonly lastLsn: number;
   readonly torn: { readonly path: string; readonly offset: number } | undefined;
   readonly isDone: boolean;
+}
+
+/** Damage that was accepted. */
+export interface AcceptedLoss {
+  readonly file: string;
+  readonly offset: number;
+  readonly detail: string;
 }
 
 interface Found {
@@ -56,6 +84,7 @@ export class WalRecovery {
   readonly #evidence: WalEvidence;
   /** All segments, also those that are not looked at. */
   readonly #found: readonly Found[];
+  readonly #losses: AcceptedLoss[] = [];
   #next: number;
   #lastLsn = 0;
 
@@ -69,8 +98,14 @@ export class WalRecovery {
         (header.previousSegmentNumber === 0 || header.previousLastLsn <= evidence.flushedThrough),
     );
     this.#next = Math.max(first, 0);
+    this.#refuseNoNewest();
     if (first < 0) this.#refuseGap(0);
     for (let i = this.#next + 1; i < this.#found.length; i += 1) this.#refuseGap(i);
+  }
+
+  /** Damage so far that was let pass because the operator accepts it. */
+  get losses(): readonly AcceptedLoss[] {
+    return this.#losses;
   }
 
   /** All that an earlier run left, oldest first. */
@@ -95,10 +130,11 @@ export class WalRecovery {
     const bytes = readContent(this.#place.disk, path);
     const { flushedThrough } = this.#evidence;
     const verdict = readSegment(bytes, this.#expectations(segment), ({ lsn, payload }) => {
+      this.#lastLsn = Math.max(this.#lastLsn, lsn);
       // What is in tables already would only make one more table of the same records.
       if (lsn > flushedThrough) for (const record of splitPayload(payload)) records.push(record);
     });
-    refuse(verdict, path);
+    this.#refuse(verdict, path);
     if (verdict.kind === 'unborn')
       return { records: [], lastLsn: this.#lastLsn, torn: undefined, isDone };
     if (verdict.kind === 'end' || verdict.kind === 'torn') this.#lastLsn = verdict.lastLsn;
@@ -108,7 +144,12 @@ export class WalRecovery {
 
   #expectations(segment: Found): Parameters<typeof readSegment>[1] {
     const { clusterName, node, shard } = this.#place;
-    const { flushedThrough, isLogAhead, inFlightBytesMax } = this.#evidence;
+    const { flushedThrough } = this.#evidence;
+    const { durability, inFlightBytesMax } =
+      segment.header?.writtenWith ?? this.#evidence.writtenWith;
+    // Without a sync before each answer the log may end before what is in tables, and any part of
+    // it may be unsynced.
+    const isLogAhead = durability === 'group';
     const later = this.#found[this.#next]?.header;
     return {
       kind: 'wal',
@@ -116,7 +157,7 @@ export class WalRecovery {
       segmentNumber: segment.number,
       later,
       flushedThrough: isLogAhead ? flushedThrough : 0,
-      inFlightBytesMax,
+      inFlightBytesMax: isLogAhead ? inFlightBytesMax : Infinity,
     };
   }
 
@@ -126,7 +167,38 @@ export class WalRecovery {
     if (path === undefined || header === undefined) return;
     if (header.previousSegmentNumber === this.#found[at - 1]?.number) return;
     const missing = header.previousSegmentNumber;
-    throw new CorruptionError(path, 0, `segment ${missing} before it is missing`);
+    this.#lost(path, 0, `segment ${missing} before it is missing`);
+  }
+
+  /** A log that was begun has a segment at any time, and NEWEST says which. */
+  #refuseNoNewest(): void {
+    const { disk, directory } = this.#place;
+    const { path } = newestFile(directory, 0);
+    const named = disk.read(path);
+    if (named === undefined) {
+      const { flushedThrough } = this.#evidence;
+      if (this.#found.length === 0 && flushedThrough > 0)
+        this.#lost(directory, 0, 'the log is gone, its tables are not');
+      return;
+    }
+    const text = utf8.decode(named);
+    const number = segmentNumberOf(text.slice(0, segmentName(0).length));
+    if (number === undefined || utf8.decode(newestFile(directory, number).bytes) !== text)
+      this.#lost(path, 0, 'it names no segment');
+    else if (!this.#found.some((found) => found.number === number))
+      this.#lost(`${directory}/${segmentName(number)}`, 0, 'it is gone');
+  }
+
+  #refuse(verdict: SegmentVerdict, path: string): void {
+    if (verdict.kind === 'corrupt') this.#lost(path, verdict.offset, verdict.reason);
+    if (verdict.kind === 'refused')
+      throw new KvError('DATA_REFUSED', { file: path, detail: `${path}: ${verdict.reason}` });
+  }
+
+  #lost(file: string, offset: number, what: string): void {
+    if (this.#evidence.acceptsLoss !== true)
+      throw new CorruptionError(file, offset, `${what}; ${acceptHint}`);
+    this.#losses.push({ file, offset, detail: what });
   }
 }
 
@@ -150,10 +222,4 @@ function readHeader(disk: Disk, path: string): SegmentHeader | undefined {
   } finally {
     file.close();
   }
-}
-
-function refuse(verdict: SegmentVerdict, path: string): void {
-  if (verdict.kind === 'corrupt') throw new CorruptionError(path, verdict.offset, verdict.reason);
-  if (verdict.kind === 'refused')
-    throw new KvError('DATA_REFUSED', { file: path, detail: `${path}: ${verdict.reason}` });
 }

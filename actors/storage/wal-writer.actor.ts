@@ -27,8 +27,9 @@ import {
   type WalRecordType,
   walRecordLength,
   walRecordTypes,
+  type WrittenWith,
 } from './wal-format.ts';
-import { WalRecovery } from './wal-recovery.ts';
+import { newestFile, WalRecovery } from './wal-recovery.ts';
 
 export interface WalOptions {
   /** Directory of the segments inside the data directory. */
@@ -47,6 +48,8 @@ export interface WalOptions {
   readonly archive?: ArchiveTerms | undefined;
   /** Bytes of records that may wait at once: a torn tail is never longer than a write of them. */
   readonly inFlightBytes: number;
+  /** Damaged and missing segments are left out instead of refused. Default false. */
+  readonly acceptDataLoss?: boolean;
 }
 
 interface Own {
@@ -147,17 +150,14 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   recover({ flushedThrough }: BodyOf<WalWriter['recover']>): ReplyOf<WalWriter['recover']> {
     assert(this.#phase === 'recovering', 'recovery after begin');
     const { disk, log, shard, probe } = this.#ctx;
-    const { directory, identity, inFlightBytes, durability } = this.#options;
+    const { directory, identity, acceptDataLoss = false } = this.#options;
     this.#recovery ??= new WalRecovery(
       { disk, directory, shard, clusterName: identity.clusterName, node: identity.node },
-      {
-        flushedThrough,
-        isLogAhead: durability === 'group',
-        // Without a sync before each answer, any part of a segment may be unsynced.
-        inFlightBytesMax: durability === 'group' ? inFlightBytes + batchBytesMax : Infinity,
-      },
+      { flushedThrough, writtenWith: this.#writtenWith, acceptsLoss: acceptDataLoss },
     );
     const part = this.#recovery.next();
+    if (part.isDone)
+      for (const loss of this.#recovery.losses) log.error('wal.loss-accepted', { shard, ...loss });
     if (part.torn !== undefined) {
       probe.reach('torn tail cut');
       log.warn('wal.torn-tail', { shard, file: part.torn.path, offset: part.torn.offset });
@@ -384,6 +384,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
       number: segment.number,
       bytes: this.#position,
       lastLsn: this.#lastLsn,
+      chain: this.#chain,
       closedMicros: Math.floor(this.#ctx.clock.wallMicros()),
     };
     this.#ctx.session(async () => {
@@ -424,6 +425,10 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
 
   release({ throughLsn }: { readonly throughLsn: number }): void {
     this.#closed.release(throughLsn);
+  }
+
+  closed(): ReplyOf<WalWriter['closed']> {
+    return { segments: this.#closed.ownSegments };
   }
 
   stats(): ReplyOf<WalWriter['stats']> {
@@ -469,7 +474,13 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   ): Uint8Array {
     const { identity } = this.#options;
     const { shard } = this.#ctx;
-    return encodeSegmentHeader({ kind: 'wal', ...identity, shard, segmentNumber, ...previous });
+    const whose = { kind: 'wal' as const, ...identity, shard, writtenWith: this.#writtenWith };
+    return encodeSegmentHeader({ ...whose, segmentNumber, ...previous });
+  }
+
+  get #writtenWith(): WrittenWith {
+    const { durability, inFlightBytes } = this.#options;
+    return { durability, inFlightBytesMax: inFlightBytes + batchBytesMax };
   }
 
   #segmentOrBug(): Segment {
@@ -478,7 +489,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   }
 }
 
-/** A new segment, extended ahead with zeros; durable with its directory when this ends. */
+/** A new segment, extended ahead with zeros; durable, and named by NEWEST, when this ends. */
 async function openSegment(
   disk: Disk,
   directory: string,
@@ -492,10 +503,13 @@ async function openSegment(
     file.write(header, 0);
     await syncFile(file);
     await disk.syncDirectory(directory);
+    const newest = newestFile(directory, number);
+    await disk.replace(newest.path, newest.bytes);
     return { number, path, file, chain: segmentChain(header) };
   } catch (error) {
     file.close();
-    disk.remove(path);
+    // After any other failure NEWEST may name it, and the node stops.
+    if (error instanceof KvError && error.code === 'DISK_FULL') disk.remove(path);
     throw error;
   }
 }

@@ -89,7 +89,7 @@ export async function replayShard(
   for (const [i, segment] of segments.entries()) {
     const { header, path } = segment;
     if (header.previousLastLsn > lastLsn)
-      throw gap(path, `LSN ${lastLsn + 1} to ${header.previousLastLsn} are missing before it`);
+      throw gap(path, missingBefore(segments[i - 1]?.path, lastLsn, header.previousLastLsn));
     const payloads: Uint8Array[][] = [];
     const verdict = readArchived(archive, segment, segments[i + 1], ({ lsn, payload }) => {
       if (lsn <= from.flushedThrough) return;
@@ -99,10 +99,17 @@ export async function replayShard(
     lastLsn = Math.max(lastLsn, verdict.lastLsn);
     if (payloads.length > 0) await writeSegment(output, payloads);
   }
+  const lastPath = segments.at(-1)?.path ?? place;
   if (lastLsn < covered.throughLsn)
-    throw gap(place, `it ends at LSN ${lastLsn}, and LSN ${covered.throughLsn} was archived`);
+    throw gap(lastPath, `it ends at LSN ${lastLsn}, and LSN ${covered.throughLsn} was archived`);
   await disk.syncDirectory(directory);
   return { records: output.records, maxHlc: output.maxHlc };
+}
+
+/** The segment before it is whole as far as its own bytes say: its last records may be damaged. */
+function missingBefore(before: string | undefined, lastLsn: number, throughLsn: number): string {
+  const where = before === undefined ? '' : `, at the end of ${before}`;
+  return `LSN ${lastLsn + 1} to ${throughLsn} are missing before it${where}`;
 }
 
 const emptyLog = { number: 0, lastLsn: 0, chain: 0, records: 0, maxHlc: 0 };

@@ -5,22 +5,22 @@
 // alone (http-exchange.ts, rule ID-1): an attempt whose effect is unknown stays unknown whatever a
 // later one says, and is repeated only where twice does what once does.
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import { assert } from '../../runtime/errors.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
+import { type ClientWorld, realWorld } from './client-world.ts';
 import {
-  Agents,
   type Attempt,
   type ClientAnswer,
   ClientError,
   type ClientTls,
   type ClientRequest,
-  exchange,
+  finalError,
   mayRetry,
   parseEndpoint,
   pauseMs,
   toClientError,
 } from './http-exchange.ts';
+import type { StreamAttempt } from './http-stream.ts';
 import { LatencyWindow } from './latency-window.ts';
 import { parseTopology, replicaUrls, type Topology } from './topology.ts';
 
@@ -57,11 +57,18 @@ export interface Call extends ClientRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A request whose answer goes on. */
+export interface StreamCall extends Pick<ClientRequest, 'method' | 'path' | 'headers'> {
+  readonly signal?: AbortSignal | undefined;
+}
+
 interface Node {
   readonly url: URL;
   readonly breaker: CircuitBreaker;
 }
 
+/** A node says something every ten seconds. */
+const streamSilenceMs = 30_000;
 const hedgeShare = 0.95;
 const hedgeMsMin = 10;
 /** Of all reads so many, in a hundred, are sent twice at most: a slow cluster gets no more load. */
@@ -69,7 +76,7 @@ const hedgePercentMax = 10;
 
 export class ClusterCalls {
   readonly #options: ClusterOptions;
-  readonly #agents: Agents;
+  readonly #world: ClientWorld;
   readonly #nodes = new Map<string, Node>();
   readonly #endpoints: readonly URL[];
   readonly #latencies = new LatencyWindow();
@@ -80,18 +87,22 @@ export class ClusterCalls {
   #reads = 0;
   readonly figures = { calls: 0, retries: 0, hedges: 0 };
 
-  constructor(options: ClusterOptions) {
+  constructor(options: ClusterOptions, world?: ClientWorld) {
     if (options.endpoints.length === 0)
       throw new ClientError('BAD_REQUEST', 0, 'endpoints: expected at least one', false);
     this.#options = options;
     this.#endpoints = options.endpoints.map(parseEndpoint);
     const { connectionsMax = 64, idleMs = 4000 } = options;
-    const pool = { keepAlive: true, maxSockets: connectionsMax, timeout: idleMs };
-    this.#agents = new Agents(pool, options.tls);
+    this.#world = world ?? realWorld({ connectionsMax, idleMs, tls: options.tls });
   }
 
   close(): void {
-    this.#agents.destroy();
+    this.#world.close();
+  }
+
+  /** An id for a request that is to be done once however often it is sent. */
+  newId(): string {
+    return this.#world.newId();
   }
 
   /** Learns the ring from the first endpoint that answers; UNREACHABLE where none does. */
@@ -105,7 +116,7 @@ export class ClusterCalls {
   /** The answer of status 2xx or 304; a ClientError for anything else, the signal's reason if aborted. */
   async call(call: Call): Promise<ClientAnswer> {
     const { deadlineMs = 15_000, refreshMs = 30_000 } = this.#options;
-    const startedMs = performance.now();
+    const startedMs = this.#world.nowMs();
     if (startedMs - this.#refreshedMs > refreshMs) void this.#refresh();
     this.figures.calls += 1;
     const deadline = startedMs + (call.deadlineMs ?? deadlineMs);
@@ -116,10 +127,39 @@ export class ClusterCalls {
       if (outcome.answer !== undefined) return outcome.answer;
       const { error } = outcome;
       isUnknown ||= error.isOutcomeUnknown;
-      const leftMs = deadline - performance.now();
+      const leftMs = deadline - this.#world.nowMs();
       if (!mayRetry(error, call) || attempt >= (this.#options.attemptsMax ?? 8) || leftMs <= 0)
-        throw new ClientError(error.code, error.status, error.detail, isUnknown);
+        throw finalError(error, isUnknown, call);
       this.figures.retries += 1;
+      await this.#pause(error, attempt, leftMs, call.signal);
+    }
+  }
+
+  /**
+   * Opens a stream at any node, and at another one where that fails, until the deadline of a call.
+   * The signal's reason if aborted.
+   */
+  async stream(call: StreamCall): Promise<Extract<StreamAttempt, { chunks: unknown }>> {
+    const { deadlineMs = 15_000, headers } = this.#options;
+    const deadline = this.#world.nowMs() + deadlineMs;
+    const request = { ...call, isIdempotent: true, isWrite: false };
+    const tried = new Set<string>();
+    for (let attempt = 1; ; attempt += 1) {
+      call.signal?.throwIfAborted();
+      const [node] = this.#candidates(undefined, tried);
+      assert(node !== undefined, 'a cluster without nodes');
+      tried.add(node.url.host);
+      const terms = { url: node.url, headers, signal: call.signal, silenceMs: streamSilenceMs };
+      const outcome = await this.#world.stream(request, terms);
+      if ('chunks' in outcome) {
+        node.breaker.succeeded();
+        return outcome;
+      }
+      call.signal?.throwIfAborted();
+      if ('error' in outcome) node.breaker.failed(this.#world.nowMs());
+      const error = toClientError(outcome, request, node.url.host);
+      const leftMs = deadline - this.#world.nowMs();
+      if (!mayRetry(error, request) || leftMs <= 0) throw error;
       await this.#pause(error, attempt, leftMs, call.signal);
     }
   }
@@ -133,8 +173,8 @@ export class ClusterCalls {
   ): Promise<void> {
     if (status === 0) void this.#refresh();
     if (attempt === 1 && code !== 'OVERLOADED') return;
-    const options = signal === undefined ? {} : { signal };
-    await sleep(Math.min(leftMs, pauseMs(attempt)), undefined, options).catch(() => undefined);
+    const delayMs = Math.min(leftMs, pauseMs(attempt, this.#world.random));
+    await this.#world.sleep(delayMs, signal);
   }
 
   // ---- attempts ----------------------------------------------------------------------------
@@ -172,7 +212,7 @@ export class ClusterCalls {
     const timer = new AbortController();
     const early = await Promise.race([
       one,
-      sleep(hedgeMs, undefined, { signal: timer.signal }).catch(() => undefined),
+      this.#world.sleep(hedgeMs, timer.signal).then(() => undefined),
     ]);
     timer.abort();
     if (early !== undefined) return early;
@@ -195,12 +235,12 @@ export class ClusterCalls {
 
   async #send(call: Call, { url, breaker }: Node, deadline: number): Promise<Attempt> {
     const { attemptMs = 5000, headers } = this.#options;
-    const startedMs = performance.now();
+    const startedMs = this.#world.nowMs();
     const timeoutMs = Math.max(1, Math.ceil(Math.min(deadline - startedMs, attemptMs)));
     const { signal } = call;
     breaker.sent(startedMs);
-    const outcome = await exchange(call, { agents: this.#agents, url, timeoutMs, headers, signal });
-    const nowMs = performance.now();
+    const outcome = await this.#world.exchange(call, { url, timeoutMs, headers, signal });
+    const nowMs = this.#world.nowMs();
     if (signal?.aborted === true) breaker.abandoned();
     else if ('error' in outcome) breaker.failed(nowMs);
     else breaker.succeeded();
@@ -213,7 +253,7 @@ export class ClusterCalls {
   /** Nodes to try, best first; those that this call has tried come last. */
   #candidates(key: string | undefined, tried: ReadonlySet<string>): readonly Node[] {
     const urls = this.#ordered(key);
-    const nowMs = performance.now();
+    const nowMs = this.#world.nowMs();
     const nodes = urls.map((url) => this.#nodeAt(url));
     const usable = nodes.filter(({ breaker }) => breaker.state(nowMs) !== 'open');
     const choice = usable.length > 0 ? usable : nodes;
@@ -251,12 +291,12 @@ export class ClusterCalls {
   }
 
   async #learn(): Promise<void> {
-    this.#refreshedMs = performance.now();
+    this.#refreshedMs = this.#world.nowMs();
     const { attemptMs = 5000, headers } = this.#options;
     const known = [...(this.#topology?.urls.values() ?? []), ...this.#endpoints];
     for (const url of known) {
-      const terms = { agents: this.#agents, url, timeoutMs: Math.min(2000, attemptMs), headers };
-      const outcome = await exchange(ringRequest, terms);
+      const terms = { url, timeoutMs: Math.min(2000, attemptMs), headers };
+      const outcome = await this.#world.exchange(ringRequest, terms);
       if (!('answer' in outcome) || outcome.answer.status !== 200) continue;
       const topology = parseTopology(outcome.answer.body, url.protocol);
       if (topology === undefined) continue;

@@ -11,10 +11,11 @@ import {
   Agents,
   type Attempt,
   type ClientAnswer,
-  ClientError,
+  type ClientError,
   type ClientTls,
   type ClientRequest,
   exchange,
+  finalError,
   mayRetry,
   parseEndpoint,
   pauseMs,
@@ -75,7 +76,7 @@ export class HttpClient {
       isUnknown ||= error.isOutcomeUnknown;
       const leftMs = deadline - performance.now();
       if (!mayRetry(error, request) || attempt >= attemptsMax || leftMs <= 0)
-        throw new ClientError(error.code, error.status, error.detail, isUnknown);
+        throw finalError(error, isUnknown, request);
       this.#retries += 1;
       const isFresh = this.#moveOn(endpoint, error, attempt);
       if (!isFresh) await sleep(Math.min(leftMs, pauseMs(attempt)));

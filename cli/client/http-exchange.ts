@@ -42,9 +42,20 @@ export class ClientError extends Error {
   readonly detail: string;
   /** The write may or may not have happened. */
   readonly isOutcomeUnknown: boolean;
+  /** What the node answered; undefined where nothing came. */
+  answer: ClientAnswer | undefined;
+  /** Members of the problem document, where one came: figures, the current value of a condition. */
+  readonly fields: Readonly<Record<string, unknown>>;
 
-  constructor(code: string, status: number, detail: string, isOutcomeUnknown: boolean) {
+  constructor(
+    code: string,
+    status: number,
+    detail: string,
+    isOutcomeUnknown: boolean,
+    fields: Readonly<Record<string, unknown>> = {},
+  ) {
     super(`${code}: ${detail}`);
+    this.fields = fields;
     this.name = 'ClientError';
     this.code = code;
     this.status = status;
@@ -73,7 +84,7 @@ export class Agents {
   }
 
   /** The agent for a URL and what sends with it. */
-  of({ protocol }: URL) {
+  of({ protocol }: URL): { readonly agent: Agent; readonly send: typeof httpRequest } {
     return protocol === 'https:'
       ? { agent: this.#encrypted, send: httpsRequest }
       : { agent: this.#plain, send: httpRequest };
@@ -86,7 +97,6 @@ export class Agents {
 }
 
 export interface ExchangeTerms {
-  readonly agents: Agents;
   readonly url: URL;
   /** The node is told this deadline; a second later nothing is waited for any more. */
   readonly timeoutMs: number;
@@ -110,7 +120,7 @@ const neverSent: ReadonlySet<string> = new Set([
 /** Always resolves; an abort by the signal is an error that may have been sent. */
 export function exchange(
   request: ClientRequest,
-  { agents, url, timeoutMs, headers: fixed, signal }: ExchangeTerms,
+  { agents, url, timeoutMs, headers: fixed, signal }: ExchangeTerms & { readonly agents: Agents },
 ): Promise<Attempt> {
   const { method, path, body } = request;
   const headers: Record<string, string | number> = {
@@ -171,10 +181,30 @@ export function toClientError(
     return new ClientError(code, 0, `${endpoint}: ${error.message}`, isUnknown);
   }
   const { status, body } = outcome.answer;
-  const { code, detail } = parseProblem(body, status);
+  const { code, detail, fields } = parseProblem(body, status);
   const isUnknown =
     request.isWrite && (isErrorCode(code) ? errorTable[code].effect === 'unknown' : status >= 500);
-  return new ClientError(code, status, detail, isUnknown);
+  return withAnswer(new ClientError(code, status, detail, isUnknown, fields), outcome.answer);
+}
+
+function withAnswer(error: ClientError, answer: ClientAnswer | undefined): ClientError {
+  error.answer = answer;
+  return error;
+}
+
+/**
+ * The error that ends a call, where one of its attempts may have had an effect. A condition that was
+ * judged under a request id is definite all the same: the id has that result for good (rule ID-3).
+ */
+export function finalError(
+  error: ClientError,
+  isUnknown: boolean,
+  { isIdempotent }: ClientRequest,
+): ClientError {
+  const { code, status, detail, fields } = error;
+  const isJudged = code === 'CONFLICT' && isIdempotent;
+  const final = new ClientError(code, status, detail, isUnknown && !isJudged, fields);
+  return withAnswer(final, error.answer);
 }
 
 /** Whether the same request may be sent once more, here or elsewhere (rule ID-1). */
@@ -191,19 +221,27 @@ const firstPauseMs = 50;
 const pauseMsMax = 2000;
 
 /** Doubles with each attempt; any part of it, so that many clients do not come back in step. */
-export function pauseMs(attempt: number): number {
-  return Math.random() * Math.min(pauseMsMax, firstPauseMs * 2 ** attempt);
+export function pauseMs(attempt: number, random: () => number = Math.random): number {
+  return random() * Math.min(pauseMsMax, firstPauseMs * 2 ** attempt);
+}
+
+interface Problem {
+  readonly code: string;
+  readonly detail: string;
+  readonly fields: Readonly<Record<string, unknown>>;
 }
 
 /** An answer without a problem document (HEAD, a proxy) gets its code from the status. */
-function parseProblem(body: Buffer, status: number): { code: string; detail: string } {
+function parseProblem(body: Buffer, status: number): Problem {
   try {
-    const { code, detail } = JSON.parse(body.toString()) as { code?: unknown; detail?: unknown };
+    const fields = JSON.parse(body.toString()) as Record<string, unknown>;
+    const { code, detail } = fields;
     if (typeof code === 'string')
-      return { code, detail: typeof detail === 'string' ? detail : code };
+      return { code, detail: typeof detail === 'string' ? detail : code, fields };
   } catch {
     // Not a document of ours.
   }
   const detail = `status ${status}`;
-  return status === 404 ? { code: 'NOT_FOUND', detail } : { code: `HTTP_${status}`, detail };
+  const code = status === 404 ? 'NOT_FOUND' : `HTTP_${status}`;
+  return { code, detail, fields: {} };
 }

@@ -8,84 +8,55 @@
 // Every failure is a ClientError: `code` is a word of docs/errors.md, or UNREACHABLE where no node
 // could be reached, and `isOutcomeUnknown` says that a write may or may not have happened.
 
-import { type Call, ClusterCalls, type ClusterOptions } from './cluster-calls.ts';
-import { type ClientAnswer, ClientError } from './http-exchange.ts';
-import { keyPath } from './key-path.ts';
+import type {
+  CallOptions,
+  CasOptions,
+  CasResult,
+  Entry,
+  Expected,
+  ListedEntry,
+  ListOptions,
+  Outcome,
+  PutOperation,
+  PutOptions,
+  RawEntry,
+  Value,
+  WatchEvent,
+  WatchOptions,
+  WriteOptions,
+  Written,
+} from './client-types.ts';
+import { ClusterCalls, type ClusterOptions } from './cluster-calls.ts';
+import type { ClientWorld } from './client-world.ts';
+import { ClientError } from './http-exchange.ts';
+import {
+  badRequest,
+  checkedPath,
+  etagOf,
+  headerOf,
+  isSerialLevel,
+  jsonText,
+  KeyRequests,
+  parse,
+  putText,
+  unless,
+  valueOf,
+} from './key-requests.ts';
 import { parsePage } from './pages.ts';
+import { watchKeys } from './watch.ts';
 
 export { ClientError } from './http-exchange.ts';
 export type { ClusterOptions } from './cluster-calls.ts';
-
-/** Any JSON value, or bytes as they are. */
-export type Value = unknown;
-
-export interface CallOptions {
-  /** A level of docs/consistency.md; default: that of the cluster. */
-  readonly level?: string;
-  /** Over all attempts, milliseconds. */
-  readonly deadlineMs?: number;
-  readonly signal?: AbortSignal;
-}
-
-export interface PutOptions extends CallOptions {
-  /** Whole seconds, 1 or more; default: never expires. */
-  readonly ttlSeconds?: number;
-}
-
-export interface Written {
-  readonly version: number;
-  readonly etag: string;
-  /** Milliseconds since 1970. */
-  readonly timestamp: number;
-}
-
-export interface Entry<V = Value> {
-  /** Bytes where bytes were put, else the JSON value. */
-  readonly value: V;
-  readonly version: number;
-  readonly etag: string;
-  readonly timestamp: number;
-  /** Whole seconds left; undefined: never expires. */
-  readonly ttlRemaining: number | undefined;
-}
-
-/** A stored value as its bytes: JSON text exactly as it was put, or the bytes. */
-export interface RawEntry extends Omit<Entry, 'value'> {
-  readonly bytes: Buffer;
-  readonly isJson: boolean;
-}
-
-/** One operation of a batch: its outcome, or why there is none. */
-export type Outcome<T> =
-  | { readonly key: string; readonly ok: true; readonly result: T }
-  | { readonly key: string; readonly ok: false; readonly error: ClientError };
-
-export interface PutOperation {
-  readonly key: string;
-  readonly value: Value;
-  readonly ttlSeconds?: number;
-}
-
-export interface ListOptions extends CallOptions {
-  readonly prefix?: string;
-  /** Keys asked for at a time, 1 to 1,000. Default 100. */
-  readonly pageRows?: number;
-}
-
-export interface ListedEntry {
-  readonly key: string;
-  readonly value: Value;
-  readonly version: number;
-  readonly ttlRemaining: number | undefined;
-}
+export type * from './client-types.ts';
 
 /** Connects to a cluster through any of its nodes. UNREACHABLE where none of them answers. */
 export async function connect(
   endpoints: string | readonly string[],
   options: Omit<ClusterOptions, 'endpoints'> = {},
+  world?: ClientWorld,
 ): Promise<KvdClient> {
   const list = typeof endpoints === 'string' ? [endpoints] : endpoints;
-  const calls = new ClusterCalls({ ...options, endpoints: list });
+  const calls = new ClusterCalls({ ...options, endpoints: list }, world);
   try {
     await calls.connect();
   } catch (error) {
@@ -97,25 +68,25 @@ export async function connect(
 
 /** Operations on keys, alone or within a session. */
 export class Keys {
-  readonly #calls: ClusterCalls;
-  readonly #isSession: boolean;
-  #token = '';
+  readonly #requests: KeyRequests;
 
   constructor(calls: ClusterCalls, isSession: boolean) {
-    this.#calls = calls;
-    this.#isSession = isSession;
+    this.#requests = new KeyRequests(calls, isSession);
   }
 
-  /** Writes a value: a Uint8Array as bytes, anything else as JSON. */
+  /**
+   * Writes a value: a Uint8Array as bytes, anything else as JSON. Under a condition that does not
+   * hold: CONFLICT, and nothing was changed.
+   */
   async put(key: string, value: Value, options: PutOptions = {}): Promise<Written> {
     const { ttlSeconds } = options;
     const answer = await (value instanceof Uint8Array
-      ? this.#write('PUT', key, options, {
+      ? this.#requests.write('PUT', key, options, {
           query: ttlSeconds === undefined ? '' : `?ttl=${ttlSeconds}`,
           type: 'application/octet-stream',
           body: value,
         })
-      : this.#write('PUT', key, options, {
+      : this.#requests.write('PUT', key, options, {
           query: '',
           type: 'application/json',
           body: Buffer.from(putText(value, ttlSeconds)),
@@ -126,7 +97,7 @@ export class Keys {
 
   /** The live value; undefined where there is none. */
   async get<V = Value>(key: string, options: CallOptions = {}): Promise<Entry<V> | undefined> {
-    const answer = await this.#read(key, options, {});
+    const answer = await this.#requests.read(key, options, {});
     if (answer === undefined) return undefined;
     const document = parse<GetDocument>(answer);
     const { version, timestamp } = document;
@@ -142,7 +113,7 @@ export class Keys {
 
   /** The same as stored, byte for byte: numbers beyond 2^53 and the order of members stay. */
   async getRaw(key: string, options: CallOptions = {}): Promise<RawEntry | undefined> {
-    const answer = await this.#read(key, options, { accept: 'application/octet-stream' });
+    const answer = await this.#requests.read(key, options, { accept: 'application/octet-stream' });
     if (answer === undefined) return undefined;
     const ttl = headerOf(answer, 'x-ttl-remaining');
     return {
@@ -156,13 +127,92 @@ export class Keys {
   }
 
   /** True where a live value was deleted, as the coordinating replica saw it. */
-  async delete(key: string, options: CallOptions = {}): Promise<boolean> {
-    const answer = await this.#write('DELETE', key, options, undefined);
+  async delete(key: string, options: WriteOptions = {}): Promise<boolean> {
+    const answer = await this.#requests.write('DELETE', key, options, undefined);
     return parse<{ deleted: boolean }>(answer).deleted;
   }
 
   async exists(key: string, options: CallOptions = {}): Promise<boolean> {
-    return (await this.#found(this.#request('HEAD', checkedPath(key), key, options))) !== undefined;
+    return (
+      (await this.#requests.found(
+        this.#requests.request('HEAD', checkedPath(key), key, options),
+      )) !== undefined
+    );
+  }
+
+  // ---- serial operations -------------------------------------------------------------------
+
+  /** Reads the latest decided value: level SERIAL. */
+  getSerial<V = Value>(key: string, options: CallOptions = {}): Promise<Entry<V> | undefined> {
+    return this.get<V>(key, { ...options, level: 'SERIAL' });
+  }
+
+  /** Writes where there is no value; undefined where there is one, and nothing was changed. */
+  putIfAbsent(
+    key: string,
+    value: Value,
+    options: Omit<PutOptions, 'ifExists' | 'ifMatch'> = {},
+  ): Promise<Written | undefined> {
+    return unless('CONFLICT', this.put(key, value, { ...options, ifNotExists: true }));
+  }
+
+  /** Deletes the value with this etag; false where there is another one or none. */
+  async deleteIf(
+    key: string,
+    etag: string,
+    options: Omit<WriteOptions, 'ifExists' | 'ifMatch'> = {},
+  ): Promise<boolean> {
+    const deleted = this.delete(key, { ...options, ifMatch: etag });
+    return (await unless('CONFLICT', deleted)) !== undefined;
+  }
+
+  /** Writes `value` if the key is as expected. */
+  async cas<V = Value>(
+    key: string,
+    expected: Expected,
+    value: V,
+    options: CasOptions = {},
+  ): Promise<CasResult<V>> {
+    const { ttlSeconds } = options;
+    const ttl = ttlSeconds === undefined ? '' : `,"ttl":${JSON.stringify(ttlSeconds)}`;
+    if (value instanceof Uint8Array)
+      throw badRequest('cas: expected a JSON value; for bytes take put with ifMatch');
+    const body = `{${expectationText(expected)},"new_value":${jsonText(value, 'value')}${ttl}}`;
+    try {
+      const answer = await this.#requests.decide(key, 'cas', body, options);
+      const { new_version: version } = parse<{ new_version: number }>(answer);
+      return { ok: true, version, etag: etagOf(answer) };
+    } catch (error) {
+      if (!(error instanceof ClientError) || error.code !== 'CONFLICT' || error.isOutcomeUnknown)
+        throw error;
+      const current = error.fields['current'] as CurrentDocument | null | undefined;
+      if (current === null || current === undefined) return { ok: false, current: undefined };
+      const { version, encoding } = current;
+      return { ok: false, current: { version, value: valueOf(current.value, encoding) as V } };
+    }
+  }
+
+  /** Adds a whole number to a counter, which begins at 0; WRONG_TYPE where the value is no integer. */
+  async incr(
+    key: string,
+    delta = 1,
+    options: Omit<CasOptions, 'ttlSeconds'> = {},
+  ): Promise<{ readonly value: number; readonly version: number }> {
+    const answer = await this.#requests.decide(key, 'incr', JSON.stringify({ delta }), options);
+    const { value, version } = parse<{ value: number; version: number }>(answer);
+    return { value, version };
+  }
+
+  /** Changes when a key expires, 0 for never; undefined where there is no value. */
+  async setTtl(
+    key: string,
+    ttlSeconds: number,
+    options: Omit<CasOptions, 'ttlSeconds'> = {},
+  ): Promise<{ readonly version: number; readonly etag: string } | undefined> {
+    const body = JSON.stringify({ ttl_seconds: ttlSeconds });
+    const answer = await unless('NOT_FOUND', this.#requests.decide(key, 'ttl', body, options));
+    if (answer === undefined) return undefined;
+    return { version: parse<{ version: number }>(answer).version, etag: etagOf(answer) };
   }
 
   // ---- batches -----------------------------------------------------------------------------
@@ -172,11 +222,14 @@ export class Keys {
     operations: readonly PutOperation[],
     options: CallOptions = {},
   ): Promise<Outcome<{ readonly version: number }>[]> {
-    const texts = operations.map(({ key, value, ttlSeconds }) => {
+    const texts = operations.map(({ key, value, ttlSeconds, ifNotExists }) => {
       const members = putText(value, ttlSeconds).slice(1);
-      return `{"key":${JSON.stringify(key)},${members}`;
+      const condition = ifNotExists === true ? '"if_not_exists":true,' : '';
+      return `{"key":${JSON.stringify(key)},${condition}${members}`;
     });
-    return this.#batch('put', `{"operations":[${texts.join(',')}]}`, options, ({ version }) => ({
+    const isSerial = operations.every(({ ifNotExists }) => ifNotExists === true);
+    const body = `{"operations":[${texts.join(',')}]}`;
+    return this.#batch('put', body, { ...options, isSerial }, ({ version }) => ({
       version: version as number,
     }));
   }
@@ -203,20 +256,12 @@ export class Keys {
   async #batch<T>(
     verb: 'put' | 'get' | 'delete',
     body: string,
-    options: CallOptions,
+    options: BatchOptions,
     toResult: (row: BatchRow) => T,
   ): Promise<Outcome<T>[]> {
     const isWrite = verb !== 'get';
-    const answer = await this.#send({
-      method: 'POST',
-      path: `/api/v1/batch/${verb}`,
-      headers: this.#headers(options, { 'content-type': 'application/json' }),
-      body: Buffer.from(body),
-      // The same values once more; only versions differ.
-      isIdempotent: !isWrite,
-      isWrite,
-      ...limitsOf(options),
-    });
+    const isSerial = options.isSerial === true || isSerialLevel(options.level);
+    const answer = await this.#requests.batch(verb, body, options, isSerial);
     return parse<{ results: BatchRow[] }>(answer).results.map((row): Outcome<T> => {
       const { key, error } = row;
       if (error === undefined) return { key, ok: true, result: toResult(row) };
@@ -261,79 +306,11 @@ export class Keys {
       if (cursor !== '') query.set('cursor', cursor);
       const path = `/api/v1/${kind}?${query.toString()}`;
       const page = parsePage(
-        (await this.#send(this.#request('GET', path, undefined, options))).body,
+        (await this.#requests.send(this.#requests.request('GET', path, undefined, options))).body,
       );
       yield* page.items;
       cursor = page.cursor;
     }
-  }
-
-  // ---- requests ----------------------------------------------------------------------------
-
-  #headers(
-    { level }: CallOptions,
-    more: Readonly<Record<string, string>> = {},
-  ): Record<string, string> {
-    return {
-      ...more,
-      ...(level === undefined ? {} : { 'consistency-level': level }),
-      ...(this.#token === '' ? {} : { 'x-session-token': this.#token }),
-    };
-  }
-
-  #request(
-    method: 'GET' | 'HEAD',
-    path: string,
-    key: string | undefined,
-    options: CallOptions,
-  ): Call {
-    const headers = this.#headers(options);
-    return { method, path, key, headers, isIdempotent: true, isWrite: false, ...limitsOf(options) };
-  }
-
-  #read(
-    key: string,
-    options: CallOptions,
-    headers: Readonly<Record<string, string>>,
-  ): Promise<ClientAnswer | undefined> {
-    const request = this.#request('GET', checkedPath(key), key, options);
-    return this.#found({ ...request, headers: { ...request.headers, ...headers } });
-  }
-
-  async #found(request: Call): Promise<ClientAnswer | undefined> {
-    try {
-      return await this.#send(request);
-    } catch (error) {
-      if (error instanceof ClientError && error.code === 'NOT_FOUND') return undefined;
-      throw error;
-    }
-  }
-
-  #write(
-    method: 'PUT' | 'DELETE',
-    key: string,
-    options: CallOptions,
-    content: { query: string; type: string; body: Uint8Array } | undefined,
-  ): Promise<ClientAnswer> {
-    const type = content === undefined ? {} : { 'content-type': content.type };
-    return this.#send({
-      method,
-      path: `${checkedPath(key)}${content?.query ?? ''}`,
-      key,
-      headers: this.#headers(options, type),
-      ...(content === undefined ? {} : { body: content.body }),
-      // Sent again it could overwrite what somebody else has written in between.
-      isIdempotent: false,
-      isWrite: true,
-      ...limitsOf(options),
-    });
-  }
-
-  async #send(call: Call): Promise<ClientAnswer> {
-    const answer = await this.#calls.call(call);
-    const token = headerOf(answer, 'x-session-token');
-    if (this.#isSession && token !== undefined) this.#token = token;
-    return answer;
   }
 }
 
@@ -353,6 +330,14 @@ export class KvdClient extends Keys {
     return new Keys(this.#cluster, true);
   }
 
+  /**
+   * Changes of keys as they happen: each that is acknowledged at QUORUM or above, or a newer one of
+   * its key, at least once; or a `reset`. Goes on over lost connections until it is left or aborted.
+   */
+  watch(options: WatchOptions = {}): AsyncGenerator<WatchEvent> {
+    return watchKeys(this.#cluster, options);
+  }
+
   /** Calls so far, attempts beyond the first, reads that were sent to a second node. */
   get figures(): { readonly calls: number; readonly retries: number; readonly hedges: number } {
     return { ...this.#cluster.figures };
@@ -362,6 +347,29 @@ export class KvdClient extends Keys {
   close(): void {
     this.#cluster.close();
   }
+}
+
+interface CurrentDocument {
+  readonly value: unknown;
+  readonly encoding?: string;
+  readonly version: number;
+}
+
+interface BatchOptions extends CallOptions {
+  /** Every operation has a condition. */
+  readonly isSerial?: boolean;
+}
+
+function expectationText({ version, etag, value }: Expected): string {
+  const given = [
+    version === undefined ? [] : [`"expected_version":${JSON.stringify(version)}`],
+    etag === undefined ? [] : [`"expected_etag":${JSON.stringify(etag)}`],
+    value === undefined ? [] : [`"expected_value":${jsonText(value, 'expected value')}`],
+  ].flat();
+  const [only] = given;
+  if (only === undefined || given.length > 1)
+    throw badRequest('cas: expected exactly one of version, etag and value');
+  return only;
 }
 
 interface GetDocument {
@@ -380,42 +388,4 @@ interface BatchRow {
   readonly found?: boolean;
   readonly value?: unknown;
   readonly encoding?: string;
-}
-
-const loneSurrogate = /[\ud800-\udfff]/u;
-
-function checkedPath(key: string): string {
-  if (key === '') throw new ClientError('BAD_REQUEST', 0, 'key: expected at least one byte', false);
-  if (loneSurrogate.test(key))
-    throw new ClientError('BAD_REQUEST', 0, 'key: expected no lone surrogates', false);
-  return keyPath(key);
-}
-
-function putText(value: Value, ttlSeconds: number | undefined): string {
-  const ttl = ttlSeconds === undefined ? '' : `,"ttl":${JSON.stringify(ttlSeconds)}`;
-  if (value instanceof Uint8Array) {
-    const text = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64');
-    return `{"value":"${text}","encoding":"base64"${ttl}}`;
-  }
-  const text = JSON.stringify(value) as string | undefined;
-  if (text === undefined)
-    throw new ClientError('BAD_REQUEST', 0, 'value: expected a JSON value or bytes', false);
-  return `{"value":${text}${ttl}}`;
-}
-
-const valueOf = (value: unknown, encoding: string | undefined): unknown =>
-  encoding === 'base64' && typeof value === 'string' ? Buffer.from(value, 'base64') : value;
-
-const parse = <T>({ body }: ClientAnswer): T => JSON.parse(body.toString()) as T;
-
-function headerOf({ headers }: ClientAnswer, name: string): string | undefined {
-  const value = headers[name];
-  return typeof value === 'string' ? value : undefined;
-}
-
-const etagOf = (answer: ClientAnswer): string =>
-  (headerOf(answer, 'etag') ?? '').replaceAll('"', '');
-
-function limitsOf({ deadlineMs, signal }: CallOptions): Pick<Call, 'deadlineMs' | 'signal'> {
-  return { deadlineMs, signal };
 }

@@ -44,8 +44,13 @@ export function parseTopology(body: Buffer, protocol = 'http:'): Topology | unde
 }
 
 /** The base URLs of a key's replicas, the natural primary first. */
-export function replicaUrls({ ring, urls }: Topology, key: string): readonly URL[] {
+export function replicaUrls(topology: Topology, key: string): readonly URL[] {
+  return replicaNames(topology, key).flatMap((node) => topology.urls.get(node) ?? []);
+}
+
+/** The ids of a key's replicas, in this order. */
+export function replicaNames({ ring }: Topology, key: string): readonly string[] {
   const stored = storageKey(defaultNamespace, new TextEncoder().encode(key));
   const token = fingerprint32Pure(placementBytes(stored));
-  return ring.replicasOf(token).flatMap((node) => urls.get(node) ?? []);
+  return ring.replicasOf(token);
 }

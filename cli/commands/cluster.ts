@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import type { Invoke } from './data.ts';
 import type { Invocation } from './invocation.ts';
 
-interface NodeRow {
+export interface NodeRow {
   readonly node_id: string;
   readonly address: string | null;
   readonly status: string;
@@ -16,7 +16,7 @@ interface NodeRow {
   readonly disk_used_mb: number;
 }
 
-interface Status {
+export interface Status {
   readonly nodes: readonly NodeRow[];
   readonly total_keys: number;
   readonly replication_factor: number;
@@ -37,6 +37,7 @@ interface RingDocument {
 export function addClusterCommands(program: Command, invoke: Invoke): void {
   program
     .command('status')
+    .alias('nodes')
     .description('all nodes: state, load, suspicion')
     .action((_options: object, command: Command) => status(invoke(command)));
   program
@@ -46,7 +47,7 @@ export function addClusterCommands(program: Command, invoke: Invoke): void {
 }
 
 /** Fetches a document; prints it as it came where JSON is asked for, else gives it back. */
-async function fetched<Document>(invocation: Invocation, path: string): Promise<Document> {
+export async function fetched<Document>(invocation: Invocation, path: string): Promise<Document> {
   const { body } = await invocation.withClient((client) =>
     client.call({ method: 'GET', path, isIdempotent: true, isWrite: false }),
   );

@@ -99,7 +99,7 @@ export class Invocation {
   }
 
   /** The files that the options and the environment name, read. */
-  #tls(): ClientTls {
+  tls(): ClientTls {
     const { env } = this.io;
     const { tlsCa, tlsCert, tlsKey } = this.#options;
     return {
@@ -109,19 +109,25 @@ export class Invocation {
     };
   }
 
+  /** Of every request. */
+  get headers(): Readonly<Record<string, string>> {
+    const { consistency, ns } = this.#options;
+    return {
+      ...(consistency === undefined ? {} : { 'consistency-level': consistency }),
+      ...(ns === undefined ? {} : { 'x-namespace': ns }),
+    };
+  }
+
   /** Runs `work` with a client that is closed afterwards. */
   async withClient<Result>(
     work: (client: HttpClient) => Promise<Result>,
     changed: Partial<HttpClientOptions> = {},
   ): Promise<Result> {
-    const { consistency, ns, timeout } = this.#options;
+    const { timeout } = this.#options;
     const client = new HttpClient({
       endpoints: this.cluster().endpoints,
-      tls: this.#tls(),
-      headers: {
-        ...(consistency === undefined ? {} : { 'consistency-level': consistency }),
-        ...(ns === undefined ? {} : { 'x-namespace': ns }),
-      },
+      tls: this.tls(),
+      headers: this.headers,
       ...changed,
       ...(timeout === undefined ? {} : { deadlineMs: timeout }),
     });

@@ -4,10 +4,12 @@
 import { Command, CommanderError, Option } from 'commander';
 import { ClientError } from '../client/http-exchange.ts';
 import { addBackupCommand } from './backup.ts';
+import { addBatchCommand } from './batches.ts';
 import { addBenchCommand } from './bench.ts';
 import { addClusterCommands } from './cluster.ts';
 import { addCompletionCommand, completionsOf } from './completion.ts';
 import { addDataCommands, wholeNumber } from './data.ts';
+import { addExplainCommands } from './explain.ts';
 import {
   type CommandIo,
   ExitError,
@@ -20,15 +22,16 @@ import { addRepairCommands } from './repair.ts';
 import { runRepl } from './repl.ts';
 import { addRestoreCommand } from './restore.ts';
 import { addSerialCommands } from './serial.ts';
+import { addSimulatorCommands } from './simulator.ts';
 import { addSnapshotCommands } from './snapshots.ts';
 import { addStorageCommands } from './storage.ts';
+import { addTopCommand } from './top.ts';
 import { addTransferCommands } from './transfer.ts';
+import { addWatchCommand } from './watch.ts';
 
 // biome-ignore format: a list
 const plannedCommands = [
-  'ttl', 'batch', 'watch', 'nodes', 'ops', 'join', 'leave', 'remove', 'replace',
-  'rebalance', 'ns', 'user',
-  'explain', 'top', 'sim',
+  'ops', 'join', 'leave', 'remove', 'replace', 'rebalance', 'ns', 'user',
 ] as const;
 
 /** Runs one command line, without the names of node and script. Exit codes: see invocation.ts. */
@@ -108,8 +111,13 @@ function createProgram(io: CommandIo): Command {
     new Invocation(io, command.optsWithGlobals<GlobalOptions>());
   addDataCommands(program, invoke);
   addSerialCommands(program, invoke);
+  addBatchCommand(program, invoke);
+  addWatchCommand(program, invoke);
   addTransferCommands(program, invoke);
   addClusterCommands(program, invoke);
+  addExplainCommands(program, invoke);
+  addTopCommand(program, invoke);
+  addSimulatorCommands(program, invoke);
   addStorageCommands(program, invoke);
   addSnapshotCommands(program, invoke);
   addRepairCommands(program, invoke);

@@ -55,6 +55,7 @@ function withNodeOptions(command: Command): Command {
     )
     .option('--log-level <level>', 'debug, info, warn or error (default info)')
     .option('--log-format <format>', 'json or pretty (default: pretty on a terminal)')
+    .option('--accept-data-loss', 'start with what is left where stored data is gone or damaged')
     .option('--tls-cert <file>', 'certificate of this node: clients and nodes connect with TLS')
     .option('--tls-key <file>', 'its key')
     .option('--tls-ca <file>', 'authority of the cluster (kvd certs)')
@@ -136,12 +137,12 @@ function sourcesOf(command: Command): ConfigSources {
   const { config, set, ...flags } = command.opts<
     RawConfig & { config?: string; set: Record<string, number> }
   >();
-  const logFormat = process.stdout.isTTY ? { logFormat: 'pretty' } : {};
   return {
     file: config,
     environment: process.env,
-    flags: { ...logFormat, ...flags },
+    flags,
     set,
+    isTerminal: process.stdout.isTTY,
     memoryByDefault: defaultMemory(machineMemoryBytes()),
   };
 }

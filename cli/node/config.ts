@@ -6,16 +6,18 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { parse } from 'yaml';
 import type { Member } from '../../actors/node/plan.ts';
-import { splitMemory } from '../../actors/node/memory-budget.ts';
+import { type MemorySettings, splitMemory } from '../../actors/node/memory-budget.ts';
 import {
   type CompactionStrategy,
   compactionStrategies,
   type Durability,
   durabilities,
+  type SettingName,
   type Tunables,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { environmentOptions } from './environment-options.ts';
 import { type NodeTls, readTlsFiles } from './tls-files.ts';
 import { defaultProfile, defaultShards, type Profile } from '../../runtime/placement.ts';
 
@@ -41,6 +43,8 @@ export interface NodeConfig {
   readonly insecure: boolean;
   /** Absent: nothing is encrypted. */
   readonly tls?: NodeTls;
+  /** Starts with what is left where stored data is gone or damaged. Only as a flag: for one start. */
+  readonly acceptDataLoss: boolean;
   readonly tunables: Tunables;
 }
 
@@ -98,26 +102,29 @@ export interface ConfigSources {
   readonly flags: RawConfig;
   /** From `--set name=value`. */
   readonly set: Readonly<Record<string, number>>;
+  /** Logs are for a person unless a source says otherwise. Default false. */
+  readonly isTerminal?: boolean;
   /** The budget where no source has one, bytes; absent: the defaults of the settings. */
   readonly memoryByDefault?: number;
 }
 
 /** BAD_REQUEST names the option and what was expected. */
 export function loadConfig(sources: ConfigSources): NodeConfig {
-  const { file, environment, flags, set, memoryByDefault: byDefault } = sources;
+  const { file, environment, flags, set, isTerminal = false, memoryByDefault: byDefault } = sources;
   const fromFile = file === undefined ? {} : readFile(file);
   const { settings: fileSettings = {}, ...fileOptions } = fromFile;
   refuseUnknown(fileOptions, file ?? '');
   const merged: RawConfig = {
     ...defaults,
+    ...(isTerminal ? { logFormat: 'pretty' } : {}),
     ...given(fileOptions),
-    ...fromEnvironment(environment),
+    ...environmentOptions(environment, [...optionNames, ...unsupported]),
     ...given(flags),
   };
   if (!isObject(fileSettings)) throw invalid('settings', 'a mapping of setting names to numbers');
   const shards = shardsOf(merged);
   const memory = merged['memory'] === undefined ? byDefault : memoryBytes(merged['memory']);
-  const split = memory === undefined ? {} : splitMemory(memory, shards.shards);
+  const split = memory === undefined ? undefined : splitMemory(memory, shards.shards);
   const tunables = tunablesFrom({ ...split, ...fileSettings, ...set });
   const config: NodeConfig = {
     nodeId: nodeName(merged['nodeId'], 'nodeId'),
@@ -138,9 +145,12 @@ export function loadConfig(sources: ConfigSources): NodeConfig {
     logFormat: oneOf(merged['logFormat'], ['json', 'pretty'] as const, 'logFormat'),
     insecure: flag(merged['insecure'], 'insecure'),
     ...tlsOf(merged),
+    acceptDataLoss: flag(flags['acceptDataLoss'] ?? false, 'acceptDataLoss'),
     tunables,
   };
+  refuseUnsupported(merged);
   check(config);
+  checkSizes(config, { ...fileSettings, ...set }, split, merged['memory']);
   return config;
 }
 
@@ -170,6 +180,36 @@ function check({ host, insecure, seeds, nodeId, tls }: NodeConfig): void {
     });
   if (seeds.length > 0 && !seeds.some(({ node }) => node === nodeId))
     throw invalid('seeds', `all members, this node (${nodeId}) among them`);
+}
+
+/** Sizes that each are in their range and make no sense together. */
+function checkSizes(
+  { tunables, shards }: NodeConfig,
+  chosen: RawConfig,
+  split: MemorySettings | undefined,
+  memory: unknown,
+): void {
+  const { memtableBytes, walSegmentBytes, valueBytesMax } = tunables;
+  // An arena and a segment hold any value all the same: this is about what somebody wrote down.
+  const areChosen = (name: SettingName): boolean => 'valueBytesMax' in chosen && name in chosen;
+  if (valueBytesMax > memtableBytes && areChosen('memtableBytes'))
+    throw invalid('valueBytesMax', `at most memtableBytes (${memtableBytes})`);
+  if (valueBytesMax > walSegmentBytes && areChosen('walSegmentBytes'))
+    throw invalid('walSegmentBytes', `at least valueBytesMax (${valueBytesMax})`);
+  if (memory === undefined || split === undefined) return;
+  const takenBy = (sizes: Tunables): number =>
+    shards * (sizes.memtableBytes * sizes.arenasPerShard + sizes.blockCacheBytes);
+  // The least sizes may exceed the budget by themselves; what was set may not.
+  const most = Math.max(memoryBytes(memory), takenBy({ ...tunables, ...split }));
+  const taken = takenBy(tunables);
+  if (taken > most)
+    throw invalid('memory', `at least ${taken}, which memtables and block caches are set to take`);
+}
+
+function refuseUnsupported(merged: RawConfig): void {
+  for (const name of unsupported)
+    if (merged[name] !== undefined)
+      throw new KvError('BAD_REQUEST', { field: name, detail: `${name} is not implemented yet` });
 }
 
 export function isLoopback(host: string): boolean {
@@ -204,21 +244,9 @@ function given(options: RawConfig): RawConfig {
 
 function refuseUnknown(options: RawConfig, where: string): void {
   for (const name of Object.keys(options)) {
-    if ((unsupported as readonly string[]).includes(name))
-      throw new KvError('BAD_REQUEST', { field: name, detail: `${name} is not implemented yet` });
-    if (!(optionNames as readonly string[]).includes(name))
+    if (!([...optionNames, ...unsupported] as readonly string[]).includes(name))
       throw new KvError('BAD_REQUEST', { field: name, detail: `unknown option ${name} ${where}` });
   }
-}
-
-function fromEnvironment(environment: ConfigSources['environment']): RawConfig {
-  const found: Partial<Record<OptionName, string>> = {};
-  for (const name of optionNames) {
-    const variable = `KVD_${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
-    const value = environment[variable];
-    if (value !== undefined && value !== '') found[name] = value;
-  }
-  return found;
 }
 
 function invalid(field: string, expected: string): KvError {

@@ -2,7 +2,7 @@
 // here. The main thread calls it for itself; each worker thread calls it in node-thread.ts.
 
 import { defaultBodyLimits } from '../../actors/gateway/http-routes.ts';
-import { HttpGateway, RespGateway } from '../../actors/gateway/protocol.ts';
+import { HttpGateway, RespGateway, Watcher } from '../../actors/gateway/protocol.ts';
 import { Gossiper } from '../../actors/membership/protocol.ts';
 import {
   type NodeSettings,
@@ -204,6 +204,7 @@ class NodeThread implements ThreadRuntime {
   #createEdge(): HttpEdge {
     const { host, httpPort, node, tunables } = this.#seed.settings;
     const gateway = refTo(HttpGateway, node);
+    const watcher = refTo(Watcher, node);
     return new HttpEdge({
       node,
       host,
@@ -217,6 +218,11 @@ class NodeThread implements ThreadRuntime {
       },
       ask: (request, timeoutMs, trace, done) =>
         this.kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
+      watches: {
+        next: (watch, waitMs, timeoutMs, done) =>
+          this.kernel.ask(watcher, 'next', { watch, waitMs }, timeoutMs, done),
+        close: (watch) => this.kernel.tell(watcher, 'close', { watch }),
+      },
     });
   }
 

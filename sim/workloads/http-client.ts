@@ -121,7 +121,7 @@ function headersOf({ kind, level, timeoutMs }: Request): Record<string, string> 
 }
 
 export type Classified = Pick<Operation, 'outcome' | 'code'> &
-  Partial<Pick<Operation, 'value' | 'etag' | 'keys' | 'coordinator' | 'wasMet'>>;
+  Partial<Pick<Operation, 'value' | 'etag' | 'keys' | 'coordinator' | 'wasMet' | 'told'>>;
 
 /** Rule 2.8. */
 export function classify(kind: OperationKind, answer: ClientAnswer<HttpAnswer>): Classified {

@@ -109,6 +109,7 @@ const badImports: readonly BadImport[] = [
     'actors/storage/i.actor.ts',
   ),
   bad('no-dependency-on-tests-or-sim', 'cli/tests.ts', 'test/g.ts'),
+  bad('simulation-for-users-stands-alone', 'cli/carries.ts', 'cli/embedded/sim-cluster.ts'),
   bad('no-cycles', 'runtime/back.ts', 'runtime/ring.ts', 'runtime/back.ts'),
   bad('no-unresolvable', 'runtime/lost.ts', './no-such-file.ts'),
   bad('no-orphans', 'runtime/alone.ts'),

@@ -5,12 +5,14 @@
 // second with 1,024 in flight. Memtable: nanoseconds per operation. `npm run bench -- storage` is
 // another bench: the engine as a library beside others (storage-bench.ts); `npm run bench -- resp` is
 // the Redis face beside redis-server (resp-bench.ts), `npm run bench -- serial` serial operations
-// (serial-bench.ts), `npm run bench -- failover` what clients see when a node dies (failover-bench.ts).
+// (serial-bench.ts), `npm run bench -- failover` what clients see when a node dies (failover-bench.ts),
+// `npm run bench -- latency` what one request costs (latency-bench.ts).
 
 import { writeFileSync } from 'node:fs';
 import { DevCluster } from '../process/dev-cluster.ts';
 import { benchFailover } from './failover-bench.ts';
 import { getRequest, httpLoad, type LoadResult, putRequest } from './http-load.ts';
+import { benchLatency } from './latency-bench.ts';
 import { benchTcpLink, benchThreadLink } from './link-bench.ts';
 import { benchMemtable } from './memtable-bench.ts';
 import { benchResp } from './resp-bench.ts';
@@ -100,6 +102,10 @@ if (process.argv[2] === 'serial') {
 }
 if (process.argv[2] === 'failover') {
   await benchFailover();
+  process.exit(0);
+}
+if (process.argv[2] === 'latency') {
+  await benchLatency();
   process.exit(0);
 }
 if (process.argv[2] === 'storage') {

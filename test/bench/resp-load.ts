@@ -9,8 +9,10 @@ export interface RespLoadOptions {
   readonly connections: number;
   /** Commands of one pipeline. */
   readonly depth: number;
-  /** Commands in all. */
+  /** Commands in all, at most. */
   readonly requests: number;
+  /** No pipeline begins later, milliseconds. */
+  readonly durationMs?: number;
   /** One pipeline: bytes of `depth` commands from the n-th on. */
   readonly pipeline: (n: number) => Buffer;
 }
@@ -41,9 +43,10 @@ export function pipelines(
 /** Rejects when a connection breaks. */
 export async function respLoad(options: RespLoadOptions): Promise<RespLoadResult> {
   const total = Math.ceil(options.requests / options.depth);
+  const { durationMs = Number.POSITIVE_INFINITY } = options;
   const latencies = new Float64Array(total);
-  const state = { next: 0, done: 0, errors: 0 };
   const startMs = performance.now();
+  const state = { next: 0, done: 0, errors: 0, endMs: startMs + durationMs };
   await Promise.all(
     Array.from({ length: options.connections }, () => runConnection(options, state, latencies)),
   );
@@ -58,6 +61,7 @@ interface LoadState {
   next: number;
   done: number;
   errors: number;
+  readonly endMs: number;
 }
 
 function runConnection(
@@ -70,13 +74,13 @@ function runConnection(
     let sentMs = 0;
     let left = 0;
     const sendNext = (): void => {
-      if (state.next >= latencies.length) {
+      sentMs = performance.now();
+      if (state.next >= latencies.length || sentMs >= state.endMs) {
         socket.destroy();
         resolve();
         return;
       }
       left = depth;
-      sentMs = performance.now();
       socket.write(pipeline(state.next));
       state.next += 1;
     };
@@ -99,11 +103,14 @@ function runConnection(
 const lf = 0x0a;
 const dollar = 0x24;
 const minus = 0x2d;
+const star = 0x2a;
 
-/** Counts answers that are lines or bulk strings, without looking into them. */
+/** Counts answers that are lines, bulk strings or flat arrays, without looking into them. */
 class AnswerCounter {
   errors = 0;
   #skip = 0;
+  /** Items that the array which is read still lacks. */
+  #items = 0;
   #type = 0;
   #length = 0;
 
@@ -115,7 +122,7 @@ class AnswerCounter {
         const step = Math.min(this.#skip, chunk.length - at);
         this.#skip -= step;
         at += step;
-        if (this.#skip === 0) count += 1;
+        if (this.#skip === 0) count += this.#ended();
         continue;
       }
       const byte = chunk[at] as number;
@@ -126,12 +133,19 @@ class AnswerCounter {
         if (byte === minus) this.errors += 1;
       } else if (byte === lf) {
         if (this.#type === dollar && this.#length >= 0) this.#skip = this.#length + 2;
-        else count += 1;
+        else if (this.#type === star && this.#length > 0) this.#items = this.#length;
+        else count += this.#ended();
         this.#type = 0;
       } else if (byte === minus) this.#length = -1;
-      else if (this.#type === dollar && byte >= 0x30 && this.#length >= 0)
+      else if ((this.#type === dollar || this.#type === star) && byte >= 0x30 && this.#length >= 0)
         this.#length = this.#length * 10 + byte - 0x30;
     }
     return count;
+  }
+
+  /** 1 where the answer is complete. */
+  #ended(): number {
+    if (this.#items > 0) this.#items -= 1;
+    return this.#items === 0 ? 1 : 0;
   }
 }

@@ -1,15 +1,26 @@
-// `npm run bench -- storage`: this engine as a library beside LevelDB and LMDB, as a program sees
+// `npm run bench -- storage`: this engine as a library beside LevelDB, LMDB and RocksDB, as a program sees
 // them. One run, the same data, the same order of work and the same durability; each engine in a
 // process of its own, so that memory can be compared. Every figure is an awaited call.
 //
-//   npm run bench -- storage [--records 200000] [--value-bytes 100] [--json bench-storage.json]
+//   npm run bench -- storage [--records 200000] [--value-bytes 100]
+//     [--file packages.jsonl.gz --key-field name] [--json bench-storage.json]
 
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { createHistogram, PerformanceObserver } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
+import { gunzipSync } from 'node:zlib';
 import { assert } from '../../runtime/errors.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { type Engine, engines, type OpenEngine, type Pair } from './storage-engines.ts';
@@ -17,6 +28,9 @@ import { type Engine, engines, type OpenEngine, type Pair } from './storage-engi
 export interface StorageBenchOptions {
   readonly records: number;
   readonly valueBytes: number;
+  /** Lines of JSON, perhaps packed with gzip, instead of records made here. */
+  readonly file?: string | undefined;
+  readonly keyField?: string | undefined;
 }
 
 /** Figures of one engine by row name; a text says why there are none. */
@@ -25,6 +39,9 @@ type Figures = Readonly<Record<string, number>> | string;
 const batchRecords = 100;
 const concurrent = 64;
 const hotKeys = 1_000;
+const coldGets = 5_000;
+/** Records that are written again while reads are timed. */
+const churnMs = 8_000;
 /** A kind of work ends after so long, milliseconds, if it has not done all by then. */
 const workMs = 2_500;
 
@@ -44,6 +61,24 @@ function makePairs({ records, valueBytes }: StorageBenchOptions): Pair[] {
     };
   });
 }
+
+function pairsOfFile(path: string, keyField: string, records: number): Pair[] {
+  const bytes = readFileSync(path);
+  const text = (path.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString();
+  const pairs = new Map<string, Pair>();
+  for (const line of text.split('\n')) {
+    if (line === '') continue;
+    const name = String((JSON.parse(line) as Record<string, unknown>)[keyField]);
+    const key = new Uint8Array(Buffer.from(name).subarray(0, 1024));
+    pairs.set(name, { key, value: new Uint8Array(Buffer.from(line)) });
+  }
+  return [...pairs.values()].slice(0, records);
+}
+
+const pairsFor = (options: StorageBenchOptions): Pair[] =>
+  options.file === undefined
+    ? makePairs(options)
+    : pairsOfFile(options.file, options.keyField ?? 'name', options.records);
 
 // ---- work ----------------------------------------------------------------------------------
 
@@ -100,10 +135,11 @@ async function reads(
     assert(found !== undefined, 'a record is missing');
   };
   const any = (n: number): number => orders[n % orders.length] as number;
+  figures['get, right after opening'] = await rate(coldGets, 1, (n) => get(any(n)));
   figures['get, all keys'] = await rate(pairs.length * 2, 1, (n) => get(any(n)));
   figures['get, 1,000 hot keys'] = await rate(pairs.length * 2, 1, (n) => get(any(n) % hotKeys));
   figures['get, 64 in flight'] = await rate(pairs.length * 2, concurrent, (n) => get(any(n)));
-  const missing = pairs.map(({ key }) => key.map((byte, i) => (i === 10 ? byte ^ 0x40 : byte)));
+  const missing = pairs.map(({ key }) => new Uint8Array([...key, 1]));
   figures['get, missing keys'] = await rate(pairs.length, 1, async (n) => {
     const found = await engine.get(missing[any(n)] as Uint8Array);
     assert(found === undefined, 'a record too many');
@@ -122,13 +158,51 @@ async function mixed(engine: Engine, pairs: readonly Pair[]): Promise<number> {
   });
 }
 
+/** How long reads take while everything is written again, so that tables are merged all the time. */
+async function readsUnderChurn(
+  engine: Engine,
+  pairs: readonly Pair[],
+  figures: Record<string, number>,
+): Promise<void> {
+  const random = new Prng(4);
+  const histogram = createHistogram();
+  let longestGcMs = 0;
+  const observer = new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) longestGcMs = Math.max(longestGcMs, duration);
+  });
+  observer.observe({ entryTypes: ['gc'] });
+  const endMs = performance.now() + churnMs;
+  let written = 0;
+  const writer = async (): Promise<void> => {
+    const batches = Math.floor(pairs.length / batchRecords);
+    for (let n = 0; performance.now() < endMs; n += 1) {
+      await engine.batch(slice(pairs, (n * 7919) % batches));
+      written += batchRecords;
+    }
+  };
+  const reader = async (): Promise<void> => {
+    while (performance.now() < endMs) {
+      const { key } = pairs[random.int(pairs.length)] as Pair;
+      const startMs = performance.now();
+      await engine.get(key);
+      histogram.record(Math.max(1, Math.round((performance.now() - startMs) * 1e3)));
+    }
+  };
+  await Promise.all([writer(), reader()]);
+  observer.disconnect();
+  figures['written meanwhile'] = (written / churnMs) * 1e3;
+  figures['get meanwhile, p50, us'] = histogram.percentile(50);
+  figures['get meanwhile, p99.9, us'] = histogram.percentile(99.9);
+  figures['longest collection of garbage, us'] = longestGcMs * 1e3;
+}
+
 /** All the work with one engine below `root`. */
 async function benchEngine(
   open: OpenEngine,
   root: string,
   options: StorageBenchOptions,
 ): Promise<Record<string, number>> {
-  const pairs = makePairs(options);
+  const pairs = pairsFor(options);
   const figures: Record<string, number> = {};
   const durable = await open(join(root, 'durable'), true);
   await durableWrites(durable, pairs, figures);
@@ -151,6 +225,7 @@ async function benchEngine(
   figures['resident memory, MB'] = process.memoryUsage.rss() / 1e6;
   figures['size on disk, MB'] = diskBytes(directory) / 1e6;
   figures['80 % get, 20 % put, no fsync'] = await mixed(engine, pairs);
+  await readsUnderChurn(engine, pairs, figures);
   await engine.close();
   return figures;
 }
@@ -166,9 +241,11 @@ function diskBytes(directory: string): number {
 
 const self = fileURLToPath(import.meta.url);
 
-function inProcess(engine: string, { records, valueBytes }: StorageBenchOptions): Promise<Figures> {
+function inProcess(engine: string, options: StorageBenchOptions): Promise<Figures> {
+  const { records, valueBytes, file, keyField } = options;
   const args = [self, '--engine', engine, '--records', String(records)];
   args.push('--value-bytes', String(valueBytes));
+  if (file !== undefined) args.push('--file', file, '--key-field', keyField ?? 'name');
   return new Promise((resolve) => {
     execFile(process.execPath, args, (error, stdout, stderr) => {
       if (error === null) resolve(JSON.parse(stdout) as Figures);
@@ -219,11 +296,18 @@ export async function benchStorage(args: readonly string[]): Promise<void> {
     options: {
       records: { type: 'string', default: '200000' },
       'value-bytes': { type: 'string', default: '100' },
+      file: { type: 'string' },
+      'key-field': { type: 'string', default: 'name' },
       json: { type: 'string', default: 'bench-storage.json' },
       engine: { type: 'string' },
     },
   });
-  const options = { records: Number(values.records), valueBytes: Number(values['value-bytes']) };
+  const options = {
+    records: Number(values.records),
+    valueBytes: Number(values['value-bytes']),
+    file: values.file,
+    keyField: values['key-field'],
+  };
   assert(options.records >= batchRecords && options.valueBytes > 0, 'too few records or bytes');
   if (values.engine !== undefined) return runEngine(values.engine, options);
   const all = new Map<string, Figures>();

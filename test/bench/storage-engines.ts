@@ -2,6 +2,7 @@
 // says, with the same memory (64 MiB of write buffer, 64 MiB of cache) and the same durability. A
 // package that cannot be loaded is an error that the bench reports as such.
 
+import { createRequire } from 'node:module';
 import { openStorage } from '../../cli/embedded/storage.ts';
 
 export interface Pair {
@@ -103,8 +104,72 @@ async function openLmdb(directory: string, sync: boolean): Promise<Engine> {
   };
 }
 
+/** The interface of `rocksdb`, which has no types of its own. */
+interface RocksDb {
+  readonly open: (options: object, done: Done) => void;
+  readonly put: (key: Buffer, value: Buffer, options: object, done: Done) => void;
+  readonly get: (key: Buffer, done: (error: Error | null, value: Buffer) => void) => void;
+  readonly batch: (operations: readonly object[], options: object, done: Done) => void;
+  readonly close: (done: Done) => void;
+  readonly iterator: () => {
+    readonly next: (done: (error: Error | null, key?: Buffer, value?: Buffer) => void) => void;
+    readonly end: (done: Done) => void;
+  };
+}
+type Done = (error?: Error | null) => void;
+
+/** Not among the packages of this project: `npm install --no-save rocksdb` puts it beside them. */
+async function openRocks(directory: string, sync: boolean): Promise<Engine> {
+  const open = createRequire(import.meta.url)('rocksdb') as (path: string) => RocksDb;
+  const db = open(directory);
+  const run = (work: (done: Done) => void): Promise<void> =>
+    new Promise((resolve, reject) => {
+      work((error) => (error instanceof Error ? reject(error) : resolve()));
+    });
+  const memory = { cacheSize: memoryBytes, writeBufferSize: memoryBytes };
+  await run((done) => db.open({ createIfMissing: true, ...memory }, done));
+  const asBuffer = ({ buffer, byteOffset, length }: Uint8Array): Buffer =>
+    Buffer.from(buffer, byteOffset, length);
+  const options = { sync };
+  return {
+    put: (key, value) => run((done) => db.put(asBuffer(key), asBuffer(value), options, done)),
+    get: (key) =>
+      new Promise((resolve) => {
+        db.get(asBuffer(key), (error, value) => resolve(error === null ? value : undefined));
+      }),
+    close: () => run((done) => db.close(done)),
+    batch: (pairs) =>
+      run((done) =>
+        db.batch(
+          pairs.map(({ key, value }) => ({
+            type: 'put',
+            key: asBuffer(key),
+            value: asBuffer(value),
+          })),
+          options,
+          done,
+        ),
+      ),
+    scan: async () => {
+      const iterator = db.iterator();
+      const next = (): Promise<boolean> =>
+        new Promise((resolve, reject) => {
+          iterator.next((error, key, value) => {
+            if (error instanceof Error) reject(error);
+            else resolve(key !== undefined && value !== undefined);
+          });
+        });
+      let entries = 0;
+      while (await next()) entries += 1;
+      await run((done) => iterator.end(done));
+      return entries;
+    },
+  };
+}
+
 export const engines: Readonly<Record<string, OpenEngine>> = {
   kvd: openKvd,
   'classic-level': openLevel,
   lmdb: openLmdb,
+  rocksdb: openRocks,
 };

@@ -76,6 +76,7 @@ describe('config', () => {
       logLevel: 'info',
       logFormat: 'json',
       insecure: false,
+      acceptDataLoss: false,
       tunables: defaultTunables(),
     });
     expect(['small', 'wide']).to.include(profile);
@@ -174,7 +175,7 @@ describe('config', () => {
   it('config: unknown options in the file are refused, those of later by name', () => {
     expect(refusal({ yaml: 'nodeID: n1\n' })).to.match(/^nodeID \| unknown option nodeID/);
     expect(refusal({ yaml: 'node-id: n1\n' })).to.match(/^node-id \| unknown option/);
-    for (const name of ['dc', 'rack', 'weight', 'auth', 'tls'])
+    for (const name of ['dc', 'rack', 'weight', 'auth'])
       expect(refusal({ yaml: `${name}: 1\n` })).to.equal(
         `${name} | ${name} is not implemented yet`,
       );
@@ -262,6 +263,59 @@ describe('config', () => {
     }
     for (const host of ['127.0.0.1', '127.1.2.3', 'localhost', '::1'])
       expect(load({ flags: { shards: 1, host } }).host).to.equal(host);
+  });
+
+  it('config: certificate, key and authority belong together, and have to be readable', () => {
+    for (const flags of [{ tlsCert: 'a' }, { tlsKey: 'a', tlsCa: 'a' }, { tlsClientAuth: true }])
+      expect(refusal({ flags: { shards: 1, ...flags } })).to.match(/belong together$/);
+    const flags = { shards: 1, tlsCert: '/none/a', tlsKey: '/none/a', tlsCa: '/none/a' };
+    expect(refusal({ flags })).to.match(/^tlsCert \| cannot read \/none\/a/);
+  });
+
+  it('config: an unknown variable is refused with the nearest known, those of Kubernetes are not', () => {
+    expect(refusal({ environment: { KVD_HTPP_PORT: '7000' } })).to.equal(
+      'KVD_HTPP_PORT | unknown variable KVD_HTPP_PORT; the nearest known is KVD_HTTP_PORT',
+    );
+    expect(refusal({ environment: { KVD_AUTH: 'on' } })).to.equal(
+      'auth | auth is not implemented yet',
+    );
+    const environment = {
+      KVD_SERVICE_HOST: '10.0.0.1',
+      KVD_PORT: 'tcp://10.0.0.1:7000',
+      KVD_PORT_7000_TCP_ADDR: '10.0.0.1',
+      KVD_TYPO: '',
+    };
+    expect(refusal({ environment })).to.equal('taken');
+  });
+
+  it('config: sizes that make no sense together are refused', () => {
+    const sizes = { valueBytesMax: 2 * miB, memtableBytes: miB };
+    expect(refusal({ set: sizes })).to.equal(
+      'valueBytesMax | valueBytesMax: expected at most memtableBytes (1048576)',
+    );
+    expect(refusal({ set: { ...sizes, memtableBytes: 4 * miB, walSegmentBytes: miB } })).to.equal(
+      'walSegmentBytes | walSegmentBytes: expected at least valueBytesMax (2097152)',
+    );
+    const flags = { shards: 1, memory: '64M' };
+    expect(refusal({ flags, set: { memtableBytes: 32 * miB } })).to.equal(
+      'memory | memory: expected at least 117440512, which memtables and block caches are set to take',
+    );
+    expect(refusal({ flags, set: { memtableBytes: 16 * miB } })).to.equal('taken');
+  });
+
+  it('config: on a terminal logs are pretty, unless a source says otherwise', () => {
+    const formatOf = (sources: Parameters<typeof load>[0]): string =>
+      load({ isTerminal: true, ...sources }).logFormat;
+    expect(formatOf({})).to.equal('pretty');
+    expect(formatOf({ yaml: 'logFormat: json\n' })).to.equal('json');
+    expect(formatOf({ environment: { KVD_LOG_FORMAT: 'json' } })).to.equal('json');
+    expect(formatOf({ flags: { shards: 1, logFormat: 'json' } })).to.equal('json');
+  });
+
+  it('config: data loss is accepted by flag only, for one start', () => {
+    expect(load({ flags: { shards: 1, acceptDataLoss: true } }).acceptDataLoss).to.equal(true);
+    expect(refusal({ yaml: 'acceptDataLoss: true\n' })).to.contain('unknown option acceptDataLoss');
+    expect(refusal({ environment: { KVD_ACCEPT_DATA_LOSS: '1' } })).to.contain('unknown variable');
   });
 
   it('config: seeds are id@host:port, as text or as a list', () => {

@@ -107,7 +107,7 @@ describe('kvctl', () => {
   it('kvctl: help is no mistake, and a command of later says so', async () => {
     const help = await kvctl(['--help']);
     expect([help.code, help.text.includes('import [options] <file>')]).to.deep.equal([0, true]);
-    for (const name of ['ttl', 'rebalance', 'explain']) {
+    for (const name of ['join', 'rebalance', 'replace']) {
       const run = await kvctl([name, 'a', '--b']);
       expect(run).to.include({
         code: 1,

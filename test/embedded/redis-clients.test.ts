@@ -61,6 +61,33 @@ describe('redis clients', function () {
         expect(await other.exists(key)).to.equal(0);
       });
 
+      it('redis clients: a rate limiter and a lock hold over nodes, whoever asks first', async () => {
+        const window = `rate:${protocol}`;
+        const hits = Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? client : other));
+        const counts = await Promise.all(hits.map((one) => one.incr(window)));
+        expect([...counts].sort((a, b) => a - b)).to.deep.equal(hits.map((_, i) => i + 1));
+        const set = await Promise.all(hits.map((one) => one.expire(window, 60, 'NX')));
+        expect(set.filter((answer) => answer === 1)).to.have.length(1);
+        const lock = `lock:${protocol}`;
+        const won = await Promise.all(
+          hits.map((one, i) => one.set(lock, `owner ${i}`, 'PX', 30_000, 'NX')),
+        );
+        const owner = won.indexOf('OK');
+        expect(won.filter((answer) => answer === 'OK')).to.have.length(1);
+        const release = (i: number): Promise<unknown> =>
+          other.call('DELEX', lock, 'IFEQ', `owner ${i}`);
+        expect(await release(owner + 1)).to.equal(0);
+        expect(await release(owner)).to.equal(1);
+        expect(await client.get(lock)).to.equal(null);
+      });
+
+      it('redis clients: a value is taken by one GETDEL of many', async () => {
+        const key = `ticket:${protocol}`;
+        await client.set(key, 'one');
+        const taken = await Promise.all([client, other, client].map((one) => one.getdel(key)));
+        expect(taken.filter((value) => value === 'one')).to.have.length(1);
+      });
+
       it('redis clients: a cache entry expires by itself', async () => {
         const key = `cache:${protocol}`;
         expect(await client.psetex(key, 300, 'v')).to.equal('OK');

@@ -413,7 +413,8 @@ describe('embedded storage', () => {
     await once(child.stdout as NodeJS.ReadableStream, 'data');
     await kill(child);
     const log = path.join(directory, 'shard-0/wal');
-    const [name = ''] = fs.readdirSync(log).sort().slice(-1);
+    const segments = fs.readdirSync(log).filter((name) => name.endsWith('.wal'));
+    const name = segments.sort()[segments.length - 1] ?? '';
     const bytes = fs.readFileSync(path.join(log, name));
     const end = bytes.findLastIndex((byte) => byte !== 0);
     expect(end).to.be.above(segmentHeaderSpace + 20_000);

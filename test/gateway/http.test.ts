@@ -577,8 +577,12 @@ describe('http gateway', () => {
   });
 
   it('http: the health paths answer, and readiness ends when draining starts', async () => {
-    expect((await call('GET', '/livez')).text).to.equal('{"status":"alive"}');
-    expect((await call('GET', '/readyz')).text).to.equal('{"status":"ready","node":"n1"}');
+    expect((await call('GET', '/livez')).text).to.equal(
+      '{"status":"alive","node":"n1","durability":"group"}',
+    );
+    expect((await call('GET', '/readyz')).text).to.equal(
+      '{"status":"ready","node":"n1","durability":"group"}',
+    );
     await new Promise((resolve) => {
       cluster.kernel.ask(refTo(HttpGateway, 'n1'), 'startDraining', {}, 1000, resolve);
     });

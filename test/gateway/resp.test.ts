@@ -194,6 +194,52 @@ describe('resp', () => {
     expect(recordExpiresAt(stored('k'))).to.equal(0);
   });
 
+  it('resp: changes of the time to live are single decisions, none of them a plain write', async () => {
+    await one('SET', 'k', 'v', 'EX', '50');
+    cluster.backend.seen.length = 0;
+    const commands = [
+      ['EXPIRE', 'k', '9'],
+      ['PEXPIREAT', 'k', String(nowMs + 5000)],
+      ['GETEX', 'k', 'PX', '7'],
+      ['SET', 'k', 'w', 'KEEPTTL'],
+      ['PERSIST', 'k'],
+      ['GETDEL', 'k'],
+    ];
+    await run(...commands);
+    expect(cluster.backend.seen).to.deep.equal([]);
+    expect(cluster.backend.serial.map(({ request }) => request.verb)).to.deep.equal([
+      ...['expire', 'expire', 'expire', 'write', 'expire', 'delete'],
+    ]);
+  });
+
+  it('resp: a moment that is over deletes the key, whichever command names it', async () => {
+    const past = String(nowMs / 1000 - 5);
+    for (const command of [
+      ['EXPIREAT', 'k', past],
+      ['SET', 'k', 'w', 'XX', 'EXAT', past],
+      ['GETEX', 'k', 'EXAT', past],
+    ]) {
+      await one('SET', 'k', 'v');
+      await one(...command);
+      expect(await one('GET', 'k'), command[0]).to.equal(nil);
+    }
+  });
+
+  it('resp: DELEX deletes what it expects and nothing else: a lock is given back by its owner', async () => {
+    expect(
+      await run(
+        ['SET', 'lock', Uint8Array.from([0xff]), 'NX', 'PX', '5000'],
+        ['SET', 'lock', 'b', 'NX', 'PX', '5000'],
+        ['DELEX', 'lock', 'IFEQ', Uint8Array.from([0xfe])],
+        ['DELEX', 'lock', 'IFEQ', Uint8Array.from([0xff])],
+        ['DELEX', 'lock', 'IFEQ', 'b'],
+        ['DELEX', 'lock'],
+        ['DELEX', 'lock', 'IFNE', 'b'],
+        ['DELEX', 'lock', 'IFEQ'],
+      ),
+    ).to.equal(`${ok}${nil}:0\r\n:1\r\n:0\r\n:0\r\n${'-ERR syntax error\r\n'.repeat(2)}`);
+  });
+
   it('resp: GETEX and GETDEL give the value and do the rest', async () => {
     await one('SET', 'k', 'v');
     expect(await run(['GETEX', 'k', 'EX', '9'], ['TTL', 'k'])).to.equal(`${bulk('v')}:9\r\n`);
@@ -598,7 +644,7 @@ describe('resp: serial operations', () => {
         ':1\r\n:1\r\n-ERR offset is out of range\r\n:0\r\n-ERR value is not an integer or out of range\r\n',
     );
     const value = utf8.encode('v');
-    const set = { kind: 'set', value, ttlMs: 0, keepsTtl: false } as const;
+    const set = { kind: 'set', value, ttlMs: 0, expiresAt: 0, keepsTtl: false } as const;
     expect(asked).to.deep.equal([
       { ...set, condition: 'absent', ttlMs: 5000 },
       { ...set, condition: 'present' },

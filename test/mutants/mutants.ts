@@ -170,7 +170,7 @@ export const mutants: readonly Mutant[] = [
     rule: 'M19',
     what: 'a damaged record ends the log, whatever evidence there is that more was durable (WAL-10)',
     file: 'actors/storage/wal-recovery.js',
-    find: "if (verdict.kind === 'corrupt')\n        throw new CorruptionError(path, verdict.offset, verdict.reason);",
+    find: "if (verdict.kind === 'corrupt')\n            this.#lost(path, verdict.offset, verdict.reason);",
     replace: '',
     seeds: 150,
     with: ['rot', 'kill'],
@@ -242,7 +242,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/serial-round.js',
     find: 'if (record === undefined && isQuiet(promised))',
     replace: 'if (record === undefined)',
-    seeds: 160,
+    seeds: 240,
     with: ['cut', 'flap', 'loss'],
   },
   {
@@ -281,11 +281,16 @@ export const mutants: readonly Mutant[] = [
   {
     id: 'ballots-without-node',
     rule: 'M6',
-    what: 'ballots of two nodes may be equal, and an equal one is promised again (PX-1)',
+    what: 'ballots are times of a coarse clock without their node, and an equal one is promised again (PX-1)',
     file: 'actors/replication/proposer.actor.js',
     find: 'return { hlc, writer, incarnation };',
     replace: 'return { hlc, writer: 0, incarnation: 0 };',
     also: [
+      {
+        file: 'actors/replication/proposer.actor.js',
+        find: 'const hlc = Math.max(last, wallMicros, floor) + 1;',
+        replace: 'const hlc = Math.max(last, wallMicros - (wallMicros % 50_000), floor) + 1;',
+      },
       {
         file: 'actors/replication/acceptor-state.js',
         find: 'if (compareEtags(ballot, highestOf(state)) <= 0)',
@@ -373,6 +378,23 @@ export const mutants: readonly Mutant[] = [
     replace: 'if (history.includes(attempt.ballot) && attempt.ballot.hlc === 0) {',
     seeds: 160,
     with: ['cut', 'flap', 'loss'],
+  },
+  {
+    id: 'watch-bears-any-gap',
+    what: 'a watch goes on although a majority of the feeds has lost changes (WATCH-1)',
+    file: 'actors/gateway/watch-positions.js',
+    find: 'return !how.isGap || open.length < this.#quorum;',
+    replace: 'return true;',
+    seeds: 40,
+  },
+  {
+    id: 'watch-goes-back',
+    what: 'a watch tells what an other replica says of a key though it has told newer (WATCH-1)',
+    file: 'actors/gateway/watch-memory.js',
+    find: 'if (known !== undefined && compareEtags(recordEtag(record), recordEtag(known.head)) <= 0)',
+    replace: 'if (known === null)',
+    seeds: 20,
+    isQuick: true,
   },
 ];
 

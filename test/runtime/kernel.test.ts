@@ -240,7 +240,7 @@ describe('kernel: answers', () => {
     await k.spawn(probe, { script: { note }, heard: [] });
     k.kernel.tell(here, 'note', { text: 'go' });
     await k.host.settle();
-    expect(codes).to.deep.equal(['UNAVAILABLE']);
+    expect(codes).to.deep.equal(['NOT_CONNECTED']);
   });
 
   it('kernel: the callback of an ask is a turn of the asker', async () => {

@@ -59,6 +59,13 @@ describe('serial operations', () => {
   const expired = holding('"a"', { expiresAt: nowMs });
   const deleted = holding('', { isTombstone: true });
   const value = (text: string): SerialCondition => ({ kind: 'value', value: utf8.encode(text) });
+  const mortal = holding('1', { expiresAt: nowMs + 5 });
+  const bytesOf = (byte: number): SerialCondition => ({
+    kind: 'value',
+    value: Uint8Array.of(byte),
+  });
+  const holdingBytes = (byte: number): Uint8Array =>
+    evaluate([{ ...writeOf(''), value: Uint8Array.of(byte), valueType: 0 }]).record as Uint8Array;
   const table: readonly (readonly [string, SerialCondition, Uint8Array | undefined, boolean])[] = [
     ['absent of nothing', { kind: 'absent' }, undefined, true],
     ['absent of a value', { kind: 'absent' }, holding('1'), false],
@@ -75,6 +82,13 @@ describe('serial operations', () => {
     ['another etag', { kind: 'etag', etag: ballot }, holding('1'), false],
     ['the bytes', value('{"a":1,"b":2}'), holding('{"a":1,"b":2}'), true],
     ['the same JSON in another order', value('{ "b":2, "a":1 }'), holding('{"a":1,"b":2}'), true],
+    ['bytes that are no text', bytesOf(0xff), holdingBytes(0xff), true],
+    ['other bytes that are no text', bytesOf(0xfe), holdingBytes(0xff), false],
+    ['no expiry, which is there', { kind: 'expiry', words: ['nx'] }, mortal, false],
+    ['an expiry, which is there', { kind: 'expiry', words: ['xx'] }, mortal, true],
+    ['an expiry of nothing', { kind: 'expiry', words: [] }, undefined, false],
+    ['a later expiry than one that stays', { kind: 'expiry', words: ['gt'] }, mortal, true],
+    ['an earlier expiry than for ever', { kind: 'expiry', words: ['lt'] }, mortal, false],
     ['another JSON', value('{"a":1}'), holding('{"a":1,"b":2}'), false],
     ['the order of an array', value('[2,1]'), holding('[1,2]'), false],
     ['JSON against bytes', value('{ "a":1}'), holding('{"a":1}', { valueType: 0 }), false],

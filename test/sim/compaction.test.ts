@@ -10,7 +10,7 @@ import { tablePath } from '../../actors/storage/table-files.ts';
 import type { CrashKind } from '../../sim/cluster.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { hexes, hexOf } from '../storage/records-under-test.ts';
-import { recordOf, reserveBytes, ShardUnderTest } from './shard-under-test.ts';
+import { neededBytes, recordOf, ShardUnderTest } from './shard-under-test.ts';
 
 const steps = 400;
 const batch = 8;
@@ -214,7 +214,7 @@ describe('sim compaction: trouble', () => {
     const { storage } = cluster.machineOf('n1');
     await cluster.world.run(async () => {
       // Enough for the flush, too little for what the merge would write beside its inputs.
-      storage.faults.capacityBytes = storage.usedBytes + reserveBytes + 28_000;
+      storage.faults.capacityBytes = storage.usedBytes + neededBytes + 28_000;
       await writeTable(shard, 7, written);
       await cluster.world.sleep(3_500);
       expect(shard.reached('compaction installed')).to.equal(1);
@@ -238,7 +238,7 @@ describe('sim compaction: trouble', () => {
     await cluster.world.run(async () => {
       await cluster.startAll();
       for (let table = 0; table < 4; table += 1) {
-        storage.faults.capacityBytes = storage.usedBytes + reserveBytes + 15_000;
+        storage.faults.capacityBytes = storage.usedBytes + neededBytes + 15_000;
         await writeTable(shard, table, written);
       }
       const answer = await shard.ask('apply', { record });

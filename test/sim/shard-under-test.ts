@@ -17,8 +17,9 @@ import { quickNetwork } from './small-cluster.ts';
 
 const kiB = 1024;
 const timeoutMs = 60_000;
-/** Of the shard's disk: what is left for writes. */
-export const reserveBytes = 1024 * kiB;
+const reserveBytes = 1024 * kiB;
+/** Free space below which the shard takes no writes: with two memtables and a segment. */
+export const neededBytes = reserveBytes + 3 * 64 * kiB;
 
 export interface ShardOptions {
   readonly seed: number;

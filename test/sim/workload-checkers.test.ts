@@ -11,6 +11,7 @@ import { scanChecker } from '../../sim/checkers/scans.ts';
 import { sessionChecker } from '../../sim/checkers/sessions.ts';
 import { checkDurability } from '../../sim/checkers/settled.ts';
 import { inspectRing, structureChecker } from '../../sim/checkers/structure.ts';
+import { watchChecker } from '../../sim/checkers/watches.ts';
 import type { Operation } from '../../sim/history.ts';
 import { checkers, workloadKinds } from '../../sim/registry.ts';
 
@@ -212,6 +213,89 @@ describe('sim scan checker', () => {
 
   it('scans: a list that is not in order (CK-10)', () => {
     expect(check(walk(['b', 'a']))).to.deep.equal(['CK-10 not in the order of bytes (b, a)']);
+  });
+});
+
+describe('sim watch checker', () => {
+  const write = (key: string, startMs: number, hlc: number): Operation =>
+    operation('watches', { kind: 'put', key, etag: etag(hlc), ...at(startMs) });
+  const stream = (
+    session: number,
+    startMs: number,
+    told: readonly (readonly [string, number])[],
+  ): Operation =>
+    operation('watches', {
+      kind: 'watch',
+      key: 'watch-',
+      session,
+      told: told.map(([key, hlc]) => ({ key, etag: etag(hlc) })),
+      ...at(startMs),
+    });
+  const writes = (): Operation[] => [write('a', 10, 1), write('b', 200, 2), write('a', 300, 3)];
+  const check = (...streams: Operation[]): string[] =>
+    problems(watchChecker, [...writes(), ...streams]);
+
+  it('watches: a newer change of the key will do, also from another stream of one watch', () => {
+    expect(
+      check(
+        stream(1, 0, [
+          ['a', 1],
+          ['b', 2],
+          ['a', 3],
+        ]),
+      ),
+    ).to.deep.equal([]);
+    expect(
+      check(
+        stream(1, 0, [
+          ['a', 3],
+          ['b', 5],
+        ]),
+      ),
+    ).to.deep.equal([]);
+    expect(
+      check(
+        stream(1, 0, [['b', 2]]),
+        stream(1, 250, [
+          ['b', 2],
+          ['a', 3],
+        ]),
+      ),
+    ).to.deep.equal([]);
+  });
+
+  it('watches: a change that was never told, or only an older one of its key (WATCH-1)', () => {
+    const never = 'WATCH-1 a change was never told';
+    expect(check(stream(1, 0, [['a', 3]]))).to.deep.equal([never]);
+    expect(
+      check(
+        stream(1, 0, [
+          ['b', 2],
+          ['a', 1],
+        ]),
+      ),
+    ).to.deep.equal([never]);
+  });
+
+  it('watches: what came before the last reset, or before the watch, is not asked for', () => {
+    expect(check(stream(1, 0, []), stream(2, 250, [['a', 3]]))).to.deep.equal([]);
+    expect(check(stream(1, 400, []))).to.deep.equal([]);
+    const lost = [...writes(), stream(1, 0, [])];
+    expect(problems(watchChecker, lost, { lostCopies: 1 })).to.deep.equal([]);
+  });
+
+  it('watches: a key that goes back or comes twice in one stream (WATCH-1)', () => {
+    const back = 'WATCH-1 a key went back in a stream';
+    for (const hlc of [1, 3])
+      expect(
+        check(
+          stream(1, 0, [
+            ['b', 2],
+            ['a', 3],
+            ['a', hlc],
+          ]),
+        ),
+      ).to.deep.equal([back]);
   });
 });
 

@@ -14,12 +14,15 @@ import {
   storageKey,
   userKey,
 } from '../../actors/model/record.ts';
+import { ManifestLog } from '../../actors/storage/manifest.ts';
+import { decodeSnapshot, encodeSnapshot } from '../../actors/storage/snapshot-format.ts';
 import { walRecordLength } from '../../actors/storage/wal-format.ts';
+import { decodeList, encodeList } from '../../cli/backup/backup-format.ts';
 import { utf8 } from '../../runtime/bytes.ts';
-import type { Failure } from '../../runtime/errors.ts';
+import { CorruptionError, type Failure } from '../../runtime/errors.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { MemoryDisk } from '../kit-disk.ts';
-import { type Answer, NodeUnderTest } from './node-under-test.ts';
+import { type Answer, NodeUnderTest, shardDirectory } from './node-under-test.ts';
 import { hexes, hexOf } from './records-under-test.ts';
 
 interface Kind {
@@ -40,6 +43,7 @@ const kinds: readonly Kind[] = [
   { name: 'table', flips: 200, ...tables },
   // Index, filter, properties and footer.
   { name: 'end of a table', flips: 100, ...tables, lastBytes: 800 },
+  { name: 'NEWEST', flips: 60, files: 1, pattern: /NEWEST$/ },
   { name: 'log', flips: 350, files: 6, pattern: /[.]wal$/ },
 ];
 
@@ -225,4 +229,32 @@ describe('bit flips', () => {
         expect(await lifeOn(disk, shard, flip), `again: ${shown(flip)}`).to.equal(outcome);
       }
     });
+
+  it('bit flips: a list of a snapshot or backup with a changed bit is refused by its name (flips=120)', async () => {
+    const random = new Prng(1).fork('lists');
+    const { state } = await ManifestLog.open(shard.disk.copy(), shardDirectory, {
+      ...{ clusterName: 'test', node: 'n1', incarnation: 1, shard: 0 },
+    });
+    const snapshot = {
+      ...{ name: 'evening', createdMs: nowMs, clusterName: 'test', node: 'n1', incarnation: 1 },
+      shape: { members: ['n1'], replicationFactor: 1, virtualNodes: 8, shards: 1 },
+      shards: [
+        { shard: 0, flushedThrough: state.flushedThrough, tables: [...state.tables.values()] },
+      ],
+    };
+    const path = 'snapshots/evening.json';
+    const lists: readonly [Uint8Array, (bytes: Uint8Array) => unknown][] = [
+      [encodeSnapshot(snapshot), (bytes) => decodeSnapshot(path, bytes)],
+      [encodeList({ id: '1', nodes: [snapshot] }), (bytes) => decodeList(path, bytes)],
+    ];
+    for (const [whole, decode] of lists) {
+      decode(whole);
+      for (let i = 0; i < 60; i += 1) {
+        const bytes = whole.slice();
+        const at = random.int(bytes.length);
+        bytes[at] = (bytes[at] as number) ^ (1 << random.int(8));
+        expect(() => decode(bytes), `byte ${at}`).to.throw(CorruptionError, path);
+      }
+    }
+  });
 });

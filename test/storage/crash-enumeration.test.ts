@@ -246,11 +246,13 @@ class Run {
     const manifest = `${shard}/${manifestName(number)}`;
     const { state, verdict } = replayManifest(manifest, number, read(manifest));
     expect(verdict.kind, 'the manifest').to.equal('end');
-    const [newest = ''] = storage.list(`${shard}/wal`).reverse();
+    const segments = storage.list(`${shard}/wal`).filter((name) => name.endsWith('.wal'));
+    const newest = segments[segments.length - 1] ?? '';
     const expected = new Set([
       ...['identity.json', `${shard}/CURRENT`, manifest, `${shard}/clock-bound`],
       ...[...state.tables.keys()].map((table) => tablePath(shard, table)),
       `${shard}/wal/${newest}`,
+      `${shard}/wal/NEWEST`,
     ]);
     const found = ['', shard, `${shard}/tables`, `${shard}/wal`].flatMap((directory) =>
       storage

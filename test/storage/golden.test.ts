@@ -10,6 +10,7 @@ import { ManifestLog, manifestName } from '../../actors/storage/manifest.ts';
 import { decodeSnapshot, encodeSnapshot } from '../../actors/storage/snapshot-format.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { SstableWriter } from '../../actors/storage/sstable-writer.ts';
+import { decodeSegmentHeader } from '../../actors/storage/wal-format.ts';
 import { decodeList, encodeList, tablesOf } from '../../cli/backup/backup-format.ts';
 import { concatBytes } from '../../runtime/bytes.ts';
 import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
@@ -45,22 +46,27 @@ function compareWithGolden(name: string, bytes: Uint8Array): Uint8Array {
 }
 
 describe('golden', () => {
-  it('golden: a WAL segment has the bytes it always had, and is read', () => {
-    const [segment] = buildLog(
-      [
+  for (const version of [1, 2] as const)
+    it(`golden: a WAL segment has the bytes it always had, and is read (version=${version})`, () => {
+      const group = { durability: 'group', inFlightBytesMax: 20_971_520 } as const;
+      const writtenWith = version === 1 ? undefined : group;
+      const [segment] = buildLog(
         [
-          { lsn: 1, durableLsn: 0, payload: concatBytes(records.slice(0, 2)) },
-          { lsn: 2, durableLsn: 1, payload: records[2] as Uint8Array },
-          { lsn: 3, durableLsn: 2, payload: new Uint8Array(0), isMark: true },
+          [
+            { lsn: 1, durableLsn: 0, payload: concatBytes(records.slice(0, 2)) },
+            { lsn: 2, durableLsn: 1, payload: records[2] as Uint8Array },
+            { lsn: 3, durableLsn: 2, payload: new Uint8Array(0), isMark: true },
+          ],
         ],
-      ],
-      { firstNumber: 5 },
-    );
-    const bytes = compareWithGolden('wal-segment-v1.hex', segment?.bytes as Uint8Array);
-    const { verdict, payloads } = readLog([{ number: 5, bytes }]);
-    expect(verdict).to.include({ kind: 'end', lastLsn: 3 });
-    expect(hexOf(concatBytes(payloads))).to.equal(hexOf(concatBytes(records.slice(0, 3))));
-  });
+        { firstNumber: 5, ...(writtenWith === undefined ? {} : { writtenWith }) },
+      );
+      const file = `wal-segment-v${version}.hex`;
+      const bytes = compareWithGolden(file, segment?.bytes as Uint8Array);
+      const { verdict, payloads } = readLog([{ number: 5, bytes }]);
+      expect(verdict).to.include({ kind: 'end', lastLsn: 3 });
+      expect(hexOf(concatBytes(payloads))).to.equal(hexOf(concatBytes(records.slice(0, 3))));
+      expect(decodeSegmentHeader(bytes)?.writtenWith).to.deep.equal(writtenWith);
+    });
 
   it('golden: a table has the bytes it always had, and is read', () => {
     const disk = new MemoryDisk();

@@ -14,6 +14,7 @@ import {
   segmentChain,
   type WalRecordType,
   walRecordTypes,
+  type WrittenWith,
 } from '../../actors/storage/wal-format.ts';
 import { ByteWriter } from '../../runtime/bytes.ts';
 
@@ -41,12 +42,17 @@ export interface BuiltSegment {
 /** Segments with these records, each extended by `zeros` bytes, numbered from `firstNumber`. */
 export function buildLog(
   segments: readonly (readonly LogRecord[])[],
-  { zeros = 64, firstNumber = 1 } = {},
+  {
+    zeros = 64,
+    firstNumber = 1,
+    writtenWith,
+  }: { zeros?: number; firstNumber?: number; writtenWith?: WrittenWith } = {},
 ): BuiltSegment[] {
   let link = { previousSegmentNumber: 0, previousLastLsn: 0, previousChain: 0 };
   return segments.map((records, i) => {
     const segmentNumber = firstNumber + i;
-    const header = encodeSegmentHeader({ kind: 'wal', ...identity, segmentNumber, ...link });
+    const whose = { kind: 'wal' as const, ...identity, writtenWith };
+    const header = encodeSegmentHeader({ ...whose, segmentNumber, ...link });
     const writer = new ByteWriter();
     writer.raw(header);
     let chain = segmentChain(header);

@@ -201,13 +201,16 @@ describe('manifest', () => {
 
   it('manifest: file numbers are never given twice, across restarts too', async () => {
     const disk = new MemoryDisk();
-    const manifest = await openOn(disk);
-    expect([manifest.takeFileNumber(), manifest.takeFileNumber()]).to.deep.equal([1, 2]);
-    manifest.skipFileNumber(9);
-    manifest.skipFileNumber(4);
+    const manifest = await openOn(disk, {
+      beforeWriting: (state) => {
+        expect(disk.paths()).to.deep.equal([]);
+        for (const strange of [9, 4]) state.reserveFileNumber(strange);
+      },
+    });
     expect(manifest.takeFileNumber()).to.equal(10);
-    await manifest.commit(adding(tableOf(10)));
-    expect((await openOn(disk)).takeFileNumber()).to.equal(11);
+    expect(manifest.takeFileNumber()).to.equal(11);
+    await manifest.commit(adding(tableOf(11)));
+    expect((await openOn(disk)).takeFileNumber()).to.equal(12);
   });
 
   it('manifest: commits that are asked for at once are written one after the other (20)', async () => {

@@ -1,0 +1,45 @@
+// How a watch begins over HTTP: the question is checked here and given to the watcher of this node.
+// The answer is the beginning of a stream; whoever holds the socket asks the watcher for the rest of
+// it, under the number in `X-Watch`.
+
+import type { BaseContext } from '../../runtime/actor.ts';
+import { refTo } from '../../runtime/actor.ts';
+import { noBytes } from '../../runtime/bytes.ts';
+import { failure } from '../../runtime/errors.ts';
+import { type GatewayLimits, parseFlag, parseKey } from './http-requests.ts';
+import { problemAnswer } from './http-routes.ts';
+import { type HttpAnswer, type HttpRequest, Watcher, type WatchRequest } from './protocol.ts';
+
+const openTimeoutMs = 5000;
+
+/** BAD_REQUEST where a field is wrong; an event id is checked by the watcher. */
+export function parseWatch(
+  { query, headers }: HttpRequest,
+  namespace: number,
+  limits: GatewayLimits,
+): WatchRequest {
+  const prefix = query['prefix'] ?? '';
+  const values = query['values'];
+  return {
+    namespace,
+    prefix: prefix === '' ? noBytes : parseKey(prefix, limits, 'prefix'),
+    withValues: values === undefined || parseFlag(values, 'values'),
+    lastEventId: headers['last-event-id'] ?? query['last_event_id'] ?? '',
+  };
+}
+
+export function openWatch(
+  { ask, node }: Pick<BaseContext<object>, 'ask' | 'node'>,
+  request: WatchRequest,
+  answer: (answer: HttpAnswer) => void,
+): void {
+  ask(refTo(Watcher, node), 'open', request, openTimeoutMs, (problem, reply) => {
+    if (reply === undefined) return answer(problemAnswer(problem ?? failure('BUG')));
+    const headers = {
+      'content-type': 'text/event-stream',
+      'cache-control': 'no-store',
+      'x-watch': String(reply.watch),
+    };
+    answer({ status: 200, headers, body: noBytes });
+  });
+}

@@ -1,0 +1,212 @@
+// Requests about keys as the client library sends them: paths, headers, bodies, the token of a
+// session, and what may be sent again.
+//
+// A plain write is not repeated after a lost answer: it could overwrite what somebody else has
+// written in between. A serial operation carries a request id, with which it is done once however
+// often it arrives (rules ID-2 and ID-3), so it is repeated like a read.
+
+import type { CallOptions, PutOptions, Value, WriteOptions } from './client-types.ts';
+import type { Call, ClusterCalls } from './cluster-calls.ts';
+import { type ClientAnswer, ClientError } from './http-exchange.ts';
+import { keyPath } from './key-path.ts';
+
+export interface WriteContent {
+  readonly query: string;
+  readonly type: string;
+  readonly body: Uint8Array;
+}
+
+export class KeyRequests {
+  readonly #calls: ClusterCalls;
+  readonly #isSession: boolean;
+  #token = '';
+
+  constructor(calls: ClusterCalls, isSession: boolean) {
+    this.#calls = calls;
+    this.#isSession = isSession;
+  }
+
+  /** A read; `key` says whose replica is asked. */
+  request(
+    method: 'GET' | 'HEAD',
+    path: string,
+    key: string | undefined,
+    options: CallOptions,
+  ): Call {
+    const headers = this.headers(options);
+    return { method, path, key, headers, isIdempotent: true, isWrite: false, ...limitsOf(options) };
+  }
+
+  read(
+    key: string,
+    options: CallOptions,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<ClientAnswer | undefined> {
+    const request = this.request('GET', checkedPath(key), key, options);
+    return this.found({ ...request, headers: { ...request.headers, ...headers } });
+  }
+
+  /** Undefined where the answer is that there is no such key. */
+  found(request: Call): Promise<ClientAnswer | undefined> {
+    return unless('NOT_FOUND', this.send(request));
+  }
+
+  write(
+    method: 'PUT' | 'DELETE',
+    key: string,
+    options: PutOptions,
+    content: WriteContent | undefined,
+  ): Promise<ClientAnswer> {
+    const type = content === undefined ? {} : { 'content-type': content.type };
+    const conditions = conditionsOf(options);
+    const isSerial = Object.keys(conditions).length > 0 || isSerialLevel(options.level);
+    const { requestId = isSerial ? this.#calls.newId() : undefined } = options;
+    const id = requestId === undefined ? {} : { 'x-request-id': requestId };
+    return this.send({
+      method,
+      path: `${checkedPath(key)}${content?.query ?? ''}`,
+      key,
+      headers: this.headers(options, { ...type, ...conditions, ...id }),
+      ...(content === undefined ? {} : { body: content.body }),
+      isIdempotent: isSerial,
+      isWrite: true,
+      ...limitsOf(options),
+    });
+  }
+
+  /** A serial operation of its own path: `cas`, `incr` or `ttl`. */
+  decide(
+    key: string,
+    verb: 'cas' | 'incr' | 'ttl',
+    body: string,
+    options: CallOptions & { readonly requestId?: string },
+  ): Promise<ClientAnswer> {
+    const { requestId = this.#calls.newId() } = options;
+    return this.send({
+      method: 'POST',
+      path: `${checkedPath(key)}/${verb}`,
+      key,
+      headers: this.headers(options, {
+        'content-type': 'application/json',
+        'x-request-id': requestId,
+      }),
+      body: Buffer.from(body),
+      isIdempotent: true,
+      isWrite: true,
+      ...limitsOf(options),
+    });
+  }
+
+  /** Many keys in one request; `isSerial`: each operation of it is decided. */
+  batch(
+    verb: 'put' | 'get' | 'delete',
+    body: string,
+    options: CallOptions,
+    isSerial: boolean,
+  ): Promise<ClientAnswer> {
+    const isWrite = verb !== 'get';
+    const id = isWrite && isSerial ? { 'x-request-id': this.#calls.newId() } : {};
+    return this.send({
+      method: 'POST',
+      path: `/api/v1/batch/${verb}`,
+      headers: this.headers(options, { 'content-type': 'application/json', ...id }),
+      body: Buffer.from(body),
+      isIdempotent: !isWrite || isSerial,
+      isWrite,
+      ...limitsOf(options),
+    });
+  }
+
+  headers(
+    { level }: CallOptions,
+    more: Readonly<Record<string, string>> = {},
+  ): Record<string, string> {
+    return {
+      ...more,
+      ...(level === undefined ? {} : { 'consistency-level': level }),
+      ...(this.#token === '' ? {} : { 'x-session-token': this.#token }),
+    };
+  }
+
+  async send(call: Call): Promise<ClientAnswer> {
+    const answer = await this.#calls.call(call);
+    const token = headerOf(answer, 'x-session-token');
+    if (this.#isSession && token !== undefined) this.#token = token;
+    return answer;
+  }
+}
+
+export const isSerialLevel = (level: string | undefined): boolean =>
+  level?.toUpperCase() === 'SERIAL';
+
+function conditionsOf({
+  ifNotExists,
+  ifExists,
+  ifMatch,
+}: PutOptions & WriteOptions): Record<string, string> {
+  const given = [ifNotExists === true, ifExists === true, ifMatch !== undefined];
+  if (given.filter(Boolean).length > 1)
+    throw badRequest('one of ifNotExists, ifExists and ifMatch, not several');
+  if (ifNotExists === true) return { 'if-none-match': '*' };
+  if (ifExists === true) return { 'if-match': '*' };
+  return ifMatch === undefined ? {} : { 'if-match': `"${ifMatch.replaceAll('"', '')}"` };
+}
+
+export const badRequest = (detail: string): ClientError =>
+  new ClientError('BAD_REQUEST', 0, detail, false);
+
+/** Undefined where the call fails with exactly this code. */
+export async function unless<T>(code: string, answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof ClientError && error.code === code && !error.isOutcomeUnknown)
+      return undefined;
+    throw error;
+  }
+}
+
+// ---- forms -----------------------------------------------------------------------------------
+
+const loneSurrogate = /[\ud800-\udfff]/u;
+
+export function checkedPath(key: string): string {
+  if (key === '') throw badRequest('key: expected at least one byte');
+  if (loneSurrogate.test(key)) throw badRequest('key: expected no lone surrogates');
+  return keyPath(key);
+}
+
+/** BAD_REQUEST where it is no JSON value. */
+export function jsonText(value: Value, name: string): string {
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw badRequest(`${name}: expected a JSON value`);
+  return text;
+}
+
+export function putText(value: Value, ttlSeconds: number | undefined): string {
+  const ttl = ttlSeconds === undefined ? '' : `,"ttl":${JSON.stringify(ttlSeconds)}`;
+  if (value instanceof Uint8Array) {
+    const text = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64');
+    return `{"value":"${text}","encoding":"base64"${ttl}}`;
+  }
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw badRequest('value: expected a JSON value or bytes');
+  return `{"value":${text}${ttl}}`;
+}
+
+export const valueOf = (value: unknown, encoding: string | undefined): unknown =>
+  encoding === 'base64' && typeof value === 'string' ? Buffer.from(value, 'base64') : value;
+
+export const parse = <T>({ body }: ClientAnswer): T => JSON.parse(body.toString()) as T;
+
+export function headerOf({ headers }: ClientAnswer, name: string): string | undefined {
+  const value = headers[name];
+  return typeof value === 'string' ? value : undefined;
+}
+
+export const etagOf = (answer: ClientAnswer): string =>
+  (headerOf(answer, 'etag') ?? '').replaceAll('"', '');
+
+function limitsOf({ deadlineMs, signal }: CallOptions): Pick<Call, 'deadlineMs' | 'signal'> {
+  return { deadlineMs, signal };
+}

@@ -1,0 +1,162 @@
+// kvctl explain KEY: the owners of a key in the order of the ring and what each of them holds, seen
+// by a read that asks them all; kvctl ttl KEY. The read repairs what it finds to differ, as every
+// read does. Where not all answer, it asks as many as a quorum, then one.
+
+import { randomUUID } from 'node:crypto';
+import type { Command } from 'commander';
+import { type ClientAnswer, ClientError } from '../client/http-exchange.ts';
+import type { HttpClient } from '../client/http-client.ts';
+import { keyPath } from '../client/key-path.ts';
+import { parseTopology, replicaNames } from '../client/topology.ts';
+import { type Invoke, wholeNumber } from './data.ts';
+import type { Invocation } from './invocation.ts';
+
+interface Step {
+  readonly node: string;
+  readonly ask: string;
+  readonly answeredMs?: number;
+  /** Null: it holds nothing. */
+  readonly etag?: string | null;
+  readonly failed?: string;
+}
+
+interface Explanation {
+  readonly coordinator: string;
+  readonly level: string;
+  readonly steps: readonly Step[];
+}
+
+export function addExplainCommands(program: Command, invoke: Invoke): void {
+  program
+    .command('explain <key>')
+    .description('who holds the key, and which version each of them has')
+    .action((key: string, _options: object, command: Command) => explain(invoke(command), key));
+  program
+    .command('ttl <key> [seconds]')
+    .description('seconds left, `never` without an end; with seconds: sets them, 0 for never')
+    .action((key: string, text: string | undefined, _options: object, command: Command) =>
+      ttl(invoke(command), key, text),
+    );
+}
+
+async function explain(invocation: Invocation, key: string): Promise<void> {
+  const form = invocation.form('table');
+  const { owners, read } = await invocation.withClient(async (client) => ({
+    owners: await ownersOf(client, key),
+    read: await readAll(client, key),
+  }));
+  const { coordinator, level, steps } = read.explanation;
+  const rows = owners.map((node) => ({ node, ...holdingOf(steps, node) }));
+  const { version } = read;
+  if (form === 'json')
+    return invocation.json({ key, version: version ?? null, level, coordinator, replicas: rows });
+  const cells = rows.map(({ node, etag, ms }) => [node, etag, ms]);
+  if (form === 'raw') return invocation.write(cells.map((row) => `${row.join('\t')}\n`).join(''));
+  await invocation.table(['replica', 'holds', 'answered after ms'], cells);
+  const found = version === undefined ? 'no live value' : `version ${version}`;
+  await invocation.say(`${found}, read at ${level} through ${coordinator}`);
+}
+
+async function ownersOf(client: HttpClient, key: string): Promise<readonly string[]> {
+  const { body } = await client.call({
+    method: 'GET',
+    path: '/api/v1/ring',
+    isIdempotent: true,
+    isWrite: false,
+  });
+  const topology = parseTopology(body);
+  if (topology === undefined)
+    throw new ClientError('HTTP_200', 200, 'the ring is of a form that kvctl does not know', false);
+  return replicaNames(topology, key);
+}
+
+interface Read {
+  readonly version: number | undefined;
+  readonly explanation: Explanation;
+}
+
+/** At the highest level that is answered. */
+async function readAll(client: HttpClient, key: string): Promise<Read> {
+  const levels = ['ALL', 'QUORUM', 'ONE'];
+  for (const level of levels)
+    try {
+      return await readAt(client, key, level);
+    } catch (error) {
+      const isShort = error instanceof ClientError && levels.at(-1) !== level;
+      if (!isShort || !['UNAVAILABLE', 'TIMEOUT'].includes(error.code)) throw error;
+    }
+  throw new ClientError('UNAVAILABLE', 0, 'no replica answers', false);
+}
+
+async function readAt(client: HttpClient, key: string, level: string): Promise<Read> {
+  const headers = { 'consistency-level': level, 'x-explain': '1', 'x-deadline-ms': '2000' };
+  const call = { path: keyPath(key), headers, isIdempotent: true, isWrite: false };
+  // That there is no such key is explained too.
+  const answer = await client.call({ method: 'GET', ...call }).catch((error: unknown) => {
+    if (error instanceof ClientError && error.answer?.headers['x-explain'] !== undefined)
+      return error.answer;
+    throw error;
+  });
+  return { version: versionOf(answer), explanation: explanationOf(answer) };
+}
+
+function versionOf({ status, body }: ClientAnswer): number | undefined {
+  return status === 200
+    ? (JSON.parse(body.toString()) as { readonly version: number }).version
+    : undefined;
+}
+
+function explanationOf({ headers }: ClientAnswer): Explanation {
+  return JSON.parse(String(headers['x-explain'])) as Explanation;
+}
+
+function holdingOf(
+  steps: readonly Step[],
+  node: string,
+): { readonly etag: string; readonly ms: number | null } {
+  const own = steps.filter((step) => step.node === node);
+  const first = own.find(({ etag }) => etag !== undefined) ?? own[0];
+  if (first === undefined) return { etag: 'not asked', ms: null };
+  const etag = first.etag === null ? 'nothing' : (first.etag ?? first.failed ?? 'no answer');
+  return { etag, ms: first.answeredMs ?? null };
+}
+
+// ---- time to live ----------------------------------------------------------------------------
+
+async function ttl(invocation: Invocation, key: string, text: string | undefined): Promise<void> {
+  const form = invocation.form('raw');
+  const seconds = text === undefined ? undefined : wholeNumber(0, 315_360_000)(text);
+  const left =
+    seconds === undefined ? await readTtl(invocation, key) : await setTtl(invocation, key, seconds);
+  if (form === 'json') return invocation.json({ key, ttl_remaining: left ?? null });
+  await invocation.write(`${left ?? 'never'}\n`);
+}
+
+async function readTtl(invocation: Invocation, key: string): Promise<number | undefined> {
+  const { headers } = await invocation.withClient((client) =>
+    client.call({ method: 'HEAD', path: keyPath(key), isIdempotent: true, isWrite: false }),
+  );
+  const left = headers['x-ttl-remaining'];
+  return left === undefined ? undefined : Number(left);
+}
+
+async function setTtl(
+  invocation: Invocation,
+  key: string,
+  seconds: number,
+): Promise<number | undefined> {
+  const { body } = await invocation.withClient((client) =>
+    client.call({
+      method: 'POST',
+      path: `${keyPath(key)}/ttl`,
+      headers: { 'content-type': 'application/json', 'x-request-id': randomUUID() },
+      body: Buffer.from(JSON.stringify({ ttl_seconds: seconds })),
+      isIdempotent: true,
+      isWrite: true,
+    }),
+  );
+  const { ttl_remaining: left } = JSON.parse(body.toString()) as {
+    readonly ttl_remaining?: number | null;
+  };
+  return left ?? undefined;
+}

@@ -1,0 +1,68 @@
+// kvctl watch: changes as they happen, one line each, until Ctrl-C or --count. With `-o jsonl` a
+// line has the event's id, with which --after goes on.
+
+import type { Command } from 'commander';
+import { connect, type WatchEvent } from '../client/kvd-client.ts';
+import { type Invoke, wholeNumber } from './data.ts';
+import type { Invocation } from './invocation.ts';
+
+interface WatchArguments {
+  readonly after?: string;
+  readonly values?: boolean;
+  readonly count?: number;
+}
+
+export function addWatchCommand(program: Command, invoke: Invoke): void {
+  program
+    .command('watch [prefix]')
+    .description(
+      'changes as they happen: puts, deletes, expiries; `reset` where some may be missing',
+    )
+    .option('--after <id>', 'go on after this event')
+    .option('--no-values', 'without the values')
+    .option('--count <n>', 'end after so many changes', wholeNumber(1, 1e12))
+    .action((prefix: string | undefined, options: WatchArguments, command: Command) =>
+      watch(invoke(command), prefix ?? '', options),
+    );
+}
+
+async function watch(
+  invocation: Invocation,
+  prefix: string,
+  { after, values = true, count = Infinity }: WatchArguments,
+): Promise<void> {
+  const form = invocation.form('raw', ['raw', 'jsonl', 'json']);
+  const client = await connect(invocation.cluster().endpoints, {
+    headers: invocation.headers,
+    tls: invocation.tls(),
+  });
+  try {
+    let left = count;
+    const options = { prefix, values, ...(after === undefined ? {} : { after }) };
+    for await (const event of client.watch(options)) {
+      const isChange = event.type !== 'ready' && event.type !== 'reset';
+      if (isChange || form !== 'raw' || !invocation.isQuiet)
+        await invocation.write(
+          form === 'raw' ? rawLine(event) : `${JSON.stringify(shown(event))}\n`,
+        );
+      if (isChange) left -= 1;
+      if (left === 0) return;
+    }
+  } finally {
+    client.close();
+  }
+}
+
+function rawLine(event: WatchEvent): string {
+  if (event.type === 'ready') return 'ready\n';
+  if (event.type === 'reset') return `reset ${event.reason}\n`;
+  if (event.type !== 'put' || event.value === undefined) return `${event.type} ${event.key}\n`;
+  const { value } = shown(event) as { readonly value: unknown };
+  return `put ${event.key} ${JSON.stringify(value)}\n`;
+}
+
+/** Bytes as base64. */
+function shown(event: WatchEvent): object {
+  if (event.type !== 'put' || !(event.value instanceof Uint8Array)) return event;
+  return { ...event, value: Buffer.from(event.value).toString('base64'), encoding: 'base64' };
+}

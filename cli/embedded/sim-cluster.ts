@@ -1,0 +1,282 @@
+// A simulated cluster for the tests of those who use kvd, `kvd/sim`: the actors of real nodes on a
+// simulated network, disks and clocks, in this thread, with the client of `kvd/client`. Time is
+// virtual: it passes only while the test waits for the cluster. The same seed
+// and the same test give the same run.
+//
+//   const cluster = await createCluster({ seed: 7 });
+//   await cluster.client.put('a', 1);
+//   cluster.nodes[1].losePower();
+
+import { randomInt } from 'node:crypto';
+import { tunablesFrom } from '../../actors/node/settings.ts';
+import { KvError } from '../../runtime/errors.ts';
+import { type CrashKind, SimCluster } from '../../sim/cluster.ts';
+import { kvdCodec, kvdProgram, sharedLz4 } from '../../sim/kvd-program.ts';
+import type { NetworkOptions } from '../../sim/sim-network.ts';
+import { World } from '../../sim/world.ts';
+import { connect, type KvdClient } from '../client/kvd-client.ts';
+import { SimDriver } from './sim-driver.ts';
+import { simUrl, simWorld } from './sim-exchange.ts';
+
+export interface SimClusterOptions {
+  /** 1 to 9. Default 3. */
+  readonly nodes?: number;
+  /** Copies of each key. Default 3, at most the number of nodes. */
+  readonly replicationFactor?: number;
+  /** A whole number from 0 below 2^32. Default: KVD_SIM_SEED of the environment, else a random one. */
+  readonly seed?: number;
+  /** Names and values of docs/configuration.md. */
+  readonly settings?: Readonly<Record<string, number>>;
+  /** One way between two nodes or to a client: mean, milliseconds. Default 0.5. */
+  readonly latencyMs?: number;
+}
+
+const seedMax = 2 ** 32 - 1;
+const readyPollMs = 50;
+const readyTimeoutMs = 60_000;
+/** Little memory for each node: many clusters live in one test process. */
+const smallSettings = { memtableBytes: 1024 * 1024, walSegmentBytes: 1024 * 1024 };
+
+/** Starts a simulated cluster and answers when every node knows of all others. */
+export async function createCluster(options: SimClusterOptions = {}): Promise<SimulatedCluster> {
+  const { nodes = 3 } = options;
+  if (!Number.isInteger(nodes) || nodes < 1 || nodes > 9) throw refusal('nodes', '1 to 9');
+  const seed = seedOf(options);
+  const { latencyMs = 0.5 } = options;
+  if (!(latencyMs >= 0 && latencyMs <= 10_000)) throw refusal('latencyMs', '0 to 10,000');
+  const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
+  const tunables = tunablesFrom({
+    ...smallSettings,
+    replicationFactor: options.replicationFactor ?? Math.min(3, nodes),
+    ...options.settings,
+  });
+  const world = new World({ seed });
+  const stopped = new Map<string, string>();
+  const sim = new SimCluster({
+    world,
+    names,
+    program: kvdProgram({ names, shards: 1, durability: 'group', tunables }),
+    codec: kvdCodec(),
+    lz4: sharedLz4(),
+    network: networkOf(latencyMs),
+    onStop: (node, reason) => stopped.set(node, reason),
+  });
+  const driver = new SimDriver(world);
+  await driver.wait<boolean>((done) => void sim.startAll().then(done));
+  const urls = names.map((_, i) => simUrl(i));
+  const client = await connect(urls, { hedgeAfterMs: 'off' }, simWorld(sim, driver));
+  const cluster = new SimulatedCluster(sim, driver, client, stopped);
+  await cluster.settled();
+  return cluster;
+}
+
+function seedOf({ seed }: SimClusterOptions): number {
+  const text = process.env['KVD_SIM_SEED'];
+  const chosen = seed ?? (text === undefined ? randomInt(seedMax) : Number(text));
+  if (!Number.isInteger(chosen) || chosen < 0 || chosen > seedMax)
+    throw refusal('seed', 'a whole number from 0 below 2^32');
+  return chosen;
+}
+
+const networkOf = (latencyMs: number): NetworkOptions => ({
+  minMs: latencyMs / 2,
+  meanMs: latencyMs / 2,
+  hasSlowTail: false,
+  queueLengthMax: 10_000,
+  keepAliveMs: 5000,
+});
+
+const refusal = (field: string, expected: string): KvError =>
+  new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
+
+export class SimulatedCluster {
+  readonly nodes: readonly SimulatedNode[];
+  readonly client: KvdClient;
+  readonly #sim: SimCluster;
+  readonly #driver: SimDriver;
+
+  constructor(
+    sim: SimCluster,
+    driver: SimDriver,
+    client: KvdClient,
+    stopped: ReadonlyMap<string, string>,
+  ) {
+    this.#sim = sim;
+    this.#driver = driver;
+    this.client = client;
+    this.nodes = sim.names.map((name) => new SimulatedNode(name, sim, driver, stopped));
+  }
+
+  /** Repeats this run: `createCluster({ seed })` or KVD_SIM_SEED. */
+  get seed(): number {
+    return this.#sim.world.seed;
+  }
+
+  /** Virtual milliseconds since the cluster was made. */
+  get nowMs(): number {
+    return this.#sim.world.nowMs;
+  }
+
+  /** A hash of everything that happened: two runs of one seed have the same. */
+  get trace(): string {
+    return this.#sim.world.trace.text;
+  }
+
+  /** The last `count` lines that the nodes logged. */
+  log(count = 100): readonly string[] {
+    return this.#sim.log.last(count);
+  }
+
+  /** Lets `delayMs` of virtual time pass. */
+  sleep(delayMs: number): Promise<void> {
+    if (!(delayMs >= 0)) throw refusal('delayMs', '0 or more');
+    return this.#driver.wait<void>((done) => {
+      this.#sim.world.after(delayMs, undefined, 'test.sleep', () => done());
+    });
+  }
+
+  /** Nothing gets from a node of one group to one of the other, either way, until `heal`. */
+  partition(one: readonly string[], other: readonly string[]): void {
+    for (const from of one)
+      for (const to of other) {
+        this.cut(from, to);
+        this.cut(to, from);
+      }
+  }
+
+  /** Nothing gets from `from` to `to` until `heal`; the other way it does. */
+  cut(from: string, to: string): void {
+    for (const name of [from, to]) this.#sim.condition(name);
+    this.#sim.network.cut(from, to, 'drop');
+  }
+
+  /** What is sent from `from` to `to` on the connections of now comes after `delayMs`, all at once. */
+  delay(from: string, to: string, delayMs: number): void {
+    for (const name of [from, to]) this.#sim.condition(name);
+    this.#sim.network.clog(from, to, delayMs);
+  }
+
+  /** So many of 1 messages are lost from now on, between nodes and to clients: 0 to 1. */
+  lose(ratio: number): void {
+    if (!(ratio >= 0 && ratio <= 1)) throw refusal('ratio', '0 to 1');
+    this.#sim.network.faults.lossRatio = ratio;
+  }
+
+  /** Ends every fault of the network. */
+  heal(): void {
+    this.#sim.network.faults.lossRatio = 0;
+    this.#sim.network.healAll();
+  }
+
+  /** Returns when every running node takes every running node for alive; throws after 60 s. */
+  async settled(): Promise<void> {
+    const running = this.nodes.filter(({ isRunning }) => isRunning).map(({ id }) => id);
+    const deadlineMs = this.nowMs + readyTimeoutMs;
+    for (const node of running)
+      while (!(await this.#knows(node, running))) {
+        if (this.nowMs > deadlineMs)
+          throw new KvError('TIMEOUT', { node, detail: `node ${node} does not see the others` });
+        await this.sleep(readyPollMs);
+      }
+  }
+
+  /** Ends the simulation: calls that wait and later ones fail. */
+  stop(): void {
+    this.client.close();
+    for (const { name } of this.nodes.map(({ id }) => ({ name: id })))
+      this.#sim.crash(name, 'kill');
+    this.#driver.fail(new KvError('DRAINING', { detail: 'this cluster was stopped' }));
+  }
+
+  async #knows(node: string, ids: readonly string[]): Promise<boolean> {
+    const { exchange } = simWorld(this.#sim, this.#driver);
+    const url = new URL(simUrl(this.#sim.names.indexOf(node)));
+    const ask = async (path: string): Promise<Status | undefined> => {
+      const request = { method: 'GET', path, isIdempotent: true, isWrite: false } as const;
+      const outcome = await exchange(request, { url, timeoutMs: 1000 });
+      if (!('answer' in outcome) || outcome.answer.status !== 200) return undefined;
+      return JSON.parse(outcome.answer.body.toString()) as Status;
+    };
+    if ((await ask('/readyz')) === undefined) return false;
+    const { nodes = [] } = (await ask('/api/v1/admin/cluster/status')) ?? {};
+    const alive = nodes.filter(({ status }) => status === 'alive').map(({ node_id: id }) => id);
+    return ids.every((id) => alive.includes(id));
+  }
+}
+
+interface Status {
+  readonly nodes?: readonly { readonly node_id: string; readonly status: string }[];
+}
+
+/** One node of the cluster, running or not. */
+export class SimulatedNode {
+  readonly id: string;
+  readonly #sim: SimCluster;
+  readonly #driver: SimDriver;
+  readonly #stopped: ReadonlyMap<string, string>;
+
+  constructor(
+    id: string,
+    sim: SimCluster,
+    driver: SimDriver,
+    stopped: ReadonlyMap<string, string>,
+  ) {
+    this.id = id;
+    this.#sim = sim;
+    this.#driver = driver;
+    this.#stopped = stopped;
+  }
+
+  get isRunning(): boolean {
+    return this.#sim.condition(this.id) === 'up';
+  }
+
+  /** Why the node last ended by itself; undefined where it never did. */
+  get failure(): string | undefined {
+    return this.#stopped.get(this.id);
+  }
+
+  /** As kill -9: the process is gone, what it gave to the machine stays. */
+  kill(): void {
+    this.#crash('kill');
+  }
+
+  /** The machine goes out: what was not synced may be gone. */
+  losePower(): void {
+    this.#crash('power-loss');
+  }
+
+  /** Starts it on what its disk holds; false where it did not come up: `failure` says why. */
+  start(): Promise<boolean> {
+    return this.#driver.wait<boolean>((done) => void this.#sim.start(this.id).then(done));
+  }
+
+  /** As SIGTERM: finishes its requests, says goodbye, flushes, ends. */
+  async stop(): Promise<void> {
+    const kernel = this.#sim.kernelOf(this.id);
+    if (kernel === undefined) return;
+    await this.#driver.wait<void>((done) => void kernel.drain().then(() => done()));
+    this.#crash('kill');
+  }
+
+  /** It stands still for so long; the others go on. */
+  pause(delayMs: number): void {
+    this.#sim.pause(this.id, delayMs);
+  }
+
+  /** Its wall clock jumps, forwards or backwards; 0 ends all jumps. */
+  moveClock(byMs: number): void {
+    const { clock } = this.#sim.machineOf(this.id);
+    if (byMs === 0) clock.correct();
+    else clock.jump(byMs);
+  }
+
+  /** A sync of its disk takes so long from now on: mean, milliseconds; 1 is the usual. */
+  slowDisk(syncMs: number): void {
+    this.#sim.machineOf(this.id).storage.faults.syncMs = syncMs;
+  }
+
+  #crash(kind: CrashKind): void {
+    if (this.#sim.condition(this.id) !== 'down') this.#sim.crash(this.id, kind);
+  }
+}

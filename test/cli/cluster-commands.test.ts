@@ -1,0 +1,124 @@
+// Commands of kvctl that look at a cluster or stream from it, against a real one in this process.
+
+import { expect } from 'chai';
+import { createCluster, type EmbeddedCluster } from '../../cli/embedded/cluster.ts';
+import { kvctl, type KvctlRun } from '../kit-kvctl.ts';
+
+describe('kvctl and a cluster', function () {
+  this.timeout(60_000);
+  let cluster: EmbeddedCluster;
+  const run = (args: readonly string[], stdin = ''): Promise<KvctlRun> =>
+    kvctl([...args, '--endpoint', cluster.endpoints[0] ?? ''], stdin);
+  before(async () => {
+    cluster = await createCluster();
+  });
+  after(() => cluster.stop());
+
+  it('kvctl: batch puts, gets and deletes lines of a pipe, and numbers stay as they are written', async () => {
+    const lines = [
+      '{"key":"b1","value":12345678901234567890}',
+      '',
+      '{"value":2,"key":"b2","ttl":60}',
+    ];
+    const put = await run(['batch', 'put', '-', '--batch', '1'], lines.join('\n'));
+    expect([put.code, put.text, put.stderr]).to.deep.equal([0, 'OK 2\n', '']);
+    const got = await run(['batch', 'get', '-'], 'b2\nnone\nb2\n');
+    const rows = got.text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as object);
+    expect(rows.length).to.equal(3);
+    expect(rows[0]).to.include({ key: 'b2', found: true, value: 2 });
+    expect(rows[1]).to.include({ key: 'none', found: false });
+    expect((await run(['get', 'b1'])).text).to.equal('12345678901234567890\n');
+    const removed = await run(['batch', 'delete', '-'], 'b1\nb2\n');
+    expect([removed.code, removed.text]).to.deep.equal([0, 'OK 2\n']);
+    expect((await run(['exists', 'b1'])).code).to.equal(4);
+  });
+
+  it('kvctl: batch names what failed and ends with 1; a line that is no operation is usage', async () => {
+    await run(['put', 'there', '1']);
+    const lines = '{"key":"there","value":1,"if_not_exists":true}\n{"key":"new","value":1}\n';
+    const put = await run(['batch', 'put', '-'], lines);
+    expect([put.code, put.text]).to.deep.equal([1, 'OK 1\n']);
+    expect(put.stderr).to.match(/^kvctl: "there": CONFLICT: .*\nkvctl: 1 of 2 failed\n$/);
+    for (const bad of ['nonsense', '5', '[]'])
+      expect((await run(['batch', 'put', '-'], bad)).code).to.equal(2);
+  });
+
+  it('kvctl: watch prints changes of a prefix, and its ids go on elsewhere', async () => {
+    const watching = run(['watch', 'w/', '--count', '3', '-o', 'jsonl']);
+    // The watch begins at some moment: puts go on until it has seen enough.
+    let seen: KvctlRun | undefined;
+    for (let i = 0; seen === undefined; i += 1) {
+      const put = cluster.client.put('w/k', i).then(() => undefined);
+      seen = await Promise.race([watching, put]);
+    }
+    const { code, text } = seen;
+    const events = text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(code).to.equal(0);
+    expect(events.map(({ type }) => type)).to.deep.equal(['ready', 'put', 'put', 'put']);
+    await cluster.client.delete('w/k');
+    const after = String(events[1]?.['id']);
+    let more = await run(['watch', 'w/', '--after', after, '--count', '1', '-q']);
+    expect(more.text).to.match(/^put w\/k \d+\n$/);
+    more = await run(['watch', 'w/', '--after', 'bad', '--count', '1']);
+    expect(more.code).to.equal(1);
+    expect(more.stderr).to.include('BAD_REQUEST');
+  });
+
+  it('kvctl: explain shows owners in the order of the ring and the etag that each one holds', async () => {
+    const { etag } = await cluster.client.put('e', 1, { level: 'ALL' });
+    const shown = await run(['explain', 'e', '-o', 'json']);
+    const { replicas, ...rest } = JSON.parse(shown.text) as {
+      readonly replicas: readonly { readonly node: string; readonly etag: string }[];
+    };
+    expect(rest).to.deep.include({ key: 'e', version: 1, level: 'ALL' });
+    expect(replicas.map((replica) => replica.etag)).to.deep.equal([etag, etag, etag]);
+    expect(replicas.map(({ node }) => node).sort()).to.deep.equal(['n1', 'n2', 'n3']);
+    expect((await run(['explain', 'e'])).text).to.match(/version 1, read at ALL through n\d\n$/);
+    const none = JSON.parse((await run(['explain', 'none', '-o', 'json'])).text) as typeof rest & {
+      readonly replicas: readonly { readonly etag: string }[];
+    };
+    expect(none).to.deep.include({ version: null });
+    expect(none.replicas.map((replica) => replica.etag)).to.deep.equal(Array(3).fill('nothing'));
+  });
+
+  it('kvctl: ttl shows and sets what is left', async () => {
+    await run(['put', 't', '1']);
+    expect((await run(['ttl', 't'])).text).to.equal('never\n');
+    expect((await run(['ttl', 't', '100'])).text).to.equal('100\n');
+    expect((await run(['ttl', 't', '-o', 'json'])).text).to.match(/"ttl_remaining": (99|100)\n/);
+    expect((await run(['ttl', 't', '0'])).text).to.equal('never\n');
+    expect((await run(['ttl', 'none'])).code).to.equal(4);
+    expect((await run(['ttl', 'none', '5'])).code).to.equal(4);
+    expect((await run(['ttl', 't', 'soon'])).code).to.equal(2);
+  });
+
+  it('kvctl: top and nodes show every node; rates come with the second look', async () => {
+    const top = await run(['top', '--count', '2', '--interval', '100', '-o', 'json']);
+    const looks = top.text
+      .trim()
+      .split(/(?<=\])\n/)
+      .map((text) => JSON.parse(text) as Record<string, unknown>[]);
+    expect(looks.map((rows) => rows.map(({ node }) => node))).to.deep.equal([
+      ['n1', 'n2', 'n3'],
+      ['n1', 'n2', 'n3'],
+    ]);
+    expect(looks[0]?.map((row) => row['requests/s'])).to.deep.equal([null, null, null]);
+    expect(looks[1]?.every((row) => typeof row['requests/s'] === 'number')).to.equal(true);
+    expect((await run(['top'])).text).to.include('requests/s');
+    expect((await run(['nodes'])).text).to.include('n3');
+  });
+
+  it('kvctl: sim runs a seed in a process of its own; a bad replay ends with a code', async () => {
+    const one = await run(['sim', 'run', '--seed', '1', '--seconds', '20']);
+    expect(one.text).to.match(/1 passed, 0 failed\n$/);
+    expect(one.code).to.equal(0);
+    expect((await run(['sim', 'run', '--jobs', '0'])).code).to.equal(2);
+    expect((await run(['sim', 'replay', 'nonsense'])).code).to.equal(2);
+  });
+});

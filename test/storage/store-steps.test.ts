@@ -1,0 +1,171 @@
+// A table that was verified and cannot be opened a moment later: nothing that was readable before
+// may be gone, in memory, in the readers, and in what the manifest says.
+
+import { expect } from 'chai';
+import type { CompactionJob } from '../../actors/storage/compaction-picker.ts';
+import { ManifestLog } from '../../actors/storage/manifest.ts';
+import {
+  Compactor,
+  type FrozenTable,
+  Memtable,
+  type TableMeta,
+  TableReader,
+  WalWriter,
+} from '../../actors/storage/protocol.ts';
+import { compactTables, type StoreParts, writeTable } from '../../actors/storage/store-steps.ts';
+import { tablePath } from '../../actors/storage/table-files.ts';
+import { refTo, type Session } from '../../runtime/actor.ts';
+import { utf8 } from '../../runtime/bytes.ts';
+import { KvError } from '../../runtime/errors.ts';
+import { MemoryDisk } from '../kit-disk.ts';
+
+const directory = 'shard-0';
+const identity = { clusterName: 'test', node: 'n1', incarnation: 1, shard: 0 };
+const parts: StoreParts = {
+  wal: refTo(WalWriter, 'n1'),
+  memtable: refTo(Memtable, 'n1'),
+  tables: refTo(TableReader, 'n1'),
+  compactor: refTo(Compactor, 'n1'),
+  directory,
+  tombstonePurge: 'when-shadowed-nothing',
+  tombstoneGraceMs: 0,
+  reserveBytes: 0,
+  flushSpaceBytes: 0,
+};
+const frozen: FrozenTable = { arena: 0, records: 3, bytes: 300, throughLsn: 7 };
+
+const tableOf = (fileNumber: number, level: number): TableMeta => ({
+  fileNumber,
+  level,
+  bytes: 100,
+  records: 3,
+  tombstones: 0,
+  minHlc: 1,
+  maxHlc: 9,
+  maxExpiresAt: 0,
+  checksum: 1,
+  firstKey: utf8.encode('nnnna'),
+  lastKey: utf8.encode('nnnnz'),
+});
+
+interface Change {
+  readonly added: readonly TableMeta[];
+  readonly dropped: readonly number[];
+}
+
+/** Actors that answer at once; the reader refuses so many changes with `failure`. */
+class Around {
+  readonly disk = new MemoryDisk();
+  readonly shown: Change[] = [];
+  refusals = 1;
+  failure = new KvError('NOT_FOUND', {});
+
+  get session(): Session {
+    const ask = (_to: unknown, name: string, body: unknown): Promise<unknown> => {
+      if (name === 'flush') return Promise.resolve({ table: this.#written(body, 0) });
+      if (name === 'compact') return Promise.resolve({ tables: [this.#merged(body)], purged: 0 });
+      if (name === 'stats') return Promise.resolve({ minHlc: 1 });
+      if (name !== 'replace') return Promise.reject(new Error(`nobody asks ${name}`));
+      if (this.refusals > 0) {
+        this.refusals -= 1;
+        return Promise.reject(this.failure);
+      }
+      this.shown.push(body as Change);
+      return Promise.resolve({ tables: 1 });
+    };
+    return { ask } as unknown as Session;
+  }
+
+  open(): Promise<ManifestLog> {
+    return ManifestLog.open(this.disk, directory, identity);
+  }
+
+  /** What the next start would find. */
+  async stored(): Promise<readonly unknown[]> {
+    return stateOf(await ManifestLog.open(this.disk.copy(), directory, identity));
+  }
+
+  put(fileNumber: number): void {
+    this.disk.put(tablePath(directory, fileNumber), new Uint8Array(100));
+  }
+
+  #written(body: unknown, level: number): TableMeta {
+    const { fileNumber } = body as { readonly fileNumber: number };
+    this.put(fileNumber);
+    return tableOf(fileNumber, level);
+  }
+
+  #merged(body: unknown): TableMeta {
+    const [fileNumber = 0] = (body as { readonly fileNumbers: readonly number[] }).fileNumbers;
+    return this.#written({ fileNumber }, 1);
+  }
+}
+
+async function failureOf(work: Promise<unknown>): Promise<KvError> {
+  try {
+    await work;
+  } catch (error) {
+    if (error instanceof KvError) return error;
+    throw error;
+  }
+  throw new Error('it went well');
+}
+
+const stateOf = ({ state }: ManifestLog): readonly unknown[] => [
+  [...state.tables.values()].map(({ fileNumber, level }) => `${fileNumber}@${level}`),
+  state.flushedThrough,
+];
+
+describe('store steps', () => {
+  it('store steps: a flushed table that cannot be read is named by no manifest, and is CORRUPT', async () => {
+    const around = new Around();
+    const { session, disk } = around;
+    const manifest = await around.open();
+    const { code, fields } = await failureOf(writeTable(session, disk, parts, manifest, frozen));
+    expect([code, fields['file'], fields['offset']]).to.deep.equal([
+      'CORRUPT',
+      tablePath(directory, 1),
+      0,
+    ]);
+    expect(stateOf(manifest)).to.deep.equal([[], 0]);
+    expect(await around.stored()).to.deep.equal([[], 0]);
+    // Tried again: another file.
+    await writeTable(session, disk, parts, manifest, frozen);
+    expect(await around.stored()).to.deep.equal([['2@0'], 7]);
+    expect(around.shown.map(({ added }) => added.length)).to.deep.equal([1]);
+  });
+
+  it('store steps: where the manifest does not take a flushed table, the reader forgets it', async () => {
+    const around = new Around();
+    around.refusals = 0;
+    const { session, disk } = around;
+    const manifest = await around.open();
+    disk.beforeSync = () => new KvError('DISK_FAILED', {});
+    const { code } = await failureOf(writeTable(session, disk, parts, manifest, frozen));
+    expect(code).to.equal('DISK_FAILED');
+    expect(around.shown.map(({ dropped }) => dropped)).to.deep.equal([[], [1]]);
+  });
+
+  for (const code of ['NOT_FOUND', 'CORRUPT'] as const)
+    it(`store steps: an output that cannot be read gives way to its inputs (code=${code})`, async () => {
+      const around = new Around();
+      const { session, disk } = around;
+      const manifest = await around.open();
+      const inputs = [tableOf(manifest.takeFileNumber(), 0), tableOf(manifest.takeFileNumber(), 0)];
+      for (const { fileNumber } of inputs) around.put(fileNumber);
+      await manifest.commit({ added: inputs, dropped: [], flushedThrough: 5 });
+      const place = { disk, wallMicros: 1_000_000, arcs: undefined };
+      const job: CompactionJob = { inputs, outputLevel: 1, splitBytes: undefined, isMove: false };
+      around.failure = new KvError(code, { file: tablePath(directory, 3), offset: 12 });
+      const failed = await failureOf(compactTables(session, place, parts, manifest, job));
+      expect([failed.code, failed.fields['file']]).to.deep.equal([
+        'CORRUPT',
+        tablePath(directory, 3),
+      ]);
+      expect(stateOf(manifest)).to.deep.equal([['1@0', '2@0'], 5]);
+      expect(await around.stored()).to.deep.equal([['1@0', '2@0'], 5]);
+      expect(disk.list(`${directory}/tables`).length).to.equal(2);
+      await compactTables(session, place, parts, manifest, job);
+      expect((await around.stored())[0]).to.deep.equal(['4@1']);
+    });
+});
