@@ -1,7 +1,13 @@
 // One HTTP request and what came of it: an answer, or an error and whether the request may have
 // reached the node. Nothing is retried or judged here.
 
-import { type Agent, type IncomingHttpHeaders, request as httpRequest } from 'node:http';
+import {
+  Agent,
+  type AgentOptions,
+  type IncomingHttpHeaders,
+  request as httpRequest,
+} from 'node:http';
+import { Agent as TlsAgent, request as httpsRequest } from 'node:https';
 import { errorTable, isErrorCode } from '../../runtime/errors.ts';
 
 export interface ClientRequest {
@@ -58,6 +64,38 @@ export class ClientError extends Error {
   }
 }
 
+/** For https endpoints; PEM texts. */
+export interface ClientTls {
+  /** Who is believed; default: the authorities that Node knows. */
+  readonly ca?: string | undefined;
+  /** This client's certificate and key, where the cluster asks for one. */
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+}
+
+/** Kept connections, plain and encrypted. */
+export class Agents {
+  readonly #plain: Agent;
+  readonly #encrypted: TlsAgent;
+
+  constructor(options: AgentOptions, tls: ClientTls = {}) {
+    this.#plain = new Agent(options);
+    this.#encrypted = new TlsAgent({ ...options, ...tls, minVersion: 'TLSv1.2' });
+  }
+
+  /** The agent for a URL and what sends with it. */
+  of({ protocol }: URL): { readonly agent: Agent; readonly send: typeof httpRequest } {
+    return protocol === 'https:'
+      ? { agent: this.#encrypted, send: httpsRequest }
+      : { agent: this.#plain, send: httpRequest };
+  }
+
+  destroy(): void {
+    this.#plain.destroy();
+    this.#encrypted.destroy();
+  }
+}
+
 export interface ExchangeTerms {
   readonly url: URL;
   /** The node is told this deadline; a second later nothing is waited for any more. */
@@ -82,7 +120,7 @@ const neverSent: ReadonlySet<string> = new Set([
 /** Always resolves; an abort by the signal is an error that may have been sent. */
 export function exchange(
   request: ClientRequest,
-  { agent, url, timeoutMs, headers: fixed, signal }: ExchangeTerms & { readonly agent: Agent },
+  { agents, url, timeoutMs, headers: fixed, signal }: ExchangeTerms & { readonly agents: Agents },
 ): Promise<Attempt> {
   const { method, path, body } = request;
   const headers: Record<string, string | number> = {
@@ -93,6 +131,7 @@ export function exchange(
   if (body !== undefined) headers['content-length'] = body.length;
   const base = url.pathname.replace(/\/$/, '');
   const { hostname, port } = url;
+  const { agent, send } = agents.of(url);
   const target = { hostname: hostname.replace(/^\[|\]$/g, ''), port, path: base + path };
   return new Promise((resolve) => {
     const options = {
@@ -102,7 +141,7 @@ export function exchange(
       agent,
       ...(signal === undefined ? {} : { signal }),
     };
-    const sent = httpRequest(options, (response) => {
+    const sent = send(options, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', (error) => resolve({ error, wasSent: true }));
@@ -121,10 +160,10 @@ export function exchange(
   });
 }
 
-/** BAD_REQUEST where it is no http URL. */
+/** BAD_REQUEST where it is no http or https URL. */
 export function parseEndpoint(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url?.protocol !== 'http:')
+  if (url === undefined || !/^https?:$/.test(url.protocol))
     throw new ClientError('BAD_REQUEST', 0, `endpoint ${text}: expected http://host:port`, false);
   return url;
 }
