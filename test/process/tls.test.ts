@@ -79,7 +79,7 @@ describe('tls', function () {
     const refused = (tls: object): Promise<string> =>
       connect(urls, { tls }).then(
         () => 'served',
-        (error: ClientError) => error.code,
+        (error: unknown) => (error as ClientError).code,
       );
     expect(await refused({ ca: authority.cert })).to.equal('UNREACHABLE');
     expect(await refused({ ...own })).to.equal('UNREACHABLE');
