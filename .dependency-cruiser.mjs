@@ -7,6 +7,7 @@ const worldModules =
 
 /** Packages and the folders that may import them. A package that is not listed may not be used. */
 const packages = {
+  '@peculiar/x509': 'cli',
   'cli-progress': 'cli',
   'cli-table3': 'cli',
   comlink: 'runtime/host',
@@ -17,11 +18,12 @@ const packages = {
   'msgpack-lite': 'transport',
   pino: 'runtime/host',
   piscina: 'runtime/host',
+  'reflect-metadata': 'cli',
   'tar-stream': 'cli',
   yaml: 'cli',
 };
 const packageRules = Object.entries(packages).map(([name, folder]) => ({
-  name: `package-${name}-only-in-${folder.replace('/', '-')}`,
+  name: `package-${name.replace(/[@/]/g, '')}-only-in-${folder.replace('/', '-')}`,
   comment: `${name} is wrapped in ${folder}/: import the wrapper.`,
   severity: 'error',
   from: { path: '^(actors|cli|runtime|sim|transport)/', pathNot: `^${folder}/` },

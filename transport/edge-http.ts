@@ -6,6 +6,7 @@
 // while they stream), SE-6 (one strict decoding of the path). Bodies reach the gateway as bytes.
 
 import type { ServerResponse } from 'node:http';
+import type { Server } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import {
@@ -19,8 +20,12 @@ import {
 } from '../actors/gateway/http-routes.ts';
 import type { HttpAnswer, HttpRequest } from '../actors/gateway/protocol.ts';
 import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
+import { BodyBudget } from './body-budget.ts';
+import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from './connection-cap.ts';
 import { followWatch, type WatchSource } from './edge-watch.ts';
 import { listenError } from './listen-error.ts';
+import { StallWatch } from './stall-watch.ts';
+import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
 
 /** Asks the gateway; `done` gets exactly one of the two. kernel.ask, with the gateway's ref. */
 export type AskGateway = (
@@ -41,14 +46,33 @@ export interface HttpEdgeOptions {
   readonly node: string;
   /** Default: 1 MiB for a value, 16 MiB for a batch. */
   readonly limits?: BodyLimits;
+  readonly connectionLimits?: Partial<HttpConnectionLimits>;
+  /** Absent: nothing is encrypted. */
+  readonly tls?: EdgeTls | undefined;
 }
 
-const headersTimeoutMs = 10_000;
-const requestTimeoutMs = 30_000;
-const keepAliveTimeoutMs = 5000;
-const checkIntervalMs = 5000;
+export interface HttpConnectionLimits extends ConnectionLimits {
+  /** Bytes of bodies that all requests together hold. Default 256 MiB. */
+  readonly bodyBytes: number;
+  /** Headers have to arrive within this time. Default 10 s. */
+  readonly headersMs: number;
+  /** The whole request has to arrive within this time. Default 30 s. */
+  readonly requestMs: number;
+  /** A connection without a request is closed after this time. Default 5 s. */
+  readonly idleMs: number;
+}
+
+export const defaultHttpLimits: HttpConnectionLimits = {
+  ...defaultConnectionLimits,
+  bodyBytes: 256 * 1024 * 1024,
+  headersMs: 10_000,
+  requestMs: 30_000,
+  idleMs: 5000,
+};
+
+/** Slow requests are looked for this often, or more often where their time is shorter. */
+const checkIntervalMsMax = 5000;
 const requestsPerSocketMax = 10_000;
-const connectionsMax = 10_000;
 const headersMax = 100;
 const headerBytesMax = 16 * 1024;
 /** A key of 1 KiB, every byte percent-encoded; what is longer is the gateway's to refuse. */
@@ -67,13 +91,17 @@ const emptyBody = new Uint8Array(0);
 export class HttpEdge {
   readonly #options: HttpEdgeOptions;
   readonly #app: FastifyInstance;
+  readonly #stalls: StallWatch;
   /** Ends each open watch. */
   readonly #watches = new Set<() => void>();
   #isClosing = false;
 
   constructor(options: HttpEdgeOptions) {
     this.#options = options;
-    this.#app = createApp(options.node);
+    const limited = { ...defaultHttpLimits, ...options.connectionLimits };
+    this.#app = createApp(options, limited);
+    this.#stalls = new StallWatch(limited.stallMs);
+    this.#guard(this.#app.server, limited);
     const limits = options.limits ?? defaultBodyLimits;
     for (const route of httpRoutes) this.#register(route, limits);
     this.#refuseOtherMethods();
@@ -91,9 +119,15 @@ export class HttpEdge {
     return { port: address !== null && typeof address === 'object' ? address.port : port };
   }
 
+  /** For connections from now on. */
+  renewTls(material: TlsMaterial): void {
+    renewServer(this.#app.server, material);
+  }
+
   /** Takes no more connections, lets open requests end, cuts what is left after 5 s. */
   async close(): Promise<void> {
     this.#isClosing = true;
+    this.#stalls.close();
     for (const end of this.#watches) end();
     const cut = setTimeout(() => this.#app.server.closeAllConnections(), closeTimeoutMs);
     try {
@@ -101,6 +135,14 @@ export class HttpEdge {
     } finally {
       clearTimeout(cut);
     }
+  }
+
+  #guard(server: Server, limits: HttpConnectionLimits): void {
+    const { tls } = this.#options;
+    const { connections: total, connectionsPerAddress: perAddress } = limits;
+    const isEncrypted = tls !== undefined;
+    new ConnectionCap({ total, perAddress, isEncrypted, refused }).watch(server);
+    this.#stalls.watch(server, isEncrypted ? 'secureConnection' : 'connection');
   }
 
   #register(route: HttpRoute, limits: BodyLimits): void {
@@ -162,20 +204,26 @@ export class HttpEdge {
   }
 }
 
-function createApp(node: string): FastifyInstance {
+function createApp(
+  { node, tls }: HttpEdgeOptions,
+  { headersMs, requestMs, idleMs, bodyBytes }: HttpConnectionLimits,
+): FastifyInstance {
+  const protocol = {
+    headersTimeout: headersMs,
+    connectionsCheckingInterval: Math.min(checkIntervalMsMax, headersMs, requestMs),
+    maxHeaderSize: headerBytesMax,
+  };
   const app = fastify({
     logger: false,
-    requestTimeout: requestTimeoutMs,
-    keepAliveTimeout: keepAliveTimeoutMs,
+    requestTimeout: requestMs,
+    keepAliveTimeout: idleMs,
     maxRequestsPerSocket: requestsPerSocketMax,
     forceCloseConnections: 'idle',
     exposeHeadRoutes: false,
     return503OnClosing: false,
-    http: {
-      headersTimeout: headersTimeoutMs,
-      connectionsCheckingInterval: checkIntervalMs,
-      maxHeaderSize: headerBytesMax,
-    },
+    ...(tls === undefined
+      ? { http: protocol }
+      : { https: { ...protocol, ...edgeTlsOptions(tls) } }),
     routerOptions: {
       maxParamLength: paramLengthMax,
       // The gateway gets the query from the raw URL, once and strictly.
@@ -186,22 +234,28 @@ function createApp(node: string): FastifyInstance {
     },
     clientErrorHandler: refuseSocket,
   });
-  app.addHook('onRequest', (_request, reply, done) => {
+  const budget = new BodyBudget(bodyBytes);
+  app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-coordinator', node);
+    budget.expect(request, reply);
     done();
   });
   app.server.maxHeadersCount = headersMax;
-  app.server.maxConnections = connectionsMax;
   app.removeAllContentTypeParsers();
   for (const type of ['application/json', 'application/octet-stream'])
-    app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body, done) => {
-      done(null, body);
+    app.addContentTypeParser(type, (request, payload, done) => {
+      budget.read(request, payload, done);
     });
   app.setNotFoundHandler((request, reply) => {
     const [path = ''] = request.url.split('?', 1);
     send(reply, problemOf('NOT_FOUND', `there is nothing under ${path}`));
   });
-  app.setErrorHandler((error, _request, reply) => send(reply, frameworkProblem(error)));
+  app.setErrorHandler((error, _request, reply) => {
+    const { code } = error as { readonly code?: string };
+    // What is left of the body is not read.
+    const isCut = code === 'FST_ERR_CTP_BODY_TOO_LARGE' || code === 'OVERLOADED';
+    send(isCut ? reply.header('connection', 'close') : reply, frameworkProblem(error));
+  });
   return app;
 }
 
@@ -286,6 +340,10 @@ function send(reply: FastifyReply, { status, headers, body }: HttpAnswer): void 
   void reply.code(status).headers(headers).send(Buffer.from(body));
 }
 
+/** Told to a connection that is one too many. */
+const refused =
+  'HTTP/1.1 503 Refused\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n';
+
 const problemOf = (code: ErrorCode, detail: string): HttpAnswer =>
   problemAnswer(failure(code, { detail }));
 
@@ -305,6 +363,7 @@ function frameworkProblem(error: unknown): HttpAnswer {
     );
   if (code === 'FST_ERR_BAD_URL')
     return problemOf('BAD_REQUEST', 'path: expected valid percent-encoded UTF-8');
+  if (code === 'OVERLOADED') return problemOf('OVERLOADED', message);
   if (statusCode === 414) return problemOf('TOO_LARGE', 'the path is too long');
   if (statusCode !== undefined && statusCode < 500) return problemOf('BAD_REQUEST', message);
   return problemOf('BUG', message);

@@ -7,6 +7,7 @@
 // it takes nothing for a while (rules SE-7, SE-24).
 
 import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import type {
   RespAnswers,
   RespBatch,
@@ -15,7 +16,10 @@ import type {
 } from '../actors/gateway/protocol.ts';
 import { describeFailure, errorTable, type Failure } from '../runtime/errors.ts';
 import { listenError } from './listen-error.ts';
+import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from './connection-cap.ts';
 import { RespParser } from './resp-parser.ts';
+import { SendProgress } from './stall-watch.ts';
+import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
 
 export interface RespEdgeOptions {
   readonly host: string;
@@ -30,36 +34,36 @@ export interface RespEdgeOptions {
     done: (problem: Failure | undefined, answers: RespAnswers | undefined) => void,
   ) => void;
   readonly limits?: Partial<RespEdgeLimits>;
+  /** Absent: nothing is encrypted. */
+  readonly tls?: EdgeTls | undefined;
 }
 
-export interface RespEdgeLimits {
+export interface RespEdgeLimits extends ConnectionLimits {
   /** Longest argument, bytes. Default 1 MiB; longer ones are passed over and refused. */
   readonly bulkBytes: number;
   /** Longest command, bytes. Default 16 MiB. */
   readonly commandBytes: number;
   /** Most arguments of a command. Default 1,048,576. */
   readonly arguments: number;
-  /** Connections at the same time. Default 10,000. */
-  readonly connections: number;
   /** Bytes of commands that all connections together hold. Default 256 MiB. */
   readonly inputBytes: number;
   /** A connection that has so many bytes of answers unread runs nothing more. Default 1 MiB. */
   readonly outputBytes: number;
   /** A connection with more is cut off. Default 128 MiB. */
   readonly outputBytesHard: number;
-  /** A connection that reads nothing of its answers for so long is cut off. Default 60 s. */
-  readonly stallMs: number;
+  /** A command that has begun and does not end within this time ends its connection. Default 60 s. */
+  readonly commandMs: number;
 }
 
 export const defaultRespLimits: RespEdgeLimits = {
+  ...defaultConnectionLimits,
   bulkBytes: 1024 * 1024,
   commandBytes: 16 * 1024 * 1024,
   arguments: 1024 * 1024,
-  connections: 10_000,
   inputBytes: 256 * 1024 * 1024,
   outputBytes: 1024 * 1024,
   outputBytesHard: 128 * 1024 * 1024,
-  stallMs: 60_000,
+  commandMs: 60_000,
 };
 
 /** Commands of one batch, and of the one that is prepared meanwhile. */
@@ -89,8 +93,16 @@ export class RespEdge {
   constructor(options: RespEdgeOptions) {
     this.#options = options;
     this.#limits = { ...defaultRespLimits, ...options.limits };
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
-      this.#accept(socket),
+    const how = { allowHalfOpen: true, noDelay: true } as const;
+    const accept = (socket: Socket): void => this.#accept(socket);
+    const { tls } = options;
+    this.#server =
+      tls === undefined
+        ? createServer(how, accept)
+        : createTlsServer({ ...how, ...edgeTlsOptions(tls) }, accept);
+    const { connections: total, connectionsPerAddress: perAddress } = this.#limits;
+    new ConnectionCap({ total, perAddress, isEncrypted: tls !== undefined, refused }).watch(
+      this.#server,
     );
   }
 
@@ -103,10 +115,17 @@ export class RespEdge {
       );
       this.#server.listen(port, host, resolve);
     });
-    this.#stallTimer = setInterval(() => this.#cutStalled(), this.#limits.stallMs / stallChecks);
+    const { stallMs, commandMs } = this.#limits;
+    const checkMs = Math.min(stallMs, commandMs) / stallChecks;
+    this.#stallTimer = setInterval(() => this.#cutStalled(), checkMs);
     this.#stallTimer.unref();
     const address = this.#server.address();
     return { port: address !== null && typeof address === 'object' ? address.port : port };
+  }
+
+  /** For connections from now on. */
+  renewTls(material: TlsMaterial): void {
+    renewServer(this.#server, material);
   }
 
   /** Takes no more connections or commands, answers what is open, cuts what is left after 5 s. */
@@ -126,8 +145,9 @@ export class RespEdge {
 
   #accept(socket: Socket): void {
     socket.on('error', () => socket.destroy());
-    if (this.#isClosing || this.#connections.size >= this.#limits.connections) {
-      socket.end('-ERR max number of clients reached\r\n');
+    // Refused by the cap, or too late.
+    if (this.#isClosing || socket.writableEnded) {
+      socket.end();
       socket.resume();
       return;
     }
@@ -164,6 +184,9 @@ export class RespEdge {
   }
 }
 
+/** In the words of Redis. */
+const refused = '-ERR max number of clients reached\r\n';
+
 interface ConnectionParts {
   readonly limits: RespEdgeLimits;
   readonly run: RespEdgeOptions['run'];
@@ -183,13 +206,14 @@ class Connection {
   #isEnding = false;
   #isEnded = false;
   #heldBytes = 0;
-  /** Bytes that had left for the client when that was looked at last, and when it changed. */
-  #sentBytes = 0;
-  #sentAtMs = performance.now();
+  readonly #progress: SendProgress;
+  /** Since when a half command is all there is; looked at now and then. */
+  #halfSinceMs: number | undefined;
 
   constructor(id: number, socket: Socket, parts: ConnectionParts) {
     this.#id = id;
     this.#socket = socket;
+    this.#progress = new SendProgress(socket);
     this.#parts = parts;
     this.#parser = new RespParser(parts.limits);
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
@@ -216,13 +240,18 @@ class Connection {
   }
 
   checkStall(nowMs: number): void {
-    const { bytesWritten, writableLength } = this.#socket;
-    // bytesWritten counts what was handed over, also what still waits.
-    const sent = bytesWritten - writableLength;
-    if (sent !== this.#sentBytes || writableLength === 0) {
-      this.#sentBytes = sent;
-      this.#sentAtMs = nowMs;
-    } else if (nowMs - this.#sentAtMs >= this.#parts.limits.stallMs) this.cut();
+    if (this.#progress.stalledMs(nowMs) >= this.#parts.limits.stallMs) this.cut();
+    this.#checkHalfCommand(nowMs);
+  }
+
+  /** A command that comes a byte at a time holds memory and never ends. */
+  #checkHalfCommand(nowMs: number): void {
+    const isHalf = this.#parser.heldBytes > 0 && this.#queue.length === 0 && !this.#isRunning;
+    if (!isHalf) this.#halfSinceMs = undefined;
+    else this.#halfSinceMs ??= nowMs;
+    const { commandMs } = this.#parts.limits;
+    if (this.#halfSinceMs !== undefined && nowMs - this.#halfSinceMs >= commandMs && !this.#isEnded)
+      this.#end('-ERR Protocol error: the command did not arrive in time\r\n');
   }
 
   #read(chunk: Buffer): void {
@@ -250,6 +279,7 @@ class Connection {
     while (!this.#isQueueFull()) {
       const command = this.#parser.read();
       if (command === undefined) return;
+      this.#halfSinceMs = undefined;
       this.#queue.push(command);
       for (const argument of command.args) this.#queuedBytes += argument.length + argumentOverhead;
     }

@@ -11,6 +11,7 @@
 // ends right after the handshake must not be tried twenty times a second.
 
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect as connectTls, createServer as createTlsServer, TLSSocket } from 'node:tls';
 import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Host, TimerHandle } from '../runtime/environment.ts';
 import { KvError } from '../runtime/errors.ts';
@@ -19,6 +20,14 @@ import { type Placement, placementOf } from '../runtime/placement.ts';
 import type { Codec } from './codec.ts';
 import { type Hello, refusal } from './handshake.ts';
 import { TcpLink } from './tcp-link.ts';
+import {
+  certificateRefusal,
+  namesUri,
+  nodeUri,
+  renewServer,
+  secureContextOptions,
+  type TlsMaterial,
+} from './tls.ts';
 
 export interface Peer {
   readonly node: string;
@@ -42,6 +51,10 @@ export interface PeerTableOptions {
   readonly host: Pick<Host, 'clock' | 'timers' | 'random' | 'log'>;
   readonly deliver: (envelope: Envelope) => void;
   readonly linkLost: (link: Link) => void;
+  /** Both ends show a certificate of their node; absent: nothing is encrypted. */
+  readonly tls?: TlsMaterial | undefined;
+  /** Connections that are accepted at the same time. Default 4,096. */
+  readonly connectionsMax?: number;
 }
 
 const retryMsMin = 50;
@@ -51,6 +64,8 @@ const wantedAfterMs = 200;
 /** From dialling or accepting to the end of the handshake. */
 const handshakeTimeoutMs = 3_000;
 const silenceCheckMs = 1_000;
+/** Nodes times their threads are fewer; strangers shall not take all descriptors. */
+const acceptedMax = 4_096;
 /** What is written when this node stops gets so long to reach its peers. */
 const finishMs = 500;
 
@@ -75,14 +90,18 @@ export class PeerTable {
   readonly #peers: ReadonlyMap<string, Peer>;
   readonly #dialled = new Map<string, Dialled>();
   readonly #accepted = new Set<TcpLink>();
+  /** With TLS: what was accepted, also before its handshake is over. */
+  readonly #raw = new Set<Socket>();
   /** Where a peer's actors run, once it has said so. */
   readonly #placements = new Map<string, Placement>();
   #server: Server | undefined;
   #silenceTimer: TimerHandle | undefined;
   #isClosed = false;
+  #tls: TlsMaterial | undefined;
 
   constructor(options: PeerTableOptions) {
     this.#options = options;
+    this.#tls = options.tls;
     const { clusterName, node, incarnation, thread, placement } = options;
     const { profile, shards } = placement;
     this.#self = { clusterName, node, incarnation, thread, profile, shards };
@@ -93,7 +112,8 @@ export class PeerTable {
   listen(): Promise<number> {
     const { listenHost: host, listenPort: port } = this.#options;
     const { log } = this.#options.host;
-    const server = createServer((socket) => this.#accept(socket));
+    const server = this.#createServer();
+    server.maxConnections = this.#options.connectionsMax ?? acceptedMax;
     this.#server = server;
     this.#watchSilence();
     return new Promise((resolve, reject) => {
@@ -108,6 +128,12 @@ export class PeerTable {
         resolve(address !== null && typeof address === 'object' ? address.port : port);
       });
     });
+  }
+
+  /** For connections from now on. */
+  renewTls(material: TlsMaterial): void {
+    this.#tls = material;
+    renewServer(this.#server, material);
   }
 
   /** Where the peer runs its actors; like this node until it has said otherwise. */
@@ -153,6 +179,7 @@ export class PeerTable {
     if (server === undefined) return;
     const abandoned = this.#options.host.timers.after(finishMs, () => {
       for (const link of links) link.abandon();
+      for (const socket of this.#raw) socket.destroy();
     });
     await new Promise((resolve) => server.close(resolve));
     abandoned.cancel();
@@ -160,7 +187,7 @@ export class PeerTable {
 
   #dial(dialled: Dialled): void {
     const { peer, thread } = dialled;
-    const socket = connect({ host: peer.host, port: peer.port + thread });
+    const socket = this.#connect(peer, peer.port + thread);
     dialled.greetedMs = Infinity;
     // Messages wait in its queues until the handshake is over.
     dialled.link = this.#wrap(socket, {
@@ -176,6 +203,46 @@ export class PeerTable {
         this.#retry(dialled, reason);
       },
     });
+  }
+
+  #connect({ host, node }: Peer, port: number): Socket {
+    const tls = this.#tls;
+    if (tls === undefined) return connect({ host, port });
+    const uri = nodeUri(this.#options.clusterName, node);
+    return connectTls({
+      ...{ host, port, ...secureContextOptions(tls) },
+      // A node is known by its id, wherever it listens.
+      checkServerIdentity: (_, { subjectaltname = '' }) =>
+        namesUri(subjectaltname, uri)
+          ? undefined
+          : new Error(`the certificate there is not for ${uri}`),
+    });
+  }
+
+  #createServer(): Server {
+    const tls = this.#tls;
+    if (tls === undefined) return createServer((socket) => this.#accept(socket));
+    const server = createTlsServer(
+      {
+        ...secureContextOptions(tls),
+        requestCert: true,
+        rejectUnauthorized: true,
+        handshakeTimeout: handshakeTimeoutMs,
+      },
+      (socket) => this.#accept(socket),
+    );
+    server.on('connection', (socket: Socket) => {
+      this.#raw.add(socket);
+      socket.once('close', () => this.#raw.delete(socket));
+    });
+    server.on('tlsClientError', ({ message }, { remoteAddress = '?' }) => {
+      if (!this.#isClosed)
+        this.#options.host.log.info('peer.connection-failed', {
+          peer: remoteAddress,
+          reason: message,
+        });
+    });
+    return server;
   }
 
   #retry(dialled: Dialled, reason: string): void {
@@ -237,8 +304,10 @@ export class PeerTable {
     const deadline = host.timers.after(handshakeTimeoutMs, () =>
       link.close('no handshake in time'),
     );
+    const isHandshaking = socket instanceof TLSSocket && !socket.authorized;
     const link = new TcpLink({
       socket,
+      helloAfter: isHandshaking ? 'secureConnect' : undefined,
       codec,
       lz4,
       clock: host.clock,
@@ -246,7 +315,8 @@ export class PeerTable {
       deliver,
       greeted: (hello) => {
         deadline.cancel();
-        const refused = refusal(this.#self, hello, members) ?? on.greeted(hello);
+        const refused =
+          refusal(this.#self, hello, members) ?? this.#stranger(socket, hello) ?? on.greeted(hello);
         if (refused !== undefined)
           host.log.warn('peer.refused', { peer: hello.node, at: link.name, reason: refused });
         else this.#placements.set(hello.node, placementOf(hello.profile, hello.shards));
@@ -261,6 +331,12 @@ export class PeerTable {
       },
     });
     return link;
+  }
+
+  /** Why the certificate of the connection is not that of who it says it is. */
+  #stranger(socket: Socket, { node }: Hello): string | undefined {
+    if (this.#options.tls === undefined) return undefined;
+    return certificateRefusal(socket, this.#options.clusterName, node);
   }
 
   #watchSilence(): void {

@@ -27,6 +27,8 @@ export interface TcpLinkOptions {
   readonly self: Hello;
   /** The peer's hello; the sentence that refuses it, or undefined. */
   readonly greeted: (hello: Hello, link: TcpLink) => string | undefined;
+  /** The event of the socket after which this end says hello; absent: at once. */
+  readonly helloAfter?: 'secureConnect' | undefined;
   readonly deliver: (envelope: Envelope) => void;
   /** A message that could not be read was dropped; called for the first of a connection. */
   readonly unreadable: (link: TcpLink, problem: KvError) => void;
@@ -195,7 +197,7 @@ export class TcpLink implements Link {
   }
 
   #attach(): void {
-    const { socket, self } = this.#options;
+    const { socket, self, helloAfter } = this.#options;
     socket.setNoDelay(true);
     // A peer that lost its power never says goodbye.
     socket.setKeepAlive(true, keepAliveMs);
@@ -206,7 +208,9 @@ export class TcpLink implements Link {
     });
     socket.on('error', (error) => this.close(error.message));
     socket.on('close', () => this.close('connection closed'));
-    socket.write(helloFrame(encodeHello(self)));
+    const greet = (): void => void socket.write(helloFrame(encodeHello(self)));
+    if (helloAfter === undefined) greet();
+    else socket.once(helloAfter, greet);
   }
 
   #feed(chunk: Uint8Array): void {

@@ -3,9 +3,15 @@
 // its retries too.
 
 import { randomUUID } from 'node:crypto';
-import { Agent } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Attempt, type ClientRequest, exchange, type ExchangeTerms } from './http-exchange.ts';
+import {
+  Agents,
+  type Attempt,
+  type ClientRequest,
+  type ClientTls,
+  exchange,
+  type ExchangeTerms,
+} from './http-exchange.ts';
 import { openStream, type StreamAttempt, type StreamTerms } from './http-stream.ts';
 
 export interface ClientWorld {
@@ -29,22 +35,25 @@ export interface RealWorldOptions {
   readonly connectionsMax: number;
   /** A kept connection that is idle for so long is closed, milliseconds. */
   readonly idleMs: number;
+  /** For https endpoints. */
+  readonly tls?: ClientTls | undefined;
 }
 
-export function realWorld({ connectionsMax, idleMs }: RealWorldOptions): ClientWorld {
-  const agent = new Agent({ keepAlive: true, maxSockets: connectionsMax, timeout: idleMs });
+export function realWorld({ connectionsMax, idleMs, tls }: RealWorldOptions): ClientWorld {
+  const pool = { keepAlive: true, maxSockets: connectionsMax, timeout: idleMs };
+  const agents = new Agents(pool, tls);
   // A watch keeps its connection for itself, and requests must not wait for it.
-  const streams = new Agent({ keepAlive: false });
+  const streams = new Agents({ keepAlive: false }, tls);
   return {
-    exchange: (request, terms) => exchange(request, { ...terms, agent }),
-    stream: (request, terms) => openStream(request, { ...terms, agent: streams }),
+    exchange: (request, terms) => exchange(request, { ...terms, agents }),
+    stream: (request, terms) => openStream(request, { ...terms, agents: streams }),
     nowMs: () => performance.now(),
     sleep: (delayMs, signal) =>
       sleep(delayMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined),
     random: () => Math.random(),
     newId: () => randomUUID(),
     close: () => {
-      agent.destroy();
+      agents.destroy();
       streams.destroy();
     },
   };

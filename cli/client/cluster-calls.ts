@@ -12,6 +12,7 @@ import {
   type Attempt,
   type ClientAnswer,
   ClientError,
+  type ClientTls,
   type ClientRequest,
   finalError,
   mayRetry,
@@ -45,6 +46,8 @@ export interface ClusterOptions {
   readonly refreshMs?: number;
   /** Headers of every request. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** For https endpoints. */
+  readonly tls?: ClientTls;
 }
 
 export interface Call extends ClientRequest {
@@ -90,7 +93,7 @@ export class ClusterCalls {
     this.#options = options;
     this.#endpoints = options.endpoints.map(parseEndpoint);
     const { connectionsMax = 64, idleMs = 4000 } = options;
-    this.#world = world ?? realWorld({ connectionsMax, idleMs });
+    this.#world = world ?? realWorld({ connectionsMax, idleMs, tls: options.tls });
   }
 
   close(): void {
@@ -295,7 +298,7 @@ export class ClusterCalls {
       const terms = { url, timeoutMs: Math.min(2000, attemptMs), headers };
       const outcome = await this.#world.exchange(ringRequest, terms);
       if (!('answer' in outcome) || outcome.answer.status !== 200) continue;
-      const topology = parseTopology(outcome.answer.body);
+      const topology = parseTopology(outcome.answer.body, url.protocol);
       if (topology === undefined) continue;
       this.#topology = topology;
       return;

@@ -6,12 +6,13 @@
 // outcome is unknown (rule ID-1); an earlier attempt with an unknown outcome stays unknown, whatever
 // a later one says.
 
-import { Agent } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  Agents,
   type Attempt,
   type ClientAnswer,
   type ClientError,
+  type ClientTls,
   type ClientRequest,
   exchange,
   finalError,
@@ -34,12 +35,14 @@ export interface HttpClientOptions {
   readonly connectionsMax?: number;
   /** Headers of every request. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** For https endpoints. */
+  readonly tls?: ClientTls;
 }
 
 export class HttpClient {
   readonly #endpoints: readonly URL[];
   readonly #options: HttpClientOptions;
-  readonly #agent: Agent;
+  readonly #agents: Agents;
   #current = 0;
   #retries = 0;
 
@@ -47,7 +50,8 @@ export class HttpClient {
   constructor(options: HttpClientOptions) {
     this.#options = options;
     this.#endpoints = options.endpoints.map(parseEndpoint);
-    this.#agent = new Agent({ keepAlive: true, maxSockets: options.connectionsMax ?? 128 });
+    const maxSockets = options.connectionsMax ?? 128;
+    this.#agents = new Agents({ keepAlive: true, maxSockets }, options.tls);
   }
 
   /** Attempts beyond the first ones, over the life of the client. */
@@ -56,7 +60,7 @@ export class HttpClient {
   }
 
   close(): void {
-    this.#agent.destroy();
+    this.#agents.destroy();
   }
 
   /** The answer of status 2xx; a ClientError for anything else. */
@@ -95,6 +99,6 @@ export class HttpClient {
     const { attemptMs = 5000, headers } = this.#options;
     const url = this.#endpoints[endpoint] as URL;
     const timeoutMs = Math.max(1, Math.ceil(Math.min(leftMs, attemptMs)));
-    return exchange(request, { agent: this.#agent, url, timeoutMs, headers });
+    return exchange(request, { agents: this.#agents, url, timeoutMs, headers });
   }
 }

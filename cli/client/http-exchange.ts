@@ -1,7 +1,15 @@
 // One HTTP request and what came of it: an answer, or an error and whether the request may have
 // reached the node. Nothing is retried or judged here.
 
-import { type Agent, type IncomingHttpHeaders, request as httpRequest } from 'node:http';
+import {
+  Agent,
+  type AgentOptions,
+  type ClientRequest as ClientHttpRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  request as httpRequest,
+} from 'node:http';
+import { Agent as TlsAgent, request as httpsRequest } from 'node:https';
 import { errorTable, isErrorCode } from '../../runtime/errors.ts';
 
 export interface ClientRequest {
@@ -58,6 +66,38 @@ export class ClientError extends Error {
   }
 }
 
+/** For https endpoints; PEM texts. */
+export interface ClientTls {
+  /** Who is believed; default: the authorities that Node knows. */
+  readonly ca?: string | undefined;
+  /** This client's certificate and key, where the cluster asks for one. */
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+}
+
+/** Kept connections, plain and encrypted. */
+export class Agents {
+  readonly #plain: Agent;
+  readonly #encrypted: TlsAgent;
+
+  constructor(options: AgentOptions, tls: ClientTls = {}) {
+    this.#plain = new Agent(options);
+    this.#encrypted = new TlsAgent({ ...options, ...tls, minVersion: 'TLSv1.2' });
+  }
+
+  /** The agent for a URL and what sends with it. */
+  of({ protocol }: URL): { readonly agent: Agent; readonly send: typeof httpRequest } {
+    return protocol === 'https:'
+      ? { agent: this.#encrypted, send: httpsRequest }
+      : { agent: this.#plain, send: httpRequest };
+  }
+
+  destroy(): void {
+    this.#plain.destroy();
+    this.#encrypted.destroy();
+  }
+}
+
 export interface ExchangeTerms {
   readonly url: URL;
   /** The node is told this deadline; a second later nothing is waited for any more. */
@@ -79,10 +119,47 @@ const neverSent: ReadonlySet<string> = new Set([
   'EADDRNOTAVAIL',
 ]);
 
+interface Sending {
+  readonly agents: Agents;
+  readonly method: string;
+  /** Below the path of the endpoint. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string | number>>;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** A request to an endpoint, without its body yet. */
+export function sendTo(
+  url: URL,
+  { agents, method, path, headers, signal }: Sending,
+  answered: (response: IncomingMessage) => void,
+): ClientHttpRequest {
+  const { agent, send } = agents.of(url);
+  const options = {
+    hostname: url.hostname.replace(/^\[|\]$/g, ''),
+    port: url.port,
+    path: url.pathname.replace(/\/$/, '') + path,
+    method,
+    headers,
+    agent,
+    ...(signal === undefined ? {} : { signal }),
+  };
+  return send(options, answered);
+}
+
+/** The whole answer. */
+export function collect(response: IncomingMessage, done: (attempt: Attempt) => void): void {
+  const { statusCode: status = 0, headers } = response;
+  const parts: Buffer[] = [];
+  response.on('data', (part: Buffer) => parts.push(part));
+  response.on('error', (error) => done({ error, wasSent: true }));
+  response.on('end', () => done({ answer: { status, headers, body: Buffer.concat(parts) } }));
+}
+
 /** Always resolves; an abort by the signal is an error that may have been sent. */
 export function exchange(
   request: ClientRequest,
-  { agent, url, timeoutMs, headers: fixed, signal }: ExchangeTerms & { readonly agent: Agent },
+  { agents, url, timeoutMs, headers: fixed, signal }: ExchangeTerms & { readonly agents: Agents },
 ): Promise<Attempt> {
   const { method, path, body } = request;
   const headers: Record<string, string | number> = {
@@ -91,28 +168,10 @@ export function exchange(
     ...request.headers,
   };
   if (body !== undefined) headers['content-length'] = body.length;
-  const base = url.pathname.replace(/\/$/, '');
-  const { hostname, port } = url;
-  const target = { hostname: hostname.replace(/^\[|\]$/g, ''), port, path: base + path };
   return new Promise((resolve) => {
-    const options = {
-      ...target,
-      method,
-      headers,
-      agent,
-      ...(signal === undefined ? {} : { signal }),
-    };
-    const sent = httpRequest(options, (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.on('error', (error) => resolve({ error, wasSent: true }));
-      response.on('end', () => {
-        const { statusCode = 0, headers: answered } = response;
-        resolve({
-          answer: { status: statusCode, headers: answered, body: Buffer.concat(chunks) },
-        });
-      });
-    });
+    const sent = sendTo(url, { agents, method, path, headers, signal }, (response) =>
+      collect(response, resolve),
+    );
     sent.setTimeout(timeoutMs + answerMarginMs, () => sent.destroy(new Error('no answer in time')));
     sent.on('error', (error: NodeJS.ErrnoException) => {
       resolve({ error, wasSent: !neverSent.has(error.code ?? '') });
@@ -121,10 +180,10 @@ export function exchange(
   });
 }
 
-/** BAD_REQUEST where it is no http URL. */
+/** BAD_REQUEST where it is no http or https URL. */
 export function parseEndpoint(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url?.protocol !== 'http:')
+  if (url === undefined || !/^https?:$/.test(url.protocol))
     throw new ClientError('BAD_REQUEST', 0, `endpoint ${text}: expected http://host:port`, false);
   return url;
 }

@@ -23,8 +23,8 @@ interface RingDocument {
 
 const defaultNamespace = 0;
 
-/** Reads the document of `GET /api/v1/ring`; undefined where it is none that this client knows. */
-export function parseTopology(body: Buffer): Topology | undefined {
+/** Reads the document of `GET /api/v1/ring`; all nodes are reached by `protocol`. Undefined where it is none that this client knows. */
+export function parseTopology(body: Buffer, protocol = 'http:'): Topology | undefined {
   try {
     const document = JSON.parse(body.toString()) as RingDocument;
     const {
@@ -35,8 +35,8 @@ export function parseTopology(body: Buffer): Topology | undefined {
     const ring = new Ring({ members, virtualNodes, replicationFactor });
     const urls = new Map<string, URL>();
     for (const { node_id: node, address } of document.nodes)
-      if (address !== null && URL.canParse(`http://${address}`))
-        urls.set(node, new URL(`http://${address}`));
+      if (address !== null && URL.canParse(`${protocol}//${address}`))
+        urls.set(node, new URL(`${protocol}//${address}`));
     return { ring, urls };
   } catch {
     return undefined;

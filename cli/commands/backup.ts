@@ -100,6 +100,7 @@ async function addressesOf(
   invocation: Invocation,
   nodes: readonly string[],
 ): Promise<ReadonlyMap<string, string>> {
+  const { protocol } = new URL(invocation.cluster().endpoints[0] ?? '');
   const known = new Map(
     (await ringOf(invocation)).nodes.map(({ node_id: node, address }) => [node, address]),
   );
@@ -112,7 +113,7 @@ async function addressesOf(
           exitCodes.unreachable,
           `nobody knows where ${node} listens: start it, or name the others with --nodes`,
         );
-      return [node, `http://${address}`];
+      return [node, `${protocol}//${address}`];
     }),
   );
 }

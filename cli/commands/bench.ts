@@ -6,6 +6,7 @@ import { type KeyDistribution, keyDistributions } from '../bench/key-chooser.ts'
 import { type Latencies, plotLines } from '../bench/latencies.ts';
 import { Load, type LoadOptions, type LoadResult, type Target } from '../bench/load.ts';
 import { operations, type WorkloadName, workloads } from '../bench/workloads.ts';
+import type { ClientTls } from '../client/http-exchange.ts';
 import { connect, type KvdClient } from '../client/kvd-client.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
@@ -63,6 +64,7 @@ async function bench(invocation: Invocation, options: BenchArguments): Promise<v
     connectionsMax: options.clients,
     hedgeAfterMs: 'off',
     attemptsMax: 1,
+    tls: invocation.tls(),
   });
   try {
     const target = targetOf(client, level);
@@ -72,7 +74,7 @@ async function bench(invocation: Invocation, options: BenchArguments): Promise<v
     };
     if (options.fill) {
       note(`writing ${options.records} records of ${options.valueBytes} bytes`);
-      await fill(options, endpoints, level);
+      await fill(options, endpoints, { level, tls: invocation.tls() });
     }
     note(`workload ${options.workload}: ${workloads[options.workload].what}`);
     const load = new Load(loadOptions(options), target);
@@ -91,9 +93,9 @@ async function bench(invocation: Invocation, options: BenchArguments): Promise<v
 async function fill(
   options: BenchArguments,
   endpoints: readonly string[],
-  level: { readonly level?: string },
+  { level, tls }: { readonly level: { readonly level?: string }; readonly tls: ClientTls },
 ): Promise<void> {
-  const client = await connect(endpoints, { connectionsMax: options.clients });
+  const client = await connect(endpoints, { connectionsMax: options.clients, tls });
   try {
     await new Load(loadOptions(options), targetOf(client, level)).fill();
   } finally {

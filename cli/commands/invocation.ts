@@ -1,10 +1,11 @@
 // What every command of kvctl shares: the client, the way of printing, and the meaning of its exit
 // codes. Commands return nothing when all is well and throw an ExitError or a ClientError else.
 
+import { readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import Table from 'cli-table3';
 import { HttpClient, type HttpClientOptions } from '../client/http-client.ts';
-import type { ClientError } from '../client/http-exchange.ts';
+import type { ClientError, ClientTls } from '../client/http-exchange.ts';
 
 /** interfaces of kvctl with the shell (docs/cli.md). */
 export const exitCodes = {
@@ -52,10 +53,21 @@ export interface GlobalOptions {
   readonly endpoint?: readonly string[];
   readonly quiet?: boolean;
   readonly timeout?: number;
+  readonly tlsCa?: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
 }
 
 /** Of a table; what is not there is shown as a dash. */
 type Cell = string | number | null | undefined;
+
+function readFile(path: string | undefined): string | undefined {
+  try {
+    return path === undefined ? undefined : readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ExitError(exitCodes.usage, (error as Error).message);
+  }
+}
 
 const defaultEndpoint = 'http://127.0.0.1:7000';
 
@@ -86,6 +98,17 @@ export class Invocation {
     return { endpoints: named.length > 0 ? named : [defaultEndpoint], consistency };
   }
 
+  /** The files that the options and the environment name, read. */
+  tls(): ClientTls {
+    const { env } = this.io;
+    const { tlsCa, tlsCert, tlsKey } = this.#options;
+    return {
+      ca: readFile(tlsCa ?? env['KVCTL_TLS_CA']),
+      cert: readFile(tlsCert ?? env['KVCTL_TLS_CERT']),
+      key: readFile(tlsKey ?? env['KVCTL_TLS_KEY']),
+    };
+  }
+
   /** Of every request. */
   get headers(): Readonly<Record<string, string>> {
     const { consistency, ns } = this.#options;
@@ -103,6 +126,7 @@ export class Invocation {
     const { timeout } = this.#options;
     const client = new HttpClient({
       endpoints: this.cluster().endpoints,
+      tls: this.tls(),
       headers: this.headers,
       ...changed,
       ...(timeout === undefined ? {} : { deadlineMs: timeout }),

@@ -51,6 +51,9 @@ const optionsWithValue = new Set([
   '--ns',
   '--endpoint',
   '--timeout',
+  '--tls-ca',
+  '--tls-cert',
+  '--tls-key',
 ]);
 
 /** Only options, and none that ends at once. */
@@ -99,6 +102,9 @@ function createProgram(io: CommandIo): Command {
     .option('--consistency <level>', 'ONE, TWO, THREE, QUORUM, ALL or SERIAL')
     .option('--ns <namespace>', 'namespace')
     .option('--endpoint <url>', 'a node, repeatable; default KVCTL_ENDPOINT', collect)
+    .option('--tls-ca <file>', 'authority of https endpoints; default KVCTL_TLS_CA')
+    .option('--tls-cert <file>', 'own certificate; default KVCTL_TLS_CERT')
+    .option('--tls-key <file>', 'its key; default KVCTL_TLS_KEY')
     .option('-q, --quiet', 'print only what was asked for')
     .option('--timeout <ms>', 'over all attempts of a request', wholeNumber(1, 3_600_000));
   const invoke = (command: Command): Invocation =>

@@ -32,7 +32,10 @@ async function watch(
   { after, values = true, count = Infinity }: WatchArguments,
 ): Promise<void> {
   const form = invocation.form('raw', ['raw', 'jsonl', 'json']);
-  const client = await connect(invocation.cluster().endpoints, { headers: invocation.headers });
+  const client = await connect(invocation.cluster().endpoints, {
+    headers: invocation.headers,
+    tls: invocation.tls(),
+  });
   try {
     let left = count;
     const options = { prefix, values, ...(after === undefined ? {} : { after }) };

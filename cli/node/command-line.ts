@@ -5,7 +5,8 @@ import { Command, CommanderError } from 'commander';
 import { defaultMemory } from '../../actors/node/memory-budget.ts';
 import { machineMemoryBytes } from '../../runtime/host/machine-memory.ts';
 import { KvError } from '../../runtime/errors.ts';
-import { type ConfigSources, loadConfig, type RawConfig } from './config.ts';
+import { certsCommand } from '../certs/command.ts';
+import { type ConfigSources, loadConfig, type NodeConfig, type RawConfig } from './config.ts';
 import { runDev } from './dev.ts';
 import { exitCodes, startFailure } from './exit-codes.ts';
 import { runNode } from './node-process.ts';
@@ -15,6 +16,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const program = nodeCommand();
   program.addCommand(devCommand());
   program.addCommand(configCommand());
+  program.addCommand(certsCommand());
   try {
     await program.parseAsync([...args], { from: 'user' });
   } catch (error) {
@@ -54,7 +56,11 @@ function withNodeOptions(command: Command): Command {
     .option('--log-level <level>', 'debug, info, warn or error (default info)')
     .option('--log-format <format>', 'json or pretty (default: pretty on a terminal)')
     .option('--accept-data-loss', 'start with what is left where stored data is gone or damaged')
-    .option('--insecure', 'listen beyond loopback without authentication')
+    .option('--tls-cert <file>', 'certificate of this node: clients and nodes connect with TLS')
+    .option('--tls-key <file>', 'its key')
+    .option('--tls-ca <file>', 'authority of the cluster (kvd certs)')
+    .option('--tls-client-auth', 'clients have to show a certificate of the authority')
+    .option('--insecure', 'listen beyond loopback without certificates of clients')
     .option(
       '--set <name=value>',
       'a setting of docs/configuration.md; may be repeated',
@@ -116,9 +122,15 @@ function configCommand(): Command {
   });
   const print = withNodeOptions(new Command('print').description('Print it with every default'));
   print.exitOverride().action((_: unknown, self: Command) => {
-    process.stdout.write(`${JSON.stringify(loadConfig(sourcesOf(self)), null, 2)}\n`);
+    process.stdout.write(`${printable(loadConfig(sourcesOf(self)))}\n`);
   });
   return config.addCommand(check).addCommand(print);
+}
+
+/** Without what the files of certificates hold (rule SE-28). */
+function printable({ tls, ...config }: NodeConfig): string {
+  const shown = tls === undefined ? {} : { tls: { ...tls, material: undefined } };
+  return JSON.stringify({ ...config, ...shown }, null, 2);
 }
 
 function sourcesOf(command: Command): ConfigSources {

@@ -18,6 +18,7 @@ import {
 } from '../../actors/node/settings.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { environmentOptions } from './environment-options.ts';
+import { type NodeTls, readTlsFiles } from './tls-files.ts';
 import { defaultProfile, defaultShards, type Profile } from '../../runtime/placement.ts';
 
 export interface NodeConfig {
@@ -40,6 +41,8 @@ export interface NodeConfig {
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   readonly logFormat: 'json' | 'pretty';
   readonly insecure: boolean;
+  /** Absent: nothing is encrypted. */
+  readonly tls?: NodeTls;
   /** Starts with what is left where stored data is gone or damaged. Only as a flag: for one start. */
   readonly acceptDataLoss: boolean;
   readonly tunables: Tunables;
@@ -64,6 +67,10 @@ const optionNames = [
   'logLevel',
   'logFormat',
   'insecure',
+  'tlsCert',
+  'tlsKey',
+  'tlsCa',
+  'tlsClientAuth',
 ] as const;
 type OptionName = (typeof optionNames)[number];
 
@@ -80,9 +87,10 @@ const defaults = {
   logLevel: 'info',
   logFormat: 'json',
   insecure: false,
+  tlsClientAuth: false,
 } as const satisfies Partial<Record<OptionName, unknown>>;
 
-const unsupported = ['dc', 'rack', 'weight', 'auth', 'tls'] as const;
+const unsupported = ['dc', 'rack', 'weight', 'auth'] as const;
 
 export type RawConfig = Readonly<Record<string, unknown>>;
 
@@ -136,6 +144,7 @@ export function loadConfig(sources: ConfigSources): NodeConfig {
     logLevel: oneOf(merged['logLevel'], ['debug', 'info', 'warn', 'error'] as const, 'logLevel'),
     logFormat: oneOf(merged['logFormat'], ['json', 'pretty'] as const, 'logFormat'),
     insecure: flag(merged['insecure'], 'insecure'),
+    ...tlsOf(merged),
     acceptDataLoss: flag(flags['acceptDataLoss'] ?? false, 'acceptDataLoss'),
     tunables,
   };
@@ -145,11 +154,29 @@ export function loadConfig(sources: ConfigSources): NodeConfig {
   return config;
 }
 
-function check({ host, insecure, seeds, nodeId }: NodeConfig): void {
-  if (!isLoopback(host) && !insecure)
+/** All three files or none. */
+function tlsOf(merged: RawConfig): { tls?: NodeTls } {
+  const requiresClientCertificate = flag(merged['tlsClientAuth'], 'tlsClientAuth');
+  const names = ['tlsCert', 'tlsKey', 'tlsCa'] as const;
+  const missing = names.find((name) => merged[name] === undefined);
+  if (missing !== undefined) {
+    if (requiresClientCertificate || names.some((name) => merged[name] !== undefined))
+      throw invalid(missing, 'a file: tlsCert, tlsKey and tlsCa belong together');
+    return {};
+  }
+  const [cert = '', key = '', ca = ''] = names.map((name) => text(merged[name], name));
+  const paths = { cert, key, ca };
+  const clusterName = nodeName(merged['clusterName'], 'clusterName');
+  const material = readTlsFiles(paths, clusterName, nodeName(merged['nodeId'], 'nodeId'));
+  return { tls: { paths, material, requiresClientCertificate } };
+}
+
+function check({ host, insecure, seeds, nodeId, tls }: NodeConfig): void {
+  const isClosed = tls?.requiresClientCertificate === true;
+  if (!isLoopback(host) && !isClosed && !insecure)
     throw new KvError('BAD_REQUEST', {
       field: 'host',
-      detail: `host ${host} is reachable from outside, and there is no authentication yet: use a loopback address or say --insecure`,
+      detail: `host ${host} is reachable from outside: use a loopback address, or certificates (--tls-cert, --tls-key, --tls-ca) with --tls-client-auth, or say --insecure`,
     });
   if (seeds.length > 0 && !seeds.some(({ node }) => node === nodeId))
     throw invalid('seeds', `all members, this node (${nodeId}) among them`);

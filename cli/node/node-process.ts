@@ -135,6 +135,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     lz4Module,
     arenas,
     part,
+    tls: config.tls,
   }));
 }
 
@@ -190,13 +191,14 @@ async function stopAll(handles: readonly ThreadHandle[], main: ThreadRuntime): P
 
 function announce(config: NodeConfig, startMs: number, log: Log): void {
   const { nodeId, host, httpPort, respPort, dataDir, durability, seeds } = config;
-  const redis = respPort === undefined ? undefined : `redis://${host}:${respPort}`;
-  log.info('node.ready', { http: `http://${host}:${httpPort}`, redis, startMs });
+  const [s, http] = config.tls === undefined ? ['', 'http'] : ['s', 'https'];
+  const redis = respPort === undefined ? undefined : `redis${s}://${host}:${respPort}`;
+  log.info('node.ready', { http: `${http}://${host}:${httpPort}`, redis, startMs });
   if (process.send === undefined)
     process.stdout.write(
       [
-        `kvd node ${nodeId} serves http://${host}:${httpPort}${redis === undefined ? '' : ` and ${redis}`} (${Math.max(1, seeds.length)} members, data in ${dataDir}, durability ${durability})`,
-        `try: curl -X PUT -H 'content-type: application/json' -d '{"value":"hello"}' http://${host}:${httpPort}/api/v1/keys/greeting`,
+        `kvd node ${nodeId} serves ${http}://${host}:${httpPort}${redis === undefined ? '' : ` and ${redis}`} (${Math.max(1, seeds.length)} members, data in ${dataDir}, durability ${durability})`,
+        `try: curl -X PUT -H 'content-type: application/json' -d '{"value":"hello"}' ${http}://${host}:${httpPort}/api/v1/keys/greeting`,
         '',
       ].join('\n'),
     );

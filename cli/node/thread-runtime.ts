@@ -29,8 +29,10 @@ import { Codec } from '../../transport/codec.ts';
 import { HttpEdge } from '../../transport/edge-http.ts';
 import { RespEdge } from '../../transport/edge-resp.ts';
 import { PeerTable } from '../../transport/peer-table.ts';
+import type { TlsMaterial } from '../../transport/tls.ts';
 import type { ThreadReceiver } from '../../transport/thread-link.ts';
 import { NodeRouter } from '../../transport/transport.ts';
+import { expirySeconds, type NodeTls, watchTlsFiles } from './tls-files.ts';
 import { createThreadLinks, createThreadReceivers, createThreadTasks } from './thread-parts.ts';
 
 /** All that a thread needs to know; plain data and shared memory. */
@@ -45,6 +47,7 @@ export interface ThreadSeed {
   readonly lz4Module: object;
   readonly arenas: readonly SharedArrayBuffer[];
   readonly part: ThreadPart;
+  readonly tls?: NodeTls | undefined;
 }
 
 export interface ThreadRuntime extends ThreadControl {
@@ -75,9 +78,14 @@ class NodeThread implements ThreadRuntime {
   readonly #samples: () => readonly MetricSample[];
   readonly #edge: HttpEdge | undefined;
   readonly #respEdge: RespEdge | undefined;
+  readonly #log: Log;
+  #certificate: TlsMaterial | undefined;
+  #endTlsWatch: () => void = () => undefined;
 
   constructor(seed: ThreadSeed, log: Log, fatal: (reason: string) => void) {
     this.#seed = seed;
+    this.#log = log;
+    this.#certificate = seed.tls?.material;
     const { thread, profile, shards, settings } = seed;
     const placement = placementOf(profile, shards);
     const hasBackground = thread === placement.threadOf('background', 0);
@@ -112,6 +120,12 @@ class NodeThread implements ThreadRuntime {
       host.metrics.gauge('kvd_process_resident_bytes', 'Resident memory of the node', () =>
         process.memoryUsage.rss(),
       );
+    if (thread === 0 && this.#certificate !== undefined)
+      host.metrics.gauge(
+        'kvd_tls_certificate_expiry_seconds',
+        'When the certificate of the node expires, seconds since 1970',
+        () => expirySeconds(this.#certificate as TlsMaterial),
+      );
     this.#samples = () => [...this.kernel.samples(), ...host.metrics.samples()];
     const all = planNode({ ...settings, placement, samples: this.#samples });
     this.#planned = all.filter((actor) => actor.thread === thread);
@@ -131,6 +145,7 @@ class NodeThread implements ThreadRuntime {
     for (const { spec } of this.#planned) await this.kernel.spawn(spec);
     await this.#edge?.listen();
     await this.#respEdge?.listen();
+    this.#watchTls();
   };
 
   /** Says goodbye, finishes requests, flushes; the order is that of the node's threads. */
@@ -150,6 +165,7 @@ class NodeThread implements ThreadRuntime {
   };
 
   readonly stop = async (): Promise<void> => {
+    this.#endTlsWatch();
     this.kernel.stop();
     await this.#peers?.close();
     for (const receiver of this.#receivers) receiver.close();
@@ -157,6 +173,18 @@ class NodeThread implements ThreadRuntime {
   };
 
   readonly samples = (): Promise<readonly MetricSample[]> => Promise.resolve(this.#samples());
+
+  #watchTls(): void {
+    const { tls, settings } = this.#seed;
+    if (tls === undefined) return;
+    const who = { clusterName: settings.clusterName, node: settings.node, log: this.#log };
+    this.#endTlsWatch = watchTlsFiles(tls, who, (material) => {
+      this.#certificate = material;
+      this.#peers?.renewTls(material);
+      this.#edge?.renewTls(material);
+      this.#respEdge?.renewTls(material);
+    });
+  }
 
   #hosts(name: string): boolean {
     return this.#planned.some(({ spec }) => spec.kind.protocol.name === name);
@@ -182,6 +210,12 @@ class NodeThread implements ThreadRuntime {
       host,
       port: httpPort,
       limits: { ...defaultBodyLimits, valueBytes: tunables.valueBytesMax },
+      tls: this.#seed.tls,
+      connectionLimits: {
+        connections: tunables.connectionsMax,
+        connectionsPerAddress: tunables.connectionsPerAddressMax,
+        bodyBytes: tunables.requestBytesMax,
+      },
       ask: (request, timeoutMs, trace, done) =>
         this.kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
       watches: {
@@ -200,7 +234,14 @@ class NodeThread implements ThreadRuntime {
     return new RespEdge({
       host,
       port,
-      limits: { bulkBytes, commandBytes: Math.max(commandBytesMin, 2 * bulkBytes) },
+      limits: {
+        bulkBytes,
+        commandBytes: Math.max(commandBytesMin, 2 * bulkBytes),
+        connections: tunables.connectionsMax,
+        connectionsPerAddress: tunables.connectionsPerAddressMax,
+        inputBytes: tunables.requestBytesMax,
+      },
+      tls: this.#seed.tls,
       opened: (start) => this.kernel.tell(gateway, 'opened', start),
       closed: (connection) => this.kernel.tell(gateway, 'closed', { connection }),
       run: (batch, timeoutMs, done) => this.kernel.ask(gateway, 'run', batch, timeoutMs, done),
@@ -237,6 +278,7 @@ function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Ker
     codec,
     lz4: capabilities.lz4,
     host: { clock, timers, random, log },
+    tls: seed.tls?.material,
     deliver: (envelope) => kernel().deliver(envelope),
     linkLost: (link) => kernel().linkLost(link),
   });

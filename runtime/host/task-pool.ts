@@ -51,6 +51,9 @@ export function createTaskPool(options: TaskPoolOptions): TaskPool {
     maxThreads: threadsMax,
     maxQueue: queueLengthMax,
     atomics: 'disabled',
+    // Piscina tries `require` first. Node 20 ends the whole process when a thread is stopped in the
+    // middle of requiring an ES module; without that ability it goes on to `import`, which is safe.
+    execArgv: ['--no-experimental-require-module'],
     workerData,
   });
   const run = async (task: string, input: unknown): Promise<unknown> => {

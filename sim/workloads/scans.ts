@@ -23,8 +23,11 @@ interface ScanOptions {
 const timeoutMs = 3_000;
 /** Keys that come and go, among the others: walks have to get over what was deleted. */
 const changingKeys = 40;
+const settlePageKeys = 50;
 
 interface Walk extends Request {
+  /** Keys of a page; absent: as the seed says. */
+  readonly pageKeys?: number;
   /** One for each page; the walk goes round. */
   readonly nodes: readonly string[];
   readonly route: 'list' | 'scan';
@@ -71,7 +74,9 @@ class Scans implements Workload {
     const asker = { process: -1, client: -1, turn: -1 };
     for (const route of ['list', 'scan'] as const)
       await settlement.untilOk(`${route} of all keys`, async (node) => {
-        const outcome = await this.#perform(asker, walkOf(route, [node]));
+        // All keys of all workloads in time: the pages of chaos may be of one key.
+        const walk = { ...walkOf(route, [node]), pageKeys: settlePageKeys };
+        const outcome = await this.#perform(asker, walk);
         return { outcome, code: route };
       });
   }
@@ -105,7 +110,7 @@ class Scans implements Workload {
     let cursor: string | undefined;
     for (let page = 0; ; page += 1) {
       const node = walk.nodes[page % walk.nodes.length] as string;
-      const limit = String(this.#options.pageKeys);
+      const limit = String(walk.pageKeys ?? this.#options.pageKeys);
       const query = {
         ...(walk.route === 'list' ? { limit, prefix: scanPrefix } : { count: limit }),
         ...(cursor === undefined ? {} : { cursor }),

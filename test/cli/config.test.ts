@@ -175,7 +175,7 @@ describe('config', () => {
   it('config: unknown options in the file are refused, those of later by name', () => {
     expect(refusal({ yaml: 'nodeID: n1\n' })).to.match(/^nodeID \| unknown option nodeID/);
     expect(refusal({ yaml: 'node-id: n1\n' })).to.match(/^node-id \| unknown option/);
-    for (const name of ['dc', 'rack', 'weight', 'auth', 'tls'])
+    for (const name of ['dc', 'rack', 'weight', 'auth'])
       expect(refusal({ yaml: `${name}: 1\n` })).to.equal(
         `${name} | ${name} is not implemented yet`,
       );
@@ -265,12 +265,19 @@ describe('config', () => {
       expect(load({ flags: { shards: 1, host } }).host).to.equal(host);
   });
 
+  it('config: certificate, key and authority belong together, and have to be readable', () => {
+    for (const flags of [{ tlsCert: 'a' }, { tlsKey: 'a', tlsCa: 'a' }, { tlsClientAuth: true }])
+      expect(refusal({ flags: { shards: 1, ...flags } })).to.match(/belong together$/);
+    const flags = { shards: 1, tlsCert: '/none/a', tlsKey: '/none/a', tlsCa: '/none/a' };
+    expect(refusal({ flags })).to.match(/^tlsCert \| cannot read \/none\/a/);
+  });
+
   it('config: an unknown variable is refused with the nearest known, those of Kubernetes are not', () => {
     expect(refusal({ environment: { KVD_HTPP_PORT: '7000' } })).to.equal(
       'KVD_HTPP_PORT | unknown variable KVD_HTPP_PORT; the nearest known is KVD_HTTP_PORT',
     );
-    expect(refusal({ environment: { KVD_TLS: 'on' } })).to.equal(
-      'tls | tls is not implemented yet',
+    expect(refusal({ environment: { KVD_AUTH: 'on' } })).to.equal(
+      'auth | auth is not implemented yet',
     );
     const environment = {
       KVD_SERVICE_HOST: '10.0.0.1',

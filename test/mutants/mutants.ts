@@ -131,7 +131,6 @@ export const mutants: readonly Mutant[] = [
     replace: 'await Promise.resolve();',
     seeds: 60,
     with: ['power-loss'],
-    exitCode: exitCodes.crash,
     isQuick: true,
   },
   {
@@ -334,9 +333,8 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/acceptor.actor.js',
     find: 'await steps.save(stored, promised);',
     replace: '',
-    seeds: 80,
+    seeds: 160,
     with: ['cut', 'flap', 'loss'],
-    isQuick: true,
   },
   {
     id: 'acceptor-forgets',

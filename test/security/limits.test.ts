@@ -1,0 +1,206 @@
+// What many, slow or greedy connections cost: each limit at its value and one above it, and a
+// healthy client served all the while. The edges with stand-ins for the gateway on 127.0.0.1.
+
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { expect } from 'chai';
+import {
+  bodyBytesMax,
+  defaultBodyLimits,
+  type HttpRoute,
+  httpRoutes,
+} from '../../actors/gateway/http-routes.ts';
+import { HttpEdge, type HttpConnectionLimits } from '../../transport/edge-http.ts';
+import { RespEdge, type RespEdgeLimits } from '../../transport/edge-resp.ts';
+
+const host = '127.0.0.1';
+const large = new Uint8Array(8 * 1024 * 1024);
+
+describe('limits', () => {
+  const closing: (() => Promise<void>)[] = [];
+  const sockets: Socket[] = [];
+
+  afterEach(async () => {
+    for (const socket of sockets.splice(0)) socket.destroy();
+    for (const close of closing.splice(0)) await close();
+  });
+
+  async function http(limits: Partial<HttpConnectionLimits>, holds = false): Promise<number> {
+    const edge = new HttpEdge({
+      node: 'n1',
+      host,
+      port: 0,
+      connectionLimits: limits,
+      ask: ({ route, body }, _timeoutMs, _trace, done) => {
+        if (holds && body.length > 1) return;
+        const answer = route === 'get' ? large : new Uint8Array(0);
+        done(undefined, { status: 200, headers: {}, body: answer });
+      },
+    });
+    closing.push(() => edge.close());
+    return (await edge.listen()).port;
+  }
+
+  async function resp(limits: Partial<RespEdgeLimits>): Promise<number> {
+    const edge = new RespEdge({
+      host,
+      port: 0,
+      limits,
+      opened: () => undefined,
+      closed: () => undefined,
+      run: ({ commands }, _timeoutMs, done) => {
+        const bytes = new Uint8Array(Buffer.from('+OK\r\n'.repeat(commands.length)));
+        done(undefined, { bytes, count: commands.length, isLast: false });
+      },
+    });
+    closing.push(() => edge.close());
+    return (await edge.listen()).port;
+  }
+
+  function dial(port: number, from = host): Socket {
+    const socket = connect({ port, host, localAddress: from, allowHalfOpen: true });
+    socket.on('error', () => undefined);
+    sockets.push(socket);
+    return socket;
+  }
+
+  const first = async (socket: Socket): Promise<string> => {
+    const [chunk] = (await once(socket, 'data')) as [Buffer];
+    return chunk.toString('latin1').split('\r\n', 1)[0] ?? '';
+  };
+  const closed = (socket: Socket): Promise<void> =>
+    new Promise((resolve) => void socket.once('close', () => resolve()));
+  /** All that came until the other end closed. */
+  const all = async (socket: Socket): Promise<string> => {
+    const chunks: Buffer[] = [];
+    socket.on('data', (chunk) => chunks.push(chunk));
+    socket.on('end', () => socket.end());
+    await closed(socket);
+    return Buffer.concat(chunks).toString('latin1');
+  };
+
+  async function pings(port: number, from = host): Promise<{ said: string; socket: Socket }> {
+    const socket = dial(port, from);
+    socket.write('PING\r\n');
+    return { said: await first(socket), socket };
+  }
+
+  it('limits: connections from one address up to the limit, not one more (limit=3)', async () => {
+    const port = await resp({ connectionsPerAddress: 3 });
+    const three = [await pings(port), await pings(port), await pings(port)];
+    expect(three.map(({ said }) => said)).to.deep.equal(['+OK', '+OK', '+OK']);
+    expect((await pings(port)).said).to.equal('-ERR max number of clients reached');
+    expect((await pings(port, '127.0.0.2')).said).to.equal('+OK');
+    const [{ socket }] = three as [(typeof three)[0]];
+    socket.destroy();
+    await once(socket, 'close');
+    let said = '';
+    // The place is free once the server has noticed the end.
+    while (said !== '+OK') ({ said } = await pings(port));
+  });
+
+  it('limits: connections from everywhere up to the limit, not one more (limit=2)', async () => {
+    const port = await resp({ connections: 2 });
+    expect((await pings(port)).said).to.equal('+OK');
+    expect((await pings(port, '127.0.0.2')).said).to.equal('+OK');
+    expect((await pings(port, '127.0.0.3')).said).to.equal('-ERR max number of clients reached');
+  });
+
+  it('limits: connections of HTTP up to the limit, the next gets 503 (limit=2)', async () => {
+    const port = await http({ connectionsPerAddress: 2 });
+    const ask = (socket: Socket): Promise<string> => {
+      socket.write('GET /livez HTTP/1.1\r\nhost: a\r\n\r\n');
+      return first(socket);
+    };
+    expect(await ask(dial(port))).to.equal('HTTP/1.1 200 OK');
+    expect(await ask(dial(port))).to.equal('HTTP/1.1 200 OK');
+    expect(await ask(dial(port))).to.equal('HTTP/1.1 503 Refused');
+  });
+
+  it('limits: a body is taken up to its limit, and counted as it comes, not one byte more', async () => {
+    const port = await http({});
+    const put = (bytes: number, head: string, body: string): Promise<string> => {
+      const socket = dial(port);
+      socket.write(
+        `PUT /api/v1/keys/a HTTP/1.1\r\nhost: a\r\ncontent-type: application/octet-stream\r\n${head}\r\n\r\n`,
+      );
+      socket.write(body.padEnd(bytes, 'x'));
+      if (body !== '') socket.write('\r\n0\r\n\r\n');
+      return first(socket);
+    };
+    const route = httpRoutes.find(({ name }) => name === 'put') as HttpRoute;
+    const limit = bodyBytesMax(route, defaultBodyLimits);
+    const chunked = (bytes: number): Promise<string> => {
+      const size = `${bytes.toString(16)}\r\n`;
+      return put(size.length + bytes, 'transfer-encoding: chunked', size);
+    };
+    expect(await put(limit, `content-length: ${limit}`, '')).to.equal('HTTP/1.1 200 OK');
+    expect(await put(1, `content-length: ${limit + 1}`, '')).to.match(/^HTTP\/1.1 413/);
+    expect(await chunked(limit)).to.equal('HTTP/1.1 200 OK');
+    expect(await chunked(limit + 1)).to.match(/^HTTP\/1.1 413/);
+  });
+
+  it('limits: bodies that wait fill the budget, then large ones get 429 and small ones pass', async () => {
+    const size = 512 * 1024;
+    const port = await http({ bodyBytes: 2 * size }, true);
+    const put = (bytes: number): Socket => {
+      const socket = dial(port);
+      socket.write(
+        `PUT /api/v1/keys/a HTTP/1.1\r\nhost: a\r\ncontent-type: application/octet-stream\r\ncontent-length: ${bytes}\r\n\r\n`,
+      );
+      socket.write('x'.repeat(bytes));
+      return socket;
+    };
+    // Two fit exactly; of a third, whichever comes last is refused.
+    const answers = [put(size), put(size), put(size)].map((socket) => first(socket));
+    expect(await Promise.race(answers)).to.match(/^HTTP\/1.1 429/);
+    expect(await first(put(1))).to.equal('HTTP/1.1 200 OK');
+    for (const socket of sockets) socket.destroy();
+    for (const answer of answers) answer.catch(() => undefined);
+  });
+
+  it('limits: headers that come slowly end with 408, others are served (connections=200)', async () => {
+    const port = await http({ headersMs: 200, requestMs: 400 });
+    const slow = Array.from({ length: 200 }, () => dial(port));
+    for (const socket of slow) socket.write('GET /livez HTTP/1.1\r\nx: ');
+    const healthy = dial(port);
+    healthy.write('GET /livez HTTP/1.1\r\nhost: a\r\n\r\n');
+    expect(await first(healthy)).to.equal('HTTP/1.1 200 OK');
+    const said = await Promise.all(slow.map(all));
+    expect(said.filter((text) => text.startsWith('HTTP/1.1 408'))).to.have.length(200);
+  });
+
+  it('limits: a connection without a request is closed', async () => {
+    const port = await http({ idleMs: 100, headersMs: 200, requestMs: 400 });
+    await all(dial(port));
+    const served = dial(port);
+    served.write('GET /livez HTTP/1.1\r\nhost: a\r\n\r\n');
+    expect(await all(served)).to.match(/^HTTP\/1.1 200 OK/);
+  });
+
+  it('limits: an HTTP client that never reads its answers is cut off', async () => {
+    const port = await http({ stallMs: 200 });
+    const socket = dial(port);
+    socket.pause();
+    socket.write('GET /api/v1/keys/a HTTP/1.1\r\nhost: a\r\n\r\n'.repeat(8));
+    const healthy = dial(port);
+    healthy.write('GET /livez HTTP/1.1\r\nhost: a\r\n\r\n');
+    expect(await first(healthy)).to.equal('HTTP/1.1 200 OK');
+    // A paused socket learns of the end when it writes.
+    const probe = setInterval(() => socket.write('G'), 50);
+    await closed(socket);
+    clearInterval(probe);
+    expect(socket.bytesRead).to.be.below(8 * large.length);
+  });
+
+  it('limits: a command of which no more comes ends its connection, others go on', async () => {
+    const port = await resp({ commandMs: 200 });
+    const half = dial(port);
+    half.write('*2\r\n$3\r\nGET\r\n$100\r\nabc');
+    const { said, socket } = await pings(port);
+    expect(said).to.equal('+OK');
+    expect(await all(half)).to.equal('-ERR Protocol error: the command did not arrive in time\r\n');
+    socket.write('PING\r\n');
+    expect(await first(socket)).to.equal('+OK');
+  });
+});
