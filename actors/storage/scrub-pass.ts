@@ -7,7 +7,7 @@
 
 import type { Ref, Session } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
-import type { Disk, Lz4 } from '../../runtime/environment.ts';
+import type { BlockCodecs, Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import type { ScrubDamage, SegmentEnd, Store, TableMeta, WalWriter } from './protocol.ts';
 import { readContent } from './read-content.ts';
@@ -28,7 +28,7 @@ export interface ScrubPlace {
 export interface ScrubTools {
   readonly session: Session;
   readonly disk: Disk;
-  readonly lz4: Lz4;
+  readonly codecs: BlockCodecs;
   readonly shard: number;
   readonly place: ScrubPlace;
   /** `fileNumber` where a table is concerned. */
@@ -62,10 +62,10 @@ export async function scrubPass(tools: ScrubTools): Promise<void> {
 // ---- tables ----------------------------------------------------------------------------------
 
 async function scrubTable(pass: Pass, table: TableMeta): Promise<void> {
-  const { disk, lz4, place } = pass;
+  const { disk, codecs, place } = pass;
   let reader: SstableReader;
   try {
-    reader = openTable({ disk, lz4, directory: place.directory }, table);
+    reader = openTable({ disk, codecs, directory: place.directory }, table);
   } catch (error) {
     return unopened(pass, table, error);
   }

@@ -180,7 +180,7 @@ async function mergeTables(
   disk: Disk,
   { compactor, reserveBytes, flushSpaceBytes }: StoreParts,
   manifest: ManifestLog,
-  { inputs, outputLevel, splitBytes, purge }: CompactionJob & { purge: PurgeRule | undefined },
+  { inputs, outputLevel, splitBytes, isCold, purge }: CompactionJob & { purge: PurgeRule | undefined },
 ): Promise<{ readonly tables: readonly TableMeta[]; readonly purged: number }> {
   const bytes = bytesOf(inputs);
   // Space for writes comes first: what is merged is readable as it is.
@@ -188,7 +188,7 @@ async function mergeTables(
     throw new KvError('DISK_FULL', { detail: 'no space for the outputs of a compaction' });
   const outputs = splitBytes === undefined ? 1 : Math.ceil(bytes / splitBytes) + 1;
   const fileNumbers = Array.from({ length: outputs }, () => manifest.takeFileNumber());
-  const request = { inputs, level: outputLevel, splitBytes, fileNumbers, purge };
+  const request = { inputs, level: outputLevel, splitBytes, fileNumbers, purge, isCold };
   return session.ask(compactor, 'compact', request, internalTimeoutMs);
 }
 

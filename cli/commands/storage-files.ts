@@ -25,10 +25,10 @@ import {
   type WalRecord,
   walRecordLength,
 } from '../../actors/storage/wal-format.ts';
-import type { Lz4 } from '../../runtime/environment.ts';
+import type { BlockCodecs } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import { ReadOnlyFile } from './read-only-file.ts';
 
 /** More bytes than this never wait for a sync in a node with the default settings. */
@@ -160,16 +160,16 @@ function openTable(file: ReadOnlyFile): SstableReader {
   const named = tableNumber(path.basename(file.path));
   const size = file.size();
   const bytes = new Uint8Array(footerBytes);
-  if (named !== undefined || size < footerBytes) return SstableReader.open(file, named ?? 0, lz4());
+  if (named !== undefined || size < footerBytes) return SstableReader.open(file, named ?? 0, codecs());
   file.read(bytes, size - footerBytes);
-  return SstableReader.open(file, decodeFooter(file.path, size, bytes).fileNumber, lz4());
+  return SstableReader.open(file, decodeFooter(file.path, size, bytes).fileNumber, codecs());
 }
 
-let sharedLz4: Lz4 | undefined;
+let sharedCodecs: BlockCodecs | undefined;
 
-function lz4(): Lz4 {
-  sharedLz4 ??= createLz4(loadLz4Module());
-  return sharedLz4;
+function codecs(): BlockCodecs {
+  sharedCodecs ??= createCodecs(loadCodecModules());
+  return sharedCodecs;
 }
 
 function blockKeys(reader: SstableReader, number: number): Damage['keys'] {

@@ -31,7 +31,7 @@ import { justAfter, noBytes } from '../../runtime/bytes.ts';
 import { errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import { fingerprint32Text } from '../../runtime/hash.ts';
 import { type DirectoryLock, lockDirectory } from '../../runtime/host/directory-lock.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeLog, type LogLevel } from '../../runtime/host/node-log.ts';
 import {
@@ -404,11 +404,11 @@ function seedsOf(
     () => new SharedArrayBuffer(arenaBytes(tunables)),
   );
   const parts = createThreadMesh(workerThread + 1, ringBytes, createRing);
-  const lz4Module = loadLz4Module();
+  const codecModules = loadCodecModules();
   return (thread) => ({
     settings,
     directory,
-    lz4Module,
+    codecModules,
     arenas,
     part: parts[thread] as ThreadPart,
   });

@@ -7,7 +7,7 @@ import { openIdentity } from '../../actors/node/identity.ts';
 import { arenaBytes, arenaCount, type Member } from '../../actors/node/plan.ts';
 import type { Log } from '../../runtime/environment.ts';
 import { lockDirectory } from '../../runtime/host/directory-lock.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeLog } from '../../runtime/host/node-log.ts';
 import {
@@ -105,7 +105,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
   );
   const placement = placementOf(profile, shards);
   const mesh = createThreadMesh(placement.threads, ringBytes, createRing);
-  const lz4Module = loadLz4Module();
+  const codecModules = loadCodecModules();
   const arenas = Array.from(
     { length: arenaCount(tunables, shards) },
     () => new SharedArrayBuffer(arenaBytes(tunables)),
@@ -132,7 +132,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     shards,
     dataDir: root,
     archiveDir: walArchive === undefined ? undefined : resolve(walArchive),
-    lz4Module,
+    codecModules,
     arenas,
     part,
     tls: config.tls,

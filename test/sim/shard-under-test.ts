@@ -10,7 +10,7 @@ import { utf8 } from '../../runtime/bytes.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
 import type { AskNames, BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { type ClientAnswer, SimCluster } from '../../sim/cluster.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from '../../sim/kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
 import { makeRecord } from '../storage/records-under-test.ts';
 import { quickNetwork } from './small-cluster.ts';
@@ -56,7 +56,7 @@ export class ShardUnderTest {
       names,
       program: kvdProgram(options),
       codec: kvdCodec(),
-      lz4: sharedLz4(),
+      codecs: sharedCodecs(),
       network: quickNetwork,
     });
   }

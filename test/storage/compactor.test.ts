@@ -19,8 +19,8 @@ import { tablePath } from '../../actors/storage/table-files.ts';
 import { refTo } from '../../runtime/actor.ts';
 import type { Capabilities, Tasks } from '../../runtime/environment.ts';
 import { KvError } from '../../runtime/errors.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import type { BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { coreTasks, runTask } from '../../runtime/tasks.ts';
 import { Kit, type Outcome } from '../kit.ts';
@@ -36,10 +36,10 @@ import {
   writes,
 } from './records-under-test.ts';
 
-const lz4 = createLz4(loadLz4Module());
+const codecs = createCodecs(loadCodecModules());
 const directory = 'shard-0';
 const tasks: Tasks = {
-  run: (name, input) => Promise.resolve(runTask(coreTasks, { lz4 }, name, input) as never),
+  run: (name, input) => Promise.resolve(runTask(coreTasks, codecs, name, input) as never),
 };
 const target = refTo(Compactor, 'n1');
 const reader = refTo(TableReader, 'n1');
@@ -51,7 +51,7 @@ class Bench {
   #nextFileNumber = 1;
 
   constructor(changes: Partial<Capabilities> = {}) {
-    const capabilities = { disk: this.disk, lz4, tasks, arenas: [], ...changes };
+    const capabilities = { disk: this.disk, codecs, tasks, arenas: [], ...changes };
     this.kit = new Kit([Compactor, TableReader], capabilities);
   }
 
@@ -66,7 +66,7 @@ class Bench {
     const fileNumber = this.#nextFileNumber;
     this.#nextFileNumber += 1;
     const file = this.disk.open(tablePath(directory, fileNumber), 'create');
-    const writer = new SstableWriter(file, fileNumber, { lz4, level });
+    const writer = new SstableWriter(file, fileNumber, { codecs, level });
     for (const record of records) writer.add(record);
     return writer.finish();
   }
@@ -107,7 +107,7 @@ class Bench {
 
   recordsOf({ fileNumber }: TableMeta): Uint8Array[] {
     const file = this.disk.open(tablePath(directory, fileNumber), 'read');
-    const table = SstableReader.open(file, fileNumber, lz4);
+    const table = SstableReader.open(file, fileNumber, codecs);
     table.verifyAll();
     return drain(table.cursor());
   }
@@ -249,7 +249,7 @@ describe('compactor: flushes beside a compaction', () => {
       run: async (name, input) => {
         runs += 1;
         if (runs === 1) await held;
-        return runTask(coreTasks, { lz4 }, name, input) as never;
+        return runTask(coreTasks, codecs, name, input) as never;
       },
     };
     const arena = new SharedArrayBuffer(1 << 20);

@@ -13,13 +13,13 @@ import { SstableWriter } from '../../actors/storage/sstable-writer.ts';
 import { decodeSegmentHeader } from '../../actors/storage/wal-format.ts';
 import { decodeList, encodeList, tablesOf } from '../../cli/backup/backup-format.ts';
 import { concatBytes } from '../../runtime/bytes.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import { buildLog, identity, readLog } from './log-under-test.ts';
 import { drain, hexes, hexOf, makeRecord } from './records-under-test.ts';
 
-const lz4 = createLz4(loadLz4Module());
+const codecs = createCodecs(loadCodecModules());
 
 const records = [
   makeRecord('alpha', { hlc: 1_700_000_000_000_001, value: 'first' }),
@@ -71,11 +71,11 @@ describe('golden', () => {
   it('golden: a table has the bytes it always had, and is read', () => {
     const disk = new MemoryDisk();
     const file = disk.open('table', 'create');
-    const writer = new SstableWriter(file, 9, { lz4, expectedRecords: 4, blockBytes: 1024 });
+    const writer = new SstableWriter(file, 9, { codecs, expectedRecords: 4, blockBytes: 1024 });
     for (const record of records) writer.add(record);
     const meta = writer.finish();
     disk.put('stored', compareWithGolden('sstable-v1.hex', disk.read('table') as Uint8Array));
-    const reader = SstableReader.open(disk.open('stored', 'read'), 9, lz4);
+    const reader = SstableReader.open(disk.open('stored', 'read'), 9, codecs);
     expect(reader.meta).to.deep.equal(meta);
     expect(hexes(drain(reader.cursor()))).to.deep.equal(hexes(records));
     reader.verifyAll();

@@ -16,8 +16,8 @@ import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { type SstableOptions, SstableWriter } from '../../actors/storage/sstable-writer.ts';
 import { compareBytes, crc32 } from '../../runtime/bytes.ts';
 import { BugError, CorruptionError, KvError } from '../../runtime/errors.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import {
@@ -30,7 +30,7 @@ import {
   writes,
 } from './records-under-test.ts';
 
-const lz4 = createLz4(loadLz4Module());
+const codecs = createCodecs(loadCodecModules());
 const path = 'tables/0000000007.sst';
 
 interface Table {
@@ -41,13 +41,13 @@ interface Table {
 function writeTable(records: readonly Uint8Array[], options: Partial<SstableOptions> = {}): Table {
   const disk = new MemoryDisk();
   const file = disk.open(path, 'create');
-  const writer = new SstableWriter(file, 7, { lz4, expectedRecords: records.length, ...options });
+  const writer = new SstableWriter(file, 7, { codecs, expectedRecords: records.length, ...options });
   for (const record of records) writer.add(record);
   return { disk, meta: writer.finish() };
 }
 
 const openTable = ({ disk }: Table, cache?: BlockCache): SstableReader =>
-  SstableReader.open(disk.open(path, 'read'), 7, lz4, cache);
+  SstableReader.open(disk.open(path, 'read'), 7, codecs, cache);
 
 const getFrom = (reader: SstableReader, record: Uint8Array): Uint8Array | undefined =>
   reader.get(recordKey(record), recordHash(record));
@@ -66,7 +66,7 @@ describe('sstable', () => {
         fc.uint8Array({ maxLength: 12 }),
         (list, other, start) => {
           const records = naiveWinners(list.map(recordOf));
-          const options = { blockBytes: 1024, lz4: compression === 'lz4' ? lz4 : undefined };
+          const options = { blockBytes: 1024, codecs: compression === 'lz4' ? codecs : undefined };
           const table = writeTable(records, options);
           const reader = openTable(table, new BlockCache(2048));
           expect(reader.meta).to.deep.equal(table.meta);
@@ -117,7 +117,7 @@ describe('sstable', () => {
       makeRecord(random.bytes(200).with(0, i), { value: random.bytes(400) }),
     );
     const withLz4 = writeTable(records).meta.bytes;
-    expect(withLz4).to.equal(writeTable(records, { lz4: undefined }).meta.bytes);
+    expect(withLz4).to.equal(writeTable(records, { codecs: undefined }).meta.bytes);
   });
 
   it('sstable: the figures of a table are those of its records', () => {
@@ -148,7 +148,7 @@ describe('sstable', () => {
   it('sstable: keys out of order, twice, or after the end are a defect', () => {
     const make = (): SstableWriter => {
       const file = new MemoryDisk().open(path, 'create');
-      const writer = new SstableWriter(file, 7, { lz4, expectedRecords: 3 });
+      const writer = new SstableWriter(file, 7, { codecs, expectedRecords: 3 });
       writer.add(makeRecord('b'));
       return writer;
     };
@@ -158,7 +158,7 @@ describe('sstable', () => {
     finished.finish();
     expect(() => finished.add(makeRecord('c'))).to.throw(BugError, 'finished');
     const file = new MemoryDisk().open(path, 'create');
-    const empty = new SstableWriter(file, 7, { lz4, expectedRecords: 3 });
+    const empty = new SstableWriter(file, 7, { codecs, expectedRecords: 3 });
     expect(() => empty.finish()).to.throw(BugError, 'without records');
   });
 
@@ -173,7 +173,7 @@ describe('sstable', () => {
         return file.read(target, position);
       },
     };
-    const reader = SstableReader.open(counted, 7, lz4);
+    const reader = SstableReader.open(counted, 7, codecs);
     reads = 0;
     for (let i = 0; i < 2000; i += 1)
       expect(getFrom(reader, makeRecord(`user:000100:${i}`))).to.equal(undefined);
@@ -238,7 +238,7 @@ describe('sstable: damage', () => {
 
   it('sstable: two blocks that changed places are noticed, whatever the index says (MF-7)', () => {
     const equal = Array.from({ length: 40 }, (_, i) => makeRecord(`key:${100 + i}`));
-    const plain = writeTable(equal, { blockBytes: 1024, lz4: undefined });
+    const plain = writeTable(equal, { blockBytes: 1024, codecs: undefined });
     const bytes = plain.disk.read(path) as Uint8Array;
     const footer = decodeFooter(path, bytes.length, bytes.subarray(-footerBytes));
     const { offset, length } = footer.index;
@@ -253,16 +253,16 @@ describe('sstable: damage', () => {
     for (const record of equal.slice(0, 2))
       expect(() => getFrom(reader, record)).to.throw(CorruptionError, 'checksum of a block');
     const stored = { fileNumber: 7, offset: end, bytes: bytes.subarray(end, 2 * end) };
-    expect(openBlock(path, { ...stored, crc: undefined }, lz4).length).to.equal(end - 12);
+    expect(openBlock(path, { ...stored, crc: undefined }, codecs).length).to.equal(end - 12);
     const otherCrc = { ...stored, crc: index.crcs[0] as number };
-    expect(() => openBlock(path, otherCrc, lz4)).to.throw(CorruptionError, 'another block');
+    expect(() => openBlock(path, otherCrc, codecs)).to.throw(CorruptionError, 'another block');
     const otherFile = { ...stored, fileNumber: 8, crc: undefined };
-    expect(() => openBlock(path, otherFile, lz4)).to.throw(CorruptionError, 'checksum of a block');
+    expect(() => openBlock(path, otherFile, codecs)).to.throw(CorruptionError, 'checksum of a block');
   });
 
   it('sstable: a table under the name of another is a CorruptionError', () => {
     table.disk.put(path, good);
-    const open = (): SstableReader => SstableReader.open(table.disk.open(path, 'read'), 8, lz4);
+    const open = (): SstableReader => SstableReader.open(table.disk.open(path, 'read'), 8, codecs);
     expect(open).to.throw(CorruptionError, 'it is table 7');
   });
 
