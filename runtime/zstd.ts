@@ -176,4 +176,5 @@ function allocate(exports: Exports, bytes: number): Buffers {
 const frameBytesMax = (length: number): number =>
   length + (length >>> 8) + (length < 128 * 1024 ? (128 * 1024 - length) >>> 11 : 0) + 32;
 
-const corrupt = (what: string): KvError => new KvError('CORRUPT', { detail: `Zstd block: ${what}` });
+const corrupt = (what: string): KvError =>
+  new KvError('CORRUPT', { detail: `Zstd block: ${what}` });

@@ -71,7 +71,7 @@ class CompactorActor implements Handlers<Compactor> {
     const { disk, codecs, tasks } = this.#ctx;
     const { directory, resolve } = this.#options;
     const { inputs, level, splitBytes, fileNumbers, purge, isCold } = job;
-    const codec = isCold ? 'zstd' : 'lz4';
+    const codec = isCold ? ('zstd' as const) : ('lz4' as const);
     const running = { all: inputs.reduce((sum, { records }) => sum + records, 0), done: 0 };
     this.#running = running;
     const pauseMs = (): number => this.#pauseMs;
@@ -87,7 +87,10 @@ class CompactorActor implements Handlers<Compactor> {
         return stays;
       };
       try {
-        const cursor = mergeCursors(cursorsOf({ disk, codecs, directory }, inputs, readers), resolve);
+        const cursor = mergeCursors(
+          cursorsOf({ disk, codecs, directory }, inputs, readers),
+          resolve,
+        );
         const plan = { directory, fileNumbers, splitBytes, level, codec, keep };
         return { tables: await writeTables(cursor, plan, tools), purged };
       } finally {

@@ -76,7 +76,14 @@ export interface BlockSpan extends BlockPlace {
   readonly nextKey: Uint8Array | undefined;
 }
 
-/** What the index says of a data block. */
+/** What one index block speaks of; known without reading it. */
+export interface IndexPart extends BlockSpan {
+  /** Numbers of its data blocks: from the first one on, up to and without the second. */
+  readonly firstBlock: number;
+  readonly endBlock: number;
+}
+
+/** What the index says of a block. */
 interface IndexedBlock extends BlockPlace {
   readonly crc: number;
 }
@@ -197,6 +204,24 @@ export class SstableReader {
     return { offset, length, firstKey: this.#separator(number), nextKey };
   }
 
+  /** The parts of the index, in key order. Where one is damaged its data blocks cannot be found. */
+  indexParts(): readonly IndexPart[] {
+    const top = this.#top;
+    return Array.from({ length: top.count }, (_, child) => ({
+      offset: top.offsets[child] as number,
+      length: top.lengths[child] as number,
+      firstKey: child === 0 ? this.meta.firstKey : separatorOf(top, child),
+      nextKey: child + 1 < top.count ? separatorOf(top, child + 1) : undefined,
+      firstBlock: top.firstBlocks[child] as number,
+      endBlock: top.firstBlocks[child + 1] as number,
+    }));
+  }
+
+  /** Reads the index block that speaks of this data block again. CorruptionError. */
+  verifyIndexOf(number: number): void {
+    this.#readChild(childOf(this.#top, number));
+  }
+
   /** The records of one data block, read from the file. CorruptionError where it is damaged. */
   recordsOf(number: number): readonly Uint8Array[] {
     const block = new BlockIterator(this.#readBlock(this.#placeOf(number)), this.#pool);
@@ -212,8 +237,8 @@ export class SstableReader {
   verifyAll(): void {
     this.verifyChecksum();
     let records = 0;
-    for (let number = 0; number < this.blocks; number += 1)
-      records += this.verifyBlock(number);
+    for (const { firstBlock } of this.indexParts()) this.verifyIndexOf(firstBlock);
+    for (let number = 0; number < this.blocks; number += 1) records += this.verifyBlock(number);
     if (records !== this.meta.records)
       throw new CorruptionError(this.#file.path, 0, `${records} records of ${this.meta.records}`);
   }
@@ -292,21 +317,25 @@ export class SstableReader {
   #child(child: number): BlockIndex {
     const cached = this.#cache.getIndex(this.#cacheTable, child);
     if (cached !== undefined) return cached;
+    const index = this.#readChild(child);
+    this.#cache.putIndex(this.#cacheTable, child, index);
+    return index;
+  }
+
+  #readChild(child: number): BlockIndex {
     const top = this.#top;
     const { offset, length, crc } = placeIn(top, child);
     const bytes = readAt(this.#file, offset, length);
     const { path } = this.#file;
     const { fileNumber } = this.meta;
     const content = openBlock(path, { fileNumber, offset, bytes, crc }, this.#codecs);
-    const index = orCorrupt(path, offset, () =>
+    return orCorrupt(path, offset, () =>
       decodeIndex(content, {
         count: (top.firstBlocks[child + 1] as number) - (top.firstBlocks[child] as number),
         from: top.dataOffsets[child] as number,
         to: top.dataOffsets[child + 1] as number,
       }),
     );
-    this.#cache.putIndex(this.#cacheTable, child, index);
-    return index;
   }
 
   /** The data block at `i` of an index block. */

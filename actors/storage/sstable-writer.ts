@@ -108,7 +108,13 @@ export class SstableWriter {
 
   /** `file` is new and empty. */
   constructor(file: DiskFile, fileNumber: number, options: SstableOptions) {
-    const { codecs, codec = 'lz4', expectedRecords, blockBytes = blockBytesDefault, level = 0 } = options;
+    const {
+      codecs,
+      codec = 'lz4',
+      expectedRecords,
+      blockBytes = blockBytesDefault,
+      level = 0,
+    } = options;
     assert(blockBytes >= 1024 && blockBytes <= blockBytesMax, `blocks of ${blockBytes} bytes`);
     this.#file = file;
     this.#fileNumber = fileNumber;

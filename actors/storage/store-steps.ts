@@ -180,7 +180,13 @@ async function mergeTables(
   disk: Disk,
   { compactor, reserveBytes, flushSpaceBytes }: StoreParts,
   manifest: ManifestLog,
-  { inputs, outputLevel, splitBytes, isCold, purge }: CompactionJob & { purge: PurgeRule | undefined },
+  {
+    inputs,
+    outputLevel,
+    splitBytes,
+    isCold,
+    purge,
+  }: CompactionJob & { purge: PurgeRule | undefined },
 ): Promise<{ readonly tables: readonly TableMeta[]; readonly purged: number }> {
   const bytes = bytesOf(inputs);
   // Space for writes comes first: what is merged is readable as it is.

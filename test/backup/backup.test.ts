@@ -193,12 +193,14 @@ describe('backup', function () {
         const found = readLists(disk);
         if (isDone) expect(found.length).to.equal(2);
         for (const list of found)
-          for (const { path, meta } of tablesOf(list)) verifyTable(disk, path, meta, sharedCodecs());
+          for (const { path, meta } of tablesOf(list))
+            verifyTable(disk, path, meta, sharedCodecs());
         if (found.length === 2) return;
         await backupToDirectory(disk, two.list, two.source);
         expect(readLists(disk).length).to.equal(2);
         expect(disk.list('tables').length).to.equal(2);
-        for (const { path, meta } of tablesOf(two.list)) verifyTable(disk, path, meta, sharedCodecs());
+        for (const { path, meta } of tablesOf(two.list))
+          verifyTable(disk, path, meta, sharedCodecs());
       },
       (disk) => backupToDirectory(disk, one.list, one.source),
     );
@@ -340,10 +342,12 @@ describe('restore', function () {
   });
 
   it('restore: the live records of all tables are each key once, the newest value', () => {
-    const found = [...liveRecords(backup, two.list, { codecs: sharedCodecs(), nowMs })].map((record) => [
-      utf8.decode(userKey(recordKey(record))),
-      Number(utf8.decode(recordValue(record))),
-    ]);
+    const found = [...liveRecords(backup, two.list, { codecs: sharedCodecs(), nowMs })].map(
+      (record) => [
+        utf8.decode(userKey(recordKey(record))),
+        Number(utf8.decode(recordValue(record))),
+      ],
+    );
     const expected = Array.from({ length: 10 }, (_, i) => [
       `key-${i}`,
       i === 0 ? 10 : i <= 5 ? 10 + i : i,
@@ -352,7 +356,9 @@ describe('restore', function () {
     const missing = backup.copy();
     const path = tablesOf(two.list)[1]?.path ?? '';
     missing.remove(path);
-    const read = (): unknown => [...liveRecords(missing, two.list, { codecs: sharedCodecs(), nowMs })];
+    const read = (): unknown => [
+      ...liveRecords(missing, two.list, { codecs: sharedCodecs(), nowMs }),
+    ];
     expect(read).to.throw(CorruptionError, path);
   });
 

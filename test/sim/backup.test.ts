@@ -165,7 +165,13 @@ async function expectRestored({ backup, list, before, tried }: Copy, seed: numbe
   const cluster = clusterOf(seed + 1_000);
   for (const node of names) {
     const target = new MemoryDisk();
-    const plan = { node, clusterName: 'sim', nowMs: 0, codecs: sharedCodecs(), onBytes: () => undefined };
+    const plan = {
+      node,
+      clusterName: 'sim',
+      nowMs: 0,
+      codecs: sharedCodecs(),
+      onBytes: () => undefined,
+    };
     await restoreFromDirectory(backup, list, { ...plan, target });
     const { storage } = cluster.machineOf(node);
     for (const path of target.paths()) {

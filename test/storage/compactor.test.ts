@@ -76,7 +76,8 @@ class Bench {
     changes: Partial<BodyOf<Compactor['compact']>> = {},
   ): Promise<Outcome<ReplyOf<Compactor['compact']>>> {
     const fileNumbers = Array.from({ length: 100 }, (_, i) => 1000 + i);
-    const defaults = { level: 1, splitBytes: undefined, fileNumbers, purge: undefined };
+    const rest = { purge: undefined, isCold: false };
+    const defaults = { level: 1, splitBytes: undefined, fileNumbers, ...rest };
     const outcome = this.kit.ask(target, 'compact', { inputs, ...defaults, ...changes });
     await this.#until(outcome);
     return outcome;
@@ -257,7 +258,8 @@ describe('compactor: flushes beside a compaction', () => {
     tree.insert(makeRecord('fresh'), lastWriteWins);
     const shard = await new Bench({ tasks: slow, arenas: [arena] }).start();
     const inputs = [shard.table(numbered(0, 100, 1))];
-    const job = { inputs, level: 1, splitBytes: undefined, fileNumbers: [70], purge: undefined };
+    const rest = { splitBytes: undefined, purge: undefined, isCold: false };
+    const job = { inputs, level: 1, fileNumbers: [70], ...rest };
     const merged = shard.kit.ask(target, 'compact', job);
     await shard.kit.host.settle();
     const table = { arena: 0, records: 1, bytes: tree.bytesUsed, throughLsn: 1 };
