@@ -7,7 +7,7 @@ import type { Router } from '../runtime/envelope.ts';
 import { doorbellsOf, type ThreadPart } from '../runtime/host/threads.ts';
 import { Kernel } from '../runtime/kernel.ts';
 import { placementOf } from '../runtime/placement.ts';
-import { PeerTable } from '../transport/peer-table.ts';
+import { PeerTable, type PeerTableOptions } from '../transport/peer-table.ts';
 import { ThreadLink, ThreadReceiver } from '../transport/thread-link.ts';
 import { Echo, echoCodec, EchoState, realHost, realLz4, spawnEcho } from './kit-transport.ts';
 
@@ -39,9 +39,18 @@ export function freePort(): Promise<number> {
   });
 }
 
-/** The connections of node a or b, whose only peer is the other one. */
-export function peersOf(node: 'a' | 'b', ports: TcpPorts, kernel: () => Kernel): PeerTable {
-  const other = node === 'a' ? 'b' : 'a';
+/** Where a node of a test listens, and its only peer. */
+export interface TestEnd {
+  readonly node: string;
+  readonly port: number;
+  readonly other: { readonly node: string; readonly port: number };
+}
+
+/** The connections of a node that knows one other. */
+export function testPeers(
+  { node, port, other }: TestEnd,
+  how: Pick<PeerTableOptions, 'deliver' | 'linkLost'> & Partial<PeerTableOptions>,
+): PeerTable {
   return new PeerTable({
     node,
     clusterName: 'test',
@@ -49,11 +58,20 @@ export function peersOf(node: 'a' | 'b', ports: TcpPorts, kernel: () => Kernel):
     thread: 0,
     placement: placementOf('single', 1),
     listenHost: '127.0.0.1',
-    listenPort: ports[node],
-    peers: [{ node: other, host: '127.0.0.1', port: ports[other] }],
+    listenPort: port,
+    peers: [{ ...other, host: '127.0.0.1' }],
     codec: echoCodec(),
     lz4: realLz4(),
     host: realHost(),
+    ...how,
+  });
+}
+
+/** The connections of node a or b, whose only peer is the other one. */
+export function peersOf(node: 'a' | 'b', ports: TcpPorts, kernel: () => Kernel): PeerTable {
+  const other = node === 'a' ? 'b' : 'a';
+  const end = { node, port: ports[node], other: { node: other, port: ports[other] } };
+  return testPeers(end, {
     deliver: (envelope) => kernel().deliver(envelope),
     linkLost: (link) => kernel().linkLost(link),
   });

@@ -4,6 +4,22 @@
 
 import type { Server, Socket } from 'node:net';
 
+/** Of a listener for clients, whatever they speak. */
+export interface ConnectionLimits {
+  /** Connections at the same time. Default 10,000. */
+  readonly connections: number;
+  /** Connections from one address at the same time. Default 1,000. */
+  readonly connectionsPerAddress: number;
+  /** A connection that reads nothing of its answers for so long is cut off. Default 60 s. */
+  readonly stallMs: number;
+}
+
+export const defaultConnectionLimits: ConnectionLimits = {
+  connections: 10_000,
+  connectionsPerAddress: 1000,
+  stallMs: 60_000,
+};
+
 export interface ConnectionCapOptions {
   /** At the same time, from everywhere. */
   readonly total: number;

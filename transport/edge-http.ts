@@ -7,7 +7,6 @@
 
 import type { ServerResponse } from 'node:http';
 import type { Server } from 'node:net';
-import { Server as TlsServer } from 'node:tls';
 import type { Duplex } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import {
@@ -22,11 +21,11 @@ import {
 import type { HttpAnswer, HttpRequest } from '../actors/gateway/protocol.ts';
 import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
 import { BodyBudget } from './body-budget.ts';
-import { ConnectionCap } from './connection-cap.ts';
+import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from './connection-cap.ts';
 import { followWatch, type WatchSource } from './edge-watch.ts';
 import { listenError } from './listen-error.ts';
 import { StallWatch } from './stall-watch.ts';
-import { type EdgeTls, edgeTlsOptions, secureContextOptions, type TlsMaterial } from './tls.ts';
+import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
 
 /** Asks the gateway; `done` gets exactly one of the two. kernel.ask, with the gateway's ref. */
 export type AskGateway = (
@@ -52,11 +51,7 @@ export interface HttpEdgeOptions {
   readonly tls?: EdgeTls | undefined;
 }
 
-export interface HttpConnectionLimits {
-  /** Connections at the same time. Default 10,000. */
-  readonly connections: number;
-  /** Connections from one address at the same time. Default 1,000. */
-  readonly connectionsPerAddress: number;
+export interface HttpConnectionLimits extends ConnectionLimits {
   /** Bytes of bodies that all requests together hold. Default 256 MiB. */
   readonly bodyBytes: number;
   /** Headers have to arrive within this time. Default 10 s. */
@@ -65,18 +60,14 @@ export interface HttpConnectionLimits {
   readonly requestMs: number;
   /** A connection without a request is closed after this time. Default 5 s. */
   readonly idleMs: number;
-  /** A connection that reads nothing of its answers for so long is cut off. Default 60 s. */
-  readonly stallMs: number;
 }
 
 export const defaultHttpLimits: HttpConnectionLimits = {
-  connections: 10_000,
-  connectionsPerAddress: 1000,
+  ...defaultConnectionLimits,
   bodyBytes: 256 * 1024 * 1024,
   headersMs: 10_000,
   requestMs: 30_000,
   idleMs: 5000,
-  stallMs: 60_000,
 };
 
 /** Slow requests are looked for this often, or more often where their time is shorter. */
@@ -130,8 +121,7 @@ export class HttpEdge {
 
   /** For connections from now on. */
   renewTls(material: TlsMaterial): void {
-    const server: Server = this.#app.server;
-    if (server instanceof TlsServer) server.setSecureContext(secureContextOptions(material));
+    renewServer(this.#app.server, material);
   }
 
   /** Takes no more connections, lets open requests end, cuts what is left after 5 s. */

@@ -7,7 +7,7 @@
 // it takes nothing for a while (rules SE-7, SE-24).
 
 import { createServer, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
+import { createServer as createTlsServer } from 'node:tls';
 import type {
   RespAnswers,
   RespBatch,
@@ -16,9 +16,10 @@ import type {
 } from '../actors/gateway/protocol.ts';
 import { describeFailure, errorTable, type Failure } from '../runtime/errors.ts';
 import { listenError } from './listen-error.ts';
-import { ConnectionCap } from './connection-cap.ts';
+import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from './connection-cap.ts';
 import { RespParser } from './resp-parser.ts';
-import { type EdgeTls, edgeTlsOptions, secureContextOptions, type TlsMaterial } from './tls.ts';
+import { SendProgress } from './stall-watch.ts';
+import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
 
 export interface RespEdgeOptions {
   readonly host: string;
@@ -37,39 +38,31 @@ export interface RespEdgeOptions {
   readonly tls?: EdgeTls | undefined;
 }
 
-export interface RespEdgeLimits {
+export interface RespEdgeLimits extends ConnectionLimits {
   /** Longest argument, bytes. Default 1 MiB; longer ones are passed over and refused. */
   readonly bulkBytes: number;
   /** Longest command, bytes. Default 16 MiB. */
   readonly commandBytes: number;
   /** Most arguments of a command. Default 1,048,576. */
   readonly arguments: number;
-  /** Connections at the same time. Default 10,000. */
-  readonly connections: number;
-  /** Connections from one address at the same time. Default 1,000. */
-  readonly connectionsPerAddress: number;
   /** Bytes of commands that all connections together hold. Default 256 MiB. */
   readonly inputBytes: number;
   /** A connection that has so many bytes of answers unread runs nothing more. Default 1 MiB. */
   readonly outputBytes: number;
   /** A connection with more is cut off. Default 128 MiB. */
   readonly outputBytesHard: number;
-  /** A connection that reads nothing of its answers for so long is cut off. Default 60 s. */
-  readonly stallMs: number;
   /** A command that has begun and does not end within this time ends its connection. Default 60 s. */
   readonly commandMs: number;
 }
 
 export const defaultRespLimits: RespEdgeLimits = {
+  ...defaultConnectionLimits,
   bulkBytes: 1024 * 1024,
   commandBytes: 16 * 1024 * 1024,
   arguments: 1024 * 1024,
-  connections: 10_000,
-  connectionsPerAddress: 1000,
   inputBytes: 256 * 1024 * 1024,
   outputBytes: 1024 * 1024,
   outputBytesHard: 128 * 1024 * 1024,
-  stallMs: 60_000,
   commandMs: 60_000,
 };
 
@@ -132,8 +125,7 @@ export class RespEdge {
 
   /** For connections from now on. */
   renewTls(material: TlsMaterial): void {
-    if (this.#server instanceof TlsServer)
-      this.#server.setSecureContext(secureContextOptions(material));
+    renewServer(this.#server, material);
   }
 
   /** Takes no more connections or commands, answers what is open, cuts what is left after 5 s. */
@@ -214,15 +206,14 @@ class Connection {
   #isEnding = false;
   #isEnded = false;
   #heldBytes = 0;
-  /** Bytes that had left for the client when that was looked at last, and when it changed. */
-  #sentBytes = 0;
-  #sentAtMs = performance.now();
+  readonly #progress: SendProgress;
   /** Since when a half command is all there is; looked at now and then. */
   #halfSinceMs: number | undefined;
 
   constructor(id: number, socket: Socket, parts: ConnectionParts) {
     this.#id = id;
     this.#socket = socket;
+    this.#progress = new SendProgress(socket);
     this.#parts = parts;
     this.#parser = new RespParser(parts.limits);
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
@@ -249,13 +240,7 @@ class Connection {
   }
 
   checkStall(nowMs: number): void {
-    const { bytesWritten, writableLength } = this.#socket;
-    // bytesWritten counts what was handed over, also what still waits.
-    const sent = bytesWritten - writableLength;
-    if (sent !== this.#sentBytes || writableLength === 0) {
-      this.#sentBytes = sent;
-      this.#sentAtMs = nowMs;
-    } else if (nowMs - this.#sentAtMs >= this.#parts.limits.stallMs) this.cut();
+    if (this.#progress.stalledMs(nowMs) >= this.#parts.limits.stallMs) this.cut();
     this.#checkHalfCommand(nowMs);
   }
 

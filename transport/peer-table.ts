@@ -11,12 +11,7 @@
 // ends right after the handshake must not be tried twenty times a second.
 
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import {
-  connect as connectTls,
-  createServer as createTlsServer,
-  Server as TlsServer,
-  TLSSocket,
-} from 'node:tls';
+import { connect as connectTls, createServer as createTlsServer, TLSSocket } from 'node:tls';
 import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Host, TimerHandle } from '../runtime/environment.ts';
 import { KvError } from '../runtime/errors.ts';
@@ -29,6 +24,7 @@ import {
   certificateRefusal,
   namesUri,
   nodeUri,
+  renewServer,
   secureContextOptions,
   type TlsMaterial,
 } from './tls.ts';
@@ -137,8 +133,7 @@ export class PeerTable {
   /** For connections from now on. */
   renewTls(material: TlsMaterial): void {
     this.#tls = material;
-    if (this.#server instanceof TlsServer)
-      this.#server.setSecureContext(secureContextOptions(material));
+    renewServer(this.#server, material);
   }
 
   /** Where the peer runs its actors; like this node until it has said otherwise. */

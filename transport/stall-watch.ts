@@ -4,9 +4,26 @@
 
 import type { Server, Socket } from 'node:net';
 
-interface Progress {
-  sentBytes: number;
-  sinceMs: number;
+/** How long none of what one connection has to send has left. */
+export class SendProgress {
+  readonly #socket: Socket;
+  #sentBytes = 0;
+  #sinceMs = performance.now();
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  /** Milliseconds; 0 where something has left since the last look, or nothing waits. */
+  stalledMs(nowMs: number): number {
+    const { bytesWritten, writableLength } = this.#socket;
+    // bytesWritten counts what was handed over, also what still waits.
+    const sentBytes = bytesWritten - writableLength;
+    if (sentBytes === this.#sentBytes && writableLength > 0) return nowMs - this.#sinceMs;
+    this.#sentBytes = sentBytes;
+    this.#sinceMs = nowMs;
+    return 0;
+  }
 }
 
 /** How often is looked, in parts of the time that a connection may stall. */
@@ -14,7 +31,7 @@ const checks = 4;
 
 export class StallWatch {
   readonly #stallMs: number;
-  readonly #sockets = new Map<Socket, Progress>();
+  readonly #sockets = new Map<Socket, SendProgress>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(stallMs: number) {
@@ -26,7 +43,7 @@ export class StallWatch {
   /** Every connection that the server announces by this event. */
   watch(server: Server, event: 'connection' | 'secureConnection'): void {
     server.on(event, (socket: Socket) => {
-      this.#sockets.set(socket, { sentBytes: 0, sinceMs: performance.now() });
+      this.#sockets.set(socket, new SendProgress(socket));
       socket.once('close', () => this.#sockets.delete(socket));
     });
   }
@@ -36,13 +53,7 @@ export class StallWatch {
   }
 
   #check(nowMs: number): void {
-    for (const [socket, progress] of this.#sockets) {
-      // bytesWritten counts what was handed over, also what still waits.
-      const sentBytes = socket.bytesWritten - socket.writableLength;
-      if (sentBytes !== progress.sentBytes || socket.writableLength === 0) {
-        progress.sentBytes = sentBytes;
-        progress.sinceMs = nowMs;
-      } else if (nowMs - progress.sinceMs >= this.#stallMs) socket.destroy();
-    }
+    for (const [socket, progress] of this.#sockets)
+      if (progress.stalledMs(nowMs) >= this.#stallMs) socket.destroy();
   }
 }

@@ -6,8 +6,13 @@
 // A peer is who its certificate says, never who its messages say (rules SE-17, SE-18).
 // References: RFC 5280 section 4.2.1.6; Node's documentation of tls.
 
-import type { Socket } from 'node:net';
-import { type SecureContextOptions, type TlsOptions, TLSSocket } from 'node:tls';
+import type { Server, Socket } from 'node:net';
+import {
+  type SecureContextOptions,
+  Server as TlsServer,
+  type TlsOptions,
+  TLSSocket,
+} from 'node:tls';
 
 /** PEM texts. `ca` may hold several authorities, so that one can follow the other. */
 export interface TlsMaterial {
@@ -28,6 +33,11 @@ export const tlsHandshakeTimeoutMs = 10_000;
 /** What of a context may be renewed while a server listens. */
 export function secureContextOptions({ cert, key, ca }: TlsMaterial): SecureContextOptions {
   return { cert, key, ca, minVersion: 'TLSv1.2' };
+}
+
+/** What a listener with TLS shows on connections from now on. */
+export function renewServer(server: Server | undefined, material: TlsMaterial): void {
+  if (server instanceof TlsServer) server.setSecureContext(secureContextOptions(material));
 }
 
 /** For a listener of clients. */

@@ -18,6 +18,7 @@ import {
   nodesAnswer,
   nodesOf,
   onNodes,
+  readNames,
   refuseField,
 } from './node-answers.ts';
 import type { HttpRequest } from './protocol.ts';
@@ -91,9 +92,7 @@ function parseNodes(request: HttpRequest, members: readonly string[]): readonly 
   const reader = new JsonReader(request.body);
   reader.object((member) => {
     if (member !== 'nodes') refuseField(member, 'the member nodes');
-    const named: string[] = [];
-    reader.array(() => void named.push(reader.text()));
-    nodes = named;
+    nodes = readNames(reader);
   });
   reader.end();
   return nodes === undefined ? members : checkNodes(nodes, members);

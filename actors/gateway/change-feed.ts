@@ -4,6 +4,8 @@
 //
 // A feed has an epoch of its own: numbers mean nothing in another one.
 
+import { startsWith } from '../../runtime/bytes.ts';
+
 export interface ChangesQuestion {
   /** Epoch and number read up to; an epoch that is not this feed's: from now on. */
   readonly epoch: string;
@@ -94,10 +96,4 @@ export class ChangeFeed {
     }
     return { epoch: this.epoch, next, records, isGap: false, isHead: next === head };
   }
-}
-
-export function startsWith(key: Uint8Array, prefix: Uint8Array): boolean {
-  if (key.length < prefix.length) return false;
-  for (let i = 0; i < prefix.length; i += 1) if (key[i] !== prefix[i]) return false;
-  return true;
 }

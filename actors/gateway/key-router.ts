@@ -4,6 +4,7 @@
 
 import { type Ref, refTo } from '../../runtime/actor.ts';
 import type { PeerState } from '../membership/protocol.ts';
+import { inOrderOfUse, type Liveness } from '../model/primaries.ts';
 import type { Ring } from '../model/ring.ts';
 import { shardOf } from '../model/token.ts';
 import { Coordinator, Proposer } from '../replication/protocol.ts';
@@ -38,16 +39,12 @@ export class KeyRouter {
    */
   proposers(token: number): Ref<Proposer>[] {
     const { node, ring, coordinatorShards } = this.#options;
-    const found: Ref<Proposer>[] = [];
-    for (const condition of ['alive', 'suspected'] as const)
-      for (const replica of ring.replicasOf(token)) {
-        const peer = this.#peers.get(replica);
-        const shards = replica === node ? coordinatorShards : (peer?.shards ?? 0);
-        const its = replica === node ? 'alive' : peer?.condition;
-        if (its === condition && shards > 0)
-          found.push(refTo(Proposer, replica, shardOf(token, shards)));
-      }
-    return found;
+    const livenessOf = (replica: string): Liveness =>
+      replica === node ? 'alive' : (this.#peers.get(replica)?.condition ?? 'dead');
+    return inOrderOfUse(ring.replicasOf(token), livenessOf).flatMap((replica) => {
+      const shards = replica === node ? coordinatorShards : (this.#peers.get(replica)?.shards ?? 0);
+      return shards > 0 ? refTo(Proposer, replica, shardOf(token, shards)) : [];
+    });
   }
 
   /** Coordinators to ask, best first; empty where no replica is reachable. */

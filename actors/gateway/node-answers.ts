@@ -3,6 +3,7 @@
 
 import type { BaseContext, Done } from '../../runtime/actor.ts';
 import { describeFailure, failure, KvError } from '../../runtime/errors.ts';
+import type { JsonReader } from '../model/json-slices.ts';
 import { jsonAnswer, type Outcome } from './http-answers.ts';
 import { problemAnswer } from './http-routes.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
@@ -31,6 +32,13 @@ export function refuseField(field: string, expected: string): never {
 export function checkJson({ headers }: HttpRequest): void {
   if (!/^application\/json *(;|$)/i.test(headers['content-type'] ?? ''))
     throw new KvError('UNSUPPORTED_MEDIA_TYPE', { detail: 'expected application/json' });
+}
+
+/** An array of names, as the member `nodes` of a body has it. */
+export function readNames(reader: JsonReader): string[] {
+  const names: string[] = [];
+  reader.array(() => void names.push(reader.text()));
+  return names;
 }
 
 /** Those that the query names; by default all members. */

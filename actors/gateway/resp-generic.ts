@@ -5,7 +5,7 @@
 // a namespace of its own that holds the last key given out: replicated, so that any node goes on with
 // it, and gone ten minutes after it was given out.
 
-import { compareBytes } from '../../runtime/bytes.ts';
+import { compareBytes, latin1 } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
 import { requiredAcks } from '../model/consistency.ts';
 import { recordExpiresAt, recordKey, recordValue, userKey } from '../model/record.ts';
@@ -16,7 +16,7 @@ import { integerOf, type RespCall, wordOf } from './resp-call.ts';
 import { answerBytesMax, bytesValue, fail, type Place, removal } from './resp-keys.ts';
 import { errorReply, notInteger, type Reply, status, syntaxError } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
-import { applySerial, keyText, ttlOf } from './resp-strings.ts';
+import { applySerial, ttlOf } from './resp-strings.ts';
 import type { SerialChange } from './serial-operations.ts';
 
 /** Beyond every namespace that a user can have; what one node writes, another one reads. */
@@ -28,7 +28,7 @@ const countMax = 1000;
 const keysMax = 100_000;
 
 const distinct = (keys: readonly Uint8Array[]): Uint8Array[] => [
-  ...new Map(keys.map((key) => [keyText(key), key])).values(),
+  ...new Map(keys.map((key) => [latin1(key), key])).values(),
 ];
 
 const del: RespHandler = (call, { keys }) =>
@@ -149,7 +149,7 @@ const isScanOptions = (value: ScanOptions | Reply): value is ScanOptions =>
 const scan: RespHandler = (call, services) => {
   const options = parseScanOptions(call);
   if (!isScanOptions(options)) return call.answer(options);
-  const cursor = keyText(call.arg(1));
+  const cursor = latin1(call.arg(1));
   if (!/^(0|[1-9]\d{0,19})$/.test(cursor)) return call.answer(errorReply('ERR invalid cursor'));
   if (options.isOtherType) return call.answer(['0', []]);
   openCursor(call, services, cursor, (after) => {

@@ -23,8 +23,7 @@ import {
 } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
 import { redisVersion } from './resp-session.ts';
-import { keyText } from './resp-strings.ts';
-import { utf8 } from '../../runtime/bytes.ts';
+import { latin1, utf8 } from '../../runtime/bytes.ts';
 
 const figuresTimeoutMs = 2000;
 
@@ -121,7 +120,7 @@ const config: RespHandler = (call, services) => {
     );
   if (call.args.length < 3)
     return call.answer(errorReply("ERR wrong number of arguments for 'config|get' command"));
-  const patterns = call.args.slice(2).map((pattern) => utf8.encode(keyText(pattern).toLowerCase()));
+  const patterns = call.args.slice(2).map((pattern) => utf8.encode(latin1(pattern).toLowerCase()));
   const found = Object.entries(parameters(services)).filter(([name]) =>
     patterns.some((pattern) => matchesGlob(pattern, utf8.encode(name))),
   );
@@ -153,7 +152,7 @@ function commandList(call: RespCall): Reply {
   if (filter === undefined || by === undefined || value === undefined || call.args.length > 5)
     return syntaxError;
   if (wordOf(filter) !== 'filterby' || wordOf(by) !== 'pattern') return syntaxError;
-  const pattern = utf8.encode(keyText(value).toLowerCase());
+  const pattern = utf8.encode(latin1(value).toLowerCase());
   return names.filter((name) => matchesGlob(pattern, utf8.encode(name)));
 }
 

@@ -3,9 +3,9 @@
 //
 // References: redis.io commands HELLO, CLIENT, RESET; RESP3 is what current clients open with.
 
+import { latin1 } from '../../runtime/bytes.ts';
 import { parseLevel } from '../model/consistency.ts';
 import { integerOf, printableOf, type RespCall, wordOf } from './resp-call.ts';
-import { keyText } from './resp-strings.ts';
 import type { RespConnection } from './resp-connection.ts';
 import { failThrown } from './resp-keys.ts';
 import {
@@ -53,7 +53,7 @@ const hello: RespHandler = (call) => {
       return call.answer(
         errorReply(`ERR Syntax error in HELLO option '${printableOf(call.arg(at))}'`),
       );
-    name = keyText(value);
+    name = latin1(value);
   }
   if (!isName(name)) return call.answer(badName);
   connection.name = name;
@@ -104,7 +104,7 @@ const isName = (name: string): boolean =>
 type ClientHandler = (call: RespCall, services: RespServices) => Reply;
 
 const setName = (set: (name: string) => void, value: Uint8Array): Reply => {
-  const name = keyText(value);
+  const name = latin1(value);
   if (!isName(name)) return badName;
   set(name);
   return ok;
@@ -184,7 +184,7 @@ const consistency: RespHandler = (call) => {
   if (args[1] === undefined)
     return call.answer(mapReply(['read', connection.readLevel, 'write', connection.writeLevel]));
   try {
-    const level = parseLevel(keyText(args[1]));
+    const level = parseLevel(latin1(args[1]));
     if (level === 'SESSION')
       return call.answer(errorReply('ERR not implemented: SESSION for a Redis connection'));
     connection.readLevel = level;

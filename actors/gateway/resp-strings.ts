@@ -2,7 +2,7 @@
 // (conditions, counters, GETDEL, GETEX, KEEPTTL) goes to serial-operations.ts: one decision.
 
 import { failure } from '../../runtime/errors.ts';
-import { noBytes } from '../../runtime/bytes.ts';
+import { latin1, noBytes } from '../../runtime/bytes.ts';
 import { recordValue, recordValueLength } from '../model/record.ts';
 import { integerOf, type RespCall, wordOf } from './resp-call.ts';
 import { bytesValue, fail, removal } from './resp-keys.ts';
@@ -197,16 +197,9 @@ const mset: RespHandler = (call, { keys }) => {
   // The last value of a key that is named twice counts.
   const items = new Map<string, ReturnType<typeof bytesValue>>();
   for (let at = 1; at < args.length; at += 2)
-    items.set(keyText(call.arg(at)), bytesValue(call.arg(at), call.arg(at + 1)));
+    items.set(latin1(call.arg(at)), bytesValue(call.arg(at), call.arg(at + 1)));
   keys.writeAll(call, [...items.values()], () => call.answer(ok));
 };
-
-/** One character per byte. */
-export function keyText(key: Uint8Array): string {
-  let text = '';
-  for (const byte of key) text += String.fromCharCode(byte);
-  return text;
-}
 
 const strlen: RespHandler = (call, { keys }) =>
   keys.read(call, call.arg(1), (record) =>
@@ -278,7 +271,7 @@ const add =
   };
 
 const incrbyfloat: RespHandler = (call, services) => {
-  const text = keyText(call.arg(2));
+  const text = latin1(call.arg(2));
   const delta = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text) ? Number(text) : NaN;
   if (!Number.isFinite(delta)) return call.answer(errorReply('ERR value is not a valid float'));
   const change: SerialChange = { kind: 'add-float', delta };

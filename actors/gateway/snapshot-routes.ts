@@ -16,6 +16,7 @@ import {
   nodesAnswer,
   nodesOf,
   onNodes,
+  readNames,
   refuseField,
 } from './node-answers.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
@@ -122,11 +123,8 @@ function parseCreate(
   const reader = new JsonReader(request.body);
   reader.object((member) => {
     if (member === 'name') name = reader.text();
-    else if (member === 'nodes') {
-      const named: string[] = [];
-      reader.array(() => void named.push(reader.text()));
-      nodes = named;
-    } else refuseField(member, 'one of the members name, nodes');
+    else if (member === 'nodes') nodes = readNames(reader);
+    else refuseField(member, 'one of the members name, nodes');
   });
   reader.end();
   return {

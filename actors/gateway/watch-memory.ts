@@ -4,6 +4,7 @@
 //
 // What is forgotten, the oldest first, may be told once more; its expiry is not told.
 
+import { latin1 } from '../../runtime/bytes.ts';
 import {
   compareEtags,
   recordEtag,
@@ -23,12 +24,6 @@ interface Seen {
   /** Second in which it expires; undefined: never. */
   readonly second: number | undefined;
 }
-
-const latin1 = (bytes: Uint8Array): string => {
-  let text = '';
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return text;
-};
 
 export class WatchMemory {
   readonly #seen = new Map<string, Seen>();

@@ -15,12 +15,14 @@ import {
   type Ref,
   refTo,
 } from '../../runtime/actor.ts';
+import { startsWith } from '../../runtime/bytes.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import { quorumOf } from '../model/consistency.ts';
 import { recordKey, storageKey } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Store } from '../storage/protocol.ts';
-import { ChangeFeed, startsWith } from './change-feed.ts';
+import { ChangeFeed } from './change-feed.ts';
 import { type ChangesReply, type ChangesRequest, Watcher, type WatchRequest } from './protocol.ts';
 import { WatchStream } from './watch-stream.ts';
 
@@ -183,7 +185,7 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
     const { namespace, prefix, withValues, lastEventId } = request;
     const stream = new WatchStream({
       nodes: ring.members,
-      quorum: Math.floor(ring.replicationFactor / 2) + 1,
+      quorum: quorumOf(ring.replicationFactor),
       prefix: storageKey(namespace, prefix),
       withValues,
     });

@@ -19,6 +19,8 @@ class PrimaryWatchActor implements Handlers<PrimaryWatch> {
   readonly #takeovers: Counter;
   /** Undefined until the failure detector has spoken. */
   #primaries: readonly (string | undefined)[] | undefined;
+  /** Who was in which condition when that was worked out. */
+  #seen = '';
   #share = 0;
 
   constructor(ctx: Context, { ranges }: PrimaryWatchOptions) {
@@ -32,6 +34,10 @@ class PrimaryWatchActor implements Handlers<PrimaryWatch> {
 
   peersChanged({ peers }: PeerStates): void {
     const { node, log, probe } = this.#ctx;
+    const seen = peers.map((peer) => `${peer.node} ${peer.condition}`).join();
+    // Most of what comes says that nothing has changed, and there may be many ranges.
+    if (seen === this.#seen) return;
+    this.#seen = seen;
     const conditions = new Map(peers.map((peer) => [peer.node, peer.condition]));
     const now = primariesOf(this.#ranges, (other) =>
       other === node ? 'alive' : (conditions.get(other) ?? 'dead'),

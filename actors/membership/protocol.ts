@@ -2,6 +2,7 @@
 // alive. Liveness changes routing only, never ownership (GO-7).
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import type { Liveness } from '../model/primaries.ts';
 
 /** What a node says of itself; a higher (generation, heartbeat) replaces the whole (GO-1, GO-2). */
 export interface NodeState {
@@ -43,7 +44,7 @@ export const Gossiper = protocol('gossiper', 30, {
 });
 export type Gossiper = typeof Gossiper.messages;
 
-export type PeerCondition = 'alive' | 'suspected' | 'dead';
+export type PeerCondition = Liveness;
 
 export interface PeerState {
   readonly node: string;

@@ -2,20 +2,16 @@
 // directory was emptied, or the clock was ahead when it started before. The process that hears of
 // it ends (GO-3) and leaves the number behind, so that its next start is above it.
 
-import { crc32, utf8 } from '../../runtime/bytes.ts';
+import { openText, sealText } from './sealed-text.ts';
 
 /** Below a node's data directory; the next start removes it. */
 export const heardGenerationFile = 'generation-heard';
 
-export function encodeHeardGeneration(generation: number): Uint8Array {
-  const text = String(generation);
-  return utf8.encode(`${text}\n${String(crc32(utf8.encode(text)))}\n`);
-}
+export const encodeHeardGeneration = (generation: number): Uint8Array =>
+  sealText(String(generation));
 
 /** 0 where it is damaged: without it the node starts, hears of the generation and ends again. */
 export function decodeHeardGeneration(bytes: Uint8Array): number {
-  const [text = '', checksum = ''] = utf8.decode(bytes).split('\n');
-  const generation = Number(text);
-  const isWhole = String(crc32(utf8.encode(text))) === checksum;
-  return isWhole && Number.isSafeInteger(generation) ? generation : 0;
+  const generation = Number(openText(bytes));
+  return Number.isSafeInteger(generation) ? generation : 0;
 }

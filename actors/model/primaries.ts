@@ -3,26 +3,25 @@
 // when it is convicted the next replica takes over, with no election, since ballots and not the
 // role protect what is decided.
 
-import type { RingRange } from './ring.ts';
+import { type RingRange, widthOf } from './ring.ts';
 
 export type Liveness = 'alive' | 'suspected' | 'dead';
+
+/** Replicas that may be asked, in the order in which they are: the alive ones, then the suspected. */
+export function inOrderOfUse(
+  replicas: readonly string[],
+  livenessOf: (node: string) => Liveness,
+): readonly string[] {
+  const alive = replicas.filter((node) => livenessOf(node) === 'alive');
+  return [...alive, ...replicas.filter((node) => livenessOf(node) === 'suspected')];
+}
 
 /** The primary of each range, in the order of the ranges; undefined where all replicas are dead. */
 export function primariesOf(
   ranges: readonly RingRange[],
   livenessOf: (node: string) => Liveness,
 ): readonly (string | undefined)[] {
-  return ranges.map(
-    ({ replicas }) =>
-      replicas.find((node) => livenessOf(node) === 'alive') ??
-      replicas.find((node) => livenessOf(node) === 'suspected'),
-  );
-}
-
-/** Part of all tokens that lie in a range, 0 to 1. */
-export function widthOf({ after, to }: Pick<RingRange, 'after' | 'to'>): number {
-  const tokens = to > after ? to - after : to - after + 0x1_0000_0000;
-  return tokens / 0x1_0000_0000;
+  return ranges.map(({ replicas }) => inOrderOfUse(replicas, livenessOf)[0]);
 }
 
 /** The share of all tokens, 0 to 1, that each node is the primary of. */

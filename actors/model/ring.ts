@@ -85,9 +85,8 @@ export class Ring {
   ownership(): Map<string, number> {
     const shares = new Map<string, number>(this.members.map((member) => [member, 0]));
     for (const { after, to, replicas } of this.ranges()) {
-      const width = to > after ? to - after : to - after + 0x1_0000_0000;
-      for (const node of replicas)
-        shares.set(node, (shares.get(node) ?? 0) + width / 0x1_0000_0000);
+      const width = widthOf({ after, to });
+      for (const node of replicas) shares.set(node, (shares.get(node) ?? 0) + width);
     }
     return shares;
   }
@@ -103,6 +102,12 @@ export class Ring {
     }
     return low === tokens.length ? 0 : low;
   }
+}
+
+/** Part of all tokens that lie in a range, 0 to 1. */
+export function widthOf({ after, to }: Pick<RingRange, 'after' | 'to'>): number {
+  const tokens = to > after ? to - after : to - after + 0x1_0000_0000;
+  return tokens / 0x1_0000_0000;
 }
 
 function placeTokens(sorted: readonly string[], virtualNodes: number): Map<number, number> {

@@ -5,10 +5,10 @@
 // What decides where data lies (members, ring, shards) is written down too: a start with other
 // values would look for keys in the wrong place, so it is refused.
 
-import { crc32, utf8 } from '../../runtime/bytes.ts';
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { decodeHeardGeneration, heardGenerationFile } from '../model/heard-generation.ts';
+import { openText, sealText } from '../model/sealed-text.ts';
 
 /** Below a node's data directory. */
 export const identityFile = 'identity.json';
@@ -95,15 +95,11 @@ function refuseOther(stored: Stored, identity: Identity): void {
   }
 }
 
-function encode(stored: Stored): Uint8Array {
-  const text = JSON.stringify(stored);
-  return utf8.encode(`${text}\n${String(crc32(utf8.encode(text)))}\n`);
-}
+const encode = (stored: Stored): Uint8Array => sealText(JSON.stringify(stored));
 
 function decode(bytes: Uint8Array): Stored {
-  const [text = '', checksum = ''] = utf8.decode(bytes).split('\n');
-  if (String(crc32(utf8.encode(text))) !== checksum)
-    throw new CorruptionError(identityFile, 0, 'identity fails its checksum');
+  const text = openText(bytes);
+  if (text === undefined) throw new CorruptionError(identityFile, 0, 'identity fails its checksum');
   const stored = JSON.parse(text) as Stored;
   if (stored.formatVersion !== formatVersion)
     throw new KvError('DATA_REFUSED', {

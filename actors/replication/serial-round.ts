@@ -17,6 +17,7 @@
 import type { Ref, Session } from '../../runtime/actor.ts';
 import type { Clock, Probe, Random } from '../../runtime/environment.ts';
 import { errorTable, type Failure, KvError } from '../../runtime/errors.ts';
+import { quorumOf } from '../model/consistency.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
 import { compareEtags, recordExpiresAt, recordHlc } from '../model/record.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
@@ -73,7 +74,7 @@ export class SerialRound {
   constructor(parts: RoundParts, requests: readonly SerialRequest[]) {
     this.#parts = parts;
     this.#requests = requests;
-    this.#required = Math.floor(parts.replicas.length / 2) + 1;
+    this.#required = quorumOf(parts.replicas.length);
   }
 
   /** UNAVAILABLE and CONTENTION had no effect; TIMEOUT may have had one. */

@@ -9,10 +9,11 @@
 // Behind each synced edit follows a mark that proves it durable: should the edit rot, the next
 // start sees damage and not a torn tail. The mark itself is not waited for.
 
-import { ByteWriter, crc32, noBytes, utf8 } from '../../runtime/bytes.ts';
+import { ByteWriter, noBytes } from '../../runtime/bytes.ts';
 import type { Disk, DiskFile } from '../../runtime/environment.ts';
 import { assert, CorruptionError, KvError } from '../../runtime/errors.ts';
 import { syncFile } from '../../runtime/files.ts';
+import { decodeSealedName, encodeSealedName } from './sealed-name.ts';
 import { readSegment } from './segment-reader.ts';
 import { tableNumber } from './table-files.ts';
 import { decodeEdit, encodeEdit, ManifestState, type VersionEdit } from './version-edit.ts';
@@ -54,18 +55,12 @@ function manifestNumber(name: string): number | undefined {
   return match === null ? undefined : Number(match[1]);
 }
 
-/** One line: the name, its CRC, a newline. A part of it is no CURRENT. */
-export function encodeCurrent(number: number): Uint8Array {
-  const name = manifestName(number);
-  const crc = crc32(utf8.encode(name)).toString(16).padStart(8, '0');
-  return utf8.encode(`${name} ${crc}\n`);
-}
+export const encodeCurrent = (number: number): Uint8Array => encodeSealedName(manifestName(number));
 
 /** The manifest's number; undefined where the bytes are damaged or cut short. */
 export function decodeCurrent(bytes: Uint8Array): number | undefined {
-  const text = utf8.decode(bytes);
-  const number = manifestNumber(text.slice(0, manifestName(0).length));
-  return number !== undefined && utf8.decode(encodeCurrent(number)) === text ? number : undefined;
+  const name = decodeSealedName(bytes);
+  return name === undefined ? undefined : manifestNumber(name);
 }
 
 export class ManifestLog {

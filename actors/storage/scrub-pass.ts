@@ -9,6 +9,7 @@ import type { Ref, Session } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import type { BlockCodecs, Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
+import { namespaceBytes, namespaceOf, userKey } from '../model/record.ts';
 import type { ScrubDamage, SegmentEnd, Store, TableMeta, WalWriter } from './protocol.ts';
 import { readContent } from './read-content.ts';
 import { readSegment } from './segment-reader.ts';
@@ -195,7 +196,6 @@ async function paced(pass: Pass, bytes: number): Promise<void> {
 
 /** A storage key for a person: its namespace, and its text as in JSON. */
 function shownKey(key: Uint8Array): string {
-  if (key.length < 4) return '';
-  const namespace = new DataView(key.buffer, key.byteOffset).getUint32(0);
-  return `${namespace}:${JSON.stringify(utf8.decode(key.subarray(4)))}`;
+  if (key.length < namespaceBytes) return '';
+  return `${namespaceOf(key)}:${JSON.stringify(utf8.decode(userKey(key)))}`;
 }

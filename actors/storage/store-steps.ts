@@ -96,7 +96,10 @@ async function changeTables(
   disk: Disk,
   parts: StoreParts,
   manifest: ManifestLog,
-  { inputs, outputs }: { readonly inputs: readonly TableMeta[]; readonly outputs: TableMeta[] },
+  {
+    inputs,
+    outputs,
+  }: { readonly inputs: readonly TableMeta[]; readonly outputs: readonly TableMeta[] },
 ): Promise<void> {
   const unnamed = await manifest.commit({ added: outputs, dropped: placesOf(inputs) });
   try {
@@ -163,7 +166,7 @@ export async function compactTables(
   const { tables, purged } = isMove
     ? { tables: inputs.map((table) => ({ ...table, level: outputLevel })), purged: 0 }
     : await mergeTables(session, disk, parts, manifest, { ...job, purge });
-  await changeTables(session, disk, parts, manifest, { inputs, outputs: [...tables] });
+  await changeTables(session, disk, parts, manifest, { inputs, outputs: tables });
   return {
     inputs: inputs.length,
     outputs: tables.length,

@@ -12,9 +12,9 @@
 // before the first record of the new segment, and costs the writes nothing.
 
 import type { Disk } from '../../runtime/environment.ts';
-import { crc32, utf8 } from '../../runtime/bytes.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { readContent } from './read-content.ts';
+import { decodeSealedName, encodeSealedName } from './sealed-name.ts';
 import { readSegment, type SegmentVerdict } from './segment-reader.ts';
 import {
   decodeSegmentHeader,
@@ -46,16 +46,14 @@ export interface WalEvidence {
 /** What an operator may do about it. */
 export const acceptHint = '--accept-data-loss starts with what is left';
 
-const newestName = 'NEWEST';
+const newestPath = (directory: string): string => `${directory}/NEWEST`;
 
 /** The path of the file that names the newest segment, and what it holds. */
 export function newestFile(
   directory: string,
   segmentNumber: number,
 ): { readonly path: string; readonly bytes: Uint8Array } {
-  const name = segmentName(segmentNumber);
-  const crc = crc32(utf8.encode(name)).toString(16).padStart(8, '0');
-  return { path: `${directory}/${newestName}`, bytes: utf8.encode(`${name} ${crc}\n`) };
+  return { path: newestPath(directory), bytes: encodeSealedName(segmentName(segmentNumber)) };
 }
 
 export interface RecoveredPart {
@@ -173,7 +171,7 @@ export class WalRecovery {
   /** A log that was begun has a segment at any time, and NEWEST says which. */
   #refuseNoNewest(): void {
     const { disk, directory } = this.#place;
-    const { path } = newestFile(directory, 0);
+    const path = newestPath(directory);
     const named = disk.read(path);
     if (named === undefined) {
       const { flushedThrough } = this.#evidence;
@@ -181,10 +179,9 @@ export class WalRecovery {
         this.#lost(directory, 0, 'the log is gone, its tables are not');
       return;
     }
-    const text = utf8.decode(named);
-    const number = segmentNumberOf(text.slice(0, segmentName(0).length));
-    if (number === undefined || utf8.decode(newestFile(directory, number).bytes) !== text)
-      this.#lost(path, 0, 'it names no segment');
+    const name = decodeSealedName(named);
+    const number = name === undefined ? undefined : segmentNumberOf(name);
+    if (number === undefined) this.#lost(path, 0, 'it names no segment');
     else if (!this.#found.some((found) => found.number === number))
       this.#lost(`${directory}/${segmentName(number)}`, 0, 'it is gone');
   }

@@ -4,7 +4,9 @@
 import {
   Agent,
   type AgentOptions,
+  type ClientRequest as ClientHttpRequest,
   type IncomingHttpHeaders,
+  type IncomingMessage,
   request as httpRequest,
 } from 'node:http';
 import { Agent as TlsAgent, request as httpsRequest } from 'node:https';
@@ -117,6 +119,43 @@ const neverSent: ReadonlySet<string> = new Set([
   'EADDRNOTAVAIL',
 ]);
 
+interface Sending {
+  readonly agents: Agents;
+  readonly method: string;
+  /** Below the path of the endpoint. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string | number>>;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** A request to an endpoint, without its body yet. */
+export function sendTo(
+  url: URL,
+  { agents, method, path, headers, signal }: Sending,
+  answered: (response: IncomingMessage) => void,
+): ClientHttpRequest {
+  const { agent, send } = agents.of(url);
+  const options = {
+    hostname: url.hostname.replace(/^\[|\]$/g, ''),
+    port: url.port,
+    path: url.pathname.replace(/\/$/, '') + path,
+    method,
+    headers,
+    agent,
+    ...(signal === undefined ? {} : { signal }),
+  };
+  return send(options, answered);
+}
+
+/** The whole answer. */
+export function collect(response: IncomingMessage, done: (attempt: Attempt) => void): void {
+  const { statusCode: status = 0, headers } = response;
+  const parts: Buffer[] = [];
+  response.on('data', (part: Buffer) => parts.push(part));
+  response.on('error', (error) => done({ error, wasSent: true }));
+  response.on('end', () => done({ answer: { status, headers, body: Buffer.concat(parts) } }));
+}
+
 /** Always resolves; an abort by the signal is an error that may have been sent. */
 export function exchange(
   request: ClientRequest,
@@ -129,29 +168,10 @@ export function exchange(
     ...request.headers,
   };
   if (body !== undefined) headers['content-length'] = body.length;
-  const base = url.pathname.replace(/\/$/, '');
-  const { hostname, port } = url;
-  const { agent, send } = agents.of(url);
-  const target = { hostname: hostname.replace(/^\[|\]$/g, ''), port, path: base + path };
   return new Promise((resolve) => {
-    const options = {
-      ...target,
-      method,
-      headers,
-      agent,
-      ...(signal === undefined ? {} : { signal }),
-    };
-    const sent = send(options, (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.on('error', (error) => resolve({ error, wasSent: true }));
-      response.on('end', () => {
-        const { statusCode = 0, headers: answered } = response;
-        resolve({
-          answer: { status: statusCode, headers: answered, body: Buffer.concat(chunks) },
-        });
-      });
-    });
+    const sent = sendTo(url, { agents, method, path, headers, signal }, (response) =>
+      collect(response, resolve),
+    );
     sent.setTimeout(timeoutMs + answerMarginMs, () => sent.destroy(new Error('no answer in time')));
     sent.on('error', (error: NodeJS.ErrnoException) => {
       resolve({ error, wasSent: !neverSent.has(error.code ?? '') });

@@ -1,7 +1,7 @@
 // One HTTP request whose answer does not end by itself: a watch. The chunks come as they arrive, and
 // only as fast as they are taken.
 
-import type { Agents, Attempt, ClientRequest } from './http-exchange.ts';
+import { type Agents, type Attempt, type ClientRequest, collect, sendTo } from './http-exchange.ts';
 
 /** An answer of status 200 comes as a stream, any other one whole. */
 export type StreamAttempt =
@@ -21,22 +21,11 @@ export function openStream(
   { method, path, headers: own }: ClientRequest,
   { url, headers, signal, silenceMs, agents }: StreamTerms & { readonly agents: Agents },
 ): Promise<StreamAttempt> {
-  const base = url.pathname.replace(/\/$/, '');
-  const { hostname, port } = url;
-  const { agent, send } = agents.of(url);
-  const target = { hostname: hostname.replace(/^\[|\]$/g, ''), port, path: base + path };
   return new Promise((resolve) => {
-    const options = { ...target, method, headers: { ...headers, ...own }, agent };
-    const sent = send({ ...options, ...(signal === undefined ? {} : { signal }) }, (response) => {
-      const { statusCode: status = 0, headers: answered } = response;
-      const close = (): void => void sent.destroy();
-      if (status === 200) return resolve({ chunks: response, close });
-      const parts: Buffer[] = [];
-      response.on('data', (part: Buffer) => parts.push(part));
-      response.on('error', (error) => resolve({ error, wasSent: true }));
-      response.on('end', () =>
-        resolve({ answer: { status, headers: answered, body: Buffer.concat(parts) } }),
-      );
+    const sending = { agents, method, path, headers: { ...headers, ...own }, signal };
+    const sent = sendTo(url, sending, (response) => {
+      if (response.statusCode !== 200) return collect(response, resolve);
+      resolve({ chunks: response, close: () => void sent.destroy() });
     });
     sent.setTimeout(silenceMs, () => sent.destroy(new Error('nothing was heard')));
     sent.on('error', (error) => resolve({ error, wasSent: true }));

@@ -7,11 +7,16 @@ import type { Command } from 'commander';
 import type { HttpClient } from '../client/http-client.ts';
 import type { Invoke } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
-import { type NodesAnswer, refusals } from './snapshots.ts';
+import {
+  documentOf,
+  type NodesAnswer,
+  nodesQuery,
+  refusals,
+  snapshotTimeoutMs,
+} from './snapshots.ts';
 
 const repairPath = '/api/v1/admin/repair';
 const flushPath = '/api/v1/admin/flush';
-const flushTimeoutMs = 60_000;
 /** Between two looks at a repair that runs. */
 const lookEveryMs = 250;
 
@@ -86,7 +91,7 @@ async function start(
   client: HttpClient,
   { set, full }: RepairOptions,
 ): Promise<NodeReport & { readonly repair: Report }> {
-  const { body } = await client.call({
+  const answer = await client.call({
     method: 'POST',
     path: repairPath,
     headers: { 'content-type': 'application/json' },
@@ -95,14 +100,17 @@ async function start(
     isIdempotent: true,
     isWrite: true,
   });
-  return JSON.parse(body.toString()) as NodeReport & { readonly repair: Report };
+  return documentOf<NodeReport & { readonly repair: Report }>(answer);
 }
 
 async function reportsOf(client: HttpClient, nodes?: string): Promise<NodesAnswer<NodeReport>> {
-  const query = nodes === undefined ? '' : `?nodes=${encodeURIComponent(nodes)}`;
   const terms = { isIdempotent: true, isWrite: false } as const;
-  const { body } = await client.call({ method: 'GET', path: `${repairPath}${query}`, ...terms });
-  return JSON.parse(body.toString()) as NodesAnswer<NodeReport>;
+  const answer = await client.call({
+    method: 'GET',
+    path: `${repairPath}${nodesQuery(nodes)}`,
+    ...terms,
+  });
+  return documentOf<NodesAnswer<NodeReport>>(answer);
 }
 
 /** Until it has ended. A node that was restarted meanwhile has forgotten it. */
@@ -172,7 +180,7 @@ async function flush(
   const form = invocation.form('table', ['table', 'json']);
   const answer = await invocation.withClient(
     async (client) => {
-      const { body } = await client.call({
+      const answer = await client.call({
         method: 'POST',
         path: flushPath,
         headers: { 'content-type': 'application/json' },
@@ -180,9 +188,9 @@ async function flush(
         isIdempotent: true,
         isWrite: true,
       });
-      return JSON.parse(body.toString()) as NodesAnswer<{ readonly tables: number }>;
+      return documentOf<NodesAnswer<{ readonly tables: number }>>(answer);
     },
-    { deadlineMs: flushTimeoutMs, attemptMs: flushTimeoutMs },
+    { deadlineMs: snapshotTimeoutMs, attemptMs: snapshotTimeoutMs },
   );
   if (form === 'json') await invocation.json(answer);
   else

@@ -8,6 +8,9 @@ import type { Invoke } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 
 export const snapshotsPath = '/api/v1/admin/snapshots';
+/** The nodes that a request is for; absent: all. */
+export const nodesQuery = (nodes: string | undefined): string =>
+  nodes === undefined ? '' : `?nodes=${encodeURIComponent(nodes)}`;
 /** A flush of all shards may take a while. */
 export const snapshotTimeoutMs = 60_000;
 
@@ -79,13 +82,12 @@ export async function deleteSnapshot(
   name: string,
   nodes: string | undefined,
 ): Promise<NodesAnswer<{ readonly deleted: boolean }>> {
-  const query = nodes === undefined ? '' : `?nodes=${encodeURIComponent(nodes)}`;
-  const path = `${snapshotsPath}/${encodeURIComponent(name)}${query}`;
+  const path = `${snapshotsPath}/${encodeURIComponent(name)}${nodesQuery(nodes)}`;
   const terms = { isIdempotent: true, isWrite: true } as const;
   return documentOf(await client.call({ method: 'DELETE', path, ...terms }));
 }
 
-const documentOf = <Document>({ body }: ClientAnswer): Document =>
+export const documentOf = <Document>({ body }: ClientAnswer): Document =>
   JSON.parse(body.toString()) as Document;
 
 const slow = { deadlineMs: snapshotTimeoutMs, attemptMs: snapshotTimeoutMs };
@@ -110,9 +112,8 @@ async function create(invocation: Invocation, name: string, { nodes }: NodesOpti
 
 async function list(invocation: Invocation, { nodes }: NodesOption): Promise<void> {
   const form = invocation.form('table');
-  const query = nodes === undefined ? '' : `?nodes=${encodeURIComponent(nodes)}`;
   const answer = await invocation.withClient(async (client) => {
-    const path = `${snapshotsPath}${query}`;
+    const path = `${snapshotsPath}${nodesQuery(nodes)}`;
     const terms = { isIdempotent: true, isWrite: false } as const;
     const found = await client.call({ method: 'GET', path, ...terms });
     return documentOf<NodesAnswer<{ readonly snapshots: readonly SnapshotRow[] }>>(found);

@@ -4,7 +4,6 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { HttpClient } from '../client/http-client.ts';
 import { fetched, type NodeRow, type Status } from './cluster.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import type { Invocation } from './invocation.ts';
@@ -45,7 +44,7 @@ async function top(invocation: Invocation, { interval, count }: TopArguments): P
   for (let i = 0; i < last; i += 1) {
     if (i > 0) await sleep(interval);
     const { nodes } = await fetched<Status>(invocation, '/api/v1/admin/cluster/status');
-    const next = await lookAt(nodes);
+    const next = await lookAt(invocation, nodes);
     const rows = nodes.map((node) => rowOf(node, looks.get(node.node_id), next.get(node.node_id)));
     looks = next;
     if (isLive) await invocation.write(homeAndClear);
@@ -75,16 +74,24 @@ function rowOf(node: NodeRow, before: Look | undefined, now: Look | undefined): 
 }
 
 /** Requests that each node has answered; a node that does not answer now is left out. */
-async function lookAt(nodes: readonly NodeRow[]): Promise<ReadonlyMap<string, Look>> {
+async function lookAt(
+  invocation: Invocation,
+  nodes: readonly NodeRow[],
+): Promise<ReadonlyMap<string, Look>> {
+  // All nodes have TLS or none has.
+  const { protocol } = new URL(invocation.cluster().endpoints[0] ?? '');
   const looks = new Map<string, Look>();
   await Promise.all(
     nodes.map(async ({ node_id: node, address }) => {
       if (address === null) return;
-      const endpoints = [`http://${address}`];
-      const client = new HttpClient({ endpoints, deadlineMs: metricsTimeoutMs, attemptsMax: 1 });
       const call = { method: 'GET', path: '/metrics', isIdempotent: true, isWrite: false } as const;
-      const answer = await client.call(call).catch(() => undefined);
-      client.close();
+      const answer = await invocation
+        .withClient((client) => client.call(call), {
+          endpoints: [`${protocol}//${address}`],
+          deadlineMs: metricsTimeoutMs,
+          attemptsMax: 1,
+        })
+        .catch(() => undefined);
       if (answer === undefined) return;
       const counts = [...answer.body.toString().matchAll(requestLine)];
       const requests = counts.reduce((sum, [, text]) => sum + Number(text), 0);

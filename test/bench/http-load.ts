@@ -20,17 +20,29 @@ export interface LoadResult {
   readonly errors: number;
 }
 
-export function putRequest(key: string, value: string): Buffer {
-  const body = `{"value":${value}}`;
-  return Buffer.from(
-    `PUT /api/v1/keys/${encodeURIComponent(key)} HTTP/1.1\r\nhost: bench\r\n` +
-      `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  );
+/** A whole request as bytes; with a body it is JSON. */
+export function requestBytes(
+  method: string,
+  path: string,
+  { level, body }: { readonly level?: string; readonly body?: string } = {},
+): Buffer {
+  const lines = [
+    `${method} ${path} HTTP/1.1`,
+    'host: bench',
+    ...(level === undefined ? [] : [`consistency-level: ${level}`]),
+    ...(body === undefined
+      ? []
+      : ['content-type: application/json', `content-length: ${Buffer.byteLength(body)}`]),
+  ];
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body ?? ''}`);
 }
 
-export function getRequest(key: string): Buffer {
-  return Buffer.from(`GET /api/v1/keys/${encodeURIComponent(key)} HTTP/1.1\r\nhost: bench\r\n\r\n`);
-}
+export const keyPath = (key: string): string => `/api/v1/keys/${encodeURIComponent(key)}`;
+
+export const putRequest = (key: string, value: string): Buffer =>
+  requestBytes('PUT', keyPath(key), { body: `{"value":${value}}` });
+
+export const getRequest = (key: string): Buffer => requestBytes('GET', keyPath(key));
 
 /** Runs all requests; rejects when a connection breaks. */
 export async function httpLoad(options: LoadOptions): Promise<LoadResult> {

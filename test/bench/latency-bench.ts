@@ -9,7 +9,7 @@ import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DevCluster } from '../process/dev-cluster.ts';
-import { httpLoad } from './http-load.ts';
+import { httpLoad, keyPath, requestBytes } from './http-load.ts';
 
 const requests = 1_500;
 const syncs = 300;
@@ -19,27 +19,16 @@ interface Cost {
   readonly p99Ms: number;
 }
 
-function message(method: string, path: string, headers: readonly string[], body = ''): Buffer {
-  const lines = [
-    `${method} ${path} HTTP/1.1`,
-    'host: bench',
-    ...headers,
-    ...(body === '' ? [] : ['content-type: application/json', `content-length: ${body.length}`]),
-  ];
-  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`);
-}
-
-const keyPath = (n: number): string => `/api/v1/keys/key-${n % 500}`;
-const atLevel = (level: string): string => `consistency-level: ${level}`;
+const pathOf = (n: number): string => keyPath(`key-${n % 500}`);
 
 const write =
   (level: string) =>
   (n: number): Buffer =>
-    message('PUT', keyPath(n), [atLevel(level)], '{"value":"0123456789"}');
+    requestBytes('PUT', pathOf(n), { level, body: '{"value":"0123456789"}' });
 const read =
   (level: string) =>
   (n: number): Buffer =>
-    message('GET', keyPath(n), [atLevel(level)]);
+    requestBytes('GET', pathOf(n), { level });
 
 async function costOf(port: number, request: (n: number) => Buffer): Promise<Cost> {
   const { p50Ms, p99Ms, errors } = await httpLoad({ port, connections: 1, requests, request });
@@ -88,7 +77,7 @@ export async function benchLatency(): Promise<void> {
   let alone = sync;
   let exchange = sync;
   await onCluster(1, async (port) => {
-    exchange = await costOf(port, () => message('GET', '/livez', []));
+    exchange = await costOf(port, () => requestBytes('GET', '/livez'));
     show('exchange with a node: GET /livez', exchange);
     alone = await costOf(port, write('ONE'));
     show('1 node: put', alone);

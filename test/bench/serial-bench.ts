@@ -4,24 +4,14 @@
 // spread over many keys, where nothing can be merged, beside plain quorum writes.
 
 import { DevCluster } from '../process/dev-cluster.ts';
-import { httpLoad, type LoadResult, putRequest } from './http-load.ts';
+import { httpLoad, keyPath, type LoadResult, putRequest, requestBytes } from './http-load.ts';
 
 const connections = 200;
 const spreadConnections = 50;
 const spreadKeys = 10_000;
 
-function post(path: string, body: string): Buffer {
-  return Buffer.from(
-    `POST /api/v1/keys/${path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n` +
-      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  );
-}
-
-function serialGet(key: string): Buffer {
-  return Buffer.from(
-    `GET /api/v1/keys/${key} HTTP/1.1\r\nhost: bench\r\nconsistency-level: SERIAL\r\n\r\n`,
-  );
-}
+const post = (key: string, verb: string, body: string): Buffer =>
+  requestBytes('POST', `${keyPath(key)}/${verb}`, { body });
 
 function show(what: string, { perSecond, p50Ms, p99Ms, errors }: LoadResult): void {
   const rate = String(Math.round(perSecond)).padStart(7);
@@ -54,7 +44,7 @@ async function withCluster(
 async function countUp(port: number, what: string, requests: number): Promise<number> {
   const result = await httpLoad({
     ...{ port, connections, requests },
-    request: () => post('counter/incr', '{"delta":1}'),
+    request: () => post('counter', 'incr', '{"delta":1}'),
   });
   show(what, result);
   const total = await counterOf(port);
@@ -83,8 +73,8 @@ async function spread(port: number): Promise<void> {
     const load = { port, connections: spreadConnections, requests, request };
     show(`${what}, ${spreadKeys} keys, ${spreadConnections} clients`, await httpLoad(load));
   };
-  await run('incr', (n) => post(`${key(n)}/incr`, '{"delta":1}'));
-  await run('cas by value', (n) => post(`${key(n)}/cas`, '{"expected_value":1,"new_value":1}'));
-  await run('get at SERIAL', (n) => serialGet(key(n)));
+  await run('incr', (n) => post(key(n), 'incr', '{"delta":1}'));
+  await run('cas by value', (n) => post(key(n), 'cas', '{"expected_value":1,"new_value":1}'));
+  await run('get at SERIAL', (n) => requestBytes('GET', keyPath(key(n)), { level: 'SERIAL' }));
   await run('put at QUORUM', (n) => putRequest(`plain:${n % spreadKeys}`, '1'));
 }

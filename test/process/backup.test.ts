@@ -1,40 +1,15 @@
 // Backups of real processes: written, snapshotted, backed up, wiped, restored and compared byte for
 // byte; and a cluster that is taken back to a point in time by its archived log.
 
-import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { DevCluster } from './dev-cluster.ts';
+import { kvctlPath, type Ran, runProgram } from './run-program.ts';
 
-const kvctlPath = fileURLToPath(new URL('../../cli/kvctl.js', import.meta.url));
-
-interface Result {
-  readonly code: number;
-  readonly stdout: Buffer;
-  readonly stderr: string;
-}
-
-function run(args: readonly string[], stdin?: Buffer): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [kvctlPath, ...args]);
-    const stdout: Buffer[] = [];
-    let stderr = '';
-    child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
-    child.stderr.on('data', (chunk: Buffer) => {
-      stderr += chunk.toString();
-    });
-    child.once('error', reject);
-    // A command that refuses early does not read on.
-    child.stdin.on('error', () => undefined);
-    child.stdin.end(stdin);
-    child.once('close', (code) =>
-      resolve({ code: code ?? 1, stdout: Buffer.concat(stdout), stderr }),
-    );
-  });
-}
+const run = (args: readonly string[], stdin?: Buffer): Promise<Ran> =>
+  runProgram(kvctlPath, args, { stdin });
 
 const names = ['n1', 'n2', 'n3'];
 
@@ -62,10 +37,10 @@ describe('process: backup and restore', function () {
     return cluster;
   }
 
-  const on = (cluster: DevCluster, args: readonly string[], stdin?: Buffer): Promise<Result> =>
+  const on = (cluster: DevCluster, args: readonly string[], stdin?: Buffer): Promise<Ran> =>
     run([...args, ...cluster.endpoints.flatMap((url) => ['--endpoint', url])], stdin);
 
-  async function ok(result: Promise<Result>): Promise<string> {
+  async function ok(result: Promise<Ran>): Promise<string> {
     const { code, stdout, stderr } = await result;
     expect(code, stderr + stdout.toString()).to.equal(0);
     return stdout.toString();
@@ -146,7 +121,7 @@ describe('process: backup and restore', function () {
     await load(cluster, linesOf(0, 300, 'x'));
     await ok(on(cluster, ['backup', place, '-q']));
     const dataDir = join(scratch, 'new', 'n2');
-    const restore = (...more: string[]): Promise<Result> =>
+    const restore = (...more: string[]): Promise<Ran> =>
       run(['restore', place, '--data-dir', dataDir, '--node', 'n2', ...more]);
     expect(await restore()).to.include({ code: 2 });
     expect(await restore('--cluster-name', 'dev')).to.include({ code: 2 });

@@ -2,44 +2,24 @@
 // kill -9 of everything, and what must be there afterwards. With the shared package records where
 // they exist (KVD_RECORDS names the file), else with records made here.
 
-import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import { connect } from '../../cli/client/kvd-client.ts';
 import { DevCluster } from './dev-cluster.ts';
+import { kvctlPath, kvdPath, type Ran, runProgram } from './run-program.ts';
 
-const kvctlPath = fileURLToPath(new URL('../../cli/kvctl.js', import.meta.url));
-const kvdPath = fileURLToPath(new URL('../../cli/kvd.js', import.meta.url));
+type Result = Omit<Ran, 'stdout'> & { readonly stdout: string };
 
-interface Result {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function run(
+async function run(
   path: string,
   args: readonly string[],
   onOutput?: (text: string) => void,
 ): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [path, ...args]);
-    let stdout = '';
-    let stderr = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      stdout += chunk.toString();
-      onOutput?.(stdout);
-    });
-    child.stderr.on('data', (chunk: Buffer) => {
-      stderr += chunk.toString();
-    });
-    child.once('error', reject);
-    child.once('exit', (code) => resolve({ code: code ?? 1, stdout, stderr }));
-  });
+  const ran = await runProgram(path, args, { onOutput });
+  return { ...ran, stdout: ran.stdout.toString() };
 }
 
 function madeRecords(count: number): string[] {

@@ -6,9 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const kvdPath = fileURLToPath(new URL('../../cli/kvd.js', import.meta.url));
+import { kvdPath } from './run-program.ts';
 
 export interface DevOptions {
   readonly nodes: number;

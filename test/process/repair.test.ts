@@ -1,12 +1,10 @@
 // Repair over real processes: a node that was killed, and that nobody kept hints for, gets what it
 // missed by one command.
 
-import { spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { DevCluster } from './dev-cluster.ts';
+import { kvctlPath, type Ran, runProgram } from './run-program.ts';
 
-const kvctlPath = fileURLToPath(new URL('../../cli/kvctl.js', import.meta.url));
 const keyCount = 300;
 
 interface Report {
@@ -15,17 +13,7 @@ interface Report {
   readonly records_sent: number;
 }
 
-function kvctl(args: readonly string[]): Promise<{ code: number; stdout: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [kvctlPath, ...args]);
-    let stdout = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      stdout += chunk.toString();
-    });
-    child.once('error', reject);
-    child.once('exit', (code) => resolve({ code: code ?? 1, stdout }));
-  });
-}
+const kvctl = (args: readonly string[]): Promise<Ran> => runProgram(kvctlPath, args);
 
 describe('process: repair', function () {
   this.timeout(180_000);
@@ -51,16 +39,19 @@ describe('process: repair', function () {
     await cluster.launch();
     const endpoint = ['--endpoint', cluster.endpoints[0] ?? ''];
     const first = await kvctl(['repair', '-q', '-o', 'json', ...endpoint]);
-    expect(first.code, first.stdout).to.equal(0);
-    const report = JSON.parse(first.stdout) as Report;
+    expect(first.code, first.stderr).to.equal(0);
+    const report = JSON.parse(first.stdout.toString()) as Report;
     expect(report.sets.map(({ outcome }) => outcome)).to.deep.equal(
       Array.from({ length: report.sets_wanted }, () => 'complete'),
     );
     expect(report.records_sent).to.equal(keyCount);
     const again = await kvctl(['repair', '-q', '-o', 'json', ...endpoint]);
-    expect((JSON.parse(again.stdout) as Report).records_sent, 'nothing differs').to.equal(0);
+    expect(
+      (JSON.parse(again.stdout.toString()) as Report).records_sent,
+      'nothing differs',
+    ).to.equal(0);
     const status = await kvctl(['repair', 'status', ...endpoint]);
     expect(status.code).to.equal(0);
-    expect(status.stdout).to.match(/n1 .*done/);
+    expect(status.stdout.toString()).to.match(/n1 .*done/);
   });
 });

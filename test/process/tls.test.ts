@@ -6,7 +6,6 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { createAuthority, issueCertificate } from '../../cli/certs/authority.ts';
 import { type ClientError, connect } from '../../cli/client/kvd-client.ts';
@@ -15,8 +14,8 @@ import type { TlsMaterial } from '../../transport/tls.ts';
 import { codeThrownBy } from '../kit.ts';
 import { freePort } from '../kit-link-worker.ts';
 import { realHost, until } from '../kit-transport.ts';
+import { kvdPath } from './run-program.ts';
 
-const kvdPath = fileURLToPath(new URL('../../cli/kvd.js', import.meta.url));
 const hosts = ['127.0.0.1'];
 
 describe('tls', function () {

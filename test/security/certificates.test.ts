@@ -5,12 +5,11 @@ import { X509Certificate } from 'node:crypto';
 import { expect } from 'chai';
 import { createAuthority, type Issued, issueCertificate } from '../../cli/certs/authority.ts';
 import type { Envelope } from '../../runtime/envelope.ts';
-import { placementOf } from '../../runtime/placement.ts';
-import { PeerTable } from '../../transport/peer-table.ts';
+import { type PeerTable } from '../../transport/peer-table.ts';
 import { namesUri, type TlsMaterial } from '../../transport/tls.ts';
 import { codeRejectedBy, type LogEntry } from '../kit.ts';
-import { freePort } from '../kit-link-worker.ts';
-import { echoCodec, echoEnvelope, realHost, realLz4, until } from '../kit-transport.ts';
+import { freePort, testPeers } from '../kit-link-worker.ts';
+import { echoEnvelope, realHost, until } from '../kit-transport.ts';
 
 const hosts = ['127.0.0.1'];
 
@@ -43,17 +42,8 @@ describe('certificates', () => {
     const arrived: Envelope[] = [];
     const logged: LogEntry[] = [];
     const table = (node: 'a' | 'b', other: 'a' | 'b', tls: TlsMaterial | undefined): PeerTable => {
-      const made = new PeerTable({
-        node,
-        clusterName: 'test',
-        incarnation: 1,
-        thread: 0,
-        placement: placementOf('single', 1),
-        listenHost: '127.0.0.1',
-        listenPort: ports[node],
-        peers: [{ node: other, port: ports[other], host: '127.0.0.1' }],
-        codec: echoCodec(),
-        lz4: realLz4(),
+      const end = { node, port: ports[node], other: { node: other, port: ports[other] } };
+      const made = testPeers(end, {
         host: realHost(logged),
         deliver: (envelope) => void arrived.push(envelope),
         linkLost: () => undefined,

@@ -11,9 +11,9 @@ import { placementOf } from '../../runtime/placement.ts';
 import { FrameReader, FrameWriter, helloFrame } from '../../transport/frame.ts';
 import { decodeHello, encodeHello, type Hello } from '../../transport/handshake.ts';
 import { TcpLink } from '../../transport/tcp-link.ts';
-import { PeerTable, type PeerTableOptions } from '../../transport/peer-table.ts';
+import { type PeerTable, type PeerTableOptions } from '../../transport/peer-table.ts';
 import { codeRejectedBy, codeThrownBy, type LogEntry, ManualHost } from '../kit.ts';
-import { freePort } from '../kit-link-worker.ts';
+import { freePort, testPeers } from '../kit-link-worker.ts';
 import { echoCodec, echoEnvelope, noise, realHost, realLz4, until } from '../kit-transport.ts';
 
 const lz4 = realLz4();
@@ -44,22 +44,15 @@ async function startEnd(
   const logged: LogEntry[] = [];
   const received: Envelope[] = [];
   const lost: Link[] = [];
-  const table = new PeerTable({
-    node,
-    clusterName: 'test',
-    incarnation: 1,
-    thread: 0,
-    placement: placementOf('single', 1),
-    listenHost: '127.0.0.1',
-    listenPort: port,
-    peers: [{ ...other, host: '127.0.0.1' }],
-    codec,
-    lz4,
-    host: realHost(logged),
-    deliver: (envelope) => void received.push(envelope),
-    linkLost: (link) => void lost.push(link),
-    ...how,
-  });
+  const table = testPeers(
+    { node, port, other },
+    {
+      host: realHost(logged),
+      deliver: (envelope) => void received.push(envelope),
+      linkLost: (link) => void lost.push(link),
+      ...how,
+    },
+  );
   closing(table);
   if (how.listens !== false) await table.listen();
   return { table, port, received, lost, logged };
