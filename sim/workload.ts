@@ -19,7 +19,10 @@ export interface WorkloadContext {
   /** Copies of each key. */
   readonly replicas: number;
   /** The replicas of a storage key, and which shard of each. */
-  readonly placeOf: (key: Uint8Array) => { readonly nodes: readonly string[]; readonly shard: number };
+  readonly placeOf: (key: Uint8Array) => {
+    readonly nodes: readonly string[];
+    readonly shard: number;
+  };
   /** False: a shrunk run leaves this operation out. A client counts its turns from 0. */
   readonly isKept: (client: number, turn: number) => boolean;
 }

@@ -211,7 +211,8 @@ function lengthProblem(record: Uint8Array): string | undefined {
 }
 
 function fieldProblem(record: Uint8Array): string | undefined {
-  if (((record[2] as number) & ~(tombstoneFlag | serialFlag | setFlag)) !== 0) return 'unknown flag';
+  if (((record[2] as number) & ~(tombstoneFlag | serialFlag | setFlag)) !== 0)
+    return 'unknown flag';
   if (recordValueType(record) > valueTypes.json) return 'unknown value type';
   const highest = Math.max(u32(record, 12), u32(record, 28), u32(record, 36));
   return highest >= 0x20_0000 ? 'integer above 2^53' : undefined;

@@ -191,7 +191,11 @@ function safeInteger(reader: ByteReader): number {
 function readClock(reader: ByteReader, entries: number): Clock {
   const clock: ClockEntry[] = [];
   for (let i = 0; i < entries; i += 1) {
-    const entry = { writer: reader.u32(), epoch: safeInteger(reader), counter: safeInteger(reader) };
+    const entry = {
+      writer: reader.u32(),
+      epoch: safeInteger(reader),
+      counter: safeInteger(reader),
+    };
     const last = clock.at(-1);
     if (entry.counter === 0 || (last !== undefined && compareActors(last, entry) >= 0))
       throw bad('actors out of order');
@@ -237,7 +241,11 @@ export function setOf(record: Uint8Array | undefined): SiblingSet {
  * `hlc`: of its newest event. A set without values is a tombstone; one whose values all expire is
  * over when the last of them is. TOO_LARGE above what a record holds.
  */
-export function recordOfSet({ key, token, hash }: SetPlace, set: SiblingSet, hlc: number): Uint8Array {
+export function recordOfSet(
+  { key, token, hash }: SetPlace,
+  set: SiblingSet,
+  hlc: number,
+): Uint8Array {
   const value = encodeSet(set);
   if (value.length > valueBytesHardMax || set.clock.length > clockEntriesMax)
     throw new KvError('TOO_LARGE', {

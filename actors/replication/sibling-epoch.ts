@@ -26,7 +26,11 @@ export function storedEpoch(disk: Disk, path: string): SiblingEpoch | undefined 
 }
 
 /** Durable when it resolves. */
-export function storeEpoch(disk: Disk, path: string, { epoch, isKept }: SiblingEpoch): Promise<void> {
+export function storeEpoch(
+  disk: Disk,
+  path: string,
+  { epoch, isKept }: SiblingEpoch,
+): Promise<void> {
   const writer = new ByteWriter(13);
   writer.u53(epoch);
   writer.u8(isKept ? 1 : 0);

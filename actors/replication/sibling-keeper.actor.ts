@@ -121,10 +121,7 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
     return later;
   }
 
-  event(
-    event: BodyOf<SiblingKeeper['event']>,
-    { deadlineMs }: Call,
-  ): Later<SiblingEventReply> {
+  event(event: BodyOf<SiblingKeeper['event']>, { deadlineMs }: Call): Later<SiblingEventReply> {
     const context = decodeContext(event.context, event.hash);
     const later = this.#ctx.later<SiblingEventReply>();
     // Somebody has seen writes of ours that may not be here: the turn finds out.
@@ -213,7 +210,8 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
   #storeNext(change: Change, read: Uint8Array | undefined, finish: Change['done']): void {
     const name = latin1(change.key);
     const doubt = this.#doubts.get(name);
-    const base = read === undefined || doubt === undefined ? (read ?? doubt) : joinRecords(read, doubt);
+    const base =
+      read === undefined || doubt === undefined ? (read ?? doubt) : joinRecords(read, doubt);
     if (base === read) this.#doubts.delete(name);
     let record: Uint8Array;
     try {

@@ -132,7 +132,10 @@ class Siblings implements Workload {
     return this.#end(index, answer, { siblings: values });
   }
 
-  #coordinatorOf({ key, node }: Pick<Wanted, 'key' | 'node'>): ReturnType<typeof refTo<Coordinator>> {
+  #coordinatorOf({
+    key,
+    node,
+  }: Pick<Wanted, 'key' | 'node'>): ReturnType<typeof refTo<Coordinator>> {
     const { shard } = this.#context.placeOf(storageKey(namespace, utf8.encode(key)));
     return refTo(Coordinator, node, shard);
   }
