@@ -29,7 +29,7 @@ export const declaredLabels: readonly string[] = [
   'scrub pass',
   'serial operations merged',
   'serial read without a ballot',
-  'sibling epoch renewed',
+  'sibling epoch given up',
   'siblings side by side',
   'speculative read',
   'tombstones purged',

@@ -20,13 +20,13 @@ import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { isLive, recordHash, recordHlc, recordIsSet, recordKey } from '../model/record.ts';
 import {
   addEvent,
+  type Clock,
   counterOf,
   decodeContext,
   joinRecords,
   liveSiblings,
   recordOfSet,
   setOf,
-  type SiblingActor,
   type SiblingContent,
   siblingsMax,
 } from '../model/siblings.ts';
@@ -75,9 +75,13 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
   readonly #options: SiblingKeeperOptions;
   readonly #turns = new KeyTurns();
   readonly #doubts = new Map<string, Uint8Array>();
-  #epoch = 0;
-  /** Events that wait for a new epoch; undefined: none is on its way. */
-  #waiting: ((problem: Failure | undefined) => void)[] | undefined;
+  /** Undefined: it is not durable yet, so nothing may be counted under it. */
+  #epoch: number | undefined;
+  /** The newest that was ever taken. */
+  #lastEpoch = 0;
+  #isRenewing = false;
+  /** Events that wait for the epoch. */
+  #waiting: ((problem: Failure | undefined) => void)[] = [];
 
   constructor(ctx: Context<Own, 'disk'>, options: SiblingKeeperOptions) {
     this.#ctx = ctx;
@@ -87,16 +91,12 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
     ctx.metrics.gauge('kvd_siblings_keys_in_change', help, () => this.#turns.taken, labels);
   }
 
-  start(): Later<void> {
-    const { disk, clock } = this.#ctx;
+  start(): void {
     const { epochPath, isStateKept } = this.#options;
-    const stored = storedEpoch(disk, epochPath);
-    const goesOn = stored?.isKept === true && isStateKept;
-    const epoch = goesOn ? stored.epoch : nextEpoch(stored?.epoch, clock.wallMicros());
-    this.#epoch = epoch;
-    return this.#ctx.session(async () => {
-      if (!goesOn) await storeEpoch(disk, epochPath, { epoch, isKept: isStateKept });
-    });
+    const stored = storedEpoch(this.#ctx.disk, epochPath);
+    this.#lastEpoch = stored?.epoch ?? 0;
+    if (stored?.isKept === true && isStateKept) this.#epoch = stored.epoch;
+    else this.#renew();
   }
 
   merge({ record }: BodyOf<SiblingKeeper['merge']>, call: Call): Later<{ readonly lsn: number }> {
@@ -109,8 +109,7 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
       hash: recordHash(record),
       deadlineMs: call.deadlineMs,
       next: (base) => {
-        const own = this.#actor();
-        if (counterOf(incoming.clock, own) > counterOf(setOf(base).clock, own)) this.#renew();
+        if (this.#isBehind(base, incoming.clock)) this.#giveUpName();
         return base === undefined ? record : joinRecords(base, record);
       },
       done: (problem, stored) => {
@@ -124,7 +123,6 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
   event(event: BodyOf<SiblingKeeper['event']>, { deadlineMs }: Call): Later<SiblingEventReply> {
     const context = decodeContext(event.context, event.hash);
     const later = this.#ctx.later<SiblingEventReply>();
-    // Somebody has seen writes of ours that may not be here: the turn finds out.
     const run = (): void => {
       let existed = false;
       this.#change({
@@ -132,23 +130,21 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
         hash: event.hash,
         deadlineMs,
         next: (base) => {
-          const own = this.#actor();
-          if (counterOf(context, own) > counterOf(setOf(base).clock, own)) {
-            this.#renew();
-            throw new KvError('UNAVAILABLE', { detail: 'this replica has lost writes; try again' });
-          }
+          if (this.#isBehind(base, context)) this.#giveUpName();
           existed = base !== undefined && isLive(base, this.#nowMs());
           return this.#withEvent(base, event, context);
         },
         done: (problem, stored) => this.#answer(later, problem, stored, existed),
       });
     };
-    if (this.#waiting === undefined) run();
-    else
+    if (this.#epoch !== undefined) run();
+    else {
       this.#waiting.push((problem) => {
         if (problem === undefined) run();
         else later.fail(problem);
       });
+      this.#renew();
+    }
     return later;
   }
 
@@ -165,13 +161,16 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
   #withEvent(
     base: Uint8Array | undefined,
     event: SiblingEvent & { readonly aboveHlc: number },
-    context: ReturnType<typeof decodeContext>,
+    context: Clock,
   ): Uint8Array {
-    if (this.#waiting !== undefined) throw new KvError('UNAVAILABLE', { detail: 'new epoch' });
+    const { writer } = this.#options;
+    const epoch = this.#epoch;
+    if (epoch === undefined)
+      throw new KvError('UNAVAILABLE', { detail: 'this replica has lost writes; try again' });
     const set = setOf(base);
     const floor = Math.max(event.aboveHlc, base === undefined ? 0 : recordHlc(base));
     const hlc = Math.max(Math.floor(this.#ctx.clock.wallMicros()), floor + 1);
-    const next = addEvent(set, this.#actor(), context, this.#contentOf(event, hlc));
+    const next = addEvent(set, { writer, epoch }, context, this.#contentOf(event, hlc));
     const live = liveSiblings(next, this.#nowMs()).length;
     if (event.value !== undefined && context.length === 0 && live > siblingsMax)
       throw new KvError('CONFLICT', {
@@ -233,19 +232,28 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
 
   // ---- epochs --------------------------------------------------------------------------------
 
-  #actor(): SiblingActor {
-    return { writer: this.#options.writer, epoch: this.#epoch };
+  /** Somebody knows more of our writes than we do. */
+  #isBehind(base: Uint8Array | undefined, clock: Clock): boolean {
+    if (this.#epoch === undefined) return false;
+    const own = { writer: this.#options.writer, epoch: this.#epoch };
+    return counterOf(clock, own) > counterOf(setOf(base).clock, own);
   }
 
-  /** Somebody knows more of our writes than we do: we go on under another name. */
+  /** From now on nothing is counted under the present name. */
+  #giveUpName(): void {
+    this.#ctx.probe.reach('sibling epoch given up');
+    this.#ctx.log.warn('siblings.epoch-given-up', { epoch: this.#epoch ?? 0 });
+    this.#epoch = undefined;
+    this.#renew();
+  }
+
   #renew(): void {
-    if (this.#waiting !== undefined) return;
-    this.#waiting = [];
-    const { disk, clock, log, toSelf, probe } = this.#ctx;
+    if (this.#isRenewing) return;
+    this.#isRenewing = true;
+    const { disk, clock, toSelf } = this.#ctx;
     const { epochPath, isStateKept: isKept } = this.#options;
-    const epoch = nextEpoch(this.#epoch, clock.wallMicros());
-    probe.reach('sibling epoch renewed');
-    log.warn('siblings.epoch-renewed', { before: this.#epoch, after: epoch });
+    const epoch = nextEpoch(this.#lastEpoch, clock.wallMicros());
+    this.#lastEpoch = epoch;
     this.#ctx.session(async () => {
       try {
         await storeEpoch(disk, epochPath, { epoch, isKept });
@@ -262,16 +270,16 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
     this.#resume(undefined);
   }
 
-  /** Under the old name nothing may be counted: the next event tries again. */
+  /** The disk may be full: sets are joined all the same, and the next event tries again. */
   notRenewed(problem: Failure): void {
-    this.#ctx.log.error('siblings.epoch-not-stored', { code: problem.code });
+    this.#ctx.log.warn('siblings.epoch-not-stored', { code: problem.code });
     this.#resume(withoutEffect(problem));
-    this.#ctx.stopNode('the epoch of sibling sets could not be stored');
   }
 
   #resume(problem: Failure | undefined): void {
-    const waiting = this.#waiting ?? [];
-    this.#waiting = undefined;
+    this.#isRenewing = false;
+    const waiting = this.#waiting;
+    this.#waiting = [];
     for (const run of waiting) run(problem);
   }
 

@@ -423,16 +423,16 @@ export const mutants: readonly Mutant[] = [
     id: 'siblings-old-name',
     what: 'a replica that lost its state goes on counting under its old name (DV-3)',
     file: 'actors/replication/sibling-keeper.actor.js',
-    find: 'const epoch = goesOn ? stored.epoch : nextEpoch(stored?.epoch, clock.wallMicros());',
+    find: 'const epoch = nextEpoch(this.#lastEpoch, clock.wallMicros());',
     replace: 'const epoch = 1;',
     also: [
       {
         file: 'actors/replication/sibling-keeper.actor.js',
-        find: '> counterOf(setOf(base).clock, own))\n                    this.#renew();',
-        replace: '> Infinity)\n                    this.#renew();',
+        find: 'if (this.#isBehind(base, incoming.clock))',
+        replace: 'if (base === null)',
       },
     ],
-    seeds: 160,
+    seeds: 60,
     with: ['wiped-disk'],
   },
 ];

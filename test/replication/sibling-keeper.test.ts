@@ -4,6 +4,7 @@
 import { expect } from 'chai';
 import { refTo } from '../../runtime/actor.ts';
 import { noBytes, utf8 } from '../../runtime/bytes.ts';
+import { KvError } from '../../runtime/errors.ts';
 import { recordHlc, recordIsTombstone, storageKey } from '../../actors/model/record.ts';
 import {
   addEvent,
@@ -187,6 +188,22 @@ describe('sibling keeper', () => {
     expect(new Set([first, loose, looser, kept]).size).to.equal(4);
   });
 
+  it('sibling keeper: without room for its name it joins sets and counts nothing', async () => {
+    const disk = new MemoryDisk();
+    disk.beforeWrite = () => {
+      throw new KvError('DISK_FULL');
+    };
+    const kit = await start(disk);
+    const refused = kit.ask(target, 'event', event('x'));
+    await kit.host.settle();
+    expect(refused.failure?.code).to.equal('DISK_FULL');
+    kit.ask(target, 'merge', { record: foreign('theirs') });
+    expect(textsOf(await play(kit, undefined))).to.deep.equal(['theirs']);
+    disk.beforeWrite = () => undefined;
+    kit.ask(target, 'event', event('x'));
+    expect(textsOf(await play(kit, undefined))).to.deep.equal(['x']);
+  });
+
   it('sibling keeper: who is told of own writes that it has not gets a new name', async () => {
     const disk = new MemoryDisk();
     const kit = await start(disk);
@@ -203,7 +220,7 @@ describe('sibling keeper', () => {
     const epochs = clockOf(after).map(({ epoch }) => epoch);
     expect(epochs).to.have.lengthOf(2);
     expect(Math.max(...epochs)).to.be.above(own.epoch);
-    expect(kit.host.logged.map(({ event: name }) => name)).to.include('siblings.epoch-renewed');
+    expect(kit.host.logged.map(({ event: name }) => name)).to.include('siblings.epoch-given-up');
   });
 
   it('sibling keeper: a context that has seen own writes it has not sends the writer elsewhere', async () => {
