@@ -27,6 +27,7 @@ import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
 import { lastWriteWins } from '../model/resolve.ts';
 import { ReplicaSets } from '../model/replica-sets.ts';
 import { Ring } from '../model/ring.ts';
+import { mergeReplicas } from '../model/siblings.ts';
 import { monitor } from '../observability/monitor.actor.ts';
 import { renderPrometheus } from '../observability/prometheus-text.ts';
 import { Monitor } from '../observability/protocol.ts';
@@ -35,8 +36,10 @@ import { repairer } from '../repair/repairer.actor.ts';
 import { acceptor } from '../replication/acceptor.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
 import { proposer } from '../replication/proposer.actor.ts';
-import { Coordinator, Proposer } from '../replication/protocol.ts';
+import { Coordinator, Proposer, SiblingKeeper } from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
+import { siblingEpochFile } from '../replication/sibling-epoch.ts';
+import { siblingKeeper } from '../replication/sibling-keeper.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
@@ -150,6 +153,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   acceptor: 'shard',
   [Proposer.name]: 'shard',
   [Coordinator.name]: 'shard',
+  [SiblingKeeper.name]: 'shard',
   [HintKeeper.name]: 'shard',
   [Repairer.name]: 'shard',
   [Gossiper.name]: 'control',
@@ -330,15 +334,23 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   const capacity = tunables.mailboxMessages;
   const replicaOptions = {
     store: refTo(Store, node, shard),
+    siblings: refTo(SiblingKeeper, node, shard),
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
   };
+  const writer = fingerprint32Text(node);
+  const siblingOptions = {
+    store: refTo(Store, node, shard),
+    writer,
+    epochPath: `${shardDirectory(shard)}/${siblingEpochFile}`,
+    isStateKept: settings.durability === 'group' && settings.acceptDataLoss !== true,
+  };
   const coordinatorOptions = {
     ring,
-    resolve: lastWriteWins,
-    writer: fingerprint32Text(node),
+    resolve: mergeReplicas,
+    writer,
     incarnation,
     shards: placement.shards,
     boundPath: `${shardDirectory(shard)}/clock-bound`,
@@ -358,6 +370,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   };
   const repairOptions = {
     store: refTo(Store, node, shard),
+    siblings: refTo(SiblingKeeper, node, shard),
     sets: new ReplicaSets(ring),
     path: `${shardDirectory(shard)}/repair-horizons`,
     shards: placement.shards,
@@ -369,6 +382,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   // A single copy has nothing to be compared with.
   const repairs = ring.replicationFactor > 1 ? [repairer] : [];
   return [
+    { kind: row(siblingKeeper), options: siblingOptions, ...at },
     ...repairs.map((kind) => ({ kind: row(kind), options: repairOptions, ...at })),
     { kind: row(replica), options: replicaOptions, ...at },
     { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },
