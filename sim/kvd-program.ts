@@ -6,6 +6,7 @@ import { arenaBytes, arenaCount, type Member, planNode } from '../actors/node/pl
 import { allProtocols } from '../actors/node/protocols.ts';
 import type { Durability, Tunables } from '../actors/node/settings.ts';
 import type { CompactionStrategy } from '../actors/storage/compaction-picker.ts';
+import type { Compression } from '../actors/storage/sstable-format.ts';
 import { ByteWriter } from '../runtime/bytes.ts';
 import { createCodecs } from '../runtime/block-codecs.ts';
 import type { BlockCodecs } from '../runtime/environment.ts';
@@ -24,13 +25,22 @@ export interface KvdOptions {
   readonly shards: number;
   readonly durability: Durability;
   readonly compaction?: CompactionStrategy;
+  /** Default `auto`. */
+  readonly compression?: Compression;
   /** Log segments go to the machine's archive. Default false. */
   readonly hasWalArchive?: boolean;
   readonly tunables: Tunables;
 }
 
 export function kvdProgram(options: KvdOptions): NodeProgram {
-  const { names, shards, durability, compaction = 'leveled', tunables } = options;
+  const {
+    names,
+    shards,
+    durability,
+    compaction = 'leveled',
+    compression = 'auto',
+    tunables,
+  } = options;
   const placement = placementOf('single', shards);
   const members: Member[] = names.map((node, i) => ({
     node,
@@ -64,6 +74,7 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
         internodePort: 7002 + 10 * at,
         durability,
         compaction,
+        compression,
         hasWalArchive: options.hasWalArchive,
         tunables,
         samples: () => host.metrics.samples(),

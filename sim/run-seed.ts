@@ -120,13 +120,20 @@ class SeedRun {
     this.#options = options;
     this.#settings = settings;
     this.#schedule = decisions.schedule ?? drawSchedule(options);
-    const { seed, ties, gridMicros, nodes, shards, compaction, tunables } = options;
+    const { seed, ties, gridMicros, nodes, shards, compaction, compression, tunables } = options;
     const names = nodeNames(nodes);
     this.#world = new World({ seed, ties, gridMicros, traceWindow: settings.traceWindow });
     this.#cluster = new SimCluster({
       world: this.#world,
       names,
-      program: kvdProgram({ names, shards, durability: 'group', compaction, tunables }),
+      program: kvdProgram({
+        names,
+        shards,
+        durability: 'group',
+        compaction,
+        compression,
+        tunables,
+      }),
       codec: kvdCodec(),
       codecs: sharedCodecs(),
       network: options.network,

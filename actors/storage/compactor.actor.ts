@@ -16,6 +16,7 @@ import { byFirstKey } from './key-ranges.ts';
 import { chainCursors, mergeCursors } from './merge-iterator.ts';
 import { Compactor, type TableMeta } from './protocol.ts';
 import { keeperOf } from './purge-rule.ts';
+import type { CodecName, Compression } from './sstable-format.ts';
 import { openTable, type SstableReader, type TablePlace } from './sstable-reader.ts';
 import { writeTables } from './table-output.ts';
 
@@ -23,6 +24,7 @@ export interface CompactorOptions {
   /** Directory of this shard inside the data directory. */
   readonly directory: string;
   readonly resolve: Resolve;
+  readonly compression: Compression;
 }
 
 type Needs = 'disk' | 'arenas' | 'codecs' | 'tasks';
@@ -58,7 +60,7 @@ class CompactorActor implements Handlers<Compactor> {
       const tree = ArenaTree.open(memory);
       const tools = { disk, codecs, tasks, pause: () => session.sleep(0) };
       const fileNumbers = [fileNumber];
-      const codec = 'lz4' as const;
+      const codec = this.#codecFor(false);
       const plan = { directory, fileNumbers, level: 0, codec, expectedRecords: tree.records };
       const [meta] = await writeTables(tree.cursor(), { ...plan, keep: () => true }, tools);
       assert(meta !== undefined, 'a frozen memtable without records');
@@ -67,11 +69,18 @@ class CompactorActor implements Handlers<Compactor> {
     });
   }
 
+  /** `isCold`: nothing lies below, so the table stays for long. */
+  #codecFor(isCold: boolean): CodecName {
+    const { compression } = this.#options;
+    if (compression !== 'auto') return compression;
+    return isCold ? 'zstd' : 'lz4';
+  }
+
   compact(job: BodyOf<Compactor['compact']>): Later<ReplyOf<Compactor['compact']>> {
     const { disk, codecs, tasks } = this.#ctx;
     const { directory, resolve } = this.#options;
     const { inputs, level, splitBytes, fileNumbers, purge, isCold } = job;
-    const codec = isCold ? ('zstd' as const) : ('lz4' as const);
+    const codec = this.#codecFor(isCold);
     const running = { all: inputs.reduce((sum, { records }) => sum + records, 0), done: 0 };
     this.#running = running;
     const pauseMs = (): number => this.#pauseMs;

@@ -12,6 +12,7 @@ import type { CompressedBlock, PackInput } from '../../runtime/tasks.ts';
 import type { RecordCursor } from '../model/record-pages.ts';
 import type { TableMeta } from './protocol.ts';
 import { SstableReader } from './sstable-reader.ts';
+import type { CodecName } from './sstable-format.ts';
 import { type SealedBlock, SstableWriter } from './sstable-writer.ts';
 import { tablePath } from './table-files.ts';
 
@@ -31,7 +32,7 @@ export interface TablePlan {
   /** An output of this size, bytes, is followed by the next one. Absent: it is never split. */
   readonly splitBytes?: number | undefined;
   readonly level: number;
-  readonly codec: keyof BlockCodecs;
+  readonly codec: CodecName;
   /** Absent: the filters are sized when their records are known. */
   readonly expectedRecords?: number;
   /** Records for which this is false are left out. */
@@ -40,6 +41,7 @@ export interface TablePlan {
 
 interface Packing {
   readonly blocks: readonly SealedBlock[];
+  /** Nothing for blocks that are stored as they are. */
   readonly packed: Promise<readonly Uint8Array[]>;
 }
 
@@ -47,7 +49,7 @@ interface OpenTable {
   readonly fileNumber: number;
   readonly file: DiskFile;
   readonly writer: SstableWriter;
-  readonly codec: keyof BlockCodecs;
+  readonly codec: CodecName;
   packing: Packing | undefined;
 }
 
@@ -136,7 +138,12 @@ function beginTable(plan: TablePlan, index: number, { disk, codecs }: TableTools
 async function packBlocks(open: OpenTable, andLast: boolean, { tasks }: TableTools): Promise<void> {
   await writePacked(open);
   const blocks = open.writer.takeBlocks(andLast);
-  const raw = { blocks: blocks.map((block) => block.raw), codec: open.codec };
+  const { codec } = open;
+  if (codec === 'none') {
+    open.packing = { blocks, packed: Promise.resolve([]) };
+    return;
+  }
+  const raw = { blocks: blocks.map((block) => block.raw), codec };
   const done = tasks.run<PackInput, readonly CompressedBlock[]>('compress-blocks', raw);
   const packed = done.then((all) => all.map(({ bytes }) => bytes));
   // Whoever takes it hears of a failure; nobody takes it where something else failed first.

@@ -87,7 +87,16 @@ async function start(config: NodeConfig, log: Log): Promise<void> {
 /** What each thread of a node starts from. Marks the start in the data directory. */
 export async function threadSeeds(config: NodeConfig, root: string): Promise<ThreadSeed[]> {
   const { nodeId: node, clusterName, host, httpPort, respPort, internodePort } = config;
-  const { profile, shards, durability, compaction, tunables, walArchive, acceptDataLoss } = config;
+  const {
+    profile,
+    shards,
+    durability,
+    compaction,
+    compression,
+    tunables,
+    walArchive,
+    acceptDataLoss,
+  } = config;
   const self: Member = { node, host, internodePort };
   const members = config.seeds.length === 0 ? [self] : config.seeds;
   const { replicationFactor, virtualNodes } = tunables;
@@ -121,6 +130,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     internodePort,
     durability,
     compaction,
+    compression,
     hasWalArchive: walArchive !== undefined,
     tunables,
     acceptDataLoss,

@@ -12,6 +12,7 @@ import { byFirstKey, isRun } from '../../actors/storage/key-ranges.ts';
 import { chainCursors } from '../../actors/storage/merge-iterator.ts';
 import { Compactor, type TableMeta, TableReader } from '../../actors/storage/protocol.ts';
 import { keeperOf, type PurgeRule } from '../../actors/storage/purge-rule.ts';
+import type { Compression } from '../../actors/storage/sstable-format.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { SstableWriter } from '../../actors/storage/sstable-writer.ts';
 import { tableReader } from '../../actors/storage/table-reader.actor.ts';
@@ -55,8 +56,8 @@ class Bench {
     this.kit = new Kit([Compactor, TableReader], capabilities);
   }
 
-  async start(): Promise<this> {
-    await this.kit.spawn(compactor, { directory, resolve: lastWriteWins });
+  async start(compression: Compression = 'auto'): Promise<this> {
+    await this.kit.spawn(compactor, { directory, resolve: lastWriteWins, compression });
     const options = { directory, resolve: lastWriteWins, blockCacheBytes: 64 * 1024 };
     await this.kit.spawn(tableReader, options);
     return this;
@@ -113,6 +114,11 @@ class Bench {
     return drain(table.cursor());
   }
 
+  codecOf({ fileNumber }: TableMeta): string | undefined {
+    const file = this.disk.open(tablePath(directory, fileNumber), 'read');
+    return SstableReader.open(file, fileNumber, codecs).figures?.codec;
+  }
+
   files(): readonly string[] {
     return this.disk.list(`${directory}/tables`);
   }
@@ -155,6 +161,35 @@ describe('compactor', () => {
       { numRuns: 40 },
     );
   });
+
+  for (const [compression, fresh, cold] of [
+    ['auto', 'lz4', 'zstd'],
+    ['none', 'none', 'none'],
+    ['lz4', 'lz4', 'lz4'],
+    ['zstd', 'zstd', 'zstd'],
+  ] as const)
+    it(`compactor: tables are packed as the setting says (compression=${compression})`, async () => {
+      const shard = await new Bench().start(compression);
+      const records = Array.from({ length: 200 }, (_, i) => makeRecord(`user:${1000 + i}`));
+      const sizes: number[] = [];
+      for (const [isCold, codec] of [
+        [false, fresh],
+        [true, cold],
+      ] as const) {
+        const { reply } = await shard.compact([shard.table(records)], { isCold });
+        const [output] = reply?.tables ?? [];
+        expect(output === undefined ? 'no output' : shard.codecOf(output)).to.equal(codec);
+        expect(output === undefined ? [] : hexes(shard.recordsOf(output))).to.deep.equal(
+          hexes(records),
+        );
+        sizes.push(output?.bytes ?? 0);
+        shard.disk.remove(tablePath(directory, output?.fileNumber ?? 0));
+      }
+      // A table that is stored as it is takes more than the raw keys and values.
+      const raw = records.reduce((sum, record) => sum + record.length - 12, 0);
+      for (const size of sizes)
+        expect(size, `${compression}`)[compression === 'none' ? 'above' : 'below'](raw * 0.8);
+    });
 
   it('compactor: outputs are split near the size that was asked for, between keys, in order', async () => {
     const shard = await bench();

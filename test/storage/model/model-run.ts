@@ -18,8 +18,8 @@ import { compareBytes, utf8 } from '../../../runtime/bytes.ts';
 import { Prng } from '../../../runtime/prng.ts';
 import { recordOf, ShardUnderTest } from '../../sim/shard-under-test.ts';
 
-/** Values that pack, or values that do not. */
-export const codecNames = ['none', 'lz4'] as const;
+/** How tables are packed. */
+export const codecNames = ['none', 'lz4', 'zstd'] as const;
 export type CodecName = (typeof codecNames)[number];
 
 export interface ModelOptions {
@@ -27,7 +27,7 @@ export interface ModelOptions {
   /** Records written and records compared, together. */
   readonly ops: number;
   readonly strategy: CompactionStrategy;
-  /** Values that compress, or values that do not: blocks are stored as they are then. */
+  /** Of tables; the values compress well, but with `none`. */
   readonly codec: CodecName;
   /** Different keys. Default 2,000. */
   readonly keyCount?: number;
@@ -82,7 +82,8 @@ class ModelRun {
   constructor(options: ModelOptions) {
     const { seed, strategy: compaction, codec, keyCount = 2_000 } = options;
     this.#options = options;
-    this.#shard = new ShardUnderTest({ seed, compaction, copies: 1, tunables: { l0TablesMax: 8 } });
+    const tunables = { l0TablesMax: 8 };
+    this.#shard = new ShardUnderTest({ seed, compaction, compression: codec, copies: 1, tunables });
     this.#random = new Prng(seed).fork('model');
     const noise = this.#random.bytes(noiseBytes);
     this.#noise = codec === 'none' ? noise : noise.map((byte) => 97 + (byte % 4));
