@@ -13,6 +13,10 @@ import type { BlockCodec } from './environment.ts';
 import { assert, KvError } from './errors.ts';
 import type { WasmModule } from './lz4.ts';
 
+/** Where from and where to. */
+type Call = [context: number, target: number, capacity: number, source: number, length: number];
+type NoDictionary = [dictionary: 0, dictionaryLength: 0];
+
 /** The exports by the short names that the linker gave them; runtime/host/zstd-module.ts checks them. */
 interface Exports {
   readonly f: { readonly buffer: ArrayBuffer; readonly grow: (pages: number) => number };
@@ -24,26 +28,9 @@ interface Exports {
   readonly j: () => number;
   readonly n: () => number;
   /** ZSTD_compress_usingDict, without a dictionary. */
-  readonly l: (
-    context: number,
-    target: number,
-    capacity: number,
-    source: number,
-    length: number,
-    dictionary: 0,
-    dictionaryLength: 0,
-    level: number,
-  ) => number;
+  readonly l: (...call: [...Call, ...NoDictionary, level: number]) => number;
   /** ZSTD_decompress_usingDict, without a dictionary. */
-  readonly q: (
-    context: number,
-    target: number,
-    capacity: number,
-    source: number,
-    length: number,
-    dictionary: 0,
-    dictionaryLength: 0,
-  ) => number;
+  readonly q: (...call: [...Call, ...NoDictionary]) => number;
   readonly s: (length: number) => number;
   readonly t: (at: number) => void;
 }
@@ -142,9 +129,10 @@ class WasmZstd implements BlockCodec {
 }
 
 function instantiate(module: WasmModule): Instance {
-  let exports: Exports | undefined;
+  const made: { exports?: Exports } = {};
   /** 1 where the memory has at least so many bytes afterwards. */
   const grow = (bytes: number): number => {
+    const { exports } = made;
     if (exports === undefined) return 0;
     const missing = Math.ceil(((bytes >>> 0) - exports.f.buffer.byteLength) / pageBytes);
     try {
@@ -159,7 +147,8 @@ function instantiate(module: WasmModule): Instance {
   };
   // Exit, keep-alive, abort, timer, memory. It has no threads and no timers that would use them.
   const imports = { a: { a: abort, b: abort, c: abort, d: abort, e: grow } };
-  exports = new WebAssembly.Instance(module, imports).exports as Exports;
+  const exports = new WebAssembly.Instance(module, imports).exports as Exports;
+  made.exports = exports;
   exports.g();
   const [compressor, decompressor] = [exports.j(), exports.n()];
   assert(compressor !== 0 && decompressor !== 0, 'Zstd has no memory for its contexts');

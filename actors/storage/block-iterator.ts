@@ -55,8 +55,9 @@ export class BlockIterator {
     if (at === block.end) return undefined;
     if (this.#records.length > 0) this.#forget();
     this.#checkShared(at);
-    const record = block.recordAt(at, this.#keyBytes, this.#keyAt, this.#pool);
-    this.#at = block.nextAt(at);
+    const next = block.nextAt(at);
+    const record = block.recordAt(at, next, this.#keyBytes, this.#keyAt, this.#pool);
+    this.#at = next;
     this.#shareWith(record);
     return record;
   }
@@ -79,9 +80,11 @@ export class BlockIterator {
     const block = this.#block;
     const end = this.#at;
     this.#keyLength = 0;
-    for (let at = block.restartBefore(end); at < end; at = block.nextAt(at)) {
+    let next = end;
+    for (let at = block.restartBefore(end); at < end; at = next) {
       this.#checkShared(at);
-      const record = block.recordAt(at, this.#keyBytes, this.#keyAt, this.#pool);
+      next = block.nextAt(at);
+      const record = block.recordAt(at, next, this.#keyBytes, this.#keyAt, this.#pool);
       this.#records.push(record);
       this.#places.push(at);
       this.#shareWith(record);

@@ -54,13 +54,13 @@ class CompactorActor implements Handlers<Compactor> {
   flush({ table, fileNumber }: BodyOf<Compactor['flush']>): Later<{ readonly table: TableMeta }> {
     const { disk, codecs, tasks, arenas, log, shard } = this.#ctx;
     const { directory } = this.#options;
+    const codec = this.#codecFor(false);
     const memory = arenas[table.arena];
     assert(memory !== undefined, `no arena ${table.arena}`);
     return this.#ctx.session(async (session) => {
       const tree = ArenaTree.open(memory);
       const tools = { disk, codecs, tasks, pause: () => session.sleep(0) };
       const fileNumbers = [fileNumber];
-      const codec = this.#codecFor(false);
       const plan = { directory, fileNumbers, level: 0, codec, expectedRecords: tree.records };
       const [meta] = await writeTables(tree.cursor(), { ...plan, keep: () => true }, tools);
       assert(meta !== undefined, 'a frozen memtable without records');

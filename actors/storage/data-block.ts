@@ -64,7 +64,7 @@ export class DataBlock {
   get(key: Uint8Array, pool: BytePool): Uint8Array | undefined {
     const at = this.seek(key);
     if (!this.#isExact) return undefined;
-    return this.recordAt(at, key, 0, pool);
+    return this.recordAt(at, this.nextAt(at), key, 0, pool);
   }
 
   /**
@@ -78,41 +78,48 @@ export class DataBlock {
     let at = this.#restartBelow(key);
     // Bytes that the key has in common with the entry before `at`, which is below it.
     let matched = 0;
-    while (at < end) {
+    for (let next = at; at < end; at = next) {
       const header = at + this.#lead;
-      const next = this.nextAt(at);
       const shared = this.sharedAt(at);
+      next = this.nextAt(at);
       // One that shares more than matched differs from the key where the one before it does.
-      if (shared <= matched) {
-        let place = header + recordHeaderBytes;
-        const keyEnd = place + this.#keyLengthAt(header) - shared;
-        matched = shared;
-        while (place < keyEnd && matched < key.length && bytes[place] === key[matched]) {
-          place += 1;
-          matched += 1;
-        }
-        if (place < keyEnd) {
-          if (matched === key.length) return at;
-          if ((bytes[place] as number) > (key[matched] as number)) return at;
-        } else if (matched === key.length) {
-          this.#isExact = true;
-          return at;
-        }
+      if (shared > matched) continue;
+      const keyAt = header + recordHeaderBytes - shared;
+      const keyEnd = keyAt + this.#keyLengthAt(header);
+      matched = this.#match(keyAt, keyEnd, key, shared);
+      const place = keyAt + matched;
+      if (place === keyEnd && matched === key.length) {
+        this.#isExact = true;
+        return at;
       }
-      at = next;
+      if (place === keyEnd) continue;
+      if (matched === key.length || (bytes[place] as number) > (key[matched] as number)) return at;
     }
     return at;
+  }
+
+  /** How many bytes the key of an entry begins with alike; `from` are known to be equal. */
+  #match(keyAt: number, keyEnd: number, key: Uint8Array, from: number): number {
+    const { bytes } = this;
+    let matched = from;
+    let place = keyAt + from;
+    while (place < keyEnd && matched < key.length && bytes[place] === key[matched]) {
+      place += 1;
+      matched += 1;
+    }
+    return matched;
   }
 
   /** Where the next entry starts. */
   nextAt(at: number): number {
     const header = at + this.#lead;
+    const shared = this.sharedAt(at);
     const next =
       header + recordHeaderBytes > this.#end
         ? Infinity
-        : header + recordLengthAt(this.bytes, header) - this.sharedAt(at);
+        : header + recordLengthAt(this.bytes, header) - shared;
     if (next > this.#end) throw this.corrupt('a record beyond its block');
-    if (this.sharedAt(at) > this.#keyLengthAt(header)) throw this.corrupt('a key shares too much');
+    if (shared > this.#keyLengthAt(header)) throw this.corrupt('a key shares too much');
     return next;
   }
 
@@ -122,11 +129,19 @@ export class DataBlock {
     return (this.bytes[at] as number) | ((this.bytes[at + 1] as number) << 8);
   }
 
-  /** The record at `at`, whose shared bytes are those of `keyBytes` from `keyAt` on. */
-  recordAt(at: number, keyBytes: Uint8Array, keyAt: number, pool: BytePool): Uint8Array {
+  /**
+   * The record at `at`, whose shared bytes are those of `keyBytes` from `keyAt` on. `next`: what
+   * `nextAt` says of it.
+   */
+  recordAt(
+    at: number,
+    next: number,
+    keyBytes: Uint8Array,
+    keyAt: number,
+    pool: BytePool,
+  ): Uint8Array {
     const { bytes } = this;
     const header = at + this.#lead;
-    const next = this.nextAt(at);
     const shared = this.sharedAt(at);
     if (shared === 0) return bytes.subarray(header, next);
     const record = pool.take(next - header + shared);

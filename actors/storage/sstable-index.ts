@@ -121,7 +121,7 @@ export function decodeTop(
   if (end !== to || block !== blocks || reader.left !== 0) throw badIndex('it ends elsewhere');
   firstBlocks[count] = blocks;
   dataOffsets[count] = index.offsets[0] as number;
-  if ((dataOffsets[count - 1] as number) >= (dataOffsets[count] as number))
+  if ((dataOffsets[count - 1] as number) >= dataOffsets[count])
     throw badIndex('data blocks out of order');
   return { ...index, firstBlocks, dataOffsets };
 }

@@ -14,7 +14,7 @@ import {
   recordKeyLength,
   recordValueLength,
 } from '../model/record.ts';
-import { type CodecNumber, codecNameOf, codecNumbers, type CodecName } from './sstable-format.ts';
+import { codecNameOf, codecNumbers, type CodecName } from './sstable-format.ts';
 
 export interface TableFigures {
   /** Of data blocks; one that would not become smaller is stored as it is. */
@@ -82,7 +82,7 @@ export function writeFigures(writer: ByteWriter, figures: TableFigures): void {
 /** BAD_REQUEST where the bytes are none. */
 export function readFigures(reader: ByteReader): TableFigures {
   const number = reader.u8();
-  const codec = codecNameOf(number as CodecNumber);
+  const codec = codecNameOf(number);
   if (codec === undefined) throw new KvError('BAD_REQUEST', { detail: `codec ${number}` });
   return {
     codec,

@@ -87,16 +87,7 @@ async function start(config: NodeConfig, log: Log): Promise<void> {
 /** What each thread of a node starts from. Marks the start in the data directory. */
 export async function threadSeeds(config: NodeConfig, root: string): Promise<ThreadSeed[]> {
   const { nodeId: node, clusterName, host, httpPort, respPort, internodePort } = config;
-  const {
-    profile,
-    shards,
-    durability,
-    compaction,
-    compression,
-    tunables,
-    walArchive,
-    acceptDataLoss,
-  } = config;
+  const { profile, shards, durability, tunables, walArchive, acceptDataLoss } = config;
   const self: Member = { node, host, internodePort };
   const members = config.seeds.length === 0 ? [self] : config.seeds;
   const { replicationFactor, virtualNodes } = tunables;
@@ -129,8 +120,8 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     respPort,
     internodePort,
     durability,
-    compaction,
-    compression,
+    compaction: config.compaction,
+    compression: config.compression,
     hasWalArchive: walArchive !== undefined,
     tunables,
     acceptDataLoss,

@@ -188,7 +188,7 @@ describe('compactor', () => {
       // A table that is stored as it is takes more than the raw keys and values.
       const raw = records.reduce((sum, record) => sum + record.length - 12, 0);
       for (const size of sizes)
-        expect(size, `${compression}`)[compression === 'none' ? 'above' : 'below'](raw * 0.8);
+        expect(size, compression)[compression === 'none' ? 'above' : 'below'](raw * 0.8);
     });
 
   it('compactor: outputs are split near the size that was asked for, between keys, in order', async () => {

@@ -130,9 +130,9 @@ describe('data-block', () => {
     let reads = 0;
     const counted = Object.create(block, {
       recordAt: {
-        value: (at: number, bytes: Uint8Array, keyAt: number) => {
+        value: (at: number, next: number, bytes: Uint8Array, keyAt: number) => {
           reads += 1;
-          return block.recordAt(at, bytes, keyAt, pool);
+          return block.recordAt(at, next, bytes, keyAt, pool);
         },
       },
       end: { value: block.end },
