@@ -52,6 +52,8 @@ export interface Operation {
   readonly wasMet?: boolean;
   /** Keys that a scan returned, in the order in which they came. */
   readonly keys?: readonly string[];
+  /** Values that stood side by side: what a get returned, or what the context of a write had seen. */
+  readonly siblings?: readonly string[];
   /** What a stream of a watch told, in this order. */
   readonly told?: readonly Told[];
 }
@@ -93,7 +95,7 @@ export class History {
       Partial<
         Pick<
           Operation,
-          'value' | 'etag' | 'returnedMs' | 'keys' | 'coordinator' | 'wasMet' | 'told'
+          'value' | 'etag' | 'returnedMs' | 'keys' | 'siblings' | 'coordinator' | 'wasMet' | 'told'
         >
       >,
   ): void {
@@ -136,6 +138,7 @@ export function formatOperation(operation: Operation): string {
     operation.session === undefined ? '' : ` session=${operation.session}`,
     operation.ttlMs === undefined ? '' : ` ttl=${operation.ttlMs}ms`,
     operation.keys === undefined ? '' : ` keys=${operation.keys.length}`,
+    operation.siblings === undefined ? '' : ` siblings=${operation.siblings.join('+') || 'none'}`,
   ].join('');
   return `#${index} ${nameOf(operation)} ${kind} ${key} at ${level} on ${node} [${invokedMs.toFixed(3)}, ${end}] ${outcome}${code} value=${value ?? 'none'} etag=${stamp}${extra}`;
 }

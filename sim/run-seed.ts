@@ -3,7 +3,7 @@
 // Nothing here looks at the real clock, so a result depends on the decisions and the program alone.
 
 import { Ring } from '../actors/model/ring.ts';
-import { hashKey } from '../actors/model/token.ts';
+import { hashKey, shardOf } from '../actors/model/token.ts';
 import { noBytes, utf8 } from '../runtime/bytes.ts';
 import { invalidLoad } from './checkers/load.ts';
 import { inspectDisk, inspectRing } from './checkers/structure.ts';
@@ -14,7 +14,7 @@ import { calmed, type Decisions } from './decisions.ts';
 import { describeOptions, nodeNames, optionsOf, type RunOptions } from './faults.ts';
 import { NondeterminismError } from './guard.ts';
 import { History, nameOf, type Operation, type Phase } from './history.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from './kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from './kvd-program.ts';
 import { Nemesis } from './nemesis.ts';
 import { SimProcess } from './process.ts';
 import { checkers } from './registry.ts';
@@ -22,7 +22,7 @@ import { drawSchedule, type Schedule } from './schedule.ts';
 import { SimDisk } from './sim-disk.ts';
 import { ClusterSettlement, LivenessError, settleMs } from './settlement.ts';
 import type { TraceWindow } from './trace.ts';
-import type { Workload } from './workload.ts';
+import type { Workload, WorkloadContext } from './workload.ts';
 import { HttpClient } from './workloads/http-client.ts';
 import { LivelockError, StuckError, World } from './world.ts';
 
@@ -120,15 +120,22 @@ class SeedRun {
     this.#options = options;
     this.#settings = settings;
     this.#schedule = decisions.schedule ?? drawSchedule(options);
-    const { seed, ties, gridMicros, nodes, shards, compaction, tunables } = options;
+    const { seed, ties, gridMicros, nodes, shards, compaction, compression, tunables } = options;
     const names = nodeNames(nodes);
     this.#world = new World({ seed, ties, gridMicros, traceWindow: settings.traceWindow });
     this.#cluster = new SimCluster({
       world: this.#world,
       names,
-      program: kvdProgram({ names, shards, durability: 'group', compaction, tunables }),
+      program: kvdProgram({
+        names,
+        shards,
+        durability: 'group',
+        compaction,
+        compression,
+        tunables,
+      }),
       codec: kvdCodec(),
-      lz4: sharedLz4(),
+      codecs: sharedCodecs(),
       network: options.network,
       clocks: options.clocks,
       clockGrainMicros: options.clockGrainMicros,
@@ -153,9 +160,15 @@ class SeedRun {
         history: this.#history,
         random: this.#world.random.fork(`workload:${name}`),
         replicas: this.#ring.replicationFactor,
+        placeOf: (key) => this.#placeOf(key),
         isKept: (client, turn) => kept?.has(nameOf({ workload: name, client, turn })) ?? true,
       }),
     );
+  }
+
+  #placeOf(key: Uint8Array): ReturnType<WorkloadContext['placeOf']> {
+    const { token } = hashKey(key);
+    return { nodes: this.#ring.replicasOf(token), shard: shardOf(token, this.#options.shards) };
   }
 
   async play(): Promise<SeedResult> {
@@ -267,7 +280,7 @@ class SeedRun {
     for (const node of nodes) {
       const reader = new SimProcess(node, this.#world, () => undefined);
       const disk = new SimDisk(this.#cluster.machineOf(node).storage, reader);
-      const problems = inspectDisk(disk, sharedLz4());
+      const problems = inspectDisk(disk, sharedCodecs());
       if (problems.length > 0) this.#diskProblems.set(node, problems);
       this.#disksInspected += 1;
     }

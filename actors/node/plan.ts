@@ -27,6 +27,7 @@ import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
 import { lastWriteWins } from '../model/resolve.ts';
 import { ReplicaSets } from '../model/replica-sets.ts';
 import { Ring } from '../model/ring.ts';
+import { mergeReplicas } from '../model/siblings.ts';
 import { monitor } from '../observability/monitor.actor.ts';
 import { renderPrometheus } from '../observability/prometheus-text.ts';
 import { Monitor } from '../observability/protocol.ts';
@@ -35,8 +36,10 @@ import { repairer } from '../repair/repairer.actor.ts';
 import { acceptor } from '../replication/acceptor.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
 import { proposer } from '../replication/proposer.actor.ts';
-import { Coordinator, Proposer } from '../replication/protocol.ts';
+import { Coordinator, Proposer, SiblingKeeper } from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
+import { siblingEpochFile } from '../replication/sibling-epoch.ts';
+import { siblingKeeper } from '../replication/sibling-keeper.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
@@ -54,6 +57,7 @@ import type { TombstonePurge } from '../storage/purge-rule.ts';
 import { scrubber } from '../storage/scrubber.actor.ts';
 import { snapshotter } from '../storage/snapshotter.actor.ts';
 import { archiveDirectory } from '../storage/archive-format.ts';
+import type { Compression } from '../storage/sstable-format.ts';
 import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
 import { walArchiver } from '../storage/wal-archiver.actor.ts';
@@ -84,6 +88,8 @@ export interface NodeSettings {
   readonly durability: Durability;
   /** Default `leveled`. */
   readonly compaction?: CompactionStrategy;
+  /** Of tables. Default `auto`. */
+  readonly compression?: Compression;
   /** Closed log segments go to the host's archive before they are released. Default false. */
   readonly hasWalArchive?: boolean | undefined;
   readonly tunables: Tunables;
@@ -99,6 +105,8 @@ export type StorageSettings = Pick<
   'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
 > & {
   readonly compaction?: CompactionStrategy;
+  /** Of tables. Default `auto`. */
+  readonly compression?: Compression;
   readonly hasWalArchive?: boolean | undefined;
   readonly acceptDataLoss?: boolean;
   /** Shards on the same disk; default 1. */
@@ -150,6 +158,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   acceptor: 'shard',
   [Proposer.name]: 'shard',
   [Coordinator.name]: 'shard',
+  [SiblingKeeper.name]: 'shard',
   [HintKeeper.name]: 'shard',
   [Repairer.name]: 'shard',
   [Gossiper.name]: 'control',
@@ -261,7 +270,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
   };
   const { blockCacheBytes, rowCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
   const { l0Tables, tableBytes, timeWindowMs } = tunables;
-  const strategy = settings.compaction ?? 'leveled';
+  const { compaction: strategy = 'leveled', compression = 'auto' } = settings;
   const front = {
     wal: refTo(WalWriter, node, shard),
     memtable: refTo(Memtable, node, shard),
@@ -292,7 +301,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     { kind: row(walWriter), options: wal, ...at },
     { kind: row(memtable), options: { arenas, resolve }, ...at },
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
-    { kind: row(compactor), options: { directory, resolve }, ...at },
+    { kind: row(compactor), options: { directory, resolve, compression }, ...at },
     { kind: row(store), options: front, ...at },
     scrubRow(settings, shard),
   ];
@@ -330,15 +339,23 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   const capacity = tunables.mailboxMessages;
   const replicaOptions = {
     store: refTo(Store, node, shard),
+    siblings: refTo(SiblingKeeper, node, shard),
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
   };
+  const writer = fingerprint32Text(node);
+  const siblingOptions = {
+    store: refTo(Store, node, shard),
+    writer,
+    epochPath: `${shardDirectory(shard)}/${siblingEpochFile}`,
+    isStateKept: settings.durability === 'group' && settings.acceptDataLoss !== true,
+  };
   const coordinatorOptions = {
     ring,
-    resolve: lastWriteWins,
-    writer: fingerprint32Text(node),
+    resolve: mergeReplicas,
+    writer,
     incarnation,
     shards: placement.shards,
     boundPath: `${shardDirectory(shard)}/clock-bound`,
@@ -358,6 +375,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   };
   const repairOptions = {
     store: refTo(Store, node, shard),
+    siblings: refTo(SiblingKeeper, node, shard),
     sets: new ReplicaSets(ring),
     path: `${shardDirectory(shard)}/repair-horizons`,
     shards: placement.shards,
@@ -369,6 +387,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   // A single copy has nothing to be compared with.
   const repairs = ring.replicationFactor > 1 ? [repairer] : [];
   return [
+    { kind: row(siblingKeeper), options: siblingOptions, ...at },
     ...repairs.map((kind) => ({ kind: row(kind), options: repairOptions, ...at })),
     { kind: row(replica), options: replicaOptions, ...at },
     { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },

@@ -25,6 +25,7 @@ import {
   recordEtag,
   recordHlc,
   recordIsSerial,
+  recordIsSet,
   recordVersion,
   storageKey,
   valueTypes,
@@ -41,6 +42,8 @@ import {
   Replica,
   type ScanReply,
   type ScanRequest,
+  type SiblingWriteReply,
+  type SiblingWriteRequest,
   type WriteReply,
   type WriteRequest,
 } from './protocol.ts';
@@ -50,6 +53,8 @@ import { Explanation } from './explain.ts';
 import { type ReadAction, ReadPath } from './read-path.ts';
 import { admitLevel, ReplicaView } from './replica-view.ts';
 import { ScanPath } from './scan-path.ts';
+import { sendSiblingWrite } from './sibling-write.ts';
+import { StampQueue } from './stamp-queue.ts';
 import { boundLeadMicros, decodeBound, encodeBound, Stamper } from './stamper.ts';
 import { withoutEffect, WritePath } from './write-path.ts';
 
@@ -114,11 +119,9 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   /** Writes that were taken and not answered. */
   #openWrites = 0;
   #stamper: Stamper | undefined;
-  #isExtending = false;
+  #stamps: StampQueue | undefined;
   #isSweeping = false;
   #isDraining = false;
-  /** Writes that wait for the clock bound. */
-  #unstamped: Unstamped[] = [];
 
   constructor(ctx: Context<Own, 'disk'>, options: CoordinatorOptions) {
     this.#ctx = ctx;
@@ -140,10 +143,24 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const bytes = this.#ctx.disk.read(boundPath);
     const bound = bytes === undefined ? 0 : decodeBound(bytes, boundPath);
     this.#stamper = new Stamper(bound);
+    this.#stamps = this.#newQueue(this.#stamper);
     const aheadMs = (bound - this.#ctx.clock.wallMicros() - maxSkewMicros) / 1000;
     return this.#ctx.session(async (session) => {
       // Further ahead than a bound reaches, the clock was set back: waiting would not end.
       if (aheadMs > 0) await session.sleep(Math.min(aheadMs, boundLeadMicros / 1000));
+    });
+  }
+
+  #newQueue(stamper: Stamper): StampQueue {
+    const { clock, disk, session, toSelf, node } = this.#ctx;
+    return new StampQueue(stamper, {
+      clock,
+      disk,
+      boundPath: this.#options.boundPath,
+      inBackground: (work) => void session(work),
+      onExtended: (bound) => toSelf('extended', { bound }),
+      onNotExtended: (problem) => toSelf('notExtended', problem),
+      refusal: () => (this.#isDraining ? failure('DRAINING', { node }) : undefined),
     });
   }
 
@@ -173,15 +190,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   write(request: WriteRequest, call: Call): Later<WriteReply> {
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
     this.#refuseTooMany();
-    const level = parsePlainLevel(request.level);
-    const key = storageKey(request.namespace, request.key);
-    const hashes = hashKey(key);
-    const replicas = this.#view.replicasOf(hashes.token);
-    // Stamps are unique per coordinator: no other shard's may stamp this key.
-    const isOurs = shardOf(hashes.token, this.#options.shards) === this.#ctx.shard;
-    if (!replicas.includes(this.#ctx.node) || !isOurs) throw notReplica(this.#ctx.node);
-    const targets = this.#view.live(replicas);
-    const required = admitLevel(level, replicas, targets);
+    const { key, hashes, targets, required } = this.#placeOf(request);
     const later = this.#ctx.later<WriteReply>();
     this.#openWrites += 1;
     const deadlineMs = this.#deadlineOf(call);
@@ -198,11 +207,62 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
         // Its gateway asks for a decision instead (PX-18).
         if (before !== undefined && recordIsSerial(before))
           return this.#fail(later, failure('SERIAL_KEY'));
+        if (before !== undefined && recordIsSet(before))
+          return this.#fail(later, failure('WRONG_TYPE', { detail: 'this key keeps siblings' }));
         const terms = { targets, required, deadlineMs, later, explanation };
         this.#proceed({ request, key, hashes, before, ...terms });
       },
     );
     return later;
+  }
+
+  siblingWrite(request: SiblingWriteRequest, call: Call): Later<SiblingWriteReply> {
+    if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
+    this.#refuseTooMany();
+    const place = this.#placeOf(request);
+    const later = this.#ctx.later<SiblingWriteReply>();
+    this.#openWrites += 1;
+    const done = (problem: Failure | undefined, reply: SiblingWriteReply | undefined): void => {
+      this.#openWrites -= 1;
+      if (reply === undefined) later.fail(problem ?? failure('BUG'));
+      else later.resolve(reply);
+    };
+    const { token } = place.hashes;
+    const deadlineMs = this.#deadlineOf(call);
+    this.#stampsOrBug().take({
+      deadlineMs,
+      fail: (problem) => done(problem, undefined),
+      proceed: (wallMicros) =>
+        sendSiblingWrite(this.#ctx, {
+          request,
+          ...place,
+          stamp: this.#stamperOrBug().stamp(wallMicros, 0),
+          absent: this.#view.replicasOf(token).filter((node) => !place.targets.includes(node)),
+          deadlineMs,
+          replica: (node) => this.#view.replica(node, token),
+          hint: (node, record) => this.#hint(node, record),
+          done,
+        }),
+    });
+    return later;
+  }
+
+  /** Where a write goes. UNAVAILABLE where this is no replica of the key, or too few are alive. */
+  #placeOf(request: Pick<WriteRequest, 'namespace' | 'key' | 'level'>): {
+    readonly key: Uint8Array;
+    readonly hashes: KeyHashes;
+    readonly targets: readonly string[];
+    readonly required: number;
+  } {
+    const level = parsePlainLevel(request.level);
+    const key = storageKey(request.namespace, request.key);
+    const hashes = hashKey(key);
+    const replicas = this.#view.replicasOf(hashes.token);
+    // Stamps are unique per coordinator: no other shard's may stamp this key.
+    const isOurs = shardOf(hashes.token, this.#options.shards) === this.#ctx.shard;
+    if (!replicas.includes(this.#ctx.node) || !isOurs) throw notReplica(this.#ctx.node);
+    const targets = this.#view.live(replicas);
+    return { key, hashes, targets, required: admitLevel(level, replicas, targets) };
   }
 
   /** Each open request has answers on their way, and the lane that they take has a bound. */
@@ -225,63 +285,20 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
   /** Stamps and sends the write now, or when the clock bound allows it. */
   #proceed(write: Unstamped): void {
-    const { deadlineMs, later } = write;
-    if (this.#leftMs(deadlineMs) <= 0)
-      return this.#fail(
-        later,
-        failure('UNAVAILABLE', { detail: 'no time was left to send the write' }),
-      );
-    if (this.#isDraining) return this.#fail(later, failure('DRAINING', { node: this.#ctx.node }));
-    const wallMicros = this.#ctx.clock.wallMicros();
-    const stamper = this.#stamperOrBug();
-    const bound = stamper.nextBound(wallMicros);
-    if (bound !== undefined) this.#extend(bound);
-    if (!stamper.isReady(wallMicros)) {
-      this.#unstamped.push(write);
-      return;
-    }
-    try {
-      this.#send(write, this.#stamp(write, wallMicros));
-    } catch (error) {
-      if (!(error instanceof KvError)) throw error;
-      this.#fail(later, error.toFailure());
-    }
-  }
-
-  #extend(bound: number): void {
-    if (this.#isExtending) return;
-    this.#isExtending = true;
-    const { disk, toSelf } = this.#ctx;
-    const { boundPath } = this.#options;
-    this.#ctx.session(async () => {
-      try {
-        await disk.replace(boundPath, encodeBound(bound));
-        toSelf('extended', { bound });
-      } catch (error) {
-        if (!(error instanceof KvError)) throw error;
-        toSelf('notExtended', error.toFailure());
-      }
+    this.#stampsOrBug().take({
+      deadlineMs: write.deadlineMs,
+      fail: (problem) => this.#fail(write.later, problem),
+      proceed: (wallMicros) => this.#send(write, this.#stamp(write, wallMicros)),
     });
   }
 
   extended({ bound }: { readonly bound: number }): void {
-    this.#isExtending = false;
-    this.#stamperOrBug().extended(bound);
-    // Each looks at the clock again: it may have gone beyond the new bound meanwhile.
-    for (const write of this.#takeUnstamped()) this.#proceed(write);
+    this.#stampsOrBug().extended(bound);
   }
 
-  /** The next write tries to extend the bound again. */
   notExtended(problem: Failure): void {
-    this.#isExtending = false;
     this.#ctx.log.warn('coordinator.bound-failed', { code: problem.code });
-    for (const { later } of this.#takeUnstamped()) this.#fail(later, withoutEffect(problem));
-  }
-
-  #takeUnstamped(): readonly Unstamped[] {
-    const waiting = this.#unstamped;
-    this.#unstamped = [];
-    return waiting;
+    this.#stampsOrBug().notExtended(problem);
   }
 
   #stamp(
@@ -513,6 +530,11 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
   #leftMs(deadlineMs: number): number {
     return deadlineMs - this.#ctx.clock.monotonicMs();
+  }
+
+  #stampsOrBug(): StampQueue {
+    assert(this.#stamps !== undefined, 'a request before start');
+    return this.#stamps;
   }
 
   #stamperOrBug(): Stamper {

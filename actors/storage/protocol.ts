@@ -300,6 +300,8 @@ export const Compactor = protocol('compactor', 14, {
       /** For the outputs; not all of them may be needed. */
       readonly fileNumbers: readonly number[];
       readonly purge: PurgeRule | undefined;
+      /** Nobody will merge the outputs again for long: pack them as tightly as possible. */
+      readonly isCold: boolean;
     },
     { readonly tables: readonly TableMeta[]; readonly purged: number }
   >(2, { lane: 'background' }),

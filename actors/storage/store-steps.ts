@@ -59,6 +59,9 @@ export interface CompactionOutcome {
 /** Nothing inside the node waits longer; callers have deadlines of their own. */
 export const internalTimeoutMs = 24 * 3600 * 1000;
 
+/** What a start writes before it removes what nothing names: identity, clock bound, manifest. */
+const startNotesBytes = 64 * 1024;
+
 /**
  * A frozen memtable becomes a table that counts (MF-3): written, verified, readable, named. It is
  * readable before the manifest names it, while memory still holds the same records: a table that
@@ -72,6 +75,9 @@ export async function writeTable(
   table: FrozenTable,
 ): Promise<void> {
   const { compactor, tables } = parts;
+  // A try that ends in a crash leaves its file until the next start, which has notes to write first.
+  if (disk.freeBytes() < startNotesBytes)
+    throw new KvError('DISK_FULL', { detail: 'no space for a table' });
   const fileNumber = manifest.takeFileNumber();
   const written = await session.ask(compactor, 'flush', { table, fileNumber }, internalTimeoutMs);
   const { throughLsn } = table;
@@ -183,7 +189,13 @@ async function mergeTables(
   disk: Disk,
   { compactor, reserveBytes, flushSpaceBytes }: StoreParts,
   manifest: ManifestLog,
-  { inputs, outputLevel, splitBytes, purge }: CompactionJob & { purge: PurgeRule | undefined },
+  {
+    inputs,
+    outputLevel,
+    splitBytes,
+    isCold,
+    purge,
+  }: CompactionJob & { purge: PurgeRule | undefined },
 ): Promise<{ readonly tables: readonly TableMeta[]; readonly purged: number }> {
   const bytes = bytesOf(inputs);
   // Space for writes comes first: what is merged is readable as it is.
@@ -191,7 +203,7 @@ async function mergeTables(
     throw new KvError('DISK_FULL', { detail: 'no space for the outputs of a compaction' });
   const outputs = splitBytes === undefined ? 1 : Math.ceil(bytes / splitBytes) + 1;
   const fileNumbers = Array.from({ length: outputs }, () => manifest.takeFileNumber());
-  const request = { inputs, level: outputLevel, splitBytes, fileNumbers, purge };
+  const request = { inputs, level: outputLevel, splitBytes, fileNumbers, purge, isCold };
   return session.ask(compactor, 'compact', request, internalTimeoutMs);
 }
 
