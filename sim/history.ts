@@ -8,7 +8,15 @@ import type { Etag } from '../actors/model/record.ts';
 import { crc32, utf8 } from '../runtime/bytes.ts';
 
 export type Outcome = 'ok' | 'fail' | 'info';
-export type OperationKind = 'put' | 'get' | 'delete' | 'scan' | 'cas' | 'increment' | 'watch';
+export type OperationKind =
+  | 'put'
+  | 'get'
+  | 'delete'
+  | 'scan'
+  | 'cas'
+  | 'increment'
+  | 'watch'
+  | 'batch';
 /** `core`: some nodes are gone for good, the others must work (rule 2.6). */
 export type Phase = 'load' | 'chaos' | 'core' | 'final';
 
@@ -50,7 +58,7 @@ export interface Operation {
   /** Of a cas: what had to be there, and whether it was. */
   readonly expected?: string;
   readonly wasMet?: boolean;
-  /** Keys that a scan returned, in the order in which they came. */
+  /** Keys that a scan returned, in the order in which they came; those that a batch writes. */
   readonly keys?: readonly string[];
   /** Values that stood side by side: what a get returned, or what the context of a write had seen. */
   readonly siblings?: readonly string[];

@@ -8,6 +8,7 @@
 export const declaredLabels: readonly string[] = [
   'append cut back',
   'background read repair',
+  'batch completed by its log',
   'blocking read repair',
   'compaction failed',
   'compaction installed',

@@ -2,6 +2,7 @@
 // runs; every checker looks at every run and picks what concerns it.
 
 import type { Checker } from './checker.ts';
+import { batchChecker } from './checkers/batches.ts';
 import { expiryChecker } from './checkers/expiry.ts';
 import { quorumFloorChecker } from './checkers/quorum-floor.ts';
 import { scanChecker } from './checkers/scans.ts';
@@ -14,6 +15,7 @@ import { structureChecker } from './checkers/structure.ts';
 import { valuesChecker } from './checkers/values.ts';
 import { watchChecker } from './checkers/watches.ts';
 import type { WorkloadKind } from './workload.ts';
+import { batchWorkload } from './workloads/batches.ts';
 import { expiryWorkload } from './workloads/expiries.ts';
 import { registerWorkload } from './workloads/registers.ts';
 import { scanWorkload } from './workloads/scans.ts';
@@ -29,6 +31,7 @@ export const workloadKinds: readonly WorkloadKind[] = [
   scanWorkload,
   serialWorkload,
   siblingWorkload,
+  batchWorkload,
   watchWorkload,
 ];
 
@@ -45,5 +48,6 @@ export const checkers: readonly Checker[] = [
   linearizabilityChecker,
   counterChecker,
   siblingChecker,
+  batchChecker,
   watchChecker,
 ];

@@ -81,11 +81,15 @@ export class HintFiles {
     this.#files.push({ path, hints: hints.length, bytes, oldestMs: first.createdMs });
   }
 
-  /** Writes a hint; not durable before `synced`. DISK_FULL, DISK_FAILED: nothing has changed. */
-  append(hint: Hint): void {
+  /**
+   * Writes a hint; the file that it is in, where it is durable after a sync of that file. DISK_FULL,
+   * DISK_FAILED: nothing has changed.
+   */
+  append(hint: Hint): OpenHintFile {
     const frame = encodeHint(hint);
     if (this.#open !== undefined && this.#open.info.bytes >= fileBytesMax) this.close();
-    const { info, file } = (this.#open ??= this.#create(hint.createdMs));
+    const open = (this.#open ??= this.#create(hint.createdMs));
+    const { info, file } = open;
     try {
       file.write(frame, info.bytes);
     } catch (error) {
@@ -95,6 +99,7 @@ export class HintFiles {
     }
     info.hints += 1;
     info.bytes += frame.length;
+    return open;
   }
 
   /** The open file, which stays open until `endSync`; undefined where there is none. */

@@ -8,9 +8,9 @@
 //   bounds   all hints of the shard together, and their age: beyond the window no hint is kept and
 //            old ones are dropped, counted; the next repair brings what they would have brought
 
-import { actor, type Context, type Later, refTo } from '../../runtime/actor.ts';
+import { actor, type Context, type Deferred, type Later, refTo } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
-import { type Failure, KvError } from '../../runtime/errors.ts';
+import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import { syncFile } from '../../runtime/files.ts';
 import type { Counter } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
@@ -55,6 +55,11 @@ interface Replay {
   bytes: number;
 }
 
+interface Waiting {
+  readonly file: OpenHintFile;
+  readonly later: Deferred<object>;
+}
+
 interface Target {
   readonly files: HintFiles;
   peer: PeerState | undefined;
@@ -65,6 +70,9 @@ interface Target {
   /** A sync is under way or will begin soon. */
   isSyncing: boolean;
   syncing: OpenHintFile | undefined;
+  /** Those who want to hear when their hint is on disk: after the next sync, and after this one. */
+  waiting: Waiting[];
+  covered: Waiting[];
   isReplaying: boolean;
   replay: Replay | undefined;
   delivered: number;
@@ -130,20 +138,45 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
   keep({ node, record }: BodyOf<HintKeeper['keep']>): void {
     if (this.#options.windowMs === 0) return;
     const target = this.#target(node);
+    const file = this.#append(target, record);
+    if (typeof file === 'string') this.#dropped[file].add();
+    else this.#syncSoon(target, syncAfterMs);
+  }
+
+  keepSynced({ node, record }: BodyOf<HintKeeper['keepSynced']>): Later<object> {
+    const refuse = (reason: string): KvError =>
+      new KvError('UNAVAILABLE', { reason, detail: `no hint for ${node} is kept` });
+    if (this.#options.windowMs === 0) throw refuse('no hints');
+    const target = this.#target(node);
+    const file = this.#append(target, record);
+    if (typeof file === 'string') throw refuse(file);
+    const later = this.#ctx.later<object>();
+    target.waiting.push({ file, later });
+    this.#syncSoon(target, 0);
+    return later;
+  }
+
+  /** The file that the hint was written to, or why it was not. */
+  #append(target: Target, record: Uint8Array): OpenHintFile | DropReason {
     const createdMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
     const refused = this.#refusal(target, createdMs, hintBytes(record));
-    if (refused !== undefined) return this.#dropped[refused].add();
+    if (refused !== undefined) return refused;
+    let file: OpenHintFile;
     try {
-      target.files.append({ createdMs, record });
+      file = target.files.append({ createdMs, record });
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
-      return this.#dropped.disk.add();
+      return 'disk';
     }
     this.#stored.add();
     this.#ctx.probe.reach('hint kept');
+    return file;
+  }
+
+  #syncSoon(target: Target, delayMs: number): void {
     if (target.isSyncing) return;
     target.isSyncing = true;
-    this.#ctx.after(syncAfterMs, 'sync', { node });
+    this.#ctx.after(delayMs, 'sync', { node: target.files.node });
   }
 
   /** Why no hint is kept; undefined where one is. */
@@ -160,8 +193,11 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
     const target = this.#target(node);
     const { files } = target;
     const open = files.beginSync();
+    target.covered = target.waiting;
+    target.waiting = [];
     if (open === undefined) {
       target.isSyncing = false;
+      settleCovered(target, undefined);
       return;
     }
     const { disk, toSelf, log } = this.#ctx;
@@ -183,8 +219,10 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
   synced({ node, hasFailed }: BodyOf<Own['synced']>): void {
     const target = this.#target(node);
     target.isSyncing = false;
+    settleCovered(target, hasFailed ? undefined : target.syncing);
     if (target.syncing !== undefined) target.files.endSync(target.syncing, hasFailed);
     target.syncing = undefined;
+    if (target.waiting.length > 0) this.#syncSoon(target, 0);
   }
 
   /** It has been away for longer than hints may be old; the mark survives a restart (HH-3). */
@@ -355,6 +393,8 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
         isClosed: false,
         isSyncing: false,
         syncing: undefined,
+        waiting: [],
+        covered: [],
         isReplaying: false,
         replay: undefined,
         delivered: 0,
@@ -363,6 +403,14 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
     }
     return target;
   }
+}
+
+/** A file that was left for another one in the meantime may not have been synced. */
+function settleCovered(target: Target, synced: OpenHintFile | undefined): void {
+  for (const { file, later } of target.covered)
+    if (file === synced) later.resolve({});
+    else later.fail(failure('DISK_FAILED', { detail: 'the hint may not be on disk' }));
+  target.covered = [];
 }
 
 /** Sending it again would not help. */

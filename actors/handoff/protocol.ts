@@ -20,6 +20,10 @@ export const HintKeeper = protocol('hint-keeper', 23, {
   }),
   /** Who is alive, from the failure detector; every change and once per second. */
   peersChanged: tell<PeerStates>(2, { lane: 'control' }),
+  /** The same, answered when the hint is on disk; refused where none is kept. */
+  keepSynced: ask<{ readonly node: string; readonly record: Uint8Array }, object>(80, {
+    layout: { node: 'text', record: 'bytes' },
+  }),
   /** What waits, sorted by node. */
   stats: ask<object, { readonly nodes: readonly HintsOfNode[] }>(3, { lane: 'background' }),
 });

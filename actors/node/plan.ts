@@ -36,7 +36,15 @@ import { repairer } from '../repair/repairer.actor.ts';
 import { acceptor } from '../replication/acceptor.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
 import { proposer } from '../replication/proposer.actor.ts';
-import { Coordinator, Proposer, SiblingKeeper } from '../replication/protocol.ts';
+import { batchKeeper } from '../replication/batch-keeper.actor.ts';
+import { batchWriter } from '../replication/batch-writer.actor.ts';
+import {
+  BatchKeeper,
+  BatchWriter,
+  Coordinator,
+  Proposer,
+  SiblingKeeper,
+} from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
 import { siblingEpochFile } from '../replication/sibling-epoch.ts';
 import { siblingKeeper } from '../replication/sibling-keeper.actor.ts';
@@ -159,6 +167,8 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Proposer.name]: 'shard',
   [Coordinator.name]: 'shard',
   [SiblingKeeper.name]: 'shard',
+  [BatchKeeper.name]: 'shard',
+  [BatchWriter.name]: 'shard',
   [HintKeeper.name]: 'shard',
   [Repairer.name]: 'shard',
   [Gossiper.name]: 'control',
@@ -196,6 +206,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     ...shards.flatMap((shard) => storageRows(storage, ring.replicationFactor, shard).map(placed)),
     placed(snapshotRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
+    ...batchRows(settings, ring).map(placed),
     ...membershipRows(settings, ring).map(placed),
     ...gatewayRows(settings, ring).map(placed),
   ];
@@ -418,6 +429,34 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   ];
 }
 
+/** Atomic batches: they are of no shard, so the first one has them. */
+function batchRows(settings: NodeSettings, ring: Ring): Row[] {
+  const { node, incarnation, placement, tunables } = settings;
+  const { shards } = placement;
+  const graceMs = Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs);
+  const writerOptions = {
+    ring,
+    // Not the number of a coordinator: both stamp records of the same keys.
+    writer: fingerprint32Text(`${node}/batch`),
+    incarnation,
+    shards,
+    boundPath: `${shardDirectory(0)}/batch-clock-bound`,
+  };
+  const keeperOptions = {
+    ring,
+    store: refTo(Store, node, 0),
+    shards,
+    afterMs: 2 * tunables.writeTimeoutMs,
+    // What hides a record of the batch is younger than the batch, and is kept for longer.
+    oldMs: graceMs * 0.9,
+  };
+  const at = { shard: 0, capacity: tunables.mailboxMessages, onCrash: fatal };
+  return [
+    { kind: row(batchKeeper), options: keeperOptions, ...at },
+    { kind: row(batchWriter), options: writerOptions, ...at },
+  ];
+}
+
 function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
   const copies = ring.replicationFactor;
   const { node, members, placement, tunables, incarnation, host } = settings;
@@ -426,6 +465,8 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
   const listeners: Ref<never>[] = [
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
     ...shards.map((shard) => refTo(Proposer, node, shard) as Ref<never>),
+    refTo(BatchWriter, node) as Ref<never>,
+    refTo(BatchKeeper, node) as Ref<never>,
     ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
     ...(copies > 1 ? shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>) : []),
     refTo(PrimaryWatch, node) as Ref<never>,

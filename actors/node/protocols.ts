@@ -9,6 +9,8 @@ import { Monitor } from '../observability/protocol.ts';
 import { Repairer } from '../repair/protocol.ts';
 import {
   Acceptor,
+  BatchKeeper,
+  BatchWriter,
   Coordinator,
   Proposer,
   Replica,
@@ -40,7 +42,9 @@ export const allProtocols: readonly Protocol[] = [
   HintKeeper,
   Repairer,
   Acceptor,
+  BatchKeeper,
   SiblingKeeper,
+  BatchWriter,
   Gossiper,
   FailureDetector,
   PrimaryWatch,

@@ -21,6 +21,8 @@ export interface BatchEntry {
 
 /** Records of one atomic batch. */
 export const batchRecordsMax = 1_000;
+/** Keys and values of one atomic batch, bytes: its entry is one record of the log. */
+export const batchBytesMax = 8 * 1024 * 1024;
 
 const magic = 0x4c42_564b; // "KVBL"
 const headerBytes = 8;

@@ -266,6 +266,64 @@ export const Proposer = protocol('proposer', 22, {
 });
 export type Proposer = typeof Proposer.messages;
 
+// ---- atomic batches ------------------------------------------------------------------------
+
+export interface BatchOperation {
+  /** User's key. */
+  readonly key: Uint8Array;
+  /** Absent: delete. */
+  readonly value: Uint8Array | undefined;
+  readonly valueType: number;
+  /** Milliseconds from now; 0 = never expires. */
+  readonly ttlMs: number;
+}
+
+export interface BatchRequest {
+  readonly namespace: number;
+  /** One to `batchRecordsMax`, of different keys. */
+  readonly operations: readonly BatchOperation[];
+  readonly level: string;
+}
+
+/** Of one operation. */
+export interface BatchedWrite extends Etag {
+  readonly version: number;
+  /** Milliseconds since 1970 when the value expires; 0: never. */
+  readonly expiresAt: number;
+  /** There was a live value before, as one replica saw it. */
+  readonly existed: boolean;
+}
+
+export interface BatchReply {
+  /** In the order of the operations. */
+  readonly results: readonly BatchedWrite[];
+  readonly coordinator: string;
+}
+
+/** Writes atomic batches: all of one or, in the end, nothing of it; not isolated (BL-5). */
+export const BatchWriter = protocol('batch-writer', 28, {
+  /**
+   * UNKNOWN_OUTCOME with `willComplete`: it is in the log of two nodes, and will be everywhere.
+   * BAD_REQUEST for a key that occurs twice; SERIAL_KEY, WRONG_TYPE for keys that no batch may write.
+   */
+  run: ask<BatchRequest, BatchReply>(1),
+  peersChanged: tell<PeerStates>(2, { lane: 'control' }),
+});
+export type BatchWriter = typeof BatchWriter.messages;
+
+/** Keeps the log of batches that are under way, and brings to an end what their writer could not. */
+export const BatchKeeper = protocol('batch-keeper', 26, {
+  /** Durable when it is answered (batch-log-format.ts). OVERLOADED: too much waits. */
+  keep: ask<{ readonly entry: Uint8Array }, object>(1, { layout: { entry: 'bytes' } }),
+  /** The batch is everywhere, or was called off: its entry goes, also one that comes later. */
+  forget: ask<Etag, object>(2, {
+    layout: { hlc: 'u53', writer: 'u32', incarnation: 'u32' },
+  }),
+  stats: ask<object, { readonly batches: number; readonly bytes: number }>(3),
+  peersChanged: tell<PeerStates>(4, { lane: 'control' }),
+});
+export type BatchKeeper = typeof BatchKeeper.messages;
+
 export interface AcceptorKey {
   /** Storage key of the data, its place, and the hash of the key. */
   readonly key: Uint8Array;

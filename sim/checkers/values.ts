@@ -14,13 +14,19 @@ import type { Violation } from './violation.ts';
 export const valuesChecker: Checker = {
   id: 'CK-11',
   check: ({ operations }) => {
-    const plain = operations.filter(({ workload }) => workload !== 'serial');
+    const plain = operations.filter(({ workload }) => workload !== 'serial').flatMap(putsOf);
     const judged = plain.filter(
       ({ kind, outcome, value }) => kind === 'get' && outcome === 'ok' && value !== undefined,
     ).length;
     return { judged, violations: checkValues(plain) };
   },
 };
+
+/** A batch is a put of each of its keys. */
+const putsOf = (operation: Operation): readonly Operation[] =>
+  operation.kind === 'batch'
+    ? (operation.keys ?? []).map((key) => ({ ...operation, key, kind: 'put' as const }))
+    : [operation];
 
 export function checkValues(operations: readonly Operation[]): Violation[] {
   const violations: Violation[] = [];

@@ -1,0 +1,190 @@
+// One atomic batch, as an async function of a session (Cassandra's logged batch; rules BL-1 to BL-3):
+//
+//   look    the newest record of each key, from one replica: nothing was done yet
+//   stamp   one for all keys, above everything that was found
+//   log     the whole batch is durable on two nodes, or it is called off
+//   send    every record to its replicas, at the level asked
+//   end     all have met it: acknowledged, and the log may forget; else the log completes it
+//
+// From the moment that one node may have the entry the batch can no longer fail: only a node that
+// confirms that it has forgotten it makes it undone.
+
+import type { Ref, Session } from '../../runtime/actor.ts';
+import { noBytes } from '../../runtime/bytes.ts';
+import { errorOf, failure, KvError, toFailure } from '../../runtime/errors.ts';
+import {
+  encodeRecord,
+  formatEtag,
+  isLive,
+  recordHlc,
+  recordIsSerial,
+  recordIsSet,
+  recordVersion,
+  valueTypes,
+} from '../model/record.ts';
+import type { KeyHashes } from '../model/token.ts';
+import { encodeBatchEntry } from './batch-log-format.ts';
+import { MissedReplicas } from './missed-replicas.ts';
+import type { BatchedWrite, BatchKeeper, BatchOperation, BatchReply, Replica } from './protocol.ts';
+import { type WriteOutcome, WritePath, withoutEffect } from './write-path.ts';
+
+/** One operation with its place. */
+export interface BatchPlace {
+  readonly operation: BatchOperation;
+  /** Storage key. */
+  readonly key: Uint8Array;
+  readonly hashes: KeyHashes;
+  /** Live replicas, at least `required`. */
+  readonly targets: readonly string[];
+  /** Replicas that are not asked. */
+  readonly absent: readonly string[];
+  readonly required: number;
+}
+
+export interface Batch {
+  readonly session: Session;
+  readonly node: string;
+  readonly places: readonly BatchPlace[];
+  readonly holders: readonly Ref<BatchKeeper>[];
+  readonly writer: number;
+  readonly incarnation: number;
+  readonly replica: (node: string, token: number) => Ref<Replica>;
+  /** A stamp above `floor` that was never given before, and the clock that it was made by. */
+  readonly stamp: (floor: number) => Promise<{ readonly hlc: number; readonly nowMs: number }>;
+  readonly hint: (node: string, record: Uint8Array) => void;
+  /** The log may forget it; nobody waits for that. */
+  readonly forget: (holder: Ref<BatchKeeper>, hlc: number) => void;
+  readonly leftMs: () => number;
+}
+
+/** Of one operation, stamped. */
+interface Stamped {
+  readonly record: Uint8Array;
+  readonly result: BatchedWrite;
+}
+
+/** Calling off is given so long, whatever is left of the time of the request. */
+const cancelMs = 1_000;
+
+export async function writeBatch(batch: Batch): Promise<BatchReply> {
+  const found = await look(batch);
+  const { hlc, nowMs } = await batch.stamp(Math.max(0, ...found.map(hlcOf)));
+  const stamped = batch.places.map((place, i) => stampedOf(batch, place, found[i], hlc, nowMs));
+  await log(batch, stamped, hlc, nowMs);
+  const outcomes = await Promise.all(
+    batch.places.map((place, i) => send(batch, place, (stamped[i] as Stamped).record)),
+  );
+  const missed = outcomes.filter(({ kind }) => kind !== 'acked').length;
+  if (missed > 0)
+    throw new KvError('UNKNOWN_OUTCOME', {
+      willComplete: true,
+      etag: formatEtag({ hlc, writer: batch.writer, incarnation: batch.incarnation }),
+      keysNotAcked: missed,
+      detail: 'the batch is in the log: all of it will be written',
+    });
+  for (const holder of batch.holders) batch.forget(holder, hlc);
+  return { results: stamped.map(({ result }) => result), coordinator: batch.node };
+}
+
+const hlcOf = (record: Uint8Array | undefined): number =>
+  record === undefined ? 0 : recordHlc(record);
+
+/** Refuses what a batch may not write: keys that are decided, and sets that are joined. */
+async function look({
+  session,
+  places,
+  replica,
+  leftMs,
+}: Batch): Promise<(Uint8Array | undefined)[]> {
+  const found = await Promise.all(
+    places.map(async ({ key, hashes, targets }) => {
+      const body = { key, hash: hashes.hash, digest: false };
+      const [first = ''] = targets;
+      const { record } = await session
+        .ask(replica(first, hashes.token), 'read', body, leftMs())
+        .catch((error: unknown) => {
+          throw errorOf(withoutEffect(toFailure(error)));
+        });
+      return record;
+    }),
+  );
+  for (const record of found) {
+    if (record === undefined) continue;
+    if (recordIsSerial(record))
+      throw new KvError('SERIAL_KEY', { detail: 'serial operations own a key of the batch' });
+    if (recordIsSet(record))
+      throw new KvError('WRONG_TYPE', { detail: 'a key of the batch keeps siblings' });
+  }
+  return found;
+}
+
+function stampedOf(
+  { writer, incarnation }: Batch,
+  { operation, key, hashes }: BatchPlace,
+  before: Uint8Array | undefined,
+  hlc: number,
+  nowMs: number,
+): Stamped {
+  const { value, valueType, ttlMs } = operation;
+  const version = (before === undefined ? 0 : recordVersion(before)) + 1;
+  const expiresAt = ttlMs === 0 ? 0 : nowMs + ttlMs;
+  const stamp = { hlc, writer, incarnation };
+  const record = encodeRecord({
+    key,
+    value: value ?? noBytes,
+    valueType: value === undefined ? valueTypes.bytes : valueType,
+    isTombstone: value === undefined,
+    ...stamp,
+    version,
+    expiresAt,
+    ...hashes,
+  });
+  const existed = before !== undefined && isLive(before, nowMs);
+  return { record, result: { ...stamp, version, expiresAt, existed } };
+}
+
+/** Durable with every holder when it returns. UNAVAILABLE: called off. UNKNOWN_OUTCOME: it may be kept. */
+async function log(
+  { session, holders, writer, incarnation, leftMs }: Batch,
+  stamped: readonly Stamped[],
+  hlc: number,
+  nowMs: number,
+): Promise<void> {
+  const records = stamped.map(({ record }) => record);
+  const entry = encodeBatchEntry({ createdMs: nowMs, records });
+  const keeps = holders.map((holder) => session.ask(holder, 'keep', { entry }, leftMs()));
+  const settled = await Promise.allSettled(keeps);
+  const failed = settled.find((one) => one.status === 'rejected');
+  if (failed === undefined) return;
+  const calledOff = await Promise.allSettled(
+    holders.map((holder) => session.ask(holder, 'forget', { hlc, writer, incarnation }, cancelMs)),
+  );
+  const reason = toFailure(failed.reason).code;
+  if (calledOff.every(({ status }) => status === 'fulfilled'))
+    throw new KvError('UNAVAILABLE', {
+      reason,
+      detail: 'the batch was not logged; nothing was done',
+    });
+  throw new KvError('UNKNOWN_OUTCOME', { reason, detail: 'the batch may have been logged' });
+}
+
+/** One record to its replicas; decided as soon as it is known. */
+function send(batch: Batch, place: BatchPlace, record: Uint8Array): Promise<WriteOutcome> {
+  const { session, replica, hint, leftMs } = batch;
+  const { targets, absent, required, hashes } = place;
+  const path = new WritePath(required, targets.length);
+  const missed = new MissedReplicas(absent);
+  return new Promise((resolve) => {
+    const answered = (node: string, error: unknown): void => {
+      const problem = error === undefined ? undefined : toFailure(error);
+      for (const other of missed.answered(node, problem)) hint(other, record);
+      const outcome = problem === undefined ? path.acked() : path.failed(problem);
+      if (outcome.kind !== 'open') resolve(outcome);
+    };
+    for (const node of targets)
+      session.ask(replica(node, hashes.token), 'write', { record }, leftMs()).then(
+        () => answered(node, undefined),
+        (error: unknown) => answered(node, error ?? failure('BUG')),
+      );
+  });
+}

@@ -1,0 +1,68 @@
+// Atomic batches (BL-1 to BL-5): in the end all of a batch is there, or nothing of it. Every batch
+// writes one value of its own under all of its keys, with one stamp.
+//
+//   half     a batch that was acknowledged, or whose answer said that it will complete, or of which a
+//            read has shown anything: in the final read of each of its keys its value or something newer
+//   undead   a batch that was refused without effect: no read ever shows its value
+//
+// Of a batch whose answer was lost the stamp is known from the reads that showed it.
+
+import { compareEtags, type Etag } from '../../actors/model/record.ts';
+import type { Checker } from '../checker.ts';
+import type { Operation } from '../history.ts';
+import type { Violation } from './violation.ts';
+
+export const batchChecker: Checker = {
+  id: 'BL-1 batches',
+  check: ({ of, lostCopies }) => {
+    const operations = of('batches');
+    const batches = operations.filter(({ kind }) => kind === 'batch');
+    // Where copies were destroyed, what was acknowledged may be gone with them.
+    const violations = lostCopies > 0 ? [] : checkBatches(operations);
+    return { judged: lostCopies > 0 ? 0 : batches.length, violations };
+  },
+};
+
+/** `operations`: batches, and gets of single keys. */
+export function checkBatches(operations: readonly Operation[]): Violation[] {
+  const reads = operations.filter(({ kind, outcome }) => kind === 'get' && outcome === 'ok');
+  const finals = new Map(
+    reads.filter(({ phase }) => phase === 'final').map((read) => [read.key, read]),
+  );
+  const shown = new Map<string, Operation>();
+  for (const read of reads)
+    if (read.value !== undefined && !shown.has(read.value)) shown.set(read.value, read);
+  const violations: Violation[] = [];
+  for (const batch of operations) {
+    if (batch.kind !== 'batch') continue;
+    const seen = batch.value === undefined ? undefined : shown.get(batch.value);
+    if (batch.outcome === 'fail' && seen !== undefined)
+      violations.push(violation(batch, seen, 'a batch that was refused has left something'));
+    const etag = batch.etag ?? seen?.etag;
+    if (batch.outcome !== 'fail' && etag !== undefined)
+      for (const read of missing(batch, etag, finals))
+        violations.push(violation(batch, read, 'a batch is there in part'));
+  }
+  return violations;
+}
+
+/** Final reads of keys of the batch that show something older, or nothing. */
+function missing(
+  batch: Operation,
+  etag: Etag,
+  finals: ReadonlyMap<string, Operation>,
+): readonly Operation[] {
+  return (batch.keys ?? []).flatMap((key) => {
+    const read = finals.get(key);
+    if (read === undefined) return [];
+    const isThere = read.etag !== undefined && compareEtags(read.etag, etag) >= 0;
+    return isThere ? [] : [read];
+  });
+}
+
+const violation = (batch: Operation, read: Operation, what: string): Violation => ({
+  rule: 'BL-1',
+  key: read.key,
+  what,
+  operations: [batch, read],
+});
