@@ -11,7 +11,7 @@
 
 import type { Ref, Session } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
-import { errorOf, failure, KvError, toFailure } from '../../runtime/errors.ts';
+import { errorOf, type Failure, KvError, toFailure } from '../../runtime/errors.ts';
 import {
   encodeRecord,
   formatEtag,
@@ -41,6 +41,12 @@ export interface BatchPlace {
   readonly required: number;
 }
 
+export interface BatchStamp {
+  readonly hlc: number;
+  /** Of the clock that it was made by, milliseconds since 1970. */
+  readonly nowMs: number;
+}
+
 export interface Batch {
   readonly session: Session;
   readonly node: string;
@@ -49,8 +55,8 @@ export interface Batch {
   readonly writer: number;
   readonly incarnation: number;
   readonly replica: (node: string, token: number) => Ref<Replica>;
-  /** A stamp above `floor` that was never given before, and the clock that it was made by. */
-  readonly stamp: (floor: number) => Promise<{ readonly hlc: number; readonly nowMs: number }>;
+  /** A stamp above `floor` that was never given before; undefined: not yet. A KvError refuses. */
+  readonly tryStamp: (floor: number) => BatchStamp | undefined;
   readonly hint: (node: string, record: Uint8Array) => void;
   /** The log may forget it; nobody waits for that. */
   readonly forget: (holder: Ref<BatchKeeper>, hlc: number) => void;
@@ -65,10 +71,11 @@ interface Stamped {
 
 /** Calling off is given so long, whatever is left of the time of the request. */
 const cancelMs = 1_000;
+const stampRetryMs = 2;
 
 export async function writeBatch(batch: Batch): Promise<BatchReply> {
   const found = await look(batch);
-  const { hlc, nowMs } = await batch.stamp(Math.max(0, ...found.map(hlcOf)));
+  const { hlc, nowMs } = await stampAbove(batch, Math.max(0, ...found.map(hlcOf)));
   const stamped = batch.places.map((place, i) => stampedOf(batch, place, found[i], hlc, nowMs));
   await log(batch, stamped, hlc, nowMs);
   const outcomes = await Promise.all(
@@ -84,6 +91,20 @@ export async function writeBatch(batch: Batch): Promise<BatchReply> {
     });
   for (const holder of batch.holders) batch.forget(holder, hlc);
   return { results: stamped.map(({ result }) => result), coordinator: batch.node };
+}
+
+/** The clock bound may have to be extended first: some milliseconds, and rarely. */
+async function stampAbove(
+  { session, tryStamp, leftMs }: Batch,
+  floor: number,
+): Promise<BatchStamp> {
+  for (;;) {
+    if (leftMs() <= 0)
+      throw new KvError('UNAVAILABLE', { detail: 'no time was left to write the batch' });
+    const stamp = tryStamp(floor);
+    if (stamp !== undefined) return stamp;
+    await session.sleep(stampRetryMs);
+  }
 }
 
 const hlcOf = (record: Uint8Array | undefined): number =>
@@ -168,23 +189,32 @@ async function log(
   throw new KvError('UNKNOWN_OUTCOME', { reason, detail: 'the batch may have been logged' });
 }
 
-/** One record to its replicas; decided as soon as it is known. */
-function send(batch: Batch, place: BatchPlace, record: Uint8Array): Promise<WriteOutcome> {
+interface Answered {
+  readonly node: string;
+  readonly problem: Failure | undefined;
+}
+
+/** One record to its replicas; decided as soon as it is known. Who misses it gets a hint, also later. */
+async function send(batch: Batch, place: BatchPlace, record: Uint8Array): Promise<WriteOutcome> {
   const { session, replica, hint, leftMs } = batch;
   const { targets, absent, required, hashes } = place;
   const path = new WritePath(required, targets.length);
   const missed = new MissedReplicas(absent);
-  return new Promise((resolve) => {
-    const answered = (node: string, error: unknown): void => {
-      const problem = error === undefined ? undefined : toFailure(error);
-      for (const other of missed.answered(node, problem)) hint(other, record);
-      const outcome = problem === undefined ? path.acked() : path.failed(problem);
-      if (outcome.kind !== 'open') resolve(outcome);
-    };
-    for (const node of targets)
-      session.ask(replica(node, hashes.token), 'write', { record }, leftMs()).then(
-        () => answered(node, undefined),
-        (error: unknown) => answered(node, error ?? failure('BUG')),
-      );
-  });
+  const sendTo = async (node: string): Promise<Answered> => {
+    let problem: Failure | undefined;
+    try {
+      await session.ask(replica(node, hashes.token), 'write', { record }, leftMs());
+    } catch (error) {
+      problem = toFailure(error);
+    }
+    for (const other of missed.answered(node, problem)) hint(other, record);
+    return { node, problem };
+  };
+  const open = new Map(targets.map((node) => [node, sendTo(node)]));
+  for (;;) {
+    const { node, problem } = await Promise.race(open.values());
+    open.delete(node);
+    const outcome = problem === undefined ? path.acked() : path.failed(problem);
+    if (outcome.kind !== 'open') return outcome;
+  }
 }

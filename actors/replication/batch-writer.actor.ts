@@ -10,7 +10,7 @@ import {
   refTo,
 } from '../../runtime/actor.ts';
 import { compareBytes } from '../../runtime/bytes.ts';
-import { assert, errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
+import { assert, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { Counter } from '../../runtime/metrics.ts';
 import type { Handlers, Tell } from '../../runtime/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
@@ -130,7 +130,8 @@ class BatchWriterActor implements Handlers<BatchWriter>, Handlers<Own> {
     const deadlineMs = call.deadlineMs - Math.min(50, (call.deadlineMs - clock.monotonicMs()) / 10);
     const view = this.#view;
     const holders = this.#holders();
-    const stamp = this.#stampBy(deadlineMs);
+    const stamps = this.#stamps;
+    assert(stamps !== undefined, 'a request before start');
     const hint = (other: string, record: Uint8Array): void => this.#hint(other, record);
     const forget = (holder: Ref<BatchKeeper>, hlc: number): void =>
       this.#ctx.ask(holder, 'forget', { hlc, writer, incarnation }, forgetTimeoutMs, ignore);
@@ -146,7 +147,7 @@ class BatchWriterActor implements Handlers<BatchWriter>, Handlers<Own> {
           writer,
           incarnation,
           replica: (other, token) => view.replica(other, token),
-          stamp,
+          tryStamp: (floor) => stamps.tryStamp(floor),
           hint,
           forget,
           leftMs: () => deadlineMs - clock.monotonicMs(),
@@ -155,23 +156,6 @@ class BatchWriterActor implements Handlers<BatchWriter>, Handlers<Own> {
         toSelf('ended', {});
       }
     });
-  }
-
-  #stampBy(deadlineMs: number): (floor: number) => Promise<{ hlc: number; nowMs: number }> {
-    const [stamper, stamps] = [this.#stamper, this.#stamps];
-    assert(stamper !== undefined && stamps !== undefined, 'a request before start');
-    return (floor) =>
-      new Promise((resolve, reject) => {
-        stamps.take({
-          deadlineMs,
-          proceed: (wallMicros) =>
-            resolve({
-              hlc: stamper.stamp(wallMicros, floor),
-              nowMs: Math.floor(wallMicros / 1000),
-            }),
-          fail: (problem) => reject(errorOf(problem)),
-        });
-      });
   }
 
   #hint(node: string, record: Uint8Array): void {

@@ -46,9 +46,7 @@ export class StampQueue {
     const refused = refusal();
     if (refused !== undefined) return write.fail(refused);
     const wallMicros = clock.wallMicros();
-    const bound = this.#stamper.nextBound(wallMicros);
-    if (bound !== undefined) this.#extend(bound);
-    if (!this.#stamper.isReady(wallMicros)) {
+    if (!this.#isReady(wallMicros)) {
       this.#waiting.push(write);
       return;
     }
@@ -58,6 +56,13 @@ export class StampQueue {
       if (!(error instanceof KvError)) throw error;
       write.fail(error.toFailure());
     }
+  }
+
+  /** A stamp above `floor`; undefined: the bound is being extended. FUTURE_VERSION beyond the skew. */
+  tryStamp(floor: number): { readonly hlc: number; readonly nowMs: number } | undefined {
+    const wallMicros = this.#tools.clock.wallMicros();
+    if (!this.#isReady(wallMicros)) return undefined;
+    return { hlc: this.#stamper.stamp(wallMicros, floor), nowMs: Math.floor(wallMicros / 1000) };
   }
 
   /** The bound is durable. Each write looks at the clock again: it may be beyond the new bound. */
@@ -71,6 +76,13 @@ export class StampQueue {
   notExtended(problem: Failure): void {
     this.#isExtending = false;
     for (const { fail } of this.#takeWaiting()) fail(withoutEffect(problem));
+  }
+
+  /** Extends the bound ahead of need. */
+  #isReady(wallMicros: number): boolean {
+    const bound = this.#stamper.nextBound(wallMicros);
+    if (bound !== undefined) this.#extend(bound);
+    return this.#stamper.isReady(wallMicros);
   }
 
   #extend(bound: number): void {

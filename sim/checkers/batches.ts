@@ -29,21 +29,28 @@ export function checkBatches(operations: readonly Operation[]): Violation[] {
   const finals = new Map(
     reads.filter(({ phase }) => phase === 'final').map((read) => [read.key, read]),
   );
-  const shown = new Map<string, Operation>();
-  for (const read of reads)
-    if (read.value !== undefined && !shown.has(read.value)) shown.set(read.value, read);
-  const violations: Violation[] = [];
-  for (const batch of operations) {
-    if (batch.kind !== 'batch') continue;
-    const seen = batch.value === undefined ? undefined : shown.get(batch.value);
-    if (batch.outcome === 'fail' && seen !== undefined)
-      violations.push(violation(batch, seen, 'a batch that was refused has left something'));
-    const etag = batch.etag ?? seen?.etag;
-    if (batch.outcome !== 'fail' && etag !== undefined)
-      for (const read of missing(batch, etag, finals))
-        violations.push(violation(batch, read, 'a batch is there in part'));
-  }
-  return violations;
+  const shown = new Map<string | undefined, Operation>();
+  for (const read of reads) if (!shown.has(read.value)) shown.set(read.value, read);
+  return operations
+    .filter(({ kind }) => kind === 'batch')
+    .flatMap((batch) => problemsOf(batch, shown.get(batch.value), finals));
+}
+
+/** `seen`: a read that has shown the value of the batch. */
+function problemsOf(
+  batch: Operation,
+  seen: Operation | undefined,
+  finals: ReadonlyMap<string, Operation>,
+): readonly Violation[] {
+  if (batch.outcome === 'fail')
+    return seen === undefined
+      ? []
+      : [violation(batch, seen, 'a batch that was refused has left something')];
+  const etag = batch.etag ?? seen?.etag;
+  if (etag === undefined) return [];
+  return missing(batch, etag, finals).map((read) =>
+    violation(batch, read, 'a batch is there in part'),
+  );
 }
 
 /** Final reads of keys of the batch that show something older, or nothing. */

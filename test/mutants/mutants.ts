@@ -440,6 +440,34 @@ export const mutants: readonly Mutant[] = [
     seeds: 60,
     with: ['wiped-disk'],
   },
+  {
+    id: 'batch-not-logged',
+    what: 'a holder of the log answers before the entry is in its store (BL-2)',
+    file: 'actors/replication/batch-keeper.actor.js',
+    find: "await session.ask(store, 'apply', { record }, leftMs);",
+    replace: 'await undefined;',
+    seeds: 80,
+    with: ['kill', 'power-loss', 'crash-at-call'],
+  },
+  {
+    id: 'batch-called-off-in-secret',
+    what: 'a batch that was logged on one node only is said to have failed, and is not called off (BL-2)',
+    file: 'actors/replication/batch-write.js',
+    find: "session.ask(holder, 'forget', { hlc, writer, incarnation }, cancelMs)",
+    replace: 'Promise.resolve()',
+    seeds: 80,
+    with: ['cut', 'flap', 'kill'],
+  },
+  {
+    id: 'batch-hints-not-synced',
+    rule: 'M21',
+    what: 'the log of a batch goes before its hints are synced (BL-4)',
+    file: 'actors/handoff/hint-keeper.actor.js',
+    find: 'target.waiting.push({ file, later });',
+    replace: 'later.resolve({});',
+    seeds: 160,
+    with: ['power-loss', 'blackout', 'cut'],
+  },
 ];
 
 export interface Awaited {
@@ -456,7 +484,6 @@ export const awaited: readonly Awaited[] = [
   { rule: 'M8', what: 'a pending replica does not count in a quorum', feature: topology },
   { rule: 'M9', what: 'a replica ignores the epoch of a request', feature: topology },
   { rule: 'M12', what: 'a purge does not look into the memtable', feature: 'purging with several copies, behind a repair (TS-3): with one copy memory holds nothing older than a table' },
-  { rule: 'M21', what: 'the log of a batch goes before its hints are synced', feature: 'atomic batches' },
   { rule: 'M24', what: 'a node starts again with a lower generation', feature: topology },
   { rule: 'M25', what: 'a restored backup keeps the id of its node', feature: 'a patch of its own: restore is there' },
   { rule: 'M27', what: 'streaming starts before the write barrier', feature: topology },
