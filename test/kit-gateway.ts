@@ -344,6 +344,7 @@ const fakeGossiper = actor({
     exchange: () => ({ states: [], wanted: [] }),
     news: () => undefined,
     loadChanged: () => undefined,
+    catalogEpoch: () => undefined,
     leaving: () => ({}),
     states: () => ({ states }),
   }),

@@ -126,6 +126,10 @@ class FakeReplica extends Fake implements Handlers<Replica> {
   repairFloor(body: BodyOf<Replica['repairFloor']>, call: Call): Later<object> {
     return this.ask('repairFloor', body, call);
   }
+
+  namespacesChanged(): object {
+    return {};
+  }
 }
 
 class FakeStore extends Fake implements Handlers<Store> {

@@ -19,6 +19,7 @@ import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
+import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Level } from '../model/consistency.ts';
 import { recordEtag, valueTypes } from '../model/record.ts';
@@ -57,6 +58,8 @@ import {
   wantsBytes,
 } from './http-requests.ts';
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
+import { NamespaceGuard } from './namespace-guard.ts';
+import { namespaceHandlers } from './namespace-routes.ts';
 import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
@@ -86,6 +89,8 @@ export interface HttpGatewayOptions extends GatewaySettings {
   readonly detector: Ref<FailureDetector>;
   /** One per thread. */
   readonly monitors: readonly Ref<Monitor>[];
+  /** Absent: there is `default` alone. */
+  readonly catalog?: Ref<Catalog>;
   /** Seals session tokens; the same on every node. */
   readonly sealer: Sealer;
   /** Figures as the text of /metrics: actors/observability/prometheus-text.ts. */
@@ -108,6 +113,8 @@ interface Exchange {
   coordinator: string;
   /** JSON, where the client asked how it was done. */
   explanation: string | undefined;
+  /** The namespaces were read again for it. */
+  isRefreshed: boolean;
 }
 
 /** Of the HTTP face, as its path says. */
@@ -134,6 +141,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   readonly #router: KeyRouter;
   readonly #session: SessionCalls;
   readonly #figures: RouteFigures;
+  readonly #guard: NamespaceGuard;
   readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
   #isDraining = false;
   #open = 0;
@@ -145,7 +153,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#options = options;
     const { ring, coordinatorShards } = options;
     this.#router = new KeyRouter({ node: ctx.node, ring, coordinatorShards });
-    this.#session = new SessionCalls(new KeyCalls({ ctx, router: this.#router, ring }));
+    const guard = new NamespaceGuard(ctx, options.catalog);
+    this.#guard = guard;
+    this.#session = new SessionCalls(new KeyCalls({ ctx, router: this.#router, ring, guard }));
     this.#figures = new RouteFigures(ctx.metrics);
     this.#handlers = {
       put: (exchange) => this.#put(exchange),
@@ -189,8 +199,14 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       deadlineMs: call.deadlineMs,
       coordinator: this.#ctx.node,
       explanation: undefined,
+      isRefreshed: false,
     };
     this.#open += 1;
+    this.#begun(exchange);
+    return exchange.answer;
+  }
+
+  #begun(exchange: Exchange): void {
     try {
       this.#dispatch(exchange);
     } catch (error) {
@@ -199,7 +215,15 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       if (problem.code === 'BUG') throw error;
       this.#refuse(exchange, problem);
     }
-    return exchange.answer;
+  }
+
+  start(): void {
+    this.#guard.start();
+  }
+
+  namespacesChanged(known: CatalogBytes): object {
+    this.#guard.changed(known);
+    return {};
   }
 
   peersChanged({ peers }: PeerStates): void {
@@ -243,7 +267,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Reads the headers; from here on the answer names its level and has its deadline. */
   #begin(exchange: Exchange, kind: TermsKind): Terms {
-    const { namespaces, defaults, ring, sealer } = this.#options;
+    const { defaults, ring, sealer } = this.#options;
+    const namespaces = this.#guard.known;
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const replicas = ring.replicationFactor;
     const settings = { namespaces, defaults, sealer, replicas, nowMs };
@@ -281,6 +306,14 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #refuse(exchange: Exchange, problem: Failure): void {
+    if (problem.code === 'NO_SUCH_NAMESPACE' && !exchange.isRefreshed) {
+      // This node's copy may be behind. Nothing has happened yet that anyone could see.
+      exchange.isRefreshed = true;
+      return this.#guard.refresh((unknown) => {
+        if (unknown === undefined) this.#begun(exchange);
+        else this.#refuse(exchange, unknown);
+      });
+    }
     this.#finish(exchange, problemAnswer(problem));
   }
 
@@ -465,7 +498,11 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #nodeHandlers(): Record<string, (exchange: Exchange) => void> {
     const { node, ask, clock } = this.#ctx;
     const tools = { node, ask, members: this.#options.ring.members };
-    const handlers = { ...snapshotHandlers(tools), ...adminHandlers(tools) };
+    const handlers = {
+      ...snapshotHandlers(tools),
+      ...adminHandlers(tools),
+      ...namespaceHandlers(tools),
+    };
     return Object.fromEntries(
       Object.entries(handlers).map(([name, run]) => [
         name,

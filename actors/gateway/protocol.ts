@@ -2,6 +2,7 @@
 // sockets into these; a gateway validates, routes and maps errors.
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 
 export interface HttpRequest {
@@ -27,6 +28,7 @@ export const HttpGateway = protocol('http-gateway', 40, {
   peersChanged: tell<PeerStates>(2, { lane: 'control' }),
   /** From now on refuse new requests with DRAINING; readyz says 503. */
   startDraining: ask<object, object>(3, { lane: 'control' }),
+  namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
 });
 export type HttpGateway = typeof HttpGateway.messages;
 
@@ -68,6 +70,7 @@ export const RespGateway = protocol('resp-gateway', 41, {
   peersChanged: tell<PeerStates>(4, { lane: 'control' }),
   /** From now on refuse commands with DRAINING; answers when the last open one is answered. */
   startDraining: ask<object, object>(5, { lane: 'control' }),
+  namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
 });
 export type RespGateway = typeof RespGateway.messages;
 

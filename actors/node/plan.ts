@@ -12,6 +12,8 @@ import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Placement, ThreadGroup } from '../../runtime/placement.ts';
 import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
+import { catalog } from '../catalog/catalog.actor.ts';
+import { Catalog } from '../catalog/protocol.ts';
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
 import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
@@ -35,7 +37,7 @@ import { repairer } from '../repair/repairer.actor.ts';
 import { acceptor } from '../replication/acceptor.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
 import { proposer } from '../replication/proposer.actor.ts';
-import { Coordinator, Proposer } from '../replication/protocol.ts';
+import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
@@ -146,6 +148,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [WalArchiver.name]: 'background',
   [Store.name]: 'shard',
   [Snapshotter.name]: 'control',
+  [Catalog.name]: 'control',
   replica: 'shard',
   acceptor: 'shard',
   [Proposer.name]: 'shard',
@@ -186,6 +189,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     ...monitors,
     ...shards.flatMap((shard) => storageRows(storage, ring.replicationFactor, shard).map(placed)),
     placed(snapshotRow(settings, ring)),
+    placed(catalogRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...membershipRows(settings, ring).map(placed),
     ...gatewayRows(settings, ring).map(placed),
@@ -325,12 +329,27 @@ function snapshotRow(settings: NodeSettings, ring: Ring): Row {
   return { kind: row(snapshotter), options, shard: 0, capacity: 256, onCrash: forgiving };
 }
 
+function catalogRow({ node, placement, tunables }: NodeSettings, ring: Ring): Row {
+  const shards = [...Array(placement.shards).keys()];
+  const options = {
+    ring,
+    shards: placement.shards,
+    gossiper: refTo(Gossiper, node),
+    guards: shards.flatMap((shard) => [refTo(Replica, node, shard), refTo(Acceptor, node, shard)]),
+    listeners: [refTo(HttpGateway, node), refTo(RespGateway, node)],
+    refreshMs: tunables.catalogRefreshMs,
+  };
+  // What counts is on disk, and guards keep what they were told.
+  return { kind: row(catalog), options, shard: 0, capacity: 1_024, onCrash: forgiving };
+}
+
 function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   const { node, incarnation, placement, tunables } = settings;
   const capacity = tunables.mailboxMessages;
   const replicaOptions = {
     store: refTo(Store, node, shard),
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
+    hasCatalog: true,
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
@@ -391,7 +410,8 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     valueBytesMax: tunables.valueBytesMax,
     waitingMax: 16_384,
   };
-  const acceptorOptions = { store: refTo(Store, node, shard), shards: placement.shards };
+  const { shards } = placement;
+  const acceptorOptions = { store: refTo(Store, node, shard), shards, hasCatalog: true };
   const at = { shard, capacity: tunables.mailboxMessages, onCrash: fatal };
   return [
     { kind: row(acceptor), options: acceptorOptions, ...at },
@@ -410,6 +430,7 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
     ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
     ...(copies > 1 ? shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>) : []),
     refTo(PrimaryWatch, node) as Ref<never>,
+    refTo(Catalog, node) as Ref<never>,
     refTo(HttpGateway, node) as Ref<never>,
     refTo(RespGateway, node) as Ref<never>,
   ];
@@ -429,6 +450,7 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
       .filter((member) => member.node !== node)
       .map((member) => refTo(Gossiper, member.node)),
     detector: refTo(FailureDetector, node),
+    catalog: refTo(Catalog, node),
     stores: shards.map((shard) => refTo(Store, node, shard)),
     self: {
       node,
@@ -453,12 +475,12 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
 function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   const { node, clusterName, placement, tunables } = settings;
   const { readTimeoutMs, writeTimeoutMs, scanTimeoutMs, valueBytesMax } = tunables;
-  const { namespaces, defaults, limits } = defaultGatewaySettings;
+  const { defaults, limits } = defaultGatewaySettings;
   const common = {
     ring,
     coordinatorShards: placement.shards,
     gossiper: refTo(Gossiper, node),
-    namespaces,
+    catalog: refTo(Catalog, node),
     defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
     limits: { ...limits, valueBytes: valueBytesMax },
   };

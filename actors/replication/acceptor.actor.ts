@@ -7,6 +7,7 @@ import { base64url } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import { checkRecord } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import type { Store } from '../storage/protocol.ts';
@@ -18,6 +19,7 @@ import {
   promise,
   type Proposal,
 } from './acceptor-state.ts';
+import { DroppedKeys } from './dropped-keys.ts';
 import { KeySteps } from './acceptor-steps.ts';
 import { Acceptor, type AcceptorKey, type PrepareReply, type ProposeReply } from './protocol.ts';
 
@@ -25,6 +27,8 @@ export interface AcceptorOptions {
   readonly store: Ref<Store>;
   /** Shards of this node. */
   readonly shards: number;
+  /** There is a catalog of namespaces on this node. Default false: none is ever dropped. */
+  readonly hasCatalog?: boolean;
 }
 
 /** Of a decision that a simulation holds back, milliseconds. */
@@ -34,10 +38,23 @@ class AcceptorActor implements Handlers<Acceptor> {
   readonly #ctx: Context;
   readonly #options: AcceptorOptions;
   readonly #turns = new KeyTurns();
+  readonly #dropped = new DroppedKeys();
 
   constructor(ctx: Context, options: AcceptorOptions) {
     this.#ctx = ctx;
     this.#options = options;
+  }
+
+  start(): Later<void> | undefined {
+    if (this.#options.hasCatalog !== true) return undefined;
+    const { node } = this.#ctx;
+    const dropped = this.#dropped;
+    return this.#ctx.session((session) => dropped.load(session, node));
+  }
+
+  namespacesChanged(known: CatalogBytes): object {
+    this.#dropped.changed(known);
+    return {};
   }
 
   prepare(
@@ -97,6 +114,7 @@ class AcceptorActor implements Handlers<Acceptor> {
   ): Later<Reply> {
     if (shardOf(at.token, this.#options.shards) !== this.#ctx.shard)
       throw new KvError('BAD_REQUEST', { detail: 'key of another shard' });
+    this.#dropped.refuse(at.key);
     const name = base64url.encode(at.key);
     const { clock } = this.#ctx;
     const { store } = this.#options;

@@ -12,10 +12,13 @@ import {
 } from '../../runtime/actor.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import {
   checkRecord,
+  namespaceBytes,
   recordHlc,
   recordIncarnation,
+  recordKey,
   recordToken,
   recordWriter,
 } from '../model/record.ts';
@@ -23,6 +26,7 @@ import { shardOf } from '../model/token.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Repairer } from '../repair/protocol.ts';
 import type { RangeRequest, Store } from '../storage/protocol.ts';
+import { DroppedKeys } from './dropped-keys.ts';
 import { Replica } from './protocol.ts';
 
 export interface ReplicaOptions {
@@ -34,6 +38,8 @@ export interface ReplicaOptions {
   readonly rangeBytesMax: number;
   /** Hears of records that come late; absent: nobody repairs. */
   readonly repairer?: Ref<Repairer>;
+  /** There is a catalog of namespaces on this node. Default false: none is ever dropped. */
+  readonly hasCatalog?: boolean;
 }
 
 type ReadReply = ReplyOf<Replica['read']>;
@@ -49,6 +55,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   readonly #options: ReplicaOptions;
   /** Records up to here are late. */
   #floorHlc = 0;
+  readonly #dropped = new DroppedKeys();
 
   constructor(ctx: Context<Own>, options: ReplicaOptions) {
     this.#ctx = ctx;
@@ -56,12 +63,20 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   }
 
   start(): Later<void> | undefined {
-    const { repairer } = this.#options;
-    if (repairer === undefined) return undefined;
-    const { toSelf } = this.#ctx;
+    const { repairer, hasCatalog = false } = this.#options;
+    if (repairer === undefined && !hasCatalog) return undefined;
+    const { toSelf, node } = this.#ctx;
+    const dropped = this.#dropped;
     return this.#ctx.session(async (session) => {
+      if (hasCatalog) await dropped.load(session, node);
+      if (repairer === undefined) return;
       toSelf('floorKnown', await session.ask(repairer, 'floor', {}, startTimeoutMs));
     });
+  }
+
+  namespacesChanged(known: CatalogBytes): object {
+    this.#dropped.changed(known);
+    return {};
   }
 
   floorKnown({ hlc }: { readonly hlc: number }): void {
@@ -70,6 +85,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
 
   write({ record }: { readonly record: Uint8Array }, call: Call): Later<{ readonly lsn: number }> {
     this.#check(record);
+    this.#dropped.refuse(recordKey(record));
     const later = this.#ctx.later<{ readonly lsn: number }>();
     if (recordHlc(record) > this.#floorHlc) this.#apply(record, call, later);
     else
@@ -83,6 +99,10 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   hint({ record }: BodyOf<Replica['hint']>, call: Call): Later<{ readonly isApplied: boolean }> {
     this.#check(record);
     const later = this.#ctx.later<{ readonly isApplied: boolean }>();
+    if (this.#dropped.has(recordKey(record))) {
+      later.resolve({ isApplied: false });
+      return later;
+    }
     const apply = (): void =>
       this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem) => {
         if (problem === undefined) later.resolve({ isApplied: true });
@@ -137,6 +157,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   }
 
   read({ key, hash, digest }: BodyOf<Replica['read']>, call: Call): Later<ReadReply> {
+    this.#dropped.refuse(key);
     const later = this.#ctx.later<ReadReply>();
     this.#ctx.ask(
       this.#options.store,
@@ -153,6 +174,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
 
   range(request: RangeRequest, call: Call): Later<RecordPage> {
     const { rangeRowsMax, rangeBytesMax, store } = this.#options;
+    if (request.from.length >= namespaceBytes) this.#dropped.refuse(request.from);
     const later = this.#ctx.later<RecordPage>();
     const limit = Math.min(request.limit, rangeRowsMax);
     const bytes = Math.min(request.bytes, rangeBytesMax);

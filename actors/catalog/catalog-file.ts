@@ -1,0 +1,20 @@
+// The last document that a node knew, in a file of its own below the data directory: a node that
+// starts without peers knows its namespaces, and one that knew of a drop never forgets it. The
+// document as it is stored everywhere, on one line, and its checksum on the next.
+
+import { utf8 } from '../../runtime/bytes.ts';
+import { CorruptionError } from '../../runtime/errors.ts';
+import { type CatalogDocument, decodeCatalog, encodeCatalog } from '../model/namespaces.ts';
+import { openText, sealText } from '../model/sealed-text.ts';
+
+export const catalogFile = 'catalog';
+
+export const encodeCatalogFile = (document: CatalogDocument): Uint8Array =>
+  sealText(utf8.decode(encodeCatalog(document)));
+
+/** CorruptionError where the file fails its checksum. */
+export function decodeCatalogFile(bytes: Uint8Array): CatalogDocument {
+  const text = openText(bytes);
+  if (text === undefined) throw new CorruptionError(catalogFile, 0, 'the checksum does not match');
+  return decodeCatalog(utf8.encode(text));
+}

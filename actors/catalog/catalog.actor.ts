@@ -1,0 +1,318 @@
+// Keeps what this node knows of the namespaces. The document that counts is the value of one key,
+// changed by compare-and-set (decided-document.ts); every node has a copy, on disk and in each actor
+// that acts by it.
+//
+// A node hears of a newer document from whoever changed it, by gossip (which carries the epoch), by
+// reading the decided one now and then, and when a request names what it does not know. Installing
+// one means: stored, then told to every actor that acts by it. A change is answered when so many
+// nodes have installed it that no quorum of any key's replicas is without: from then on no write to
+// a dropped namespace is acknowledged at a quorum, whoever was asked.
+//
+// Invariant: the epoch of this node's document never goes back, also across restarts.
+
+import {
+  actor,
+  type Call,
+  type Context,
+  type Later,
+  type Ref,
+  refTo,
+  type Session,
+} from '../../runtime/actor.ts';
+import { describeFailure, errorTable, KvError } from '../../runtime/errors.ts';
+import { KeyTurns } from '../../runtime/key-turns.ts';
+import type { Ask, BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
+import { type Gossiper, type PeerState, type PeerStates } from '../membership/protocol.ts';
+import { quorumOf } from '../model/consistency.ts';
+import {
+  type CatalogDocument,
+  decodeCatalog,
+  encodeCatalog,
+  firstDocument,
+} from '../model/namespaces.ts';
+import type { Ring } from '../model/ring.ts';
+import { catalogFile, decodeCatalogFile, encodeCatalogFile } from './catalog-file.ts';
+import { changed } from './changes.ts';
+import { DecidedDocument } from './decided-document.ts';
+import { Catalog, type CatalogBytes, type NamespaceChange } from './protocol.ts';
+
+/** An actor that acts by the document. */
+export type NamespaceListener = Ref<{
+  readonly namespacesChanged: Ask<CatalogBytes, object>;
+}>;
+
+export interface CatalogOptions {
+  readonly ring: Ring;
+  readonly shards: number;
+  readonly gossiper: Ref<Gossiper>;
+  /** Those that refuse what was dropped: a document counts as installed when they have it. */
+  readonly guards: readonly NamespaceListener[];
+  /** Others that are told of it. */
+  readonly listeners: readonly NamespaceListener[];
+  /** Time between two looks at the decided document, milliseconds. */
+  readonly refreshMs: number;
+}
+
+interface Own {
+  readonly tick: Tell<object>;
+  readonly announce: Tell<object>;
+}
+
+/** What sessions and turns share. */
+interface State {
+  document: CatalogDocument;
+  /** Every guard has the document of this epoch. */
+  installed: number;
+  peers: ReadonlyMap<string, PeerState>;
+  /** A change of this node may have been decided or not. */
+  isInDoubt: boolean;
+  readAtMs: number;
+}
+
+const firstLookMs = 2_000;
+const retryMs = 1_000;
+const serialTimeoutMs = 8_000;
+const localTimeoutMs = 5_000;
+/** Nodes that answer slower are not waited for when enough others have. */
+const peerTimeoutMs = 1_500;
+/** What was read so recently is not read again for a request that names what is not there. */
+const freshMs = 200;
+const installTurn = 'install';
+const readTurn = 'read';
+
+class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
+  readonly #ctx: Context<Own, 'disk'>;
+  readonly #options: CatalogOptions;
+  readonly #decided: DecidedDocument;
+  readonly #turns = new KeyTurns();
+  readonly #state: State = {
+    document: firstDocument,
+    installed: 0,
+    peers: new Map(),
+    isInDoubt: false,
+    readAtMs: Number.NEGATIVE_INFINITY,
+  };
+
+  constructor(ctx: Context<Own, 'disk'>, options: CatalogOptions) {
+    this.#ctx = ctx;
+    this.#options = options;
+    const { node, clock, metrics } = ctx;
+    const { ring, shards } = options;
+    const peers = () => this.#state.peers;
+    this.#decided = new DecidedDocument({ node, ring, shards, clock, peers });
+    const epoch = (): number => this.#state.document.epoch;
+    metrics.gauge('kvd_catalog_epoch', 'Epoch of the namespaces that this node knows', epoch);
+  }
+
+  start(): void {
+    const { disk, toSelf, after, random } = this.#ctx;
+    const bytes = disk.read(catalogFile);
+    if (bytes !== undefined) {
+      this.#state.document = decodeCatalogFile(bytes);
+      // A guard may have an older one: this actor may have ended before it told them.
+      this.#state.installed = -1;
+      toSelf('announce', {});
+    }
+    after(firstLookMs * (0.5 + random.float()), 'tick', {});
+  }
+
+  // ---- questions ---------------------------------------------------------------------------
+
+  document(): CatalogBytes {
+    return { document: encodeCatalog(this.#state.document) };
+  }
+
+  /** Coalesced: who comes while another reads takes what that one has read. */
+  refresh(): Later<CatalogBytes> {
+    const { clock, node } = this.#ctx;
+    const state = this.#state;
+    return this.#ctx.session((session) =>
+      this.#turns.run(readTurn, async () => {
+        const startedMs = clock.monotonicMs();
+        if (startedMs - state.readAtMs > freshMs) {
+          const { document } = await this.#decided.read(session, startedMs + serialTimeoutMs);
+          state.isInDoubt = false;
+          state.readAtMs = clock.monotonicMs();
+          if (document.epoch > state.installed) {
+            const body = { document: encodeCatalog(document) };
+            await session.ask(refTo(Catalog, node), 'install', body, localTimeoutMs);
+          }
+        }
+        return { document: encodeCatalog(state.document) };
+      }),
+    );
+  }
+
+  // ---- changes -----------------------------------------------------------------------------
+
+  change(change: NamespaceChange, { deadlineMs }: Call): Later<CatalogBytes> {
+    const { log, clock, probe } = this.#ctx;
+    const state = this.#state;
+    // A little before the caller gives up, so that it hears why.
+    const untilMs = deadlineMs - Math.min(100, (deadlineMs - clock.monotonicMs()) / 10);
+    return this.#ctx.session(async (session) => {
+      for (;;) {
+        const found = await this.#decided.read(session, untilMs);
+        // Copies of the decided document can be lost with disks; what this node knows cannot have
+        // been less than decided.
+        const isLost = found.document.epoch < state.document.epoch;
+        const base = isLost ? state.document : found.document;
+        const next = changed(base, change, Math.floor(clock.wallMicros() / 1000));
+        try {
+          if (!(await this.#decided.replace(session, found.version, next, untilMs))) continue;
+        } catch (error) {
+          if (error instanceof KvError && errorTable[error.code].effect !== 'none')
+            state.isInDoubt = true;
+          throw error;
+        }
+        probe.reach('namespace changed');
+        const { kind, name } = change;
+        log.info('namespaces.changed', { kind, name, epoch: next.epoch });
+        await this.#spread(session, next, untilMs);
+        return { document: encodeCatalog(next) };
+      }
+    });
+  }
+
+  /** Ends when no quorum of any key's replicas is without the document. */
+  async #spread(session: Session, document: CatalogDocument, untilMs: number): Promise<void> {
+    const { clock } = this.#ctx;
+    const { ring } = this.#options;
+    const body = { document: encodeCatalog(document) };
+    const have = new Set<string>();
+    for (;;) {
+      const leftMs = untilMs - clock.monotonicMs();
+      if (leftMs <= 0) break;
+      const timeoutMs = Math.min(leftMs, peerTimeoutMs);
+      const lacking = ring.members.filter((node) => !have.has(node));
+      const send = async (node: string): Promise<void> => {
+        try {
+          await session.ask(refTo(Catalog, node), 'install', body, timeoutMs);
+          have.add(node);
+        } catch (error) {
+          if (!(error instanceof KvError)) throw error;
+        }
+      };
+      await Promise.all(lacking.map(send));
+      if (isCovered(ring, have)) return;
+      await session.sleep(Math.min(retryMs / 4, Math.max(0, untilMs - clock.monotonicMs())));
+    }
+    const detail = 'the change is decided, but too few nodes are known to act by it yet';
+    throw new KvError('UNKNOWN_OUTCOME', { epoch: document.epoch, detail });
+  }
+
+  // ---- copies ------------------------------------------------------------------------------
+
+  install({ document: bytes }: CatalogBytes): Later<{ readonly epoch: number }> {
+    const next = decodeCatalog(bytes);
+    const { disk, log, tell } = this.#ctx;
+    const { gossiper, listeners } = this.#options;
+    const state = this.#state;
+    return this.#ctx.session((session) =>
+      this.#turns.run(installTurn, async () => {
+        if (next.epoch > state.document.epoch) {
+          await disk.replace(catalogFile, encodeCatalogFile(next));
+          state.document = next;
+        }
+        if (state.installed < state.document.epoch) {
+          const { epoch } = state.document;
+          const body = { document: encodeCatalog(state.document) };
+          const { guards } = this.#options;
+          await Promise.all(
+            guards.map((guard) => session.ask(guard, 'namespacesChanged', body, localTimeoutMs)),
+          );
+          state.installed = epoch;
+          tell(gossiper, 'catalogEpoch', { epoch });
+          log.info('namespaces.installed', { epoch });
+          await Promise.all(
+            listeners.map((listener) => told(session, listener, body, localTimeoutMs)),
+          );
+        }
+        return { epoch: state.installed };
+      }),
+    );
+  }
+
+  announce(): Later<void> {
+    const { after, node } = this.#ctx;
+    const state = this.#state;
+    const body = { document: encodeCatalog(state.document) };
+    return this.#ctx.session(async (session) => {
+      try {
+        await session.ask(refTo(Catalog, node), 'install', body, localTimeoutMs);
+      } catch (error) {
+        if (!(error instanceof KvError)) throw error;
+        // At the start of a node its guards come after this actor.
+        after(retryMs, 'announce', {});
+      }
+    });
+  }
+
+  /** The document of a node that has a newer one. */
+  heard({ epoch, node: from }: BodyOf<Catalog['heard']>): void {
+    const { node, log } = this.#ctx;
+    if (epoch <= this.#state.installed || from === node) return;
+    this.#ctx.session(async (session) => {
+      try {
+        const body = await session.ask(refTo(Catalog, from), 'document', {}, localTimeoutMs);
+        await session.ask(refTo(Catalog, node), 'install', body, localTimeoutMs);
+      } catch (error) {
+        if (!(error instanceof KvError)) throw error;
+        // Gossip says it again.
+        log.debug('namespaces.not-heard', { from, detail: describeFailure(error.toFailure()) });
+      }
+    });
+  }
+
+  peersChanged({ peers }: PeerStates): void {
+    this.#state.peers = new Map(peers.map((peer) => [peer.node, peer]));
+  }
+
+  /** A look at the decided document: soon again after a change whose end nobody knows. */
+  tick(): void {
+    const { after, random, node, tell } = this.#ctx;
+    const { gossiper } = this.#options;
+    const state = this.#state;
+    tell(gossiper, 'catalogEpoch', { epoch: Math.max(0, state.installed) });
+    const next = (): void => {
+      const pauseMs = state.isInDoubt ? retryMs : this.#options.refreshMs;
+      after(pauseMs * (0.75 + random.float() / 2), 'tick', {});
+    };
+    this.#ctx.session(async (session) => {
+      try {
+        await session.ask(refTo(Catalog, node), 'refresh', {}, serialTimeoutMs * 2);
+      } catch (error) {
+        if (!(error instanceof KvError)) throw error;
+      }
+      next();
+    });
+  }
+}
+
+async function told(
+  session: Session,
+  listener: NamespaceListener,
+  body: CatalogBytes,
+  timeoutMs: number,
+): Promise<void> {
+  try {
+    await session.ask(listener, 'namespacesChanged', body, timeoutMs);
+  } catch (error) {
+    // One that is restarted asks for the document when it starts.
+    if (!(error instanceof KvError)) throw error;
+  }
+}
+
+/** Each set of replicas has a quorum among `nodes`. */
+const isCovered = (ring: Ring, nodes: ReadonlySet<string>): boolean =>
+  ring
+    .replicaLists()
+    .every(
+      (replicas) => replicas.filter((node) => nodes.has(node)).length >= quorumOf(replicas.length),
+    );
+
+export const catalog = actor({
+  protocol: Catalog,
+  needs: ['disk'],
+  create: (ctx: Context<Own, 'disk'>, options: CatalogOptions) => new CatalogActor(ctx, options),
+});
