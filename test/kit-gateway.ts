@@ -325,6 +325,7 @@ const fakeRepairer = actor({
       end: notPlayed,
       late: notPlayed,
       floor: notPlayed,
+      namespacesChanged: notPlayed,
       peersChanged: () => undefined,
       run: (request) => {
         const problem = backend.failing.get(ctx.node);

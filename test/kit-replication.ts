@@ -137,6 +137,10 @@ class FakeStore extends Fake implements Handlers<Store> {
     return { sequence: 0 };
   }
 
+  namespacesChanged(): object {
+    return {};
+  }
+
   applyMany(body: BodyOf<Store['applyMany']>, call: Call): Later<ReplyOf<Store['applyMany']>> {
     return this.ask('applyMany', body, call);
   }

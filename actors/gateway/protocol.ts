@@ -132,5 +132,7 @@ export const Watcher = protocol('watcher', 42, {
     { readonly bytes: Uint8Array; readonly isLast: boolean }
   >(4),
   close: tell<{ readonly watch: number }>(5, { lane: 'control' }),
+  /** Ends watches of namespaces that were dropped. */
+  namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
 });
 export type Watcher = typeof Watcher.messages;

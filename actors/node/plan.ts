@@ -336,7 +336,13 @@ function catalogRow({ node, placement, tunables }: NodeSettings, ring: Ring): Ro
     shards: placement.shards,
     gossiper: refTo(Gossiper, node),
     guards: shards.flatMap((shard) => [refTo(Replica, node, shard), refTo(Acceptor, node, shard)]),
-    listeners: [refTo(HttpGateway, node), refTo(RespGateway, node)],
+    listeners: [
+      ...shards.map((shard) => refTo(Store, node, shard)),
+      ...(ring.replicationFactor > 1 ? shards.map((shard) => refTo(Repairer, node, shard)) : []),
+      refTo(HttpGateway, node),
+      refTo(RespGateway, node),
+      refTo(Watcher, node),
+    ],
     refreshMs: tunables.catalogRefreshMs,
   };
   // What counts is on disk, and guards keep what they were told.

@@ -2,12 +2,13 @@
 // decides by acceptor-state.ts, and answers only when the new state is durable. Steps of one key run
 // one after the other; those of different keys beside each other.
 
-import { actor, type Call, type Context, type Later, type Ref } from '../../runtime/actor.ts';
+import { actor, type Call, type Context, type Later, type Ref, refTo } from '../../runtime/actor.ts';
 import { base64url } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
-import type { CatalogBytes } from '../catalog/protocol.ts';
+import { Catalog, type CatalogBytes } from '../catalog/protocol.ts';
+import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import type { Store } from '../storage/protocol.ts';
@@ -19,7 +20,6 @@ import {
   promise,
   type Proposal,
 } from './acceptor-state.ts';
-import { DroppedKeys } from './dropped-keys.ts';
 import { KeySteps } from './acceptor-steps.ts';
 import { Acceptor, type AcceptorKey, type PrepareReply, type ProposeReply } from './protocol.ts';
 
@@ -33,6 +33,7 @@ export interface AcceptorOptions {
 
 /** Of a decision that a simulation holds back, milliseconds. */
 const lateMs = 300;
+const startTimeoutMs = 60_000;
 
 class AcceptorActor implements Handlers<Acceptor> {
   readonly #ctx: Context;
@@ -49,7 +50,9 @@ class AcceptorActor implements Handlers<Acceptor> {
     if (this.#options.hasCatalog !== true) return undefined;
     const { node } = this.#ctx;
     const dropped = this.#dropped;
-    return this.#ctx.session((session) => dropped.load(session, node));
+    return this.#ctx.session(async (session) => {
+      dropped.changed(await session.ask(refTo(Catalog, node), 'document', {}, startTimeoutMs));
+    });
   }
 
   namespacesChanged(known: CatalogBytes): object {

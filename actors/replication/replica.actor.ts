@@ -9,10 +9,12 @@ import {
   type Done,
   type Later,
   type Ref,
+  refTo,
 } from '../../runtime/actor.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
-import type { CatalogBytes } from '../catalog/protocol.ts';
+import { Catalog, type CatalogBytes } from '../catalog/protocol.ts';
+import { DroppedKeys } from '../model/dropped-keys.ts';
 import {
   checkRecord,
   namespaceBytes,
@@ -26,7 +28,6 @@ import { shardOf } from '../model/token.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Repairer } from '../repair/protocol.ts';
 import type { RangeRequest, Store } from '../storage/protocol.ts';
-import { DroppedKeys } from './dropped-keys.ts';
 import { Replica } from './protocol.ts';
 
 export interface ReplicaOptions {
@@ -68,7 +69,8 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
     const { toSelf, node } = this.#ctx;
     const dropped = this.#dropped;
     return this.#ctx.session(async (session) => {
-      if (hasCatalog) await dropped.load(session, node);
+      if (hasCatalog)
+        dropped.changed(await session.ask(refTo(Catalog, node), 'document', {}, startTimeoutMs));
       if (repairer === undefined) return;
       toSelf('floorKnown', await session.ask(repairer, 'floor', {}, startTimeoutMs));
     });

@@ -25,7 +25,9 @@ import {
 import { assert, describeFailure, type ErrorCode, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { Watcher } from '../gateway/protocol.ts';
+import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord, recordBytesMax, recordHash, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
@@ -33,6 +35,7 @@ import { Admission, heldBytes } from './admission.ts';
 import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
+import { DropPurge, pickDropped } from './drop-purge.ts';
 import type { ManifestLog } from './manifest.ts';
 import { Pacer } from './pacing.ts';
 import {
@@ -95,7 +98,12 @@ interface Own {
   }>;
   readonly retryFlush: Tell<object>;
   readonly resumeStart: Tell<object>;
-  readonly compacted: Tell<{ readonly outcome: CompactionOutcome; readonly startedMs: number }>;
+  readonly compacted: Tell<{
+    readonly outcome: CompactionOutcome;
+    readonly startedMs: number;
+    readonly generation: number;
+  }>;
+  readonly dropsPurged: Tell<{ readonly generation: number }>;
   readonly compactionFailed: Tell<{
     readonly reason: string;
     /** The table that could not be read, where that was the reason. */
@@ -136,6 +144,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   #isCompacting = false;
   #compactionFailures = 0;
   #purgeArcs: PurgeArcs | undefined;
+  readonly #dropped = new DroppedKeys();
+  readonly #dropPurge = new DropPurge();
   /** Tables that a compaction could not read: left alone until the next start. */
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
@@ -426,17 +436,24 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const wallMicros = clock.wallMicros();
     const arcs = this.#purgeArcs;
     const state = { nowMs: wallMicros / 1000, damaged: this.#damaged };
-    const job = pickCompaction([...manifest.state.tables.values()], options.compaction, state);
-    if (job === undefined) return;
+    const tables = [...manifest.state.tables.values()];
+    const due = pickCompaction(tables, options.compaction, state);
+    const dropped = this.#dropped;
+    const purge = this.#dropPurge;
+    if (due === undefined && !purge.isPending) return;
     this.#isCompacting = true;
     this.#isMerging = true;
     this.#startMeasuring();
     const startedMs = clock.monotonicMs();
+    const { generation } = purge;
+    const choice = { tables, purge, damaged: this.#damaged, options: options.compaction };
     this.#ctx.session(async (session) => {
       try {
-        const place = { disk, wallMicros, arcs };
+        const job = due ?? (await pickDropped(session, options.tables, dropped, choice));
+        if (job === undefined) return toSelf('dropsPurged', { generation });
+        const place = { disk, wallMicros, arcs, dropped: dropped.all };
         const outcome = await compactTables(session, place, options, manifest, job);
-        toSelf('compacted', { outcome, startedMs });
+        toSelf('compacted', { outcome, startedMs, generation });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
         const { code, fields } = error;
@@ -451,12 +468,31 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#purgeArcs = arcs;
   }
 
-  compacted({ outcome, startedMs }: BodyOf<Own['compacted']>): void {
+  /** What is in memory of it goes to a table first: only tables are rewritten. */
+  namespacesChanged(known: CatalogBytes): object {
+    if (!this.#dropped.changed(known) || this.#dropped.all === undefined) return {};
+    this.#dropPurge.begin();
+    this.#flush();
+    return {};
+  }
+
+  /** Nothing is left of the dropped, or nothing that can be read. */
+  dropsPurged({ generation }: BodyOf<Own['dropsPurged']>): void {
+    this.#isCompacting = false;
+    this.#isMerging = false;
+    // Another one was dropped meanwhile.
+    if (generation === this.#dropPurge.generation) this.#dropPurge.end();
+    this.#compact();
+  }
+
+  compacted({ outcome, startedMs, generation }: BodyOf<Own['compacted']>): void {
     const { probe, log, clock, shard } = this.#ctx;
     probe.reach('compaction installed');
     if (outcome.purged > 0) probe.reach('tombstones purged');
     const tookMs = Math.round(clock.monotonicMs() - startedMs);
-    log.info('compaction.done', { shard, ...outcome, tookMs });
+    const { written, ...figures } = outcome;
+    log.info('compaction.done', { shard, ...figures, tookMs });
+    this.#dropPurge.rewritten(generation, written);
     this.#isCompacting = false;
     this.#isMerging = false;
     this.#compactionFailures = 0;
