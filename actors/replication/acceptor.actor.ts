@@ -2,7 +2,14 @@
 // decides by acceptor-state.ts, and answers only when the new state is durable. Steps of one key run
 // one after the other; those of different keys beside each other.
 
-import { actor, type Call, type Context, type Later, type Ref, refTo } from '../../runtime/actor.ts';
+import {
+  actor,
+  type Call,
+  type Context,
+  type Later,
+  type Ref,
+  refTo,
+} from '../../runtime/actor.ts';
 import { base64url } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';

@@ -189,7 +189,13 @@ async function mergeTables(
   disk: Disk,
   { compactor, reserveBytes, flushSpaceBytes }: StoreParts,
   manifest: ManifestLog,
-  { inputs, outputLevel, splitBytes, purge, dropped }: CompactionJob & {
+  {
+    inputs,
+    outputLevel,
+    splitBytes,
+    purge,
+    dropped,
+  }: CompactionJob & {
     readonly purge: PurgeRule | undefined;
     readonly dropped?: DroppedNamespaces | undefined;
   },

@@ -40,7 +40,9 @@ interface SettingOptions {
 }
 
 export function addNamespaceCommands(program: Command, invoke: Invoke): void {
-  const ns = program.command('ns').description('namespaces: keys, defaults and quotas of their own');
+  const ns = program
+    .command('ns')
+    .description('namespaces: keys, defaults and quotas of their own');
   withSettings(ns.command('create <name>').description('create a namespace')).action(
     (name: string, options: SettingOptions, command: Command) =>
       change(invoke(command), 'POST', root, { name, ...membersOf(options) }),

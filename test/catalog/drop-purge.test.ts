@@ -4,7 +4,12 @@
 import { expect } from 'chai';
 import { encodeCatalog, firstDocument, plainSettings } from '../../actors/model/namespaces.ts';
 import { droppedRanges, isDroppedBy } from '../../actors/model/dropped-keys.ts';
-import { namespaceOf, privateNamespaces, recordKey, storageKey } from '../../actors/model/record.ts';
+import {
+  namespaceOf,
+  privateNamespaces,
+  recordKey,
+  storageKey,
+} from '../../actors/model/record.ts';
 import { compactionStrategies } from '../../actors/storage/compaction-picker.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { makeRecord } from '../storage/records-under-test.ts';
