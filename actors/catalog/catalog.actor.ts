@@ -29,16 +29,25 @@ import {
   decodeCatalog,
   encodeCatalog,
   firstDocument,
+  hasSizeQuota,
+  type Usage,
 } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
+import type { Store } from '../storage/protocol.ts';
 import { catalogFile, decodeCatalogFile, encodeCatalogFile } from './catalog-file.ts';
 import { changed } from './changes.ts';
 import { DecidedDocument } from './decided-document.ts';
-import { Catalog, type CatalogBytes, type NamespaceChange } from './protocol.ts';
+import { Catalog, type CatalogBytes, type Grant, type NamespaceChange } from './protocol.ts';
+import { TokenBuckets } from './token-buckets.ts';
+import { countNamespace, UsageTable } from './usage.ts';
 
 /** An actor that acts by the document. */
 export type NamespaceListener = Ref<{
   readonly namespacesChanged: Ask<CatalogBytes, object>;
+}>;
+
+export type UsageListener = Ref<{
+  readonly usageChanged: Tell<{ readonly usages: readonly Usage[] }>;
 }>;
 
 export interface CatalogOptions {
@@ -49,6 +58,12 @@ export interface CatalogOptions {
   readonly guards: readonly NamespaceListener[];
   /** Others that are told of it. */
   readonly listeners: readonly NamespaceListener[];
+  /** This node's stores: what is in them is counted. */
+  readonly stores: readonly Ref<Store>[];
+  /** Hear of what namespaces with a quota hold. */
+  readonly usageListeners: readonly UsageListener[];
+  /** Pause between two counts, milliseconds. */
+  readonly countMs: number;
   /** Time between two looks at the decided document, milliseconds. */
   readonly refreshMs: number;
 }
@@ -56,6 +71,7 @@ export interface CatalogOptions {
 interface Own {
   readonly tick: Tell<object>;
   readonly announce: Tell<object>;
+  readonly count: Tell<object>;
 }
 
 /** What sessions and turns share. */
@@ -85,6 +101,8 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
   readonly #options: CatalogOptions;
   readonly #decided: DecidedDocument;
   readonly #turns = new KeyTurns();
+  readonly #buckets = new TokenBuckets();
+  readonly #usages = new UsageTable();
   readonly #state: State = {
     document: firstDocument,
     installed: 0,
@@ -114,6 +132,7 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
       toSelf('announce', {});
     }
     after(firstLookMs * (0.5 + random.float()), 'tick', {});
+    after(this.#options.countMs, 'count', {});
   }
 
   // ---- questions ---------------------------------------------------------------------------
@@ -199,6 +218,57 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
     }
     const detail = 'the change is decided, but too few nodes are known to act by it yet';
     throw new KvError('UNKNOWN_OUTCOME', { epoch: document.epoch, detail });
+  }
+
+  // ---- quotas ------------------------------------------------------------------------------
+
+  lease({ id, tokens }: BodyOf<Catalog['lease']>): Grant {
+    const namespace = this.#state.document.namespaces.find((each) => each.id === id);
+    const perSecond = namespace?.operationsPerSecondMax ?? 0;
+    if (perSecond === 0) return { granted: tokens, retryMs: 0 };
+    const nodes = this.#aliveNodes();
+    return this.#buckets.take(id, { perSecond, nodes }, tokens, this.#ctx.clock.monotonicMs());
+  }
+
+  #aliveNodes(): number {
+    const others = [...this.#state.peers.values()].filter(
+      ({ node, condition }) => node !== this.#ctx.node && condition === 'alive',
+    );
+    return others.length + 1;
+  }
+
+  /** What this node holds; the others and the gateways hear of it. */
+  count(): void {
+    const { after, tell, clock, node } = this.#ctx;
+    const { stores, countMs, ring } = this.#options;
+    const wanted = this.#state.document.namespaces.filter(hasSizeQuota);
+    this.#buckets.keep((id) => this.#state.document.namespaces.some((each) => each.id === id));
+    const next = (): void => void after(countMs, 'count', {});
+    if (wanted.length === 0) return next();
+    this.#ctx.session(async (session) => {
+      try {
+        const usages: Usage[] = [];
+        for (const { id } of wanted)
+          usages.push(await countNamespace(session, stores, id, clock));
+        for (const member of ring.members)
+          tell(refTo(Catalog, member), 'counted', { node, usages });
+      } catch (error) {
+        // A store that is busy is counted the next time.
+        if (!(error instanceof KvError)) throw error;
+      }
+      next();
+    });
+  }
+
+  counted({ node, usages: heard }: BodyOf<Catalog['counted']>): void {
+    const { ring, usageListeners } = this.#options;
+    if (!ring.members.includes(node)) return;
+    this.#usages.heard(node, heard);
+    const { length: members } = ring.members;
+    const usages = this.#state.document.namespaces
+      .filter(hasSizeQuota)
+      .flatMap(({ id }) => this.#usages.total(id, members, ring.replicationFactor) ?? []);
+    for (const listener of usageListeners) this.#ctx.tell(listener, 'usageChanged', { usages });
   }
 
   // ---- copies ------------------------------------------------------------------------------

@@ -3,7 +3,13 @@
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
-import type { NamespaceSettings } from '../model/namespaces.ts';
+import type { NamespaceSettings, Usage } from '../model/namespaces.ts';
+
+/** With nothing granted: when the next one will be there, milliseconds. */
+export interface Grant {
+  readonly granted: number;
+  readonly retryMs: number;
+}
 
 export type NamespaceChange =
   | {
@@ -33,5 +39,9 @@ export const Catalog = protocol('catalog', 34, {
   /** Some node has a document of this epoch. */
   heard: tell<{ readonly epoch: number; readonly node: string }>(5, { lane: 'control' }),
   peersChanged: tell<PeerStates>(6, { lane: 'control' }),
+  /** Operations of a namespace with a quota, for a gateway of this node. */
+  lease: ask<{ readonly id: number; readonly tokens: number }, Grant>(7, { lane: 'control' }),
+  /** What a node holds of the namespaces that have a quota for it. */
+  counted: tell<{ readonly node: string; readonly usages: readonly Usage[] }>(8),
 });
 export type Catalog = typeof Catalog.messages;

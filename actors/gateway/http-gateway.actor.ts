@@ -23,6 +23,7 @@ import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Level } from '../model/consistency.ts';
 import { recordEtag, valueTypes } from '../model/record.ts';
+import type { Usage } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Monitor } from '../observability/protocol.ts';
 import { Coordinator, type ReadReply, type WriteReply } from '../replication/protocol.ts';
@@ -224,6 +225,10 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   namespacesChanged(known: CatalogBytes): object {
     this.#guard.changed(known);
     return {};
+  }
+
+  usageChanged({ usages }: { readonly usages: readonly Usage[] }): void {
+    this.#guard.counted(usages);
   }
 
   peersChanged({ peers }: PeerStates): void {
@@ -474,18 +479,23 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const shard = this.#nextScanShard;
     this.#nextScanShard = (shard + 1) % this.#options.coordinatorShards;
     const { ask, clock, node } = this.#ctx;
-    ask(
-      refTo(Coordinator, node, shard),
-      'scan',
-      { namespace, prefix: scope.filter, after, limit, level },
-      exchange.deadlineMs - clock.monotonicMs(),
-      (problem, reply) => {
-        if (reply === undefined)
-          return this.#refuse(exchange, finalFailure('read', problem ?? failure('BUG')));
-        session.sawPage(reply.records, level);
-        this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
-      },
-    );
+    const read = (): void =>
+      ask(
+        refTo(Coordinator, node, shard),
+        'scan',
+        { namespace, prefix: scope.filter, after, limit, level },
+        exchange.deadlineMs - clock.monotonicMs(),
+        (problem, reply) => {
+          if (reply === undefined)
+            return this.#refuse(exchange, finalFailure('read', problem ?? failure('BUG')));
+          session.sawPage(reply.records, level);
+          this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
+        },
+      );
+    this.#guard.admit(namespace, (refusal) => {
+      if (refusal === undefined) read();
+      else this.#refuse(exchange, refusal);
+    });
   }
 
   #watch(exchange: Exchange): void {

@@ -41,7 +41,11 @@ export class KeyCalls {
     done: Done<ReplyOf<Coordinator[K]>>,
   ): void {
     const admitted = this.#admitted(() => this.#withTerms(verb, body), done);
-    if (admitted !== undefined) this.#run(verb, admitted, deadlineMs, done);
+    if (admitted === undefined) return;
+    this.#options.guard.admit(body.namespace, (problem) => {
+      if (problem === undefined) this.#run(verb, admitted, deadlineMs, done);
+      else done(problem, undefined);
+    });
   }
 
   /** What the namespace makes of a request; undefined where `done` has heard why it does not go. */
@@ -110,7 +114,11 @@ export class KeyCalls {
   serial(request: SerialRequest, deadlineMs: number, done: Done<SerialReply>): void {
     const { guard } = this.#options;
     const admitted = this.#admitted(() => guard.withSerialLifetime(request), done);
-    if (admitted !== undefined) this.#serial(admitted, deadlineMs, done);
+    if (admitted === undefined) return;
+    guard.admit(request.namespace, (problem) => {
+      if (problem === undefined) this.#serial(admitted, deadlineMs, done);
+      else done(problem, undefined);
+    });
   }
 
   #serial(request: SerialRequest, deadlineMs: number, done: Done<SerialReply>): void {

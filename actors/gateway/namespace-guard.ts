@@ -6,19 +6,22 @@
 // cluster has decided before it says so to a client.
 
 import { type BaseContext, type Done, type Ref } from '../../runtime/actor.ts';
-import { failure } from '../../runtime/errors.ts';
+import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import {
   checkTtl,
   decodeCatalog,
   firstNamespaces,
+  hasSizeQuota,
   type Namespace,
   Namespaces,
   noSuchNamespace,
   systemNamespace,
+  type Usage,
   usualTtlMs,
 } from '../model/namespaces.ts';
 import type { SerialRequest, WriteRequest } from '../replication/protocol.ts';
+import { OperationQuotas } from './operation-quotas.ts';
 
 const startTimeoutMs = 10_000;
 const refreshTimeoutMs = 3_000;
@@ -26,12 +29,15 @@ const refreshTimeoutMs = 3_000;
 export class NamespaceGuard {
   readonly #ctx: Pick<BaseContext<object>, 'ask' | 'clock'>;
   readonly #catalog: Ref<Catalog> | undefined;
+  readonly #quotas: OperationQuotas | undefined;
   #namespaces = firstNamespaces;
+  #usages: ReadonlyMap<number, Usage> = new Map();
 
   /** Without a catalog there is `default` and nothing else. */
   constructor(ctx: Pick<BaseContext<object>, 'ask' | 'clock'>, catalog: Ref<Catalog> | undefined) {
     this.#ctx = ctx;
     this.#catalog = catalog;
+    this.#quotas = catalog === undefined ? undefined : new OperationQuotas(ctx, catalog);
   }
 
   get known(): Namespaces {
@@ -79,10 +85,34 @@ export class NamespaceGuard {
     this.#of(id);
   }
 
+  /** What namespaces with a quota hold now. */
+  counted(usages: readonly Usage[]): void {
+    this.#usages = new Map(usages.map((usage) => [usage.id, usage]));
+  }
+
+  /** One operation of a namespace: at once where it has no quota for them. */
+  admit(id: number, done: (problem: Failure | undefined) => void): void {
+    const namespace = this.#namespaces.withId(id);
+    const isFree = namespace === undefined || namespace.operationsPerSecondMax === 0;
+    if (isFree || this.#quotas === undefined) done(undefined);
+    else this.#quotas.take(namespace, done);
+  }
+
+  /** QUOTA_EXCEEDED where a namespace is full; what is deleted makes room. */
+  #checkRoom(namespace: Namespace): void {
+    if (!hasSizeQuota(namespace)) return;
+    const usage = this.#usages.get(namespace.id);
+    if (usage === undefined) return;
+    const { keysMax, bytesMax } = namespace;
+    if (keysMax > 0 && usage.keys >= keysMax) throw isFull(namespace, 'keys', keysMax);
+    if (bytesMax > 0 && usage.bytes >= bytesMax) throw isFull(namespace, 'bytes', bytesMax);
+  }
+
   /** The write with the lifetime that its namespace gives it. */
   withLifetime<W extends Pick<WriteRequest, 'namespace' | 'value' | 'ttlMs'>>(write: W): W {
     const namespace = this.#of(write.namespace);
     if (namespace === undefined || write.value === undefined) return write;
+    this.#checkRoom(namespace);
     const ttlMs = lifetimeOf(namespace, write.ttlMs);
     return ttlMs === write.ttlMs ? write : { ...write, ttlMs };
   }
@@ -92,6 +122,7 @@ export class NamespaceGuard {
     const namespace = this.#of(request.namespace);
     const { verb, ttlMs, keepTtl, expiresAt = 0 } = request;
     if (namespace === undefined || verb === 'read' || verb === 'delete') return request;
+    if (verb !== 'expire') this.#checkRoom(namespace);
     if (expiresAt > 0 && !keepTtl) {
       const leftMs = expiresAt - Math.floor(this.#ctx.clock.wallMicros() / 1000);
       // A moment that is over deletes the key.
@@ -106,6 +137,15 @@ export class NamespaceGuard {
     const lifetimeMs = lifetimeOf(namespace, ttlMs);
     return lifetimeMs === ttlMs ? request : { ...request, ttlMs: lifetimeMs };
   }
+}
+
+/** Seconds after which it is worth to try again: counts are made about so often. */
+const countSeconds = 5;
+
+function isFull({ name }: Namespace, quota: 'keys' | 'bytes', limit: number): KvError {
+  const detail = `namespace ${name} is full: ${limit} ${quota} are allowed; delete some`;
+  const fields = { namespace: name, quota, limit, retry_after: countSeconds, detail };
+  return new KvError('QUOTA_EXCEEDED', fields);
 }
 
 function lifetimeOf(namespace: Namespace, ttlMs: number): number {

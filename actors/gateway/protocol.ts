@@ -4,6 +4,7 @@
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
+import type { Usage } from '../model/namespaces.ts';
 
 export interface HttpRequest {
   /** Name of a row of http-routes.ts. */
@@ -29,6 +30,8 @@ export const HttpGateway = protocol('http-gateway', 40, {
   /** From now on refuse new requests with DRAINING; readyz says 503. */
   startDraining: ask<object, object>(3, { lane: 'control' }),
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
+  /** What namespaces with a quota hold, all nodes together. */
+  usageChanged: tell<{ readonly usages: readonly Usage[] }>(71, { lane: 'control' }),
 });
 export type HttpGateway = typeof HttpGateway.messages;
 
@@ -71,6 +74,7 @@ export const RespGateway = protocol('resp-gateway', 41, {
   /** From now on refuse commands with DRAINING; answers when the last open one is answered. */
   startDraining: ask<object, object>(5, { lane: 'control' }),
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
+  usageChanged: tell<{ readonly usages: readonly Usage[] }>(71, { lane: 'control' }),
 });
 export type RespGateway = typeof RespGateway.messages;
 

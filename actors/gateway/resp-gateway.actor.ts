@@ -19,6 +19,7 @@ import { utf8 } from '../../runtime/bytes.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { Gossiper, PeerStates } from '../membership/protocol.ts';
+import type { Usage } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
 import { Coordinator } from '../replication/protocol.ts';
 import { defaultLevels, type GatewaySettings } from './http-requests.ts';
@@ -131,6 +132,10 @@ class RespGatewayActor implements Handlers<RespGateway> {
   namespacesChanged(known: CatalogBytes): object {
     this.#guard.changed(known);
     return {};
+  }
+
+  usageChanged({ usages }: { readonly usages: readonly Usage[] }): void {
+    this.#guard.counted(usages);
   }
 
   opened(start: RespConnectionStart): void {

@@ -42,6 +42,13 @@ export interface Namespace extends NamespaceSettings {
   readonly createdMs: number;
 }
 
+/** What a namespace holds: live keys, and their bytes with those of the values. */
+export interface Usage {
+  readonly id: number;
+  readonly keys: number;
+  readonly bytes: number;
+}
+
 export interface CatalogDocument {
   /** Counts the changes. */
   readonly epoch: number;
@@ -215,6 +222,9 @@ export const firstNamespaces = new Namespaces(firstDocument);
 
 export const noSuchNamespace = (namespace: string | number): KvError =>
   new KvError('NO_SUCH_NAMESPACE', { namespace, detail: `no such namespace: ${namespace}` });
+
+export const hasSizeQuota = ({ bytesMax, keysMax }: NamespaceSettings): boolean =>
+  bytesMax > 0 || keysMax > 0;
 
 /** Milliseconds that a value lives which was written without a lifetime; 0: for ever. */
 export const usualTtlMs = ({ ttlSeconds, ttlSecondsMax }: NamespaceSettings): number =>

@@ -344,6 +344,9 @@ function catalogRow({ node, placement, tunables }: NodeSettings, ring: Ring): Ro
       refTo(Watcher, node),
     ],
     refreshMs: tunables.catalogRefreshMs,
+    stores: shards.map((shard) => refTo(Store, node, shard)),
+    usageListeners: [refTo(HttpGateway, node), refTo(RespGateway, node)],
+    countMs: tunables.quotaCountMs,
   };
   // What counts is on disk, and guards keep what they were told.
   return { kind: row(catalog), options, shard: 0, capacity: 1_024, onCrash: forgiving };
