@@ -23,7 +23,6 @@ import { describeFailure, errorTable, KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { Ask, BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { type Gossiper, type PeerState, type PeerStates } from '../membership/protocol.ts';
-import { quorumOf } from '../model/consistency.ts';
 import {
   type CatalogDocument,
   decodeCatalog,
@@ -38,6 +37,7 @@ import { catalogFile, decodeCatalogFile, encodeCatalogFile } from './catalog-fil
 import { changed } from './changes.ts';
 import { DecidedDocument } from './decided-document.ts';
 import { Catalog, type CatalogBytes, type Grant, type NamespaceChange } from './protocol.ts';
+import { spread } from './spread.ts';
 import { TokenBuckets } from './token-buckets.ts';
 import { countNamespace, UsageTable } from './usage.ts';
 
@@ -89,8 +89,6 @@ const firstLookMs = 2_000;
 const retryMs = 1_000;
 const serialTimeoutMs = 8_000;
 const localTimeoutMs = 5_000;
-/** Nodes that answer slower are not waited for when enough others have. */
-const peerTimeoutMs = 1_500;
 /** What was read so recently is not read again for a request that names what is not there. */
 const freshMs = 200;
 const installTurn = 'install';
@@ -145,11 +143,13 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
   refresh(): Later<CatalogBytes> {
     const { clock, node } = this.#ctx;
     const state = this.#state;
+    const decided = this.#decided;
+    const turns = this.#turns;
     return this.#ctx.session((session) =>
-      this.#turns.run(readTurn, async () => {
+      turns.run(readTurn, async () => {
         const startedMs = clock.monotonicMs();
         if (startedMs - state.readAtMs > freshMs) {
-          const { document } = await this.#decided.read(session, startedMs + serialTimeoutMs);
+          const { document } = await decided.read(session, startedMs + serialTimeoutMs);
           state.isInDoubt = false;
           state.readAtMs = clock.monotonicMs();
           if (document.epoch > state.installed) {
@@ -166,19 +166,21 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
 
   change(change: NamespaceChange, { deadlineMs }: Call): Later<CatalogBytes> {
     const { log, clock, probe } = this.#ctx;
+    const { ring } = this.#options;
     const state = this.#state;
+    const decided = this.#decided;
     // A little before the caller gives up, so that it hears why.
     const untilMs = deadlineMs - Math.min(100, (deadlineMs - clock.monotonicMs()) / 10);
     return this.#ctx.session(async (session) => {
       for (;;) {
-        const found = await this.#decided.read(session, untilMs);
+        const found = await decided.read(session, untilMs);
         // Copies of the decided document can be lost with disks; what this node knows cannot have
         // been less than decided.
         const isLost = found.document.epoch < state.document.epoch;
         const base = isLost ? state.document : found.document;
         const next = changed(base, change, Math.floor(clock.wallMicros() / 1000));
         try {
-          if (!(await this.#decided.replace(session, found.version, next, untilMs))) continue;
+          if (!(await decided.replace(session, found.version, next, untilMs))) continue;
         } catch (error) {
           if (error instanceof KvError && errorTable[error.code].effect !== 'none')
             state.isInDoubt = true;
@@ -187,37 +189,10 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
         probe.reach('namespace changed');
         const { kind, name } = change;
         log.info('namespaces.changed', { kind, name, epoch: next.epoch });
-        await this.#spread(session, next, untilMs);
+        await spread(session, next, { ring, clock, untilMs });
         return { document: encodeCatalog(next) };
       }
     });
-  }
-
-  /** Ends when no quorum of any key's replicas is without the document. */
-  async #spread(session: Session, document: CatalogDocument, untilMs: number): Promise<void> {
-    const { clock } = this.#ctx;
-    const { ring } = this.#options;
-    const body = { document: encodeCatalog(document) };
-    const have = new Set<string>();
-    for (;;) {
-      const leftMs = untilMs - clock.monotonicMs();
-      if (leftMs <= 0) break;
-      const timeoutMs = Math.min(leftMs, peerTimeoutMs);
-      const lacking = ring.members.filter((node) => !have.has(node));
-      const send = async (node: string): Promise<void> => {
-        try {
-          await session.ask(refTo(Catalog, node), 'install', body, timeoutMs);
-          have.add(node);
-        } catch (error) {
-          if (!(error instanceof KvError)) throw error;
-        }
-      };
-      await Promise.all(lacking.map(send));
-      if (isCovered(ring, have)) return;
-      await session.sleep(Math.min(retryMs / 4, Math.max(0, untilMs - clock.monotonicMs())));
-    }
-    const detail = 'the change is decided, but too few nodes are known to act by it yet';
-    throw new KvError('UNKNOWN_OUTCOME', { epoch: document.epoch, detail });
   }
 
   // ---- quotas ------------------------------------------------------------------------------
@@ -248,8 +223,7 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
     this.#ctx.session(async (session) => {
       try {
         const usages: Usage[] = [];
-        for (const { id } of wanted)
-          usages.push(await countNamespace(session, stores, id, clock));
+        for (const { id } of wanted) usages.push(await countNamespace(session, stores, id, clock));
         for (const member of ring.members)
           tell(refTo(Catalog, member), 'counted', { node, usages });
       } catch (error) {
@@ -276,10 +250,11 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
   install({ document: bytes }: CatalogBytes): Later<{ readonly epoch: number }> {
     const next = decodeCatalog(bytes);
     const { disk, log, tell } = this.#ctx;
-    const { gossiper, listeners } = this.#options;
+    const { gossiper, guards, listeners } = this.#options;
     const state = this.#state;
+    const turns = this.#turns;
     return this.#ctx.session((session) =>
-      this.#turns.run(installTurn, async () => {
+      turns.run(installTurn, async () => {
         if (next.epoch > state.document.epoch) {
           await disk.replace(catalogFile, encodeCatalogFile(next));
           state.document = next;
@@ -287,7 +262,6 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
         if (state.installed < state.document.epoch) {
           const { epoch } = state.document;
           const body = { document: encodeCatalog(state.document) };
-          const { guards } = this.#options;
           await Promise.all(
             guards.map((guard) => session.ask(guard, 'namespacesChanged', body, localTimeoutMs)),
           );
@@ -372,14 +346,6 @@ async function told(
     if (!(error instanceof KvError)) throw error;
   }
 }
-
-/** Each set of replicas has a quorum among `nodes`. */
-const isCovered = (ring: Ring, nodes: ReadonlySet<string>): boolean =>
-  ring
-    .replicaLists()
-    .every(
-      (replicas) => replicas.filter((node) => nodes.has(node)).length >= quorumOf(replicas.length),
-    );
 
 export const catalog = actor({
   protocol: Catalog,

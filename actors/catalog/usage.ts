@@ -32,28 +32,36 @@ export async function countNamespace(
   id: number,
   clock: Clock,
 ): Promise<Usage> {
-  let keys = 0;
-  let bytes = 0;
+  const count = { id, keys: 0, bytes: 0 };
   const to = storageKey(id + 1, noBytes);
   for (const store of stores) {
     let from: Uint8Array | undefined = storageKey(id, noBytes);
     while (from !== undefined) {
       const request: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
       const page: RecordPage = await session.ask(store, 'range', request, pageTimeoutMs);
-      const nowMs = clock.wallMicros() / 1000;
-      let read = 0;
-      for (const record of page.records) {
-        read += record.length;
-        if (!isLive(record, nowMs)) continue;
-        keys += 1;
-        bytes += recordKeyLength(record) - namespaceBytes + recordValueLength(record);
-      }
-      const last: Uint8Array | undefined = page.records[page.records.length - 1];
+      const readBytes = addPage(count, page, clock.wallMicros() / 1000);
+      const last = page.records[page.records.length - 1];
       from = page.isDone || last === undefined ? undefined : justAfter(recordKey(last));
-      if (from !== undefined) await session.sleep((read / bytesPerSecond) * 1000);
+      if (from !== undefined) await session.sleep((readBytes / bytesPerSecond) * 1000);
     }
   }
-  return { id, keys, bytes };
+  return count;
+}
+
+/** The bytes that were read. */
+function addPage(
+  count: { keys: number; bytes: number },
+  { records }: RecordPage,
+  nowMs: number,
+): number {
+  let readBytes = 0;
+  for (const record of records) {
+    readBytes += record.length;
+    if (!isLive(record, nowMs)) continue;
+    count.keys += 1;
+    count.bytes += recordKeyLength(record) - namespaceBytes + recordValueLength(record);
+  }
+  return readBytes;
 }
 
 /** The last counts of all nodes. */

@@ -37,7 +37,6 @@ import {
   getAnswer,
   headAnswer,
   jsonAnswer,
-  type Outcome,
   pageAnswer,
   putAnswer,
   rawAnswer,
@@ -65,6 +64,7 @@ import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
+import { runAll } from './run-all.ts';
 import { RouteFigures } from './route-figures.ts';
 import {
   type KeyPlace,
@@ -121,8 +121,6 @@ interface Exchange {
 /** Of the HTTP face, as its path says. */
 const faceVersion = '1';
 const htmlType = 'text/html; charset=utf-8';
-/** Operations of one batch that are under way at the same time. */
-const batchParallel = 128;
 const figuresTimeoutMs = 2000;
 const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
 /** What goes on while the node drains. */
@@ -405,33 +403,10 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   // ---- batches -----------------------------------------------------------------------------
 
-  /** Runs `items` with bounded parallelism; outcomes in the order of the items. */
-  #all<Item, Reply>(
-    items: readonly Item[],
-    run: (item: Item, done: Done<Reply>) => void,
-    done: (outcomes: readonly Outcome<Reply>[]) => void,
-  ): void {
-    const outcomes: Outcome<Reply>[] = [];
-    let next = 0;
-    let ended = 0;
-    const step = (): void => {
-      const index = next;
-      next += 1;
-      run(items[index] as Item, (problem, reply) => {
-        outcomes[index] = reply === undefined ? { failure: problem ?? failure('BUG') } : { reply };
-        ended += 1;
-        if (ended === items.length) done(outcomes);
-        else if (next < items.length) step();
-      });
-    };
-    if (items.length === 0) done([]);
-    while (next < Math.min(items.length, batchParallel)) step();
-  }
-
   #writeAll(exchange: Exchange, terms: Terms, writes: readonly BatchWrite[]): void {
     refuseConditions(exchange.request);
     const isDelete = writes[0]?.value === undefined;
-    this.#all<BatchWrite, WriteReply>(
+    runAll<BatchWrite, WriteReply>(
       writes,
       (write, done) => this.#session.writeOne(exchange, terms, write, done),
       (outcomes) => {
@@ -461,7 +436,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const terms = this.#begin(exchange, 'read');
     const { limits } = this.#options;
     const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: true });
-    this.#all<Uint8Array, ReadReply>(
+    runAll<Uint8Array, ReadReply>(
       keys,
       (key, done) => this.#session.read(terms, key, exchange.deadlineMs, done),
       (outcomes) => this.#finish(exchange, batchGetAnswer(keys, outcomes, limits.batchBytes)),
@@ -558,7 +533,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #metrics(exchange: Exchange): void {
     const { monitors, renderMetrics } = this.#options;
     const { ask } = this.#ctx;
-    this.#all<Ref<Monitor>, { readonly samples: readonly MetricSample[] }>(
+    runAll<Ref<Monitor>, { readonly samples: readonly MetricSample[] }>(
       monitors,
       (thread, done) => ask(thread, 'samples', {}, figuresTimeoutMs, done),
       (outcomes) => {

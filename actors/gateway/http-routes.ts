@@ -167,7 +167,6 @@ export function problemAnswer({ code, fields }: Failure, status?: number): HttpA
     code,
   };
   const headers: Record<string, string> = { 'content-type': 'application/problem+json' };
-  if (actual === 429 || actual === 503)
-    headers['retry-after'] = String(fields['retry_after'] ?? 1);
+  if (actual === 429 || actual === 503) headers['retry-after'] = String(fields['retry_after'] ?? 1);
   return { status: actual, headers, body: utf8.encode(JSON.stringify(document)) };
 }

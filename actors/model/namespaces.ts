@@ -98,24 +98,40 @@ const isCount = (value: unknown, max = Number.MAX_SAFE_INTEGER): boolean =>
 const isLevel = (value: unknown): boolean =>
   value === '' || (levels as readonly unknown[]).includes(value);
 
+export interface SettingProblem {
+  readonly field: string;
+  readonly expected: string;
+}
+
+const bad = (field: string, expected: string): SettingProblem => ({ field, expected });
+
 /** The first setting that cannot be, with what it could be; undefined: all can. */
-export function settingsProblem(
-  settings: Fields,
-): { readonly field: string; readonly expected: string } | undefined {
-  const { owner, readLevel, writeLevel, ttlSeconds, ttlSecondsMax } = settings;
-  const bad = (field: string, expected: string) => ({ field, expected });
+export function settingsProblem(settings: Fields): SettingProblem | undefined {
+  const { owner, conflicts } = settings;
   if (typeof owner !== 'string' || !ownerPattern.test(owner))
     return bad('owner', 'up to 128 printable ASCII characters');
+  if (!conflictModes.includes(conflicts)) return bad('conflicts', 'lww or siblings');
+  return levelProblem(settings) ?? ttlProblem(settings) ?? quotaProblem(settings);
+}
+
+function levelProblem({ readLevel, writeLevel }: Fields): SettingProblem | undefined {
   if (!isLevel(readLevel) || readLevel === 'EACH_QUORUM' || readLevel === 'SESSION')
     return bad('default_consistency.read', 'a level of reads, or empty');
   if (!isLevel(writeLevel) || writeLevel === 'SESSION')
     return bad('default_consistency.write', 'a level of writes, or empty');
-  if (!conflictModes.includes(settings['conflicts'])) return bad('conflicts', 'lww or siblings');
+  return undefined;
+}
+
+function ttlProblem({ ttlSeconds, ttlSecondsMax }: Fields): SettingProblem | undefined {
   const seconds = `a whole number of seconds up to ${ttlSecondsLimit}, 0 for none`;
   if (!isCount(ttlSeconds, ttlSecondsLimit)) return bad('default_ttl', seconds);
   if (!isCount(ttlSecondsMax, ttlSecondsLimit)) return bad('max_ttl', seconds);
   if (ttlSecondsMax !== 0 && (ttlSeconds as number) > (ttlSecondsMax as number))
     return bad('default_ttl', 'at most max_ttl');
+  return undefined;
+}
+
+function quotaProblem(settings: Fields): SettingProblem | undefined {
   const quota = 'a whole number up to 2^53 - 1, 0 for no limit';
   for (const [name, field] of quotaFields)
     if (!isCount(settings[name])) return bad(`quotas.${field}`, quota);
@@ -140,7 +156,7 @@ export function decodeCatalog(bytes: Uint8Array): CatalogDocument {
   if (!isCount(epoch) || !isCount(nextId, systemNamespace)) refuse('its numbers are no numbers');
   if (!Array.isArray(namespaces) || namespaces.length > namespacesMax)
     return refuse('it has no list of namespaces');
-  const decoded = namespaces.map((each) => namespaceFrom(each as Fields, nextId as number));
+  const decoded = namespaces.map((each) => namespaceFrom(each, nextId as number));
   const isOrdered = decoded.every(({ id }, i) => id > (decoded[i - 1]?.id ?? -1));
   const isUnique = new Set(decoded.map(({ name }) => name)).size === decoded.length;
   if (!isOrdered || !isUnique) refuse('a namespace is in it twice');
@@ -158,8 +174,9 @@ function parsed(bytes: Uint8Array): Fields {
   return refuse('it is no JSON object');
 }
 
-function namespaceFrom(fields: Fields, nextId: number): Namespace {
-  if (typeof fields !== 'object' || fields === null) refuse('a namespace is no object');
+function namespaceFrom(value: unknown, nextId: number): Namespace {
+  if (typeof value !== 'object' || value === null) return refuse('a namespace is no object');
+  const fields = value as Fields;
   const { name, id, createdMs } = fields;
   if (typeof name !== 'string' || !isNamespaceName(name)) refuse('a namespace has no name');
   if (!isCount(id, nextId - 1)) refuse('a namespace has no id');

@@ -66,9 +66,7 @@ describe('catalog: quotas', function () {
       await client.namespaces.create('slow', { quotas: { operationsPerSecond: 10 } });
       const slow = client.inNamespace('slow');
       const burst = async (count: number): Promise<string[]> =>
-        Promise.all(
-          Array.from({ length: count }, (_, i) => refusalOf(slow.put(`k${i}`, i, once))),
-        );
+        Promise.all(Array.from({ length: count }, (_, i) => refusalOf(slow.put(`k${i}`, i, once))));
       expect(new Set(await burst(10))).to.deep.equal(new Set(['none']));
       await cluster.sleep(2_000);
       const outcomes = await burst(11);
