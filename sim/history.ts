@@ -8,7 +8,18 @@ import type { Etag } from '../actors/model/record.ts';
 import { crc32, utf8 } from '../runtime/bytes.ts';
 
 export type Outcome = 'ok' | 'fail' | 'info';
-export type OperationKind = 'put' | 'get' | 'delete' | 'scan' | 'cas' | 'increment' | 'watch';
+export type OperationKind =
+  | 'put'
+  | 'get'
+  | 'delete'
+  | 'scan'
+  | 'cas'
+  | 'increment'
+  | 'watch'
+  /** Of a namespace, whose name is the key. */
+  | 'create'
+  | 'alter'
+  | 'drop';
 /** `core`: some nodes are gone for good, the others must work (rule 2.6). */
 export type Phase = 'load' | 'chaos' | 'core' | 'final';
 

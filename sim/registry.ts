@@ -3,6 +3,7 @@
 
 import type { Checker } from './checker.ts';
 import { expiryChecker } from './checkers/expiry.ts';
+import { namespaceChecker } from './checkers/namespaces.ts';
 import { quorumFloorChecker } from './checkers/quorum-floor.ts';
 import { scanChecker } from './checkers/scans.ts';
 import { counterChecker, linearizabilityChecker } from './checkers/serial.ts';
@@ -14,6 +15,7 @@ import { valuesChecker } from './checkers/values.ts';
 import { watchChecker } from './checkers/watches.ts';
 import type { WorkloadKind } from './workload.ts';
 import { expiryWorkload } from './workloads/expiries.ts';
+import { namespaceWorkload } from './workloads/namespaces.ts';
 import { registerWorkload } from './workloads/registers.ts';
 import { scanWorkload } from './workloads/scans.ts';
 import { serialWorkload } from './workloads/serial.ts';
@@ -27,6 +29,7 @@ export const workloadKinds: readonly WorkloadKind[] = [
   scanWorkload,
   serialWorkload,
   watchWorkload,
+  namespaceWorkload,
 ];
 
 export const checkers: readonly Checker[] = [
@@ -42,4 +45,5 @@ export const checkers: readonly Checker[] = [
   linearizabilityChecker,
   counterChecker,
   watchChecker,
+  namespaceChecker,
 ];
