@@ -63,6 +63,8 @@ export interface Operation {
   readonly wasMet?: boolean;
   /** Keys that a scan returned, in the order in which they came. */
   readonly keys?: readonly string[];
+  /** Values that stood side by side: what a get returned, or what the context of a write had seen. */
+  readonly siblings?: readonly string[];
   /** What a stream of a watch told, in this order. */
   readonly told?: readonly Told[];
 }
@@ -104,7 +106,7 @@ export class History {
       Partial<
         Pick<
           Operation,
-          'value' | 'etag' | 'returnedMs' | 'keys' | 'coordinator' | 'wasMet' | 'told'
+          'value' | 'etag' | 'returnedMs' | 'keys' | 'siblings' | 'coordinator' | 'wasMet' | 'told'
         >
       >,
   ): void {

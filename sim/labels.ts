@@ -30,6 +30,8 @@ export const declaredLabels: readonly string[] = [
   'scrub pass',
   'serial operations merged',
   'serial read without a ballot',
+  'sibling epoch given up',
+  'siblings side by side',
   'speculative read',
   'tombstones purged',
   'torn tail cut',

@@ -9,6 +9,7 @@ import { scanChecker } from './checkers/scans.ts';
 import { counterChecker, linearizabilityChecker } from './checkers/serial.ts';
 import { sessionChecker } from './checkers/sessions.ts';
 import { convergenceChecker, durabilityChecker } from './checkers/settled.ts';
+import { siblingChecker } from './checkers/siblings.ts';
 import { stampChecker } from './checkers/stamps.ts';
 import { structureChecker } from './checkers/structure.ts';
 import { valuesChecker } from './checkers/values.ts';
@@ -20,6 +21,7 @@ import { registerWorkload } from './workloads/registers.ts';
 import { scanWorkload } from './workloads/scans.ts';
 import { serialWorkload } from './workloads/serial.ts';
 import { sessionWorkload } from './workloads/sessions.ts';
+import { siblingWorkload } from './workloads/siblings.ts';
 import { watchWorkload } from './workloads/watches.ts';
 
 export const workloadKinds: readonly WorkloadKind[] = [
@@ -28,6 +30,7 @@ export const workloadKinds: readonly WorkloadKind[] = [
   expiryWorkload,
   scanWorkload,
   serialWorkload,
+  siblingWorkload,
   watchWorkload,
   namespaceWorkload,
 ];
@@ -44,6 +47,7 @@ export const checkers: readonly Checker[] = [
   structureChecker,
   linearizabilityChecker,
   counterChecker,
+  siblingChecker,
   watchChecker,
   namespaceChecker,
 ];

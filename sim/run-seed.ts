@@ -3,7 +3,7 @@
 // Nothing here looks at the real clock, so a result depends on the decisions and the program alone.
 
 import { Ring } from '../actors/model/ring.ts';
-import { hashKey } from '../actors/model/token.ts';
+import { hashKey, shardOf } from '../actors/model/token.ts';
 import { noBytes, utf8 } from '../runtime/bytes.ts';
 import { invalidLoad } from './checkers/load.ts';
 import { inspectDisk, inspectRing } from './checkers/structure.ts';
@@ -22,7 +22,7 @@ import { drawSchedule, type Schedule } from './schedule.ts';
 import { SimDisk } from './sim-disk.ts';
 import { ClusterSettlement, LivenessError, settleMs } from './settlement.ts';
 import type { TraceWindow } from './trace.ts';
-import type { Workload } from './workload.ts';
+import type { Workload, WorkloadContext } from './workload.ts';
 import { HttpClient } from './workloads/http-client.ts';
 import { LivelockError, StuckError, World } from './world.ts';
 
@@ -153,9 +153,15 @@ class SeedRun {
         history: this.#history,
         random: this.#world.random.fork(`workload:${name}`),
         replicas: this.#ring.replicationFactor,
+        placeOf: (key) => this.#placeOf(key),
         isKept: (client, turn) => kept?.has(nameOf({ workload: name, client, turn })) ?? true,
       }),
     );
+  }
+
+  #placeOf(key: Uint8Array): ReturnType<WorkloadContext['placeOf']> {
+    const { token } = hashKey(key);
+    return { nodes: this.#ring.replicasOf(token), shard: shardOf(token, this.#options.shards) };
   }
 
   async play(): Promise<SeedResult> {

@@ -81,9 +81,9 @@ export class ClusterSettlement implements Settlement {
     await Promise.all(Array.from({ length: parallel }, worker));
   }
 
-  async dump(key: string): Promise<void> {
+  async dump(key: string, namespace = 0): Promise<void> {
     const { ring, shards } = this.#options;
-    const stored = storageKey(0, utf8.encode(key));
+    const stored = storageKey(namespace, utf8.encode(key));
     const { token, hash } = hashKey(stored);
     const shard = shardOf(token, shards);
     for (const node of ring.replicasOf(token)) {

@@ -18,6 +18,11 @@ export interface WorkloadContext {
   readonly random: Prng;
   /** Copies of each key. */
   readonly replicas: number;
+  /** The replicas of a storage key, and which shard of each. */
+  readonly placeOf: (key: Uint8Array) => {
+    readonly nodes: readonly string[];
+    readonly shard: number;
+  };
   /** False: a shrunk run leaves this operation out. A client counts its turns from 0. */
   readonly isKept: (client: number, turn: number) => boolean;
 }
@@ -36,7 +41,7 @@ export interface Settlement {
   /** All items, several at a time. */
   readonly forEach: <T>(items: readonly T[], work: (item: T) => Promise<void>) => Promise<void>;
   /** Notes what every replica of a key holds, for the checkers. */
-  readonly dump: (key: string) => Promise<void>;
+  readonly dump: (key: string, namespace?: number) => Promise<void>;
 }
 
 export interface Workload {

@@ -46,6 +46,7 @@ import {
   type ReadRequest,
   type ScanReply,
   type ScanRequest,
+  type SiblingWriteReply,
   type SerialReply,
   type SerialRequest,
   type WriteReply,
@@ -192,6 +193,10 @@ class FakeCoordinator implements Handlers<Coordinator> {
     const record = this.#backend.records.get(id);
     const etag = record === undefined ? noEtag : recordEtag(record);
     return { record, ...etag, nowMs, ...this.#made(request) };
+  }
+
+  siblingWrite(): Later<SiblingWriteReply> {
+    return failed(this.#ctx, failure('NOT_IMPLEMENTED'));
   }
 
   #made({ explain }: { readonly explain: boolean }): {

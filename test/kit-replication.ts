@@ -123,6 +123,10 @@ class FakeReplica extends Fake implements Handlers<Replica> {
     return this.ask('hint', body, call);
   }
 
+  event(body: BodyOf<Replica['event']>, call: Call): Later<ReplyOf<Replica['event']>> {
+    return this.ask('event', body, call);
+  }
+
   repairFloor(body: BodyOf<Replica['repairFloor']>, call: Call): Later<object> {
     return this.ask('repairFloor', body, call);
   }

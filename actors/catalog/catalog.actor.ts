@@ -19,7 +19,7 @@ import {
   refTo,
   type Session,
 } from '../../runtime/actor.ts';
-import { describeFailure, errorTable, KvError } from '../../runtime/errors.ts';
+import { CorruptionError, describeFailure, errorTable, KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { Ask, BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { type Gossiper, type PeerState, type PeerStates } from '../membership/protocol.ts';
@@ -64,6 +64,8 @@ export interface CatalogOptions {
   readonly usageListeners: readonly UsageListener[];
   /** Pause between two counts, milliseconds. */
   readonly countMs: number;
+  /** Starts without what it knew where that is damaged. */
+  readonly acceptDataLoss: boolean;
   /** Time between two looks at the decided document, milliseconds. */
   readonly refreshMs: number;
 }
@@ -123,14 +125,26 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
   start(): void {
     const { disk, toSelf, after, random } = this.#ctx;
     const bytes = disk.read(catalogFile);
-    if (bytes !== undefined) {
-      this.#state.document = decodeCatalogFile(bytes);
+    const stored = bytes === undefined ? undefined : this.#decode(bytes);
+    if (stored !== undefined) {
+      this.#state.document = stored;
       // A guard may have an older one: this actor may have ended before it told them.
       this.#state.installed = -1;
       toSelf('announce', {});
     }
     after(firstLookMs * (0.5 + random.float()), 'tick', {});
     after(this.#options.countMs, 'count', {});
+  }
+
+  /** Undefined where it is damaged and that is accepted: the other nodes know the document. */
+  #decode(bytes: Uint8Array): CatalogDocument | undefined {
+    try {
+      return decodeCatalogFile(bytes);
+    } catch (error) {
+      if (!(error instanceof CorruptionError) || !this.#options.acceptDataLoss) throw error;
+      this.#ctx.log.warn('namespaces.file-damaged', { detail: error.message });
+      return undefined;
+    }
   }
 
   // ---- questions ---------------------------------------------------------------------------

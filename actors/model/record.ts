@@ -3,7 +3,8 @@
 //
 //   offset  size  field
 //        0     2  length of the storage key
-//        2     1  flags (bit 0: tombstone; bit 1: written by a serial operation; others zero)
+//        2     1  flags (bit 0: tombstone; bit 1: written by a serial operation; bit 2: the
+//                   value is a sibling set, siblings.ts; others zero)
 //        3     1  value type (0 bytes, 1 JSON text)
 //        4     4  length of the value
 //        8     8  hlc, microseconds (safe integer)
@@ -35,6 +36,7 @@ export const recordBytesMax = recordHeaderBytes + namespaceBytes + keyBytesMax +
 export const valueTypes = { bytes: 0, json: 1 } as const;
 const tombstoneFlag = 1;
 const serialFlag = 2;
+const setFlag = 4;
 
 /** Names a write: higher hlc wins, then higher writer, then higher incarnation. */
 export interface Etag {
@@ -53,6 +55,8 @@ export interface RecordFields extends Etag {
   readonly isTombstone: boolean;
   /** Written by a serial operation: plain writes of the key become serial too (PX-18). */
   readonly isSerial?: boolean;
+  /** The value is a sibling set (siblings.ts). */
+  readonly isSet?: boolean;
   readonly version: number;
   /** Milliseconds since 1970; 0 = never. */
   readonly expiresAt: number;
@@ -88,7 +92,7 @@ export function encodeRecord(
   const bytes = allocate(recordHeaderBytes + key.length + value.length);
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   view.setUint16(0, key.length, true);
-  view.setUint8(2, (fields.isTombstone ? tombstoneFlag : 0) | (fields.isSerial ? serialFlag : 0));
+  view.setUint8(2, flagsOf(fields));
   view.setUint8(3, fields.valueType);
   view.setUint32(4, value.length, true);
   setU53(view, 8, fields.hlc);
@@ -102,6 +106,9 @@ export function encodeRecord(
   bytes.set(value, recordHeaderBytes + key.length);
   return bytes;
 }
+
+const flagsOf = ({ isTombstone, isSerial, isSet }: RecordFields): number =>
+  (isTombstone ? tombstoneFlag : 0) | (isSerial ? serialFlag : 0) | (isSet ? setFlag : 0);
 
 const newBytes = (length: number): Uint8Array => new Uint8Array(length);
 
@@ -160,6 +167,10 @@ export function recordIsSerial(record: Uint8Array): boolean {
   return ((record[2] as number) & serialFlag) !== 0;
 }
 
+export function recordIsSet(record: Uint8Array): boolean {
+  return ((record[2] as number) & setFlag) !== 0;
+}
+
 export function recordEtag(record: Uint8Array): Etag {
   return {
     hlc: recordHlc(record),
@@ -177,6 +188,7 @@ export function decodeRecord(record: Uint8Array): RecordFields {
     valueType: recordValueType(record),
     isTombstone: recordIsTombstone(record),
     isSerial: recordIsSerial(record),
+    isSet: recordIsSet(record),
     version: recordVersion(record),
     expiresAt: recordExpiresAt(record),
     token: recordToken(record),
@@ -199,7 +211,8 @@ function lengthProblem(record: Uint8Array): string | undefined {
 }
 
 function fieldProblem(record: Uint8Array): string | undefined {
-  if (((record[2] as number) & ~(tombstoneFlag | serialFlag)) !== 0) return 'unknown flag';
+  if (((record[2] as number) & ~(tombstoneFlag | serialFlag | setFlag)) !== 0)
+    return 'unknown flag';
   if (recordValueType(record) > valueTypes.json) return 'unknown value type';
   const highest = Math.max(u32(record, 12), u32(record, 28), u32(record, 36));
   return highest >= 0x20_0000 ? 'integer above 2^53' : undefined;

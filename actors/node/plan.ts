@@ -29,6 +29,7 @@ import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
 import { lastWriteWins } from '../model/resolve.ts';
 import { ReplicaSets } from '../model/replica-sets.ts';
 import { Ring } from '../model/ring.ts';
+import { mergeReplicas } from '../model/siblings.ts';
 import { monitor } from '../observability/monitor.actor.ts';
 import { renderPrometheus } from '../observability/prometheus-text.ts';
 import { Monitor } from '../observability/protocol.ts';
@@ -37,8 +38,16 @@ import { repairer } from '../repair/repairer.actor.ts';
 import { acceptor } from '../replication/acceptor.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
 import { proposer } from '../replication/proposer.actor.ts';
-import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
+import {
+  Acceptor,
+  Coordinator,
+  Proposer,
+  Replica,
+  SiblingKeeper,
+} from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
+import { siblingEpochFile } from '../replication/sibling-epoch.ts';
+import { siblingKeeper } from '../replication/sibling-keeper.actor.ts';
 import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
@@ -153,6 +162,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   acceptor: 'shard',
   [Proposer.name]: 'shard',
   [Coordinator.name]: 'shard',
+  [SiblingKeeper.name]: 'shard',
   [HintKeeper.name]: 'shard',
   [Repairer.name]: 'shard',
   [Gossiper.name]: 'control',
@@ -329,7 +339,8 @@ function snapshotRow(settings: NodeSettings, ring: Ring): Row {
   return { kind: row(snapshotter), options, shard: 0, capacity: 256, onCrash: forgiving };
 }
 
-function catalogRow({ node, placement, tunables }: NodeSettings, ring: Ring): Row {
+function catalogRow(settings: NodeSettings, ring: Ring): Row {
+  const { node, placement, tunables, acceptDataLoss = false } = settings;
   const shards = [...Array(placement.shards).keys()];
   const options = {
     ring,
@@ -347,6 +358,7 @@ function catalogRow({ node, placement, tunables }: NodeSettings, ring: Ring): Ro
     stores: shards.map((shard) => refTo(Store, node, shard)),
     usageListeners: [refTo(HttpGateway, node), refTo(RespGateway, node)],
     countMs: tunables.quotaCountMs,
+    acceptDataLoss,
   };
   // What counts is on disk, and guards keep what they were told.
   return { kind: row(catalog), options, shard: 0, capacity: 1_024, onCrash: forgiving };
@@ -357,16 +369,24 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   const capacity = tunables.mailboxMessages;
   const replicaOptions = {
     store: refTo(Store, node, shard),
+    siblings: refTo(SiblingKeeper, node, shard),
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
     hasCatalog: true,
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
   };
+  const writer = fingerprint32Text(node);
+  const siblingOptions = {
+    store: refTo(Store, node, shard),
+    writer,
+    epochPath: `${shardDirectory(shard)}/${siblingEpochFile}`,
+    isStateKept: settings.durability === 'group' && settings.acceptDataLoss !== true,
+  };
   const coordinatorOptions = {
     ring,
-    resolve: lastWriteWins,
-    writer: fingerprint32Text(node),
+    resolve: mergeReplicas,
+    writer,
     incarnation,
     shards: placement.shards,
     boundPath: `${shardDirectory(shard)}/clock-bound`,
@@ -386,6 +406,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   };
   const repairOptions = {
     store: refTo(Store, node, shard),
+    siblings: refTo(SiblingKeeper, node, shard),
     sets: new ReplicaSets(ring),
     path: `${shardDirectory(shard)}/repair-horizons`,
     shards: placement.shards,
@@ -397,6 +418,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   // A single copy has nothing to be compared with.
   const repairs = ring.replicationFactor > 1 ? [repairer] : [];
   return [
+    { kind: row(siblingKeeper), options: siblingOptions, ...at },
     ...repairs.map((kind) => ({ kind: row(kind), options: repairOptions, ...at })),
     { kind: row(replica), options: replicaOptions, ...at },
     { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },

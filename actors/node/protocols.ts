@@ -8,7 +8,13 @@ import { HintKeeper } from '../handoff/protocol.ts';
 import { FailureDetector, Gossiper, PrimaryWatch } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
 import { Repairer } from '../repair/protocol.ts';
-import { Acceptor, Coordinator, Proposer, Replica } from '../replication/protocol.ts';
+import {
+  Acceptor,
+  Coordinator,
+  Proposer,
+  Replica,
+  SiblingKeeper,
+} from '../replication/protocol.ts';
 import {
   Compactor,
   Memtable,
@@ -35,6 +41,7 @@ export const allProtocols: readonly Protocol[] = [
   HintKeeper,
   Repairer,
   Acceptor,
+  SiblingKeeper,
   Gossiper,
   FailureDetector,
   PrimaryWatch,

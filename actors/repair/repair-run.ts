@@ -14,9 +14,10 @@ import type { Clock, Log, Random } from '../../runtime/environment.ts';
 import { CorruptionError, describeFailure, KvError } from '../../runtime/errors.ts';
 import type { AskNames, BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
-import { recordEtag } from '../model/record.ts';
+import { recordEtag, recordIsSet } from '../model/record.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
-import { lastWriteWins, resolveAll } from '../model/resolve.ts';
+import { resolveAll } from '../model/resolve.ts';
+import { mergeReplicas } from '../model/siblings.ts';
 import {
   addSums,
   bitsPerLevel,
@@ -268,16 +269,19 @@ async function syncKey(run: Run, { key, held }: HeldKey): Promise<number> {
   const sources = winnersOf(known);
   const contents = new Set([...known.values()].map(({ content }) => content));
   if (sources.length === 1 && contents.size === 1 && known.size === members.length) return 0;
-  const found = await Promise.all(
-    sources.map((node) => {
-      const replica = refTo(Replica, node, partOf(run, node, token));
-      return run.session.ask(replica, 'read', { key, hash, digest: false }, askTimeoutMs);
-    }),
-  );
-  const winner = resolveAll(
-    found.map(({ record }) => record),
-    lastWriteWins,
-  );
+  const read = (nodes: readonly string[]): Promise<(Uint8Array | undefined)[]> =>
+    Promise.all(
+      nodes.map(async (node) => {
+        const replica = refTo(Replica, node, partOf(run, node, token));
+        const body = { key, hash, digest: false };
+        return (await run.session.ask(replica, 'read', body, askTimeoutMs)).record;
+      }),
+    );
+  const found = await read(sources);
+  // No stamp says which sibling set holds all others.
+  if (found.some((record) => record !== undefined && recordIsSet(record)))
+    found.push(...(await read([...known.keys()].filter((node) => !sources.includes(node)))));
+  const winner = resolveAll(found, mergeReplicas);
   // It was purged in the meantime: then it hides nothing any more.
   if (winner === undefined) return 0;
   const { hlc, writer, incarnation } = recordEtag(winner);

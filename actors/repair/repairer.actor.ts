@@ -13,11 +13,11 @@ import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts'
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { PeerState, PeerStates } from '../membership/protocol.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
-import { checkRecord, recordKey, recordToken } from '../model/record.ts';
+import { checkRecord, recordIsSet, recordKey, recordToken } from '../model/record.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
 import type { SumTree } from '../model/sum-tree.ts';
 import { shardOf } from '../model/token.ts';
-import { Replica } from '../replication/protocol.ts';
+import { Replica, type SiblingKeeper } from '../replication/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
 import { Horizons } from './horizons.ts';
 import { Repairer, type RepairReport, type RepairRequest } from './protocol.ts';
@@ -28,6 +28,8 @@ import { digestsOf, type ScanPlace, type ScanView, sumShard } from './shard-scan
 
 export interface RepairOptions {
   readonly store: Ref<Store>;
+  /** Takes sibling sets instead of the store. */
+  readonly siblings: Ref<SiblingKeeper>;
   readonly sets: ReplicaSets;
   /** File of the horizons, in the data directory. */
   readonly path: string;
@@ -198,11 +200,14 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
       later.resolve({});
       return later;
     }
-    this.#ctx.ask(this.#options.store, 'apply', { record }, storeTimeoutMs, (problem) => {
+    const done = (problem: Failure | undefined): void => {
       if (problem !== undefined) return later.fail(problem);
       this.#ctx.probe.reach('record repaired');
       later.resolve({});
-    });
+    };
+    const { siblings, store } = this.#options;
+    if (recordIsSet(record)) this.#ctx.ask(siblings, 'merge', { record }, storeTimeoutMs, done);
+    else this.#ctx.ask(store, 'apply', { record }, storeTimeoutMs, done);
     return later;
   }
 

@@ -25,6 +25,7 @@ import {
   recordEtag,
   recordHlc,
   recordIsSerial,
+  recordIsSet,
   recordVersion,
   storageKey,
   valueTypes,
@@ -41,6 +42,8 @@ import {
   Replica,
   type ScanReply,
   type ScanRequest,
+  type SiblingWriteReply,
+  type SiblingWriteRequest,
   type WriteReply,
   type WriteRequest,
 } from './protocol.ts';
@@ -50,6 +53,7 @@ import { Explanation } from './explain.ts';
 import { type ReadAction, ReadPath } from './read-path.ts';
 import { admitLevel, ReplicaView } from './replica-view.ts';
 import { ScanPath } from './scan-path.ts';
+import { sendSiblingWrite } from './sibling-write.ts';
 import { boundLeadMicros, decodeBound, encodeBound, Stamper } from './stamper.ts';
 import { withoutEffect, WritePath } from './write-path.ts';
 
@@ -173,15 +177,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   write(request: WriteRequest, call: Call): Later<WriteReply> {
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
     this.#refuseTooMany();
-    const level = parsePlainLevel(request.level);
-    const key = storageKey(request.namespace, request.key);
-    const hashes = hashKey(key);
-    const replicas = this.#view.replicasOf(hashes.token);
-    // Stamps are unique per coordinator: no other shard's may stamp this key.
-    const isOurs = shardOf(hashes.token, this.#options.shards) === this.#ctx.shard;
-    if (!replicas.includes(this.#ctx.node) || !isOurs) throw notReplica(this.#ctx.node);
-    const targets = this.#view.live(replicas);
-    const required = admitLevel(level, replicas, targets);
+    const { key, hashes, targets, required } = this.#placeOf(request);
     const later = this.#ctx.later<WriteReply>();
     this.#openWrites += 1;
     const deadlineMs = this.#deadlineOf(call);
@@ -198,11 +194,55 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
         // Its gateway asks for a decision instead (PX-18).
         if (before !== undefined && recordIsSerial(before))
           return this.#fail(later, failure('SERIAL_KEY'));
+        if (before !== undefined && recordIsSet(before))
+          return this.#fail(later, failure('WRONG_TYPE', { detail: 'this key keeps siblings' }));
         const terms = { targets, required, deadlineMs, later, explanation };
         this.#proceed({ request, key, hashes, before, ...terms });
       },
     );
     return later;
+  }
+
+  siblingWrite(request: SiblingWriteRequest, call: Call): Later<SiblingWriteReply> {
+    if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
+    this.#refuseTooMany();
+    const place = this.#placeOf(request);
+    const later = this.#ctx.later<SiblingWriteReply>();
+    this.#openWrites += 1;
+    const done = (problem: Failure | undefined, reply: SiblingWriteReply | undefined): void => {
+      this.#openWrites -= 1;
+      if (reply === undefined) later.fail(problem ?? failure('BUG'));
+      else later.resolve(reply);
+    };
+    const { token } = place.hashes;
+    sendSiblingWrite(this.#ctx, {
+      request,
+      ...place,
+      absent: this.#view.replicasOf(token).filter((node) => !place.targets.includes(node)),
+      deadlineMs: this.#deadlineOf(call),
+      replica: (node) => this.#view.replica(node, token),
+      hint: (node, record) => this.#hint(node, record),
+      done,
+    });
+    return later;
+  }
+
+  /** Where a write goes. UNAVAILABLE where this is no replica of the key, or too few are alive. */
+  #placeOf(request: Pick<WriteRequest, 'namespace' | 'key' | 'level'>): {
+    readonly key: Uint8Array;
+    readonly hashes: KeyHashes;
+    readonly targets: readonly string[];
+    readonly required: number;
+  } {
+    const level = parsePlainLevel(request.level);
+    const key = storageKey(request.namespace, request.key);
+    const hashes = hashKey(key);
+    const replicas = this.#view.replicasOf(hashes.token);
+    // Stamps are unique per coordinator: no other shard's may stamp this key.
+    const isOurs = shardOf(hashes.token, this.#options.shards) === this.#ctx.shard;
+    if (!replicas.includes(this.#ctx.node) || !isOurs) throw notReplica(this.#ctx.node);
+    const targets = this.#view.live(replicas);
+    return { key, hashes, targets, required: admitLevel(level, replicas, targets) };
   }
 
   /** Each open request has answers on their way, and the lane that they take has a bound. */

@@ -9,6 +9,56 @@ import type { RecordPage } from '../model/record-pages.ts';
 import type { Proposal } from './acceptor-state.ts';
 import type { RangeRequest } from '../storage/protocol.ts';
 
+/** One write in a namespace that keeps siblings. */
+export interface SiblingEvent {
+  /** Storage key. */
+  readonly key: Uint8Array;
+  readonly token: number;
+  readonly hash: number;
+  /** Absent: delete. */
+  readonly value: Uint8Array | undefined;
+  readonly valueType: number;
+  /** Milliseconds from now; 0 = never expires. */
+  readonly ttlMs: number;
+  /** What the writer has read (siblings.ts); empty: nothing. */
+  readonly context: Uint8Array;
+}
+
+export interface SiblingEventReply {
+  /** The set with the write in it, durable on this replica. */
+  readonly record: Uint8Array;
+  /** There were live values before. */
+  readonly existed: boolean;
+}
+
+const siblingEventLayout = {
+  key: 'bytes',
+  token: 'u32',
+  hash: 'u32',
+  value: 'bytes?',
+  valueType: 'u8',
+  ttlMs: 'u53',
+  context: 'bytes',
+} as const;
+
+/**
+ * Everything that changes the sibling sets of a shard goes through here, one change of a key at a
+ * time: what comes is joined with what is there.
+ */
+export const SiblingKeeper = protocol('sibling-keeper', 27, {
+  /** A set from elsewhere. `lsn` 0: it held nothing new. */
+  merge: ask<{ readonly record: Uint8Array }, { readonly lsn: number }>(1, {
+    layout: { record: 'bytes' },
+    replyLayout: { lsn: 'u53' },
+  }),
+  /** `aboveHlc`: the stamp of the new set lies above it. CONFLICT above so many siblings (DV-5). */
+  event: ask<SiblingEvent & { readonly aboveHlc: number }, SiblingEventReply>(2, {
+    layout: { ...siblingEventLayout, aboveHlc: 'u53' },
+    replyLayout: { record: 'bytes', existed: 'bool' },
+  }),
+});
+export type SiblingKeeper = typeof SiblingKeeper.messages;
+
 export const Replica = protocol('replica', 20, {
   /** Applies one record as it is stamped; also how read repair repairs (RR-5). Idempotent. */
   write: ask<{ readonly record: Uint8Array }, { readonly lsn: number }>(1, {
@@ -42,6 +92,11 @@ export const Replica = protocol('replica', 20, {
   repairFloor: ask<{ readonly hlc: number }, object>(31, { lane: 'control' }),
   /** From now on keys of namespaces that were dropped are refused. */
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
+  /** A write of a key that keeps siblings, seen from this replica (DV-2). */
+  event: ask<SiblingEvent, SiblingEventReply>(100, {
+    layout: siblingEventLayout,
+    replyLayout: { record: 'bytes', existed: 'bool' },
+  }),
 });
 export type Replica = typeof Replica.messages;
 
@@ -74,6 +129,33 @@ export interface WriteReply {
   readonly coordinator: string;
   /** JSON, where it was asked for. */
   readonly explanation: string | undefined;
+}
+
+/** A put or delete in a namespace that keeps siblings. */
+export interface SiblingWriteRequest {
+  readonly namespace: number;
+  /** User's key. */
+  readonly key: Uint8Array;
+  /** Absent: delete. */
+  readonly value: Uint8Array | undefined;
+  readonly valueType: number;
+  /** Milliseconds from now; 0 = never expires. */
+  readonly ttlMs: number;
+  /** What the writer has read; empty: nothing, the write is concurrent to everything. */
+  readonly context: Uint8Array;
+  readonly level: string;
+}
+
+export interface SiblingWriteReply extends Etag {
+  /** Writes of the key that its set knows. */
+  readonly version: number;
+  /** There were live values before. */
+  readonly existed: boolean;
+  /** Values that stand beside each other now. */
+  readonly siblings: number;
+  /** The context of the whole set. */
+  readonly context: Uint8Array;
+  readonly coordinator: string;
 }
 
 export interface ReadRequest {
@@ -259,5 +341,6 @@ export const Coordinator = protocol('coordinator', 21, {
   scan: ask<ScanRequest, ScanReply>(3),
   /** Who is alive, from the failure detector; every change and once per second. */
   peersChanged: tell<PeerStates>(4, { lane: 'control' }),
+  siblingWrite: ask<SiblingWriteRequest, SiblingWriteReply>(100),
 });
 export type Coordinator = typeof Coordinator.messages;

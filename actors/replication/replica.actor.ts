@@ -21,17 +21,21 @@ import {
   recordHlc,
   recordIncarnation,
   recordKey,
+  recordIsSet,
   recordToken,
   recordWriter,
 } from '../model/record.ts';
+import { setOf } from '../model/siblings.ts';
 import { shardOf } from '../model/token.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Repairer } from '../repair/protocol.ts';
 import type { RangeRequest, Store } from '../storage/protocol.ts';
-import { Replica } from './protocol.ts';
+import { Replica, type SiblingEventReply, type SiblingKeeper } from './protocol.ts';
 
 export interface ReplicaOptions {
   readonly store: Ref<Store>;
+  /** Takes sibling sets instead of the store. */
+  readonly siblings: Ref<SiblingKeeper>;
   /** Shards of this node. */
   readonly shards: number;
   /** Rows and bytes of one range answer, at most. */
@@ -106,7 +110,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
       return later;
     }
     const apply = (): void =>
-      this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem) => {
+      this.#store(record, call, (problem) => {
         if (problem === undefined) later.resolve({ isApplied: true });
         else later.fail(problem);
       });
@@ -144,18 +148,39 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   }
 
   #apply(record: Uint8Array, call: Call, later: Deferred<{ readonly lsn: number }>): void {
-    this.#ctx.ask(this.#options.store, 'apply', { record }, this.#left(call), (problem, reply) =>
-      settle(later, problem, reply),
-    );
+    this.#store(record, call, (problem, reply) => settle(later, problem, reply));
+  }
+
+  #store(record: Uint8Array, call: Call, done: Done<{ readonly lsn: number }>): void {
+    const { siblings, store } = this.#options;
+    const leftMs = this.#left(call);
+    if (recordIsSet(record)) this.#ctx.ask(siblings, 'merge', { record }, leftMs, done);
+    else this.#ctx.ask(store, 'apply', { record }, leftMs, done);
   }
 
   #check(record: Uint8Array): void {
     checkRecord(record);
-    if (shardOf(recordToken(record), this.#options.shards) !== this.#ctx.shard)
-      throw new KvError('BAD_REQUEST', { detail: 'record of another shard' });
+    if (recordIsSet(record)) setOf(record);
+    this.#checkShard(recordToken(record));
     // Stamp 0 stands for "nothing there" in the answers to digest reads.
     if (recordHlc(record) === 0)
       throw new KvError('BAD_REQUEST', { detail: 'bad record: no stamp' });
+  }
+
+  #checkShard(token: number): void {
+    if (shardOf(token, this.#options.shards) !== this.#ctx.shard)
+      throw new KvError('BAD_REQUEST', { detail: 'record of another shard' });
+  }
+
+  event(event: BodyOf<Replica['event']>, call: Call): Later<SiblingEventReply> {
+    this.#checkShard(event.token);
+    this.#dropped.refuse(event.key);
+    const later = this.#ctx.later<SiblingEventReply>();
+    const body = { ...event, aboveHlc: this.#floorHlc };
+    this.#ctx.ask(this.#options.siblings, 'event', body, this.#left(call), (problem, reply) =>
+      settle(later, problem, reply),
+    );
+    return later;
   }
 
   read({ key, hash, digest }: BodyOf<Replica['read']>, call: Call): Later<ReadReply> {

@@ -62,6 +62,9 @@ export interface CompactionOutcome {
 /** Nothing inside the node waits longer; callers have deadlines of their own. */
 export const internalTimeoutMs = 24 * 3600 * 1000;
 
+/** What a start writes before it removes what nothing names: identity, clock bound, manifest. */
+const startNotesBytes = 64 * 1024;
+
 /**
  * A frozen memtable becomes a table that counts (MF-3): written, verified, readable, named. It is
  * readable before the manifest names it, while memory still holds the same records: a table that
@@ -75,6 +78,9 @@ export async function writeTable(
   table: FrozenTable,
 ): Promise<void> {
   const { compactor, tables } = parts;
+  // A try that ends in a crash leaves its file until the next start, which has notes to write first.
+  if (disk.freeBytes() < startNotesBytes)
+    throw new KvError('DISK_FULL', { detail: 'no space for a table' });
   const fileNumber = manifest.takeFileNumber();
   const written = await session.ask(compactor, 'flush', { table, fileNumber }, internalTimeoutMs);
   const { throughLsn } = table;

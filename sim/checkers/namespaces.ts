@@ -42,29 +42,43 @@ export function checkNamespaces(operations: readonly Operation[], mayLose = fals
   );
 }
 
+type Broken = readonly [what: string, ...others: readonly Operation[]];
+
 function brokenBy(
   read: Operation,
   own: readonly Operation[],
   writers: ReadonlyMap<string, Operation>,
   mayLose: boolean,
 ): Violation[] {
-  const broken = (what: string, ...others: readonly Operation[]): Violation[] => [
-    { rule: 'NS-1', what, key: read.key, operations: [...others, read] },
-  ];
-  const { outcome, value } = read;
+  const [what, ...others] =
+    wrongSight(read, own, writers) ?? (mayLose ? undefined : lossOf(read, own)) ?? [];
+  if (what === undefined) return [];
+  return [{ rule: 'NS-1', what, key: read.key, operations: [...others, read] }];
+}
+
+/** A value that must not be seen. */
+function wrongSight(
+  read: Operation,
+  own: readonly Operation[],
+  writers: ReadonlyMap<string, Operation>,
+): Broken | undefined {
+  if (read.outcome !== 'ok' || read.value === undefined) return undefined;
+  const writer = writers.get(read.value);
+  if (writer !== undefined && writer.key !== read.key)
+    return ['a value of another key or namespace was seen', writer];
+  const drops = own.filter((each) => isEnded(each, 'drop') && precedes(each, read));
+  const after = drops.find((drop) => writer?.outcome === 'ok' && precedes(writer, drop));
+  if (after !== undefined && writer !== undefined)
+    return ['what was dropped was seen again', writer, after];
+  const last = drops[drops.length - 1];
+  if (last === undefined || own.some((each) => mayCreate(each, last, read))) return undefined;
+  return ['something was found in a namespace that was dropped', last];
+}
+
+/** Something that must be seen and is not. */
+function lossOf(read: Operation, own: readonly Operation[]): Broken | undefined {
   const isMissing = read.code === 'NO_SUCH_NAMESPACE';
-  if (outcome === 'ok' && value !== undefined) {
-    const writer = writers.get(value);
-    if (writer !== undefined && writer.key !== read.key)
-      return broken('a value of another key or namespace was seen', writer);
-    const drop = own.find((each) => isEnded(each, 'drop') && precedes(each, read));
-    if (drop !== undefined && writer?.outcome === 'ok' && precedes(writer, drop))
-      return broken('what was dropped was seen again', writer, drop);
-    const lastDrop = own.filter((each) => isEnded(each, 'drop') && precedes(each, read)).pop();
-    if (lastDrop !== undefined && !own.some((each) => mayCreate(each, lastDrop, read)))
-      return broken('something was found in a namespace that was dropped', lastDrop);
-  }
-  if (mayLose || (outcome !== 'ok' && !isMissing)) return [];
+  if (read.outcome !== 'ok' && !isMissing) return undefined;
   const lost = own.find(
     (put) =>
       put.key === read.key &&
@@ -73,11 +87,10 @@ function brokenBy(
       (isMissing || isOlder(read, put)) &&
       !own.some((each) => mayDrop(each, put, read)),
   );
-  if (lost === undefined) return [];
-  return broken(
-    isMissing ? 'a namespace that is there was said to be missing' : 'what was acknowledged is lost',
-    lost,
-  );
+  if (lost === undefined) return undefined;
+  return isMissing
+    ? ['a namespace that is there was said to be missing', lost]
+    : ['what was acknowledged is lost', lost];
 }
 
 const isEnded = ({ kind, outcome, code }: Operation, wanted: Operation['kind']): boolean =>

@@ -136,7 +136,8 @@ export function classify(kind: OperationKind, answer: ClientAnswer<HttpAnswer>):
     return { outcome: 'ok', code: undefined, ...value, ...seenIn(headers) };
   }
   const code = codeOf(body) ?? `HTTP ${status}`;
-  if (status === 404 && kind === 'get' && code === 'NOT_FOUND') return { outcome: 'ok', code: undefined };
+  if (status === 404 && kind === 'get' && code === 'NOT_FOUND')
+    return { outcome: 'ok', code: undefined };
   if (status === 409) return { outcome: 'ok', code };
   return failed(code);
 }

@@ -111,7 +111,8 @@ export class NamespaceOperations implements Workload {
       };
     this.#writes += 1;
     const value = utf8.encode(`w${this.#writes}`);
-    return (asker) => this.#use(asker, `${nameOf(where)}:${key}`, node, choice < 0.5 ? value : undefined);
+    return (asker) =>
+      this.#use(asker, `${nameOf(where)}:${key}`, node, choice < 0.5 ? value : undefined);
   }
 
   async #use(
@@ -139,18 +140,21 @@ export class NamespaceOperations implements Workload {
     };
     const { operation, answer } = await this.#client.perform(asker, request);
     const { outcome } = operation;
-    if (kind === 'create' && (answer?.status === 200 || answer?.status === 409)) {
+    const status = answer?.status;
+    if (kind === 'create' && (status === 200 || status === 409)) {
       side.isThere = true;
       return 'ok';
     }
-    const isGone = answer?.status === 404 || (kind === 'drop' && answer?.status === 200);
-    if (isGone) side.isThere = false;
-    else if (kind === 'drop' && outcome === 'info') {
-      side.isThere = false;
-      side.lives += 1;
-    }
+    if (status === 404) side.isThere = false;
+    if (kind === 'drop') endLife(side, status === 200, outcome);
     return outcome;
   }
+}
+
+/** A name whose drop has an unknown end is not used again. */
+function endLife(side: Side, isDone: boolean, outcome: Outcome): void {
+  if (isDone || outcome === 'info') side.isThere = false;
+  if (outcome === 'info') side.lives += 1;
 }
 
 const nameOf = ({ side, lives }: Side): string => `${side}-${lives}`;

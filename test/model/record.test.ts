@@ -41,6 +41,7 @@ const fields: fc.Arbitrary<RecordFields> = fc.record({
   valueType: fc.constantFrom(0, 1),
   isTombstone: fc.boolean(),
   isSerial: fc.boolean(),
+  isSet: fc.boolean(),
   hlc: u53,
   writer: u32,
   incarnation: u32,
@@ -155,7 +156,7 @@ describe('record', () => {
   it('record: flags and value types that nobody knows are refused', () => {
     const record = makeRecord('key');
     for (let flags = 0; flags < 256; flags += 1)
-      expect(verdict(patched(record, { 2: flags }))).to.equal(flags < 4 ? 'taken' : 'unknown flag');
+      expect(verdict(patched(record, { 2: flags }))).to.equal(flags < 8 ? 'taken' : 'unknown flag');
     for (let type = 0; type < 256; type += 1)
       expect(verdict(patched(record, { 3: type }))).to.equal(
         type < 2 ? 'taken' : 'unknown value type',

@@ -427,6 +427,47 @@ export const mutants: readonly Mutant[] = [
     seeds: 20,
     isQuick: true,
   },
+  {
+    id: 'siblings-out-of-turn',
+    what: 'two changes of a sibling set read the same one (DV-2)',
+    file: 'actors/replication/key-turns.js',
+    find: 'if (waiting !== undefined) {',
+    replace: 'if (waiting === null) {',
+    seeds: 20,
+  },
+  {
+    id: 'siblings-overwritten',
+    what: 'a sibling set from another replica takes the place of the one that is here (DV-1)',
+    file: 'actors/replication/sibling-keeper.actor.js',
+    find: 'return base === undefined ? record : joinRecords(base, record);',
+    replace: 'return record;',
+    seeds: 20,
+    isQuick: true,
+  },
+  {
+    id: 'siblings-forget-context',
+    what: 'a write does not say what it has overwritten (DV-1)',
+    file: 'actors/model/siblings.js',
+    find: 'joinClocks(joinClocks(set.clock, context), [dot])',
+    replace: 'joinClocks(set.clock, [dot])',
+    seeds: 40,
+  },
+  {
+    id: 'siblings-old-name',
+    what: 'a replica that lost its state goes on counting under its old name (DV-3)',
+    file: 'actors/replication/sibling-keeper.actor.js',
+    find: 'const epoch = nextEpoch(this.#lastEpoch, clock.wallMicros());',
+    replace: 'const epoch = 1;',
+    also: [
+      {
+        file: 'actors/replication/sibling-keeper.actor.js',
+        find: 'if (this.#isBehind(base, incoming.clock))',
+        replace: 'if (base === null)',
+      },
+    ],
+    seeds: 60,
+    with: ['wiped-disk'],
+  },
 ];
 
 export interface Awaited {

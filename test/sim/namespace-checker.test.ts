@@ -54,7 +54,14 @@ describe('sim checkers: namespaces', () => {
   const begin = [create(0), put(10, 'v1'), got(20, 'v1', 10)];
 
   it('checkers: NS-1 passes lives that are apart', () => {
-    const history = [...begin, drop(30), missing(40), create(50), got(60, undefined), put(70, 'v2')];
+    const history = [
+      ...begin,
+      drop(30),
+      missing(40),
+      create(50),
+      got(60, undefined),
+      put(70, 'v2'),
+    ];
     expect(problems([...history, got(80, 'v2', 70)])).to.deep.equal([]);
   });
 

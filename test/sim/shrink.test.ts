@@ -112,7 +112,7 @@ describe('sim shrink', () => {
     let runs = 0;
     const small = await shrink(failing, planted, {
       play: runDecisions,
-      mayGoOn: () => (runs += 1) < 120,
+      mayGoOn: () => (runs += 1) < 200,
     });
     const { decisions, result } = small ?? expect.fail('not reproduced');
     const { events = [] } = decisions.schedule ?? {};

@@ -1,0 +1,43 @@
+// The epoch of a replica's state, part of the name under which it counts the writes of sibling sets
+// (DV-3). Who continues counting under an old name after a loss of state claims to know writes that
+// it has forgotten, and others would drop them. So the name is given up with the state: in a new
+// directory, after a start that accepted a loss, where acknowledged writes need not be durable, and
+// when somebody knows more of our own writes than we do.
+
+import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
+import type { Disk } from '../../runtime/environment.ts';
+
+/** In the directory of a shard. */
+export const siblingEpochFile = 'sibling-epoch';
+
+export interface SiblingEpoch {
+  readonly epoch: number;
+  /** The state of the run that stored it outlives every crash: the next run may go on with it. */
+  readonly isKept: boolean;
+}
+
+/** Undefined where there is none, or it is damaged: then a new one is needed. */
+export function storedEpoch(disk: Disk, path: string): SiblingEpoch | undefined {
+  const bytes = disk.read(path);
+  if (bytes?.length !== 13) return undefined;
+  const reader = new ByteReader(bytes);
+  const stored = { epoch: reader.u53(), isKept: reader.u8() === 1 };
+  return reader.u32() === crc32(bytes.subarray(0, 9)) ? stored : undefined;
+}
+
+/** Durable when it resolves. */
+export function storeEpoch(
+  disk: Disk,
+  path: string,
+  { epoch, isKept }: SiblingEpoch,
+): Promise<void> {
+  const writer = new ByteWriter(13);
+  writer.u53(epoch);
+  writer.u8(isKept ? 1 : 0);
+  writer.u32(crc32(writer.view()));
+  return disk.replace(path, writer.copy());
+}
+
+/** A name that was not used before: above the last one, wherever the clock stands. */
+export const nextEpoch = (last: number | undefined, wallMicros: number): number =>
+  Math.max((last ?? 0) + 1, Math.floor(wallMicros));
