@@ -76,14 +76,10 @@ export class NamespaceOperations implements Workload {
     this.#loop.stop();
   }
 
-  /** What is there is made to be there, and every key of it is read. */
+  /** Every key of what is there is read. */
   async settle(settlement: Settlement): Promise<void> {
-    for (const side of this.#sides) {
-      const asker = { process: -1, client: -1, turn: -1 };
-      await settlement.untilOk(`create ${nameOf(side)}`, async (node) => {
-        const outcome = await this.#change(asker, side, 'create', node);
-        return { outcome, code: undefined };
-      });
+    const asker = { process: -1, client: -1, turn: -1 };
+    for (const side of this.#sides.filter(({ isThere }) => isThere)) {
       const keys = Array.from({ length: keyCount }, (_, i) => `${nameOf(side)}:k${i}`);
       await settlement.forEach(keys, (key) =>
         settlement.untilOk(`get ${key}`, async (node) => {
