@@ -14,12 +14,19 @@ import {
   actor,
   type Call,
   type Context,
+  type Deferred,
   type Later,
   type Ref,
   refTo,
   type Session,
 } from '../../runtime/actor.ts';
-import { CorruptionError, describeFailure, errorTable, KvError } from '../../runtime/errors.ts';
+import {
+  CorruptionError,
+  describeFailure,
+  errorTable,
+  type Failure,
+  KvError,
+} from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { Ask, BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { type Gossiper, type PeerState, type PeerStates } from '../membership/protocol.ts';
@@ -74,6 +81,7 @@ interface Own {
   readonly tick: Tell<object>;
   readonly announce: Tell<object>;
   readonly count: Tell<object>;
+  readonly wasRead: Tell<{ readonly problem: Failure | undefined }>;
 }
 
 /** What sessions and turns share. */
@@ -84,6 +92,7 @@ interface State {
   peers: ReadonlyMap<string, PeerState>;
   /** A change of this node may have been decided or not. */
   isInDoubt: boolean;
+  /** When the last read of the decided document began. */
   readAtMs: number;
 }
 
@@ -91,16 +100,20 @@ const firstLookMs = 2_000;
 const retryMs = 1_000;
 const serialTimeoutMs = 8_000;
 const localTimeoutMs = 5_000;
-/** What was read so recently is not read again for a request that names what is not there. */
-const freshMs = 200;
+/** Between the starts of two reads: requests that name what is not there cost no more than this. */
+const readGapMs = 20;
+/** Questions that may wait for a read. */
+const readersMax = 4_096;
 const installTurn = 'install';
-const readTurn = 'read';
 
 class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
   readonly #options: CatalogOptions;
   readonly #decided: DecidedDocument;
   readonly #turns = new KeyTurns();
+  /** Wait for the next read, and for the one that is under way. */
+  #readers: Deferred<CatalogBytes>[] = [];
+  #served: Deferred<CatalogBytes>[] = [];
   readonly #buckets = new TokenBuckets();
   readonly #usages = new UsageTable();
   readonly #state: State = {
@@ -153,27 +166,52 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
     return { document: encodeCatalog(this.#state.document) };
   }
 
-  /** Coalesced: who comes while another reads takes what that one has read. */
+  /**
+   * Who comes while a read is under way waits for the next one: what was decided before the question
+   * is in the answer. So there is one read at a time, however many ask.
+   */
   refresh(): Later<CatalogBytes> {
-    const { clock, node } = this.#ctx;
+    if (this.#readers.length >= readersMax)
+      throw new KvError('OVERLOADED', { waiting: this.#readers.length, max: readersMax });
+    const later = this.#ctx.later<CatalogBytes>();
+    this.#readers.push(later);
+    this.#read();
+    return later;
+  }
+
+  #read(): void {
+    if (this.#served.length > 0 || this.#readers.length === 0) return;
+    this.#served = this.#readers;
+    this.#readers = [];
+    const { clock, node, toSelf } = this.#ctx;
     const state = this.#state;
     const decided = this.#decided;
-    const turns = this.#turns;
-    return this.#ctx.session((session) =>
-      turns.run(readTurn, async () => {
-        const startedMs = clock.monotonicMs();
-        if (startedMs - state.readAtMs > freshMs) {
-          const { document } = await decided.read(session, startedMs + serialTimeoutMs);
-          state.isInDoubt = false;
-          state.readAtMs = clock.monotonicMs();
-          if (document.epoch > state.installed) {
-            const body = { document: encodeCatalog(document) };
-            await session.ask(refTo(Catalog, node), 'install', body, localTimeoutMs);
-          }
+    this.#ctx.session(async (session) => {
+      try {
+        await session.sleep(Math.max(0, state.readAtMs + readGapMs - clock.monotonicMs()));
+        state.readAtMs = clock.monotonicMs();
+        const { document } = await decided.read(session, state.readAtMs + serialTimeoutMs);
+        state.isInDoubt = false;
+        if (document.epoch > state.installed) {
+          const body = { document: encodeCatalog(document) };
+          await session.ask(refTo(Catalog, node), 'install', body, localTimeoutMs);
         }
-        return { document: encodeCatalog(state.document) };
-      }),
-    );
+        toSelf('wasRead', { problem: undefined });
+      } catch (error) {
+        if (!(error instanceof KvError)) throw error;
+        toSelf('wasRead', { problem: error.toFailure() });
+      }
+    });
+  }
+
+  wasRead({ problem }: BodyOf<Own['wasRead']>): void {
+    const served = this.#served;
+    this.#served = [];
+    const known = this.document();
+    for (const reader of served)
+      if (problem === undefined) reader.resolve(known);
+      else reader.fail(problem);
+    this.#read();
   }
 
   // ---- changes -----------------------------------------------------------------------------

@@ -60,7 +60,7 @@ export interface CatalogDocument {
 
 export const namespacesMax = 1000;
 /** Users' namespaces have ids below it; what the cluster keeps for itself lies from here on. */
-export const systemNamespace = 0x7fff_fff0;
+export const systemNamespace = 0x7fff_fff1;
 export const ttlSecondsLimit = 10 * 365 * 24 * 3600;
 const namePattern = /^[A-Za-z0-9_-]{1,64}$/;
 const ownerPattern = /^[\x20-\x7e]{0,128}$/;
