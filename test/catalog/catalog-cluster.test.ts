@@ -135,4 +135,39 @@ describe('catalog: a cluster', function () {
     const ids = (await namespaces.list()).map(({ id }) => id);
     expect(ids).to.deep.equal([0, 1, 2, 3]);
   });
+
+  it('catalog: a node that starts without its peers knows its last catalog', async () => {
+    cluster = await createCluster({ seed: 7 });
+    const { client } = cluster;
+    const a = client.inNamespace('a');
+    const b = client.inNamespace('b');
+    await client.namespaces.create('a');
+    await client.namespaces.create('b');
+    await a.put('k', 1, { level: 'ALL' });
+    await client.namespaces.drop('b');
+    await cluster.sleep(3_000);
+    const [first] = cluster.nodes;
+    for (const node of cluster.nodes) node.losePower();
+    await first?.start();
+    await cluster.sleep(5_000);
+    expect((await a.get('k', { level: 'ONE' }))?.value).to.equal(1);
+    expect(await codeOf(a.put('k', 2, { deadlineMs: 900 }))).to.equal('UNAVAILABLE');
+    // What it does not know it cannot deny while nobody can be asked.
+    expect(await codeOf(b.get('k', { level: 'ONE', deadlineMs: 900 }))).to.be.oneOf([
+      'UNAVAILABLE',
+      'UNREACHABLE',
+    ]);
+  });
+
+  it('catalog: a change without a quorum is refused, and takes effect nowhere', async () => {
+    cluster = await createCluster({ seed: 8 });
+    const { client } = cluster;
+    for (const node of cluster.nodes.slice(1)) node.kill();
+    await cluster.sleep(30_000);
+    const outcome = await codeOf(client.namespaces.create('alone'));
+    expect(outcome).to.be.oneOf(['UNAVAILABLE', 'UNREACHABLE', 'TIMEOUT']);
+    for (const node of cluster.nodes.slice(1)) await node.start();
+    await cluster.settled();
+    expect((await client.namespaces.list()).map(({ name }) => name)).to.deep.equal(['default']);
+  });
 });
