@@ -14,6 +14,7 @@ const packages = {
   commander: 'cli',
   farmhash: 'runtime',
   fastify: 'transport',
+  '@bokuweb/zstd-wasm': 'runtime/host',
   'lz4-wasm': 'runtime/host',
   'msgpack-lite': 'transport',
   pino: 'runtime/host',
@@ -136,7 +137,7 @@ const forbidden = [
     from: { path: '^sim/' },
     to: {
       path: '^(cli|transport)/|^runtime/host/',
-      pathNot: '^transport/(codec|frame)[.]ts$|^runtime/host/lz4-module[.]ts$',
+      pathNot: '^transport/(codec|frame)[.]ts$|^runtime/host/codec-modules[.]ts$',
     },
   },
   {

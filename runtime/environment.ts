@@ -100,12 +100,22 @@ export interface Disk {
   readonly freeBytes: () => number;
 }
 
-/** LZ4 blocks. Neither call may see bytes whose checksum was not verified first. */
-export interface Lz4 {
+/** Packs and unpacks blocks. Neither call may see bytes whose checksum was not verified first. */
+export interface BlockCodec {
   /** A view of the compressed block, valid until the next call. */
   readonly compress: (bytes: Uint8Array) => Uint8Array;
   /** Exactly `length` bytes; CORRUPT where the block does not hold that many. */
   readonly decompress: (block: Uint8Array, length: number) => Uint8Array;
+}
+
+export type Lz4 = BlockCodec;
+
+/** What blocks of tables may be packed with. */
+export interface BlockCodecs {
+  /** Fast. */
+  readonly lz4: Lz4;
+  /** Smaller, for what is seldom read or written again. */
+  readonly zstd: BlockCodec;
 }
 
 /** Pure functions by name, run in a pool of threads; inline in the simulator. */
@@ -139,7 +149,7 @@ export interface Capabilities {
   readonly disk: Disk;
   /** Where closed log segments are kept; another directory, better on another device. */
   readonly archive?: Disk | undefined;
-  readonly lz4: Lz4;
+  readonly codecs: BlockCodecs;
   readonly tasks: Tasks;
   /** Shared memory for memtables, the same on every thread of the node; messages name an index. */
   readonly arenas: readonly SharedArrayBuffer[];

@@ -3,15 +3,18 @@
 // the tools only, and keeps nothing between two calls; input and output are plain data.
 
 import { crc32 } from './bytes.ts';
-import type { Lz4 } from './environment.ts';
+import type { BlockCodecs } from './environment.ts';
 import { BugError } from './errors.ts';
 
 /** What a task may use beside its input; made once per thread. */
-export interface TaskTools {
-  readonly lz4: Lz4;
-}
+export type TaskTools = BlockCodecs;
 
 export type TaskTable = Readonly<Record<string, (input: never, tools: TaskTools) => unknown>>;
+
+export interface PackInput {
+  readonly blocks: readonly Uint8Array[];
+  readonly codec: keyof BlockCodecs;
+}
 
 export interface CompressedBlock {
   readonly bytes: Uint8Array;
@@ -20,11 +23,11 @@ export interface CompressedBlock {
 }
 
 function compressBlocks(
-  { blocks }: { readonly blocks: readonly Uint8Array[] },
-  { lz4 }: TaskTools,
+  { blocks, codec }: PackInput,
+  tools: TaskTools,
 ): readonly CompressedBlock[] {
   return blocks.map((block) => {
-    const bytes = lz4.compress(block).slice();
+    const bytes = tools[codec].compress(block).slice();
     return { bytes, crc: crc32(bytes) };
   });
 }
@@ -35,7 +38,7 @@ function checksum({ parts }: { readonly parts: readonly Uint8Array[] }): readonl
 
 /** The tasks that every node has. */
 export const coreTasks = {
-  /** Raw blocks to LZ4 blocks, in the same order, each with its checksum. */
+  /** Raw blocks to packed ones, in the same order, each with its checksum. */
   'compress-blocks': compressBlocks,
   /** CRC-32 of each part. */
   checksum,

@@ -6,7 +6,7 @@
 //   await world.run(async () => { await cluster.startAll(); ... });
 
 import type { Ref } from '../runtime/actor.ts';
-import type { Lz4 } from '../runtime/environment.ts';
+import type { BlockCodecs } from '../runtime/environment.ts';
 import { type Failure, failure } from '../runtime/errors.ts';
 import { Kernel } from '../runtime/kernel.ts';
 import type { MetricSample } from '../runtime/metrics.ts';
@@ -42,7 +42,7 @@ export interface ClusterOptions {
   readonly names: readonly string[];
   readonly program: NodeProgram;
   readonly codec: SimCodec;
-  readonly lz4: Lz4;
+  readonly codecs: BlockCodecs;
   readonly network: NetworkOptions;
   /** Errors of the clocks by node; none where absent. */
   readonly clocks?: ReadonlyMap<string, { readonly offsetMs: number; readonly driftPpm: number }>;
@@ -193,14 +193,14 @@ export class SimCluster {
 
   #begin(node: SimNode): void {
     const { name, machine } = node;
-    const { world, program, codec, lz4 } = this.#options;
+    const { world, program, codec, codecs } = this.#options;
     const process = new SimProcess(name, world, () => this.#crashAsPlanned(node));
     const host = new SimHost({
       machine,
       process,
       log: this.log,
       probes: this.probes,
-      lz4,
+      codecs,
       onStop: (reason) => this.#stopped(node, reason),
       onDefect: (message) => {
         if (this.#options.mayFail?.(name, message) !== true)

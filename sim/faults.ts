@@ -14,6 +14,7 @@ import {
   type CompactionStrategy,
   compactionStrategies,
 } from '../actors/storage/compaction-picker.ts';
+import { type Compression, compressions } from '../actors/storage/sstable-format.ts';
 import { Prng } from '../runtime/prng.ts';
 import type { NetworkOptions } from './sim-network.ts';
 import { workloadKinds } from './registry.ts';
@@ -69,6 +70,7 @@ export interface RunOptions {
   readonly nodes: number;
   readonly shards: number;
   readonly compaction: CompactionStrategy;
+  readonly compression: Compression;
   readonly tunables: Tunables;
   readonly faults: readonly FaultClass[];
   /** Strength of the faults, above 0 to 1. */
@@ -123,6 +125,7 @@ export function optionsOf(
     nodes,
     shards: random.pick([1, 1, 1, 2]),
     compaction: random.fork('compaction').pick(compactionStrategies),
+    compression: random.fork('compression').pick(compressions),
     tunables,
     faults,
     intensity,
@@ -253,7 +256,7 @@ export function describeOptions(options: RunOptions): string {
   return [
     `nodes=${nodes} rf=${replicationFactor} vnodes=${virtualNodes} shards=${shards}`,
     `memtable=${memtableBytes} gossip=${gossipIntervalMs}ms ties=${ties} grid=${gridMicros}us clock=${options.clockGrainMicros}us`,
-    `compaction=${options.compaction} l0=${l0Tables} table=${tableBytes}`,
+    `compaction=${options.compaction} compression=${options.compression} l0=${l0Tables} table=${tableBytes}`,
     ...options.workloads.map(({ name, summary }) => `${name}(${summary})`),
     `faults=${faults.join('+') || 'none'} intensity=${intensity.toFixed(2)}`,
     ...(options.damage.length === 0

@@ -149,6 +149,7 @@ export function formatOperation(operation: Operation): string {
     operation.session === undefined ? '' : ` session=${operation.session}`,
     operation.ttlMs === undefined ? '' : ` ttl=${operation.ttlMs}ms`,
     operation.keys === undefined ? '' : ` keys=${operation.keys.length}`,
+    operation.siblings === undefined ? '' : ` siblings=${operation.siblings.join('+') || 'none'}`,
   ].join('');
   return `#${index} ${nameOf(operation)} ${kind} ${key} at ${level} on ${node} [${invokedMs.toFixed(3)}, ${end}] ${outcome}${code} value=${value ?? 'none'} etag=${stamp}${extra}`;
 }

@@ -6,11 +6,12 @@ import { arenaBytes, arenaCount, type Member, planNode } from '../actors/node/pl
 import { allProtocols } from '../actors/node/protocols.ts';
 import type { Durability, Tunables } from '../actors/node/settings.ts';
 import type { CompactionStrategy } from '../actors/storage/compaction-picker.ts';
+import type { Compression } from '../actors/storage/sstable-format.ts';
 import { ByteWriter } from '../runtime/bytes.ts';
-import type { Lz4 } from '../runtime/environment.ts';
+import { createCodecs } from '../runtime/block-codecs.ts';
+import type { BlockCodecs } from '../runtime/environment.ts';
 import { KvError } from '../runtime/errors.ts';
-import { loadLz4Module } from '../runtime/host/lz4-module.ts';
-import { createLz4 } from '../runtime/lz4.ts';
+import { loadCodecModules } from '../runtime/host/codec-modules.ts';
 import { placementOf } from '../runtime/placement.ts';
 import type { Protocol } from '../runtime/protocol.ts';
 import { Codec } from '../transport/codec.ts';
@@ -24,13 +25,22 @@ export interface KvdOptions {
   readonly shards: number;
   readonly durability: Durability;
   readonly compaction?: CompactionStrategy;
+  /** Default `auto`. */
+  readonly compression?: Compression;
   /** Log segments go to the machine's archive. Default false. */
   readonly hasWalArchive?: boolean;
   readonly tunables: Tunables;
 }
 
 export function kvdProgram(options: KvdOptions): NodeProgram {
-  const { names, shards, durability, compaction = 'leveled', tunables } = options;
+  const {
+    names,
+    shards,
+    durability,
+    compaction = 'leveled',
+    compression = 'auto',
+    tunables,
+  } = options;
   const placement = placementOf('single', shards);
   const members: Member[] = names.map((node, i) => ({
     node,
@@ -64,6 +74,7 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
         internodePort: 7002 + 10 * at,
         durability,
         compaction,
+        compression,
         hasWalArchive: options.hasWalArchive,
         tunables,
         samples: () => host.metrics.samples(),
@@ -94,7 +105,7 @@ export function codecOf(protocols: readonly Protocol[]): SimCodec {
 
 /** Puts the bytes into a frame of the real format, flips a bit, and reads it as a peer would. */
 export function noticesFlip(bytes: Uint8Array, place: number): boolean {
-  const frames = new FrameWriter(sharedLz4());
+  const frames = new FrameWriter(sharedCodecs().lz4);
   frames.add(bytes);
   const frame = frames.take();
   const bit = Math.floor(place * frame.length * 8);
@@ -103,7 +114,7 @@ export function noticesFlip(bytes: Uint8Array, place: number): boolean {
   const take = (): void => {
     isTaken = true;
   };
-  const reader = new FrameReader(sharedLz4(), { envelope: take, hello: take });
+  const reader = new FrameReader(sharedCodecs().lz4, { envelope: take, hello: take });
   reader.trust();
   try {
     reader.feed(frame);
@@ -114,10 +125,10 @@ export function noticesFlip(bytes: Uint8Array, place: number): boolean {
   return !isTaken;
 }
 
-let lz4: Lz4 | undefined;
+let codecs: BlockCodecs | undefined;
 
-/** One instance for all worlds of this process: it keeps nothing between two calls. */
-export function sharedLz4(): Lz4 {
-  lz4 ??= createLz4(loadLz4Module());
-  return lz4;
+/** The same for all worlds of this process: they keep nothing between two calls. */
+export function sharedCodecs(): BlockCodecs {
+  codecs ??= createCodecs(loadCodecModules());
+  return codecs;
 }

@@ -14,7 +14,7 @@ import { calmed, type Decisions } from './decisions.ts';
 import { describeOptions, nodeNames, optionsOf, type RunOptions } from './faults.ts';
 import { NondeterminismError } from './guard.ts';
 import { History, nameOf, type Operation, type Phase } from './history.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from './kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from './kvd-program.ts';
 import { Nemesis } from './nemesis.ts';
 import { SimProcess } from './process.ts';
 import { checkers } from './registry.ts';
@@ -120,15 +120,22 @@ class SeedRun {
     this.#options = options;
     this.#settings = settings;
     this.#schedule = decisions.schedule ?? drawSchedule(options);
-    const { seed, ties, gridMicros, nodes, shards, compaction, tunables } = options;
+    const { seed, ties, gridMicros, nodes, shards, compaction, compression, tunables } = options;
     const names = nodeNames(nodes);
     this.#world = new World({ seed, ties, gridMicros, traceWindow: settings.traceWindow });
     this.#cluster = new SimCluster({
       world: this.#world,
       names,
-      program: kvdProgram({ names, shards, durability: 'group', compaction, tunables }),
+      program: kvdProgram({
+        names,
+        shards,
+        durability: 'group',
+        compaction,
+        compression,
+        tunables,
+      }),
       codec: kvdCodec(),
-      lz4: sharedLz4(),
+      codecs: sharedCodecs(),
       network: options.network,
       clocks: options.clocks,
       clockGrainMicros: options.clockGrainMicros,
@@ -273,7 +280,7 @@ class SeedRun {
     for (const node of nodes) {
       const reader = new SimProcess(node, this.#world, () => undefined);
       const disk = new SimDisk(this.#cluster.machineOf(node).storage, reader);
-      const problems = inspectDisk(disk, sharedLz4());
+      const problems = inspectDisk(disk, sharedCodecs());
       if (problems.length > 0) this.#diskProblems.set(node, problems);
       this.#disksInspected += 1;
     }

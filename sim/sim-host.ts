@@ -6,10 +6,10 @@
 // then fires a quarter of the time (FoundationDB's figures).
 
 import type {
+  BlockCodecs,
   Capabilities,
   Clock,
   Host,
-  Lz4,
   Probe,
   Random,
   Tasks,
@@ -104,7 +104,7 @@ export interface SimHostOptions {
   readonly process: SimProcess;
   readonly log: SimLog;
   readonly probes: SimProbes;
-  readonly lz4: Lz4;
+  readonly codecs: BlockCodecs;
   /** The node wants to end. */
   readonly onStop: (reason: string) => void;
   /** An actor has failed on a defect: always a find. */
@@ -131,8 +131,8 @@ export class SimHost implements Host {
     this.capabilities = {
       disk: new SimDisk(machine.storage, process),
       archive: new SimDisk(machine.archive, process),
-      lz4: options.lz4,
-      tasks: tasksOf(machine, process, options.lz4),
+      codecs: options.codecs,
+      tasks: tasksOf(machine, process, options.codecs),
       arenas: machine.arenas,
     };
     this.stopNode = (reason) => {
@@ -174,14 +174,14 @@ function watchedLog({ machine, process, log, onDefect }: SimHostOptions): Host['
 }
 
 /** Inline, but never before the next event: a pool answers later too. */
-function tasksOf({ random }: SimMachine, process: SimProcess, lz4: Lz4): Tasks {
+function tasksOf({ random }: SimMachine, process: SimProcess, codecs: BlockCodecs): Tasks {
   return {
     run: <Input, Output>(name: string, input: Input): Promise<Output> =>
       new Promise((resolve, reject) => {
         if (!process.arrive()) return;
         process.after(random.exponential(1), 'task', () => {
           try {
-            resolve(runTask(coreTasks, { lz4 }, name, input) as Output);
+            resolve(runTask(coreTasks, codecs, name, input) as Output);
           } catch (error) {
             reject(error instanceof Error ? error : new Error(String(error)));
           }

@@ -36,10 +36,14 @@ import {
 } from './record.ts';
 import type { Resolve } from './resolve.ts';
 
-/** A replica in one epoch of its state: after a loss of state it is another actor (DV-3). */
+/**
+ * A replica in one epoch of a key: where it knows nothing of the key, or has lost what it knew, it is
+ * another actor (DV-3).
+ */
 export interface SiblingActor {
   /** fingerprint32 of the node id. */
   readonly writer: number;
+  /** Stamp of its first write of the key. */
   readonly epoch: number;
 }
 

@@ -65,6 +65,7 @@ import type { TombstonePurge } from '../storage/purge-rule.ts';
 import { scrubber } from '../storage/scrubber.actor.ts';
 import { snapshotter } from '../storage/snapshotter.actor.ts';
 import { archiveDirectory } from '../storage/archive-format.ts';
+import type { Compression } from '../storage/sstable-format.ts';
 import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
 import { walArchiver } from '../storage/wal-archiver.actor.ts';
@@ -95,6 +96,8 @@ export interface NodeSettings {
   readonly durability: Durability;
   /** Default `leveled`. */
   readonly compaction?: CompactionStrategy;
+  /** Of tables. Default `auto`. */
+  readonly compression?: Compression;
   /** Closed log segments go to the host's archive before they are released. Default false. */
   readonly hasWalArchive?: boolean | undefined;
   readonly tunables: Tunables;
@@ -110,6 +113,8 @@ export type StorageSettings = Pick<
   'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
 > & {
   readonly compaction?: CompactionStrategy;
+  /** Of tables. Default `auto`. */
+  readonly compression?: Compression;
   readonly hasWalArchive?: boolean | undefined;
   readonly acceptDataLoss?: boolean;
   /** Shards on the same disk; default 1. */
@@ -275,7 +280,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
   };
   const { blockCacheBytes, rowCacheBytes, memtableBytes, inFlightBytes, reserveBytes } = tunables;
   const { l0Tables, tableBytes, timeWindowMs } = tunables;
-  const strategy = settings.compaction ?? 'leveled';
+  const { compaction: strategy = 'leveled', compression = 'auto' } = settings;
   const front = {
     wal: refTo(WalWriter, node, shard),
     memtable: refTo(Memtable, node, shard),
@@ -306,7 +311,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     { kind: row(walWriter), options: wal, ...at },
     { kind: row(memtable), options: { arenas, resolve }, ...at },
     { kind: row(tableReader), options: { directory, resolve, blockCacheBytes }, ...at },
-    { kind: row(compactor), options: { directory, resolve }, ...at },
+    { kind: row(compactor), options: { directory, resolve, compression }, ...at },
     { kind: row(store), options: front, ...at },
     scrubRow(settings, shard),
   ];

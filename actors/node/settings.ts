@@ -193,3 +193,4 @@ export type Durability = (typeof durabilities)[number];
 
 /** How tables are merged; see docs/configuration.md. */
 export { type CompactionStrategy, compactionStrategies } from '../storage/compaction-picker.ts';
+export { type Compression, compressions } from '../storage/sstable-format.ts';

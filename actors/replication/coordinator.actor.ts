@@ -54,6 +54,7 @@ import { type ReadAction, ReadPath } from './read-path.ts';
 import { admitLevel, ReplicaView } from './replica-view.ts';
 import { ScanPath } from './scan-path.ts';
 import { sendSiblingWrite } from './sibling-write.ts';
+import { StampQueue } from './stamp-queue.ts';
 import { boundLeadMicros, decodeBound, encodeBound, Stamper } from './stamper.ts';
 import { withoutEffect, WritePath } from './write-path.ts';
 
@@ -118,11 +119,9 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   /** Writes that were taken and not answered. */
   #openWrites = 0;
   #stamper: Stamper | undefined;
-  #isExtending = false;
+  #stamps: StampQueue | undefined;
   #isSweeping = false;
   #isDraining = false;
-  /** Writes that wait for the clock bound. */
-  #unstamped: Unstamped[] = [];
 
   constructor(ctx: Context<Own, 'disk'>, options: CoordinatorOptions) {
     this.#ctx = ctx;
@@ -144,10 +143,24 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const bytes = this.#ctx.disk.read(boundPath);
     const bound = bytes === undefined ? 0 : decodeBound(bytes, boundPath);
     this.#stamper = new Stamper(bound);
+    this.#stamps = this.#newQueue(this.#stamper);
     const aheadMs = (bound - this.#ctx.clock.wallMicros() - maxSkewMicros) / 1000;
     return this.#ctx.session(async (session) => {
       // Further ahead than a bound reaches, the clock was set back: waiting would not end.
       if (aheadMs > 0) await session.sleep(Math.min(aheadMs, boundLeadMicros / 1000));
+    });
+  }
+
+  #newQueue(stamper: Stamper): StampQueue {
+    const { clock, disk, session, toSelf, node } = this.#ctx;
+    return new StampQueue(stamper, {
+      clock,
+      disk,
+      boundPath: this.#options.boundPath,
+      inBackground: (work) => void session(work),
+      onExtended: (bound) => toSelf('extended', { bound }),
+      onNotExtended: (problem) => toSelf('notExtended', problem),
+      refusal: () => (this.#isDraining ? failure('DRAINING', { node }) : undefined),
     });
   }
 
@@ -215,14 +228,21 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       else later.resolve(reply);
     };
     const { token } = place.hashes;
-    sendSiblingWrite(this.#ctx, {
-      request,
-      ...place,
-      absent: this.#view.replicasOf(token).filter((node) => !place.targets.includes(node)),
-      deadlineMs: this.#deadlineOf(call),
-      replica: (node) => this.#view.replica(node, token),
-      hint: (node, record) => this.#hint(node, record),
-      done,
+    const deadlineMs = this.#deadlineOf(call);
+    this.#stampsOrBug().take({
+      deadlineMs,
+      fail: (problem) => done(problem, undefined),
+      proceed: (wallMicros) =>
+        sendSiblingWrite(this.#ctx, {
+          request,
+          ...place,
+          stamp: this.#stamperOrBug().stamp(wallMicros, 0),
+          absent: this.#view.replicasOf(token).filter((node) => !place.targets.includes(node)),
+          deadlineMs,
+          replica: (node) => this.#view.replica(node, token),
+          hint: (node, record) => this.#hint(node, record),
+          done,
+        }),
     });
     return later;
   }
@@ -265,63 +285,20 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
   /** Stamps and sends the write now, or when the clock bound allows it. */
   #proceed(write: Unstamped): void {
-    const { deadlineMs, later } = write;
-    if (this.#leftMs(deadlineMs) <= 0)
-      return this.#fail(
-        later,
-        failure('UNAVAILABLE', { detail: 'no time was left to send the write' }),
-      );
-    if (this.#isDraining) return this.#fail(later, failure('DRAINING', { node: this.#ctx.node }));
-    const wallMicros = this.#ctx.clock.wallMicros();
-    const stamper = this.#stamperOrBug();
-    const bound = stamper.nextBound(wallMicros);
-    if (bound !== undefined) this.#extend(bound);
-    if (!stamper.isReady(wallMicros)) {
-      this.#unstamped.push(write);
-      return;
-    }
-    try {
-      this.#send(write, this.#stamp(write, wallMicros));
-    } catch (error) {
-      if (!(error instanceof KvError)) throw error;
-      this.#fail(later, error.toFailure());
-    }
-  }
-
-  #extend(bound: number): void {
-    if (this.#isExtending) return;
-    this.#isExtending = true;
-    const { disk, toSelf } = this.#ctx;
-    const { boundPath } = this.#options;
-    this.#ctx.session(async () => {
-      try {
-        await disk.replace(boundPath, encodeBound(bound));
-        toSelf('extended', { bound });
-      } catch (error) {
-        if (!(error instanceof KvError)) throw error;
-        toSelf('notExtended', error.toFailure());
-      }
+    this.#stampsOrBug().take({
+      deadlineMs: write.deadlineMs,
+      fail: (problem) => this.#fail(write.later, problem),
+      proceed: (wallMicros) => this.#send(write, this.#stamp(write, wallMicros)),
     });
   }
 
   extended({ bound }: { readonly bound: number }): void {
-    this.#isExtending = false;
-    this.#stamperOrBug().extended(bound);
-    // Each looks at the clock again: it may have gone beyond the new bound meanwhile.
-    for (const write of this.#takeUnstamped()) this.#proceed(write);
+    this.#stampsOrBug().extended(bound);
   }
 
-  /** The next write tries to extend the bound again. */
   notExtended(problem: Failure): void {
-    this.#isExtending = false;
     this.#ctx.log.warn('coordinator.bound-failed', { code: problem.code });
-    for (const { later } of this.#takeUnstamped()) this.#fail(later, withoutEffect(problem));
-  }
-
-  #takeUnstamped(): readonly Unstamped[] {
-    const waiting = this.#unstamped;
-    this.#unstamped = [];
-    return waiting;
+    this.#stampsOrBug().notExtended(problem);
   }
 
   #stamp(
@@ -558,6 +535,11 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
   #leftMs(deadlineMs: number): number {
     return deadlineMs - this.#ctx.clock.monotonicMs();
+  }
+
+  #stampsOrBug(): StampQueue {
+    assert(this.#stamps !== undefined, 'a request before start');
+    return this.#stamps;
   }
 
   #stamperOrBug(): Stamper {

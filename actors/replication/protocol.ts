@@ -22,6 +22,8 @@ export interface SiblingEvent {
   readonly ttlMs: number;
   /** What the writer has read (siblings.ts); empty: nothing. */
   readonly context: Uint8Array;
+  /** The coordinator's, never given twice: hlc of the value, and a name for a new actor. */
+  readonly stamp: number;
 }
 
 export interface SiblingEventReply {
@@ -39,6 +41,7 @@ const siblingEventLayout = {
   valueType: 'u8',
   ttlMs: 'u53',
   context: 'bytes',
+  stamp: 'u53',
 } as const;
 
 /**

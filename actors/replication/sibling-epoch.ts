@@ -1,8 +1,8 @@
-// The epoch of a replica's state, part of the name under which it counts the writes of sibling sets
-// (DV-3). Who continues counting under an old name after a loss of state claims to know writes that
-// it has forgotten, and others would drop them. So the name is given up with the state: in a new
-// directory, after a start that accepted a loss, where acknowledged writes need not be durable, and
-// when somebody knows more of our own writes than we do.
+// From where on a replica trusts what it has counted in sibling sets (DV-3). It counts the writes of
+// each key as an actor whose name has an epoch. Who continues counting under an old name after a loss
+// of state claims to know writes that it has forgotten, and others would drop them. So older names
+// are given up with the state: in a new directory, after a start that accepted a loss, where
+// acknowledged writes need not be durable, and when another replica knows more of them than we do.
 
 import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
 import type { Disk } from '../../runtime/environment.ts';
@@ -37,7 +37,3 @@ export function storeEpoch(
   writer.u32(crc32(writer.view()));
   return disk.replace(path, writer.copy());
 }
-
-/** A name that was not used before: above the last one, wherever the clock stands. */
-export const nextEpoch = (last: number | undefined, wallMicros: number): number =>
-  Math.max((last ?? 0) + 1, Math.floor(wallMicros));

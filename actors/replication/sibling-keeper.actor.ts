@@ -21,19 +21,21 @@ import { isLive, recordHash, recordHlc, recordIsSet, recordKey } from '../model/
 import {
   addEvent,
   type Clock,
+  type ClockEntry,
   counterOf,
   decodeContext,
   joinRecords,
   liveSiblings,
   recordOfSet,
   setOf,
+  type SiblingActor,
   type SiblingContent,
   siblingsMax,
 } from '../model/siblings.ts';
 import type { Store } from '../storage/protocol.ts';
 import { KeyTurns } from './key-turns.ts';
 import { type SiblingEvent, type SiblingEventReply, SiblingKeeper } from './protocol.ts';
-import { nextEpoch, storedEpoch, storeEpoch } from './sibling-epoch.ts';
+import { storedEpoch, storeEpoch } from './sibling-epoch.ts';
 import { withoutEffect } from './write-path.ts';
 
 export interface SiblingKeeperOptions {
@@ -75,9 +77,9 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
   readonly #options: SiblingKeeperOptions;
   readonly #turns = new KeyTurns();
   readonly #doubts = new Map<string, Uint8Array>();
-  /** Undefined: it is not durable yet, so nothing may be counted under it. */
+  /** Actors of this node from here on are ours; undefined: it is not chosen or not durable yet. */
   #epoch: number | undefined;
-  /** The newest that was ever taken. */
+  /** Of the last run, or the newest that was tried. */
   #lastEpoch = 0;
   #isRenewing = false;
   /** Events that wait for the epoch. */
@@ -96,7 +98,6 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
     const stored = storedEpoch(this.#ctx.disk, epochPath);
     this.#lastEpoch = stored?.epoch ?? 0;
     if (stored?.isKept === true && isStateKept) this.#epoch = stored.epoch;
-    else this.#renew();
   }
 
   merge({ record }: BodyOf<SiblingKeeper['merge']>, call: Call): Later<{ readonly lsn: number }> {
@@ -109,7 +110,7 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
       hash: recordHash(record),
       deadlineMs: call.deadlineMs,
       next: (base) => {
-        if (this.#isBehind(base, incoming.clock)) this.#giveUpName();
+        if (this.#isBehind(base, incoming.clock)) this.#giveUp(incoming.clock);
         return base === undefined ? record : joinRecords(base, record);
       },
       done: (problem, stored) => {
@@ -130,7 +131,6 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
         hash: event.hash,
         deadlineMs,
         next: (base) => {
-          if (this.#isBehind(base, context)) this.#giveUpName();
           existed = base !== undefined && isLive(base, this.#nowMs());
           return this.#withEvent(base, event, context);
         },
@@ -143,7 +143,7 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
         if (problem === undefined) run();
         else later.fail(problem);
       });
-      this.#renew();
+      this.#renew(event.stamp);
     }
     return later;
   }
@@ -163,14 +163,15 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
     event: SiblingEvent & { readonly aboveHlc: number },
     context: Clock,
   ): Uint8Array {
-    const { writer } = this.#options;
-    const epoch = this.#epoch;
-    if (epoch === undefined)
-      throw new KvError('UNAVAILABLE', { detail: 'this replica has lost writes; try again' });
     const set = setOf(base);
     const floor = Math.max(event.aboveHlc, base === undefined ? 0 : recordHlc(base));
-    const hlc = Math.max(Math.floor(this.#ctx.clock.wallMicros()), floor + 1);
-    const next = addEvent(set, { writer, epoch }, context, this.#contentOf(event, hlc));
+    const hlc = Math.max(event.stamp, floor + 1);
+    const next = addEvent(
+      set,
+      this.#actorFor(set.clock, context, event.stamp),
+      context,
+      this.#contentOf(event, hlc),
+    );
     const live = liveSiblings(next, this.#nowMs()).length;
     if (event.value !== undefined && context.length === 0 && live > siblingsMax)
       throw new KvError('CONFLICT', {
@@ -232,27 +233,54 @@ class SiblingKeeperActor implements Handlers<SiblingKeeper>, Handlers<Own> {
 
   // ---- epochs --------------------------------------------------------------------------------
 
-  /** Somebody knows more of our writes than we do. */
-  #isBehind(base: Uint8Array | undefined, clock: Clock): boolean {
-    if (this.#epoch === undefined) return false;
-    const own = { writer: this.#options.writer, epoch: this.#epoch };
-    return counterOf(clock, own) > counterOf(setOf(base).clock, own);
+  #isOurs({ writer, epoch }: ClockEntry, from: number): boolean {
+    return writer === this.#options.writer && epoch >= from;
   }
 
-  /** From now on nothing is counted under the present name. */
-  #giveUpName(): void {
+  /** Somebody knows more of our writes than we do. */
+  #isBehind(base: Uint8Array | undefined, clock: Clock): boolean {
+    const from = this.#epoch;
+    if (from === undefined) return false;
+    const known = setOf(base).clock;
+    return clock.some(
+      (entry) => this.#isOurs(entry, from) && entry.counter > counterOf(known, entry),
+    );
+  }
+
+  /**
+   * Who counts the next write of a key. We go on as the actor that we have been, unless the key is
+   * new here, or was purged, or the writer has seen more of our writes than is left: dots of then
+   * may be in the contexts of readers, and must not come again (DV-3).
+   */
+  #actorFor(known: Clock, context: Clock, stamp: number): SiblingActor {
+    const { writer } = this.#options;
+    const from = this.#epoch;
+    if (from === undefined)
+      throw new KvError('UNAVAILABLE', { detail: 'this replica has lost writes; try again' });
+    const own = known.filter((entry) => this.#isOurs(entry, from)).at(-1);
+    const isGone = context.some(
+      (entry) => this.#isOurs(entry, from) && entry.counter > counterOf(known, entry),
+    );
+    if (own !== undefined && !isGone) return own;
+    return { writer, epoch: Math.max(stamp, from) };
+  }
+
+  /** From now on we are none of the actors that we have been. */
+  #giveUp(clock: Clock): void {
     this.#ctx.probe.reach('sibling epoch given up');
     this.#ctx.log.warn('siblings.epoch-given-up', { epoch: this.#epoch ?? 0 });
     this.#epoch = undefined;
-    this.#renew();
+    const own = clock.filter((entry) => this.#isOurs(entry, 0)).map(({ epoch }) => epoch);
+    this.#lastEpoch = Math.max(this.#lastEpoch, ...own);
   }
 
-  #renew(): void {
+  /** `stamp`: of the event that needs it. Stamps grow, so no actor of before is as new. */
+  #renew(stamp: number): void {
     if (this.#isRenewing) return;
     this.#isRenewing = true;
-    const { disk, clock, toSelf } = this.#ctx;
+    const { disk, toSelf } = this.#ctx;
     const { epochPath, isStateKept: isKept } = this.#options;
-    const epoch = nextEpoch(this.#lastEpoch, clock.wallMicros());
+    const epoch = Math.max(this.#lastEpoch + 1, stamp);
     this.#lastEpoch = epoch;
     this.#ctx.session(async () => {
       try {

@@ -14,6 +14,8 @@ import { type WriteOutcome, WritePath } from './write-path.ts';
 
 export interface SiblingWrite {
   readonly request: SiblingWriteRequest;
+  /** Never given twice by this coordinator. */
+  readonly stamp: number;
   /** Storage key. */
   readonly key: Uint8Array;
   readonly hashes: KeyHashes;
@@ -33,9 +35,9 @@ export interface SiblingWrite {
 type Tools = Pick<BaseContext<object>, 'ask' | 'clock' | 'node'>;
 
 export function sendSiblingWrite(ctx: Tools, write: SiblingWrite): void {
-  const { request, key, hashes, deadlineMs } = write;
+  const { request, key, hashes, deadlineMs, stamp } = write;
   const { value, valueType, ttlMs, context } = request;
-  const event = { key, ...hashes, value, valueType, ttlMs, context };
+  const event = { key, ...hashes, value, valueType, ttlMs, context, stamp };
   const leftMs = deadlineMs - ctx.clock.monotonicMs();
   ctx.ask(write.replica(ctx.node), 'event', event, leftMs, (problem, reply) => {
     if (reply === undefined) return write.done(problem ?? failure('BUG'), undefined);

@@ -1,10 +1,11 @@
-// Decoded data blocks of the tables of one shard, bounded by bytes with what an entry costs beside
-// its block. Which block goes is decided in s3-fifo.ts, so one long scan does not empty the cache;
+// Decoded blocks of the tables of one shard, data and index, bounded by bytes with what an entry costs
+// beside its block. Which block goes is decided in s3-fifo.ts, so one long scan does not empty the cache;
 // and of a range read only the first blocks are kept at all, and the last one it saw, where its next
 // page goes on.
 //
-// What open tables keep in memory for good, their indexes and filters, counts against the same
-// bound: a quarter of it is always left to blocks.
+// What open tables keep in memory for good, tops of indexes and filters, counts against the same
+// bound: a quarter of it is always left to blocks. Index blocks are entries like those of data; a
+// range read keeps all that it reads of them, since each speaks of many of its blocks.
 
 import { assert } from '../../runtime/errors.ts';
 import type { CacheFigures } from './cache-figures.ts';
@@ -18,10 +19,12 @@ import {
   smallQueue,
   usesMax,
 } from './s3-fifo.ts';
+import type { BlockIndex } from './sstable-index.ts';
 
 interface Entry {
+  /** Data blocks have keys from 0 on, index blocks keys below. */
   readonly key: number;
-  readonly block: DataBlock;
+  readonly block: DataBlock | BlockIndex;
   readonly bytes: number;
   queue: QueueName;
   uses: number;
@@ -51,6 +54,11 @@ export class BlockCache {
   #hits = 0;
   #misses = 0;
   #evictions = 0;
+  #indexHits = 0;
+  #indexMisses = 0;
+  #indexEvictions = 0;
+  #indexBlocks = 0;
+  #indexBytes = 0;
   /** Blocks that the range read in progress has taken from the disk; -1: there is none. */
   #scanned = -1;
   /** The last block that a range read saw and that is not kept. */
@@ -72,13 +80,25 @@ export class BlockCache {
     return this.#entries.size;
   }
 
+  /** Of data blocks. */
   get figures(): CacheFigures {
     return {
       hits: this.#hits,
       misses: this.#misses,
       evictions: this.#evictions,
-      entries: this.blocks,
-      bytes: this.bytes,
+      entries: this.blocks - this.#indexBlocks,
+      bytes: this.bytes - this.#indexBytes,
+    };
+  }
+
+  /** Of index blocks. */
+  get indexFigures(): CacheFigures {
+    return {
+      hits: this.#indexHits,
+      misses: this.#indexMisses,
+      evictions: this.#indexEvictions,
+      entries: this.#indexBlocks,
+      bytes: this.#indexBytes,
     };
   }
 
@@ -105,7 +125,24 @@ export class BlockCache {
     }
     this.#hits += 1;
     if (entry.uses < usesMax && this.#scanned < 0) entry.uses += 1;
-    return entry.block;
+    return entry.block as DataBlock;
+  }
+
+  /** The index block with this number. */
+  getIndex(table: number, block: number): BlockIndex | undefined {
+    const entry = this.#entries.get(indexKey(table, block));
+    if (entry === undefined) {
+      this.#indexMisses += 1;
+      return undefined;
+    }
+    this.#indexHits += 1;
+    if (entry.uses < usesMax) entry.uses += 1;
+    return entry.block as BlockIndex;
+  }
+
+  putIndex(table: number, block: number, content: BlockIndex): void {
+    assert(block < blocksPerTableMax, `index block ${block} of a table`);
+    this.#put(indexKey(table, block), content);
   }
 
   /** A block larger than the cache is not kept, nor are most of a range read. */
@@ -119,8 +156,12 @@ export class BlockCache {
         return;
       }
     }
+    this.#put(key, content);
+  }
+
+  #put(key: number, content: DataBlock | BlockIndex): void {
     this.#remove(key);
-    const bytes = content.bytes.length + entryOverheadBytes;
+    const bytes = content.heldBytes + entryOverheadBytes;
     if (bytes > this.#blockBytesMax) return;
     const queue = this.#policy.queueFor(fingerprintOf(key));
     this.#policy.makeRoom(queue, bytes);
@@ -137,9 +178,10 @@ export class BlockCache {
     }
   }
 
-  /** The table is closed; it had `blocks` blocks. */
-  drop(table: number, blocks: number): void {
+  /** The table is closed; it had so many blocks of data and of the index. */
+  drop(table: number, blocks: number, indexBlocks: number): void {
     const first = table * blocksPerTableMax;
+    for (let block = 0; block < indexBlocks; block += 1) this.#remove(indexKey(table, block));
     for (let block = 0; block < blocks; block += 1) this.#remove(first + block);
     const last = this.#lastScanned?.key ?? -1;
     if (last >= first && last < first + blocks) this.#lastScanned = undefined;
@@ -157,11 +199,18 @@ export class BlockCache {
     this.#entries.set(entry.key, entry);
     this.#queues[entry.queue].add(entry);
     this.#queueBytes[entry.queue] += entry.bytes;
+    if (entry.key < 0) this.#countIndex(1, entry.bytes);
+  }
+
+  #countIndex(blocks: number, bytes: number): void {
+    this.#indexBlocks += blocks;
+    this.#indexBytes += bytes;
   }
 
   #unqueue(entry: Entry): void {
     this.#queues[entry.queue].delete(entry);
     this.#queueBytes[entry.queue] -= entry.bytes;
+    if (entry.key < 0) this.#countIndex(-1, -entry.bytes);
   }
 
   #remove(key: number): void {
@@ -190,11 +239,14 @@ export class BlockCache {
       recycle: (entry) => requeue(entry, entry.uses - 1),
       drop: ({ key }) => {
         this.#remove(key);
-        this.#evictions += 1;
+        if (key < 0) this.#indexEvictions += 1;
+        else this.#evictions += 1;
       },
     };
   }
 }
+
+const indexKey = (table: number, block: number): number => -1 - (table * blocksPerTableMax + block);
 
 /** Neighbours of a table in neighbouring slots, tables far from each other. */
 const fingerprintOf = (key: number): number =>

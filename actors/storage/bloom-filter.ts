@@ -56,6 +56,11 @@ export class BloomFilter {
     return writer.view();
   }
 
+  /** Bytes of memory. */
+  get heldBytes(): number {
+    return this.#bytes.length;
+  }
+
   add(hash: number): void {
     const line = this.#lineOf(hash);
     let bits = mix(hash ^ 0x9e37_79b9);

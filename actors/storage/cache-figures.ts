@@ -16,7 +16,7 @@ export interface CacheFigures {
 /** `read` is called when somebody asks for the metrics. */
 export function registerCache(
   metrics: MetricRegistry,
-  labels: Labels & { readonly cache: 'rows' | 'blocks' },
+  labels: Labels & { readonly cache: 'rows' | 'blocks' | 'index' },
   read: () => CacheFigures,
 ): void {
   metrics.total(

@@ -43,6 +43,8 @@ export interface CompactionJob {
   readonly splitBytes: number | undefined;
   /** The inputs may change their level as they are: nothing overlaps them or each other. */
   readonly isMove: boolean;
+  /** The outputs will not be merged again for long: nothing lies below them. */
+  readonly isCold: boolean;
 }
 
 export interface CompactionPressure {
@@ -156,6 +158,8 @@ function flushedJob(levels: Levels, { tableBytes }: PickerOptions): CompactionJo
       below.length === 0 &&
       flushed.every(({ bytes }) => bytes >= tableBytes / 2) &&
       isRun([...flushed].sort(byFirstKey)),
+    // All of it is written again whenever level 0 is full.
+    isCold: false,
   };
 }
 
@@ -176,7 +180,9 @@ function levelJob(
   }
   if (best === undefined) return undefined;
   const { inputs } = best;
-  return { inputs, outputLevel: level + 1, splitBytes: tableBytes, isMove: inputs.length === 1 };
+  const isMove = inputs.length === 1;
+  const isCold = levels.slice(level + 2).every((deeper) => deeper.length === 0);
+  return { inputs, outputLevel: level + 1, splitBytes: tableBytes, isMove, isCold };
 }
 
 function leveledPressure(levels: Levels, options: PickerOptions): CompactionPressure {
@@ -209,12 +215,13 @@ function sizeGroups(
 }
 
 /** Into one table: outputs that were split would be tables of one size again. */
-function mergeJob(inputs: readonly TableMeta[]): CompactionJob {
+function mergeJob(inputs: readonly TableMeta[], isCold: boolean): CompactionJob {
   return {
     inputs: inputs.slice(0, inputsMax),
     outputLevel: 0,
     splitBytes: undefined,
     isMove: false,
+    isCold,
   };
 }
 
@@ -223,7 +230,10 @@ function pickSizeTiered(
   options: PickerOptions,
 ): CompactionJob | undefined {
   const group = sizeGroups(tables, options).find(({ length }) => length >= options.l0Tables);
-  return group === undefined ? undefined : mergeJob(group);
+  if (group === undefined) return undefined;
+  // Larger than all that is left together: as much has to come before it is merged again.
+  const others = bytesOf(tables) - bytesOf(group);
+  return mergeJob(group, bytesOf(group) > Math.max(others, options.l0Tables * options.tableBytes));
 }
 
 const windowOf = (hlc: number, { timeWindowMs }: PickerOptions): number =>
@@ -261,5 +271,8 @@ function pickTimeWindow(
   const past = windows.find(({ window, members }) => window < current && members.length > 1);
   return past === undefined
     ? undefined
-    : mergeJob([...past.members].sort((a, b) => a.bytes - b.bytes || a.fileNumber - b.fileNumber));
+    : mergeJob(
+        [...past.members].sort((a, b) => a.bytes - b.bytes || a.fileNumber - b.fileNumber),
+        true,
+      );
 }

@@ -18,6 +18,7 @@ import { byFirstKey } from './key-ranges.ts';
 import { chainCursors, mergeCursors } from './merge-iterator.ts';
 import { Compactor, type TableMeta } from './protocol.ts';
 import { keeperOf } from './purge-rule.ts';
+import type { CodecName, Compression } from './sstable-format.ts';
 import { openTable, type SstableReader, type TablePlace } from './sstable-reader.ts';
 import { writeTables } from './table-output.ts';
 
@@ -25,9 +26,10 @@ export interface CompactorOptions {
   /** Directory of this shard inside the data directory. */
   readonly directory: string;
   readonly resolve: Resolve;
+  readonly compression: Compression;
 }
 
-type Needs = 'disk' | 'arenas' | 'lz4' | 'tasks';
+type Needs = 'disk' | 'arenas' | 'codecs' | 'tasks';
 
 class CompactorActor implements Handlers<Compactor> {
   readonly #ctx: Context<object, Needs>;
@@ -52,15 +54,16 @@ class CompactorActor implements Handlers<Compactor> {
   }
 
   flush({ table, fileNumber }: BodyOf<Compactor['flush']>): Later<{ readonly table: TableMeta }> {
-    const { disk, lz4, tasks, arenas, log, shard } = this.#ctx;
+    const { disk, codecs, tasks, arenas, log, shard } = this.#ctx;
     const { directory } = this.#options;
+    const codec = this.#codecFor(false);
     const memory = arenas[table.arena];
     assert(memory !== undefined, `no arena ${table.arena}`);
     return this.#ctx.session(async (session) => {
       const tree = ArenaTree.open(memory);
-      const tools = { disk, lz4, tasks, pause: () => session.sleep(0) };
+      const tools = { disk, codecs, tasks, pause: () => session.sleep(0) };
       const fileNumbers = [fileNumber];
-      const plan = { directory, fileNumbers, level: 0, expectedRecords: tree.records };
+      const plan = { directory, fileNumbers, level: 0, codec, expectedRecords: tree.records };
       const [meta] = await writeTables(tree.cursor(), { ...plan, keep: () => true }, tools);
       assert(meta !== undefined, 'a frozen memtable without records');
       log.info('table.written', { shard, fileNumber, records: meta.records, bytes: meta.bytes });
@@ -68,16 +71,24 @@ class CompactorActor implements Handlers<Compactor> {
     });
   }
 
+  /** `isCold`: nothing lies below, so the table stays for long. */
+  #codecFor(isCold: boolean): CodecName {
+    const { compression } = this.#options;
+    if (compression !== 'auto') return compression;
+    return isCold ? 'zstd' : 'lz4';
+  }
+
   compact(job: BodyOf<Compactor['compact']>): Later<ReplyOf<Compactor['compact']>> {
-    const { disk, lz4, tasks } = this.#ctx;
+    const { disk, codecs, tasks } = this.#ctx;
     const { directory, resolve } = this.#options;
-    const { inputs, level, splitBytes, fileNumbers, purge, dropped } = job;
+    const { inputs, level, splitBytes, fileNumbers, purge, dropped, isCold } = job;
+    const codec = this.#codecFor(isCold);
     const running = { all: inputs.reduce((sum, { records }) => sum + records, 0), done: 0 };
     this.#running = running;
     const pauseMs = (): number => this.#pauseMs;
     return this.#ctx.session(async (session) => {
       const readers: SstableReader[] = [];
-      const tools = { disk, lz4, tasks, pause: () => session.sleep(pauseMs()) };
+      const tools = { disk, codecs, tasks, pause: () => session.sleep(pauseMs()) };
       const mayStay = keeperOf(purge);
       const isDropped = dropped === undefined ? undefined : isDroppedBy(dropped);
       let purged = 0;
@@ -88,8 +99,11 @@ class CompactorActor implements Handlers<Compactor> {
         return stays;
       };
       try {
-        const cursor = mergeCursors(cursorsOf({ disk, lz4, directory }, inputs, readers), resolve);
-        const plan = { directory, fileNumbers, splitBytes, level, keep };
+        const cursor = mergeCursors(
+          cursorsOf({ disk, codecs, directory }, inputs, readers),
+          resolve,
+        );
+        const plan = { directory, fileNumbers, splitBytes, level, codec, keep };
         return { tables: await writeTables(cursor, plan, tools), purged };
       } finally {
         for (const reader of readers) reader.close();
@@ -129,7 +143,7 @@ function cursorsOf(
 
 export const compactor = actor({
   protocol: Compactor,
-  needs: ['disk', 'arenas', 'lz4', 'tasks'],
+  needs: ['disk', 'arenas', 'codecs', 'tasks'],
   create: (ctx: Context<object, Needs>, options: CompactorOptions) =>
     new CompactorActor(ctx, options),
 });

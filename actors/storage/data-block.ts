@@ -1,89 +1,216 @@
-// The content of one data block: records as they are, in key order, then the offset of every 8th
-// record and the count of these offsets. A search halves over the offsets and walks the last few.
+// The content of one data block: entries in key order, then the offset of every 16th of them and the
+// count of these offsets. An entry is a record whose key lacks the bytes that it shares with the key
+// before it; those at an offset, the restarts, lack nothing. A search halves over the restarts and
+// walks the entries behind one of them without putting any key together: how far the key that is
+// looked for matches the entry before says how an entry that shares more than that compares.
+// Tables of version 1 have no shared bytes at all (LevelDB, doc/table_format.md; table/block.cc).
+//
+//   entry   u16 shared | record header, with the length of the whole key | rest of the key | value
 //
 // The bytes were verified, so lengths that do not fit are a defect of the writer or of memory; they
 // are a CorruptionError all the same, and nothing is read beyond the block.
 
+import type { BytePool } from '../../runtime/byte-pool.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import { recordHeaderBytes, recordLengthAt } from '../model/record.ts';
-import { compareRange } from './sstable-format.ts';
 
 const offsetBytes = 4;
+const sharedBytes = 2;
+
+/** Whether keys lack what they share with the one before: not in tables of version 1. */
+export type EntryForm = 'prefixed' | 'plain';
 
 export class DataBlock {
   readonly bytes: Uint8Array;
   readonly #path: string;
   readonly #offset: number;
   readonly #view: DataView;
-  /** Where the records end and their offsets begin. */
+  /** Bytes in front of the header of an entry. */
+  readonly #lead: number;
+  /** Where the entries end and the offsets begin. */
   readonly #end: number;
   readonly #restarts: number;
+  /** Whether the entry that `seek` found has the very key. */
+  #isExact = false;
 
   /** `path` and `offset` name it in errors. */
-  constructor(path: string, offset: number, bytes: Uint8Array) {
+  constructor(path: string, offset: number, bytes: Uint8Array, form: EntryForm = 'prefixed') {
     this.bytes = bytes;
     this.#path = path;
     this.#offset = offset;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#lead = form === 'prefixed' ? sharedBytes : 0;
     this.#restarts = bytes.length < offsetBytes ? 0 : this.#u32(bytes.length - offsetBytes);
     this.#end = bytes.length - (this.#restarts + 1) * offsetBytes;
-    if (this.#restarts === 0 || this.#end < recordHeaderBytes) throw this.#corrupt('no records');
+    if (this.#restarts === 0 || this.#end < this.#lead + recordHeaderBytes)
+      throw this.corrupt('no records');
   }
 
-  /** A view of the record at `at`; undefined at the end of the block. */
-  recordAt(at: number): Uint8Array | undefined {
-    return at === this.#end ? undefined : this.bytes.subarray(at, this.#next(at));
+  /** Bytes of memory. */
+  get heldBytes(): number {
+    return this.bytes.length;
   }
 
-  keyAt(at: number): Uint8Array {
-    return this.bytes.subarray(at + recordHeaderBytes, this.#keyEnd(at));
+  /** Where the entries end: a place that is none. */
+  get end(): number {
+    return this.#end;
   }
 
-  /** Negative, zero or positive as the record at `at` sorts before, with or after `key`. */
-  compareAt(at: number, key: Uint8Array): number {
-    return compareRange(this.bytes, at + recordHeaderBytes, this.#keyEnd(at), key);
+  get restarts(): number {
+    return this.#restarts;
   }
 
-  /** Where the first record starts that is not below `key`; the end of the records for none. */
-  lowerBound(key: Uint8Array): number {
-    // The last restart whose key is below: what is looked for is at most a few records behind.
+  /** The record of this key. It is a view of the block, or put together in bytes of the pool. */
+  get(key: Uint8Array, pool: BytePool): Uint8Array | undefined {
+    const at = this.seek(key);
+    if (!this.#isExact) return undefined;
+    return this.recordAt(at, this.nextAt(at), key, 0, pool);
+  }
+
+  /**
+   * Where the first entry starts that is not below `key`; `end` for none. What this entry shares with
+   * the one before it, it shares with `key`.
+   */
+  seek(key: Uint8Array): number {
+    this.#isExact = false;
+    const { bytes } = this;
+    const end = this.#end;
+    let at = this.#restartBelow(key);
+    // Bytes that the key has in common with the entry before `at`, which is below it.
+    let matched = 0;
+    for (let next = at; at < end; at = next) {
+      const header = at + this.#lead;
+      const shared = this.sharedAt(at);
+      next = this.nextAt(at);
+      // One that shares more than matched differs from the key where the one before it does.
+      if (shared > matched) continue;
+      const keyAt = header + recordHeaderBytes - shared;
+      const keyEnd = keyAt + this.#keyLengthAt(header);
+      matched = this.#match(keyAt, keyEnd, key, shared);
+      const place = keyAt + matched;
+      if (place === keyEnd && matched === key.length) {
+        this.#isExact = true;
+        return at;
+      }
+      if (place === keyEnd) continue;
+      if (matched === key.length || (bytes[place] as number) > (key[matched] as number)) return at;
+    }
+    return at;
+  }
+
+  /** How many bytes the key of an entry begins with alike; `from` are known to be equal. */
+  #match(keyAt: number, keyEnd: number, key: Uint8Array, from: number): number {
+    const { bytes } = this;
+    let matched = from;
+    let place = keyAt + from;
+    while (place < keyEnd && matched < key.length && bytes[place] === key[matched]) {
+      place += 1;
+      matched += 1;
+    }
+    return matched;
+  }
+
+  /** Where the next entry starts. */
+  nextAt(at: number): number {
+    const header = at + this.#lead;
+    const shared = this.sharedAt(at);
+    const next =
+      header + recordHeaderBytes > this.#end
+        ? Infinity
+        : header + recordLengthAt(this.bytes, header) - shared;
+    if (next > this.#end) throw this.corrupt('a record beyond its block');
+    if (shared > this.#keyLengthAt(header)) throw this.corrupt('a key shares too much');
+    return next;
+  }
+
+  /** How many bytes of its key the entry lacks. */
+  sharedAt(at: number): number {
+    if (this.#lead === 0) return 0;
+    return (this.bytes[at] as number) | ((this.bytes[at + 1] as number) << 8);
+  }
+
+  /**
+   * The record at `at`, whose shared bytes are those of `keyBytes` from `keyAt` on. `next`: what
+   * `nextAt` says of it.
+   */
+  recordAt(
+    at: number,
+    next: number,
+    keyBytes: Uint8Array,
+    keyAt: number,
+    pool: BytePool,
+  ): Uint8Array {
+    const { bytes } = this;
+    const header = at + this.#lead;
+    const shared = this.sharedAt(at);
+    if (shared === 0) return bytes.subarray(header, next);
+    const record = pool.take(next - header + shared);
+    // One copy puts all but the header in its place; the header comes to the front, then the gap
+    // is filled.
+    record.set(bytes.subarray(header, next), shared);
+    record.copyWithin(0, shared, shared + recordHeaderBytes);
+    for (let i = 0; i < shared; i += 1)
+      record[recordHeaderBytes + i] = keyBytes[keyAt + i] as number;
+    return record;
+  }
+
+  /** The last restart before `at`, which is not the start of the block. */
+  restartBefore(at: number): number {
+    let low = 1;
+    let high = this.#restarts;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.restart(middle) < at) low = middle + 1;
+      else high = middle;
+    }
+    return this.restart(low - 1);
+  }
+
+  /** Where the restart with this index lies. */
+  restart(index: number): number {
+    const at = this.#u32(this.#end + index * offsetBytes);
+    if (at >= this.#end) throw this.corrupt('an offset beyond the records');
+    return at;
+  }
+
+  corrupt(what: string): CorruptionError {
+    return new CorruptionError(this.#path, this.#offset, what);
+  }
+
+  /** The last restart whose key is below; the first one where none is. */
+  #restartBelow(key: Uint8Array): number {
     let low = 0;
     let high = this.#restarts;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.compareAt(this.#restart(middle), key) < 0) low = middle + 1;
+      if (this.#isBelow(this.restart(middle), key)) low = middle + 1;
       else high = middle;
     }
-    let at = low === 0 ? 0 : this.#restart(low - 1);
-    while (at < this.#end && this.compareAt(at, key) < 0) at = this.#next(at);
-    return at;
+    return low === 0 ? 0 : this.restart(low - 1);
   }
 
-  #restart(index: number): number {
-    const at = this.#u32(this.#end + index * offsetBytes);
-    if (at >= this.#end) throw this.#corrupt('an offset beyond the records');
-    return at;
+  /** The entry at a restart, whose key lacks nothing. */
+  #isBelow(at: number, key: Uint8Array): boolean {
+    const { bytes } = this;
+    const header = at + this.#lead;
+    const keyAt = header + recordHeaderBytes;
+    if (keyAt > this.#end) throw this.corrupt('a key beyond its block');
+    const length = this.#keyLengthAt(header);
+    if (keyAt + length > this.#end) throw this.corrupt('a key beyond its block');
+    if (this.sharedAt(at) !== 0) throw this.corrupt('an offset of a record that is not whole');
+    const compared = length < key.length ? length : key.length;
+    for (let i = 0; i < compared; i += 1) {
+      const difference = (bytes[keyAt + i] as number) - (key[i] as number);
+      if (difference !== 0) return difference < 0;
+    }
+    return length < key.length;
   }
 
-  #next(at: number): number {
-    const next =
-      at + recordHeaderBytes > this.#end ? Infinity : at + recordLengthAt(this.bytes, at);
-    if (next > this.#end) throw this.#corrupt('a record beyond its block');
-    return next;
-  }
-
-  #keyEnd(at: number): number {
-    const keyAt = at + recordHeaderBytes;
-    const end = keyAt > this.#end ? Infinity : keyAt + this.#view.getUint16(at, true);
-    if (end > this.#end) throw this.#corrupt('a key beyond its block');
-    return end;
+  #keyLengthAt(header: number): number {
+    return (this.bytes[header] as number) | ((this.bytes[header + 1] as number) << 8);
   }
 
   #u32(at: number): number {
     return this.#view.getUint32(at, true);
-  }
-
-  #corrupt(what: string): CorruptionError {
-    return new CorruptionError(this.#path, this.#offset, what);
   }
 }

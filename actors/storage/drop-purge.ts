@@ -74,8 +74,10 @@ export async function pickDropped(
     const table = tables.find(
       (each) => coversKey(each, key) && !purge.isClean(each) && !damaged.has(each.fileNumber),
     );
-    if (table !== undefined)
-      return { inputs: [table], outputLevel: table.level, splitBytes, isMove: false };
+    if (table === undefined) continue;
+    const isDeepest = tables.every(({ level }) => level <= table.level);
+    const isCold = options.strategy === 'leveled' && table.level > 1 && isDeepest;
+    return { inputs: [table], outputLevel: table.level, splitBytes, isMove: false, isCold };
   }
   return undefined;
 }

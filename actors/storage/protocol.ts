@@ -306,6 +306,8 @@ export const Compactor = protocol('compactor', 14, {
       readonly purge: PurgeRule | undefined;
       /** Records of these namespaces are left out. */
       readonly dropped?: DroppedNamespaces | undefined;
+      /** Nobody will merge the outputs again for long: pack them as tightly as possible. */
+      readonly isCold: boolean;
     },
     { readonly tables: readonly TableMeta[]; readonly purged: number }
   >(2, { lane: 'background' }),

@@ -7,13 +7,13 @@
 
 import type { Ref, Session } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
-import type { Disk, Lz4 } from '../../runtime/environment.ts';
+import type { BlockCodecs, Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { namespaceBytes, namespaceOf, userKey } from '../model/record.ts';
 import type { ScrubDamage, SegmentEnd, Store, TableMeta, WalWriter } from './protocol.ts';
 import { readContent } from './read-content.ts';
 import { readSegment } from './segment-reader.ts';
-import { openTable, type SstableReader } from './sstable-reader.ts';
+import { type BlockSpan, type IndexPart, openTable, type SstableReader } from './sstable-reader.ts';
 import { internalTimeoutMs } from './store-steps.ts';
 import { tablePath } from './table-files.ts';
 
@@ -29,7 +29,7 @@ export interface ScrubPlace {
 export interface ScrubTools {
   readonly session: Session;
   readonly disk: Disk;
-  readonly lz4: Lz4;
+  readonly codecs: BlockCodecs;
   readonly shard: number;
   readonly place: ScrubPlace;
   /** `fileNumber` where a table is concerned. */
@@ -63,18 +63,19 @@ export async function scrubPass(tools: ScrubTools): Promise<void> {
 // ---- tables ----------------------------------------------------------------------------------
 
 async function scrubTable(pass: Pass, table: TableMeta): Promise<void> {
-  const { disk, lz4, place } = pass;
+  const { disk, codecs, place } = pass;
   let reader: SstableReader;
   try {
-    reader = openTable({ disk, lz4, directory: place.directory }, table);
+    reader = openTable({ disk, codecs, directory: place.directory }, table);
   } catch (error) {
     return unopened(pass, table, error);
   }
   try {
     let records = 0;
-    for (let block = 0; block < reader.blocks; block += 1) {
-      records += scrubBlock(pass, table, reader, block);
-      await paced(pass, reader.spanOf(block).length);
+    for (const part of reader.indexParts()) {
+      const isWhole = noting(pass, table, part, () => reader.verifyIndexOf(part.firstBlock));
+      await paced(pass, part.length);
+      if (isWhole) records += await scrubPart(pass, table, reader, part);
     }
     if (records !== table.records && !pass.damagedTables.has(table.fileNumber))
       damaged(pass, table, 0, `${records} records of ${table.records}`);
@@ -83,17 +84,36 @@ async function scrubTable(pass: Pass, table: TableMeta): Promise<void> {
   }
 }
 
-function scrubBlock(pass: Pass, table: TableMeta, reader: SstableReader, block: number): number {
+/** The data blocks of one part of the index; the number of their records. */
+async function scrubPart(
+  pass: Pass,
+  table: TableMeta,
+  reader: SstableReader,
+  { firstBlock, endBlock }: IndexPart,
+): Promise<number> {
+  let records = 0;
+  for (let block = firstBlock; block < endBlock; block += 1) {
+    const span = reader.spanOf(block);
+    noting(pass, table, span, () => {
+      records += reader.verifyBlock(block);
+    });
+    await paced(pass, span.length);
+  }
+  return records;
+}
+
+/** False where `work` found the block damaged. */
+function noting(pass: Pass, table: TableMeta, span: BlockSpan, work: () => void): boolean {
   try {
-    return reader.verifyBlock(block);
+    work();
+    return true;
   } catch (error) {
-    const { firstKey, nextKey, offset } = reader.spanOf(block);
-    const keys = { firstKey, lastKey: nextKey };
+    const keys = { firstKey: span.firstKey, lastKey: span.nextKey };
     if (error instanceof CorruptionError) damaged(pass, table, error.offset, error.message, keys);
     // A sector that cannot be read is as lost as one with other bytes (FS-7).
-    else if (isUnreadable(error)) damaged(pass, table, offset, error.message, keys);
+    else if (isUnreadable(error)) damaged(pass, table, span.offset, error.message, keys);
     else throw error;
-    return 0;
+    return false;
   }
 }
 

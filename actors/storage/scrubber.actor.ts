@@ -35,7 +35,7 @@ interface Own {
   readonly passFailed: Tell<{ readonly reason: string }>;
 }
 
-type Needs = 'disk' | 'lz4';
+type Needs = 'disk' | 'codecs';
 
 const retryMs = 60_000;
 /** Reported one by one; more of them are only counted. */
@@ -86,7 +86,7 @@ class ScrubberActor implements Handlers<Scrubber>, Handlers<Own> {
   }
 
   scrub(): void {
-    const { disk, lz4, shard, toSelf } = this.#ctx;
+    const { disk, codecs, shard, toSelf } = this.#ctx;
     const place = this.#options;
     this.#damages = [];
     this.#damageCount = 0;
@@ -98,7 +98,7 @@ class ScrubberActor implements Handlers<Scrubber>, Handlers<Own> {
       toSelf('progress', step);
     this.#ctx.session(async (session) => {
       try {
-        await scrubPass({ session, disk, lz4, shard, place, found, progress });
+        await scrubPass({ session, disk, codecs, shard, place, found, progress });
         toSelf('passed', {});
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
@@ -141,6 +141,6 @@ class ScrubberActor implements Handlers<Scrubber>, Handlers<Own> {
 
 export const scrubber = actor({
   protocol: Scrubber,
-  needs: ['disk', 'lz4'],
+  needs: ['disk', 'codecs'],
   create: (ctx: Context<Own, Needs>, options: ScrubberOptions) => new ScrubberActor(ctx, options),
 });

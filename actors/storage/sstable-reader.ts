@@ -1,29 +1,40 @@
-// Reads one table file. Opening verifies the footer, the index, the filter and the properties;
-// every data block is verified when it comes from the disk (MF-7). Damage is a CorruptionError,
-// never "not found" (CO-1).
+// Reads one table file. Opening verifies the footer, the top of the index, the filter and the
+// properties; every other block is verified when it comes from the disk (MF-7). Damage is a
+// CorruptionError, never "not found" (CO-1).
 //
-// What it returns are views of blocks that never change.
+// What it returns are views of blocks that never change, or bytes of a pool that nobody else has.
 
-import { ByteReader, crc32, noBytes } from '../../runtime/bytes.ts';
-import type { Disk, DiskFile, Lz4 } from '../../runtime/environment.ts';
+import { BytePool } from '../../runtime/byte-pool.ts';
+import { ByteReader, compareBytes, crc32, noBytes } from '../../runtime/bytes.ts';
+import type { BlockCodecs, Disk, DiskFile } from '../../runtime/environment.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
-import { checkRecord, recordHash, recordLengthAt } from '../model/record.ts';
+import { checkRecord, recordHash, recordKey } from '../model/record.ts';
 import type { RecordCursor } from '../model/record-pages.ts';
 import { BlockCache } from './block-cache.ts';
+import { BlockIterator } from './block-iterator.ts';
 import { BloomFilter } from './bloom-filter.ts';
 import { DataBlock } from './data-block.ts';
 import type { TableMeta } from './protocol.ts';
 import {
   type BlockPlace,
+  crcBytes,
   decodeFooter,
-  decodeIndex,
-  findBlock,
   type Footer,
   footerBytes,
   openBlock,
   orCorrupt,
-  type TableIndex,
 } from './sstable-format.ts';
+import {
+  type BlockIndex,
+  childOf,
+  decodeIndex,
+  decodeTop,
+  findBlock,
+  separatorOf,
+  type TopIndex,
+  topOfOne,
+} from './sstable-index.ts';
+import { readFigures, type TableFigures } from './table-figures.ts';
 import { tablePath } from './table-files.ts';
 import { readProperties } from './table-meta.ts';
 
@@ -34,7 +45,7 @@ const scratchBytes = 32 * 1024;
 
 export interface TablePlace {
   readonly disk: Disk;
-  readonly lz4: Lz4;
+  readonly codecs: BlockCodecs;
   /** Directory of the shard. */
   readonly directory: string;
   readonly cache?: BlockCache;
@@ -42,12 +53,12 @@ export interface TablePlace {
 
 /** Opens the very table that the manifest names: CorruptionError where it is another one. */
 export function openTable(
-  { disk, lz4, directory, cache }: TablePlace,
+  { disk, codecs, directory, cache }: TablePlace,
   { fileNumber, checksum }: TableMeta,
 ): SstableReader {
   const file = disk.open(tablePath(directory, fileNumber), 'read');
   try {
-    const reader = SstableReader.open(file, fileNumber, lz4, cache);
+    const reader = SstableReader.open(file, fileNumber, codecs, cache);
     if (reader.meta.checksum !== checksum)
       throw new CorruptionError(file.path, 0, 'not the table that the manifest names');
     return reader;
@@ -59,48 +70,68 @@ export function openTable(
 
 /** Where a data block lies and which keys it holds. */
 export interface BlockSpan extends BlockPlace {
+  /** No key of the block is below this one. */
   readonly firstKey: Uint8Array;
   /** All keys of the block are below this one; undefined: it is the last block. */
   readonly nextKey: Uint8Array | undefined;
 }
 
+/** What one index block speaks of; known without reading it. */
+export interface IndexPart extends BlockSpan {
+  /** Numbers of its data blocks: from the first one on, up to and without the second. */
+  readonly firstBlock: number;
+  readonly endBlock: number;
+}
+
+/** What the index says of a block. */
+interface IndexedBlock extends BlockPlace {
+  readonly crc: number;
+}
+
 export class SstableReader {
   readonly meta: TableMeta;
+  /** Undefined for tables of version 1, which tell no more than `meta`. */
+  readonly figures: TableFigures | undefined;
+  readonly formatVersion: number;
   readonly #file: DiskFile;
-  readonly #lz4: Lz4;
+  readonly #codecs: BlockCodecs;
   readonly #cache: BlockCache;
   readonly #cacheTable: number;
-  readonly #index: TableIndex;
+  readonly #top: TopIndex;
   readonly #filter: BloomFilter;
+  readonly #pool = new BytePool();
+  /** The index block of the last look-up by number, for those that go through all blocks. */
+  #current: { readonly child: number; readonly index: BlockIndex } | undefined;
   /** Blocks are read to here; only what they decode to is kept. */
   #scratch = noBytes;
 
-  private constructor(file: DiskFile, footer: Footer, lz4: Lz4, cache: BlockCache) {
+  private constructor(file: DiskFile, footer: Footer, codecs: BlockCodecs, cache: BlockCache) {
     const { path } = file;
-    const plain = (place: BlockPlace): Uint8Array => readBlock(file, footer, place, lz4);
-    const index = plain(footer.index);
+    const plain = (place: BlockPlace): Uint8Array => readBlock(file, footer, place, codecs);
     const filter = plain(footer.filter);
-    const properties = plain(footer.properties);
-    const { offset } = footer.index;
+    const properties = new ByteReader(plain(footer.properties));
     this.#file = file;
-    this.#lz4 = lz4;
+    this.#codecs = codecs;
     this.#cache = cache;
     this.#cacheTable = cache.takeTable();
-    this.#index = orCorrupt(path, offset, () => decodeIndex(index, footer.dataBlocks));
+    this.#top = readTop(file, footer, codecs);
     this.#filter = orCorrupt(path, footer.filter.offset, () => BloomFilter.decode(filter));
-    const table = orCorrupt(path, footer.properties.offset, () =>
-      readProperties(new ByteReader(properties)),
-    );
-    if (table.fileNumber !== footer.fileNumber || footer.dataBlocks === 0)
+    const [table, figures] = orCorrupt(path, footer.properties.offset, () => [
+      readProperties(properties),
+      footer.version === 1 ? undefined : readFigures(properties),
+    ]);
+    if (table.fileNumber !== footer.fileNumber || properties.left !== 0)
       throw new CorruptionError(path, footer.properties.offset, 'properties of another table');
     this.meta = { ...table, bytes: file.size(), checksum: footer.checksum };
+    this.figures = figures;
+    this.formatVersion = footer.version;
   }
 
   /** CorruptionError where anything but a data block is damaged; DATA_REFUSED: newer format. */
   static open(
     file: DiskFile,
     fileNumber: number,
-    lz4: Lz4,
+    codecs: BlockCodecs,
     cache: BlockCache = new BlockCache(0),
   ): SstableReader {
     const size = file.size();
@@ -108,62 +139,97 @@ export class SstableReader {
     const footer = decodeFooter(file.path, size, readAt(file, size - footerBytes, footerBytes));
     if (footer.fileNumber !== fileNumber)
       throw new CorruptionError(file.path, 0, `it is table ${footer.fileNumber}`);
-    return new SstableReader(file, footer, lz4, cache);
+    return new SstableReader(file, footer, codecs, cache);
+  }
+
+  /** Data blocks, numbered from 0. */
+  get blocks(): number {
+    return this.#top.firstBlocks[this.#top.count] as number;
+  }
+
+  /** What it holds in memory as long as it is open, bytes: the top of the index and the filter. */
+  get heldBytes(): number {
+    return this.#top.heldBytes + this.#filter.heldBytes;
   }
 
   /** The record of this storage key; `hash` is the hash that a record of it carries. */
   get(key: Uint8Array, hash: number): Uint8Array | undefined {
     if (!this.#filter.mayHold(hash)) return undefined;
-    const number = findBlock(this.#index, key);
-    if (number < 0) return undefined;
-    const block = this.#block(number);
-    const at = block.lowerBound(key);
-    const record = block.recordAt(at);
-    return record !== undefined && block.compareAt(at, key) === 0 ? record : undefined;
+    const child = findBlock(this.#top, key);
+    if (child < 0) return undefined;
+    const index = this.#child(child);
+    const i = findBlock(index, key);
+    if (i < 0) return undefined;
+    return this.#block(child, index, i).get(key, this.#pool);
   }
 
   /** Records in key order, from the first that is not below `from`. */
   cursor(from?: Uint8Array): RecordCursor {
-    let number = from === undefined ? 0 : Math.max(findBlock(this.#index, from), 0);
-    let block = this.#block(number);
-    let at = from === undefined ? 0 : block.lowerBound(from);
+    let number = from === undefined ? 0 : this.#numberOf(from);
+    let block = this.#iterator(number);
+    if (from !== undefined) block.seek(from);
     const next = (): Uint8Array | undefined => {
-      let record = block.recordAt(at);
-      while (record === undefined) {
-        if (number + 1 >= this.#index.count) return undefined;
+      for (;;) {
+        const record = block.next();
+        if (record !== undefined || number + 1 >= this.blocks) return record;
         number += 1;
-        block = this.#block(number);
-        at = 0;
-        record = block.recordAt(at);
+        block = this.#iterator(number);
       }
-      at += record.length;
-      return record;
     };
     return { next };
   }
 
-  /** Data blocks, numbered from 0. */
-  get blocks(): number {
-    return this.#index.count;
+  /** Records in descending key order, from the last that is below `below`. */
+  reverseCursor(below?: Uint8Array): RecordCursor {
+    let number = below === undefined ? this.blocks - 1 : this.#numberOf(below);
+    let block = this.#iterator(number);
+    if (below === undefined) block.seekToEnd();
+    else block.seekBefore(below);
+    const next = (): Uint8Array | undefined => {
+      for (;;) {
+        const record = block.previous();
+        if (record !== undefined || number === 0) return record;
+        number -= 1;
+        block = this.#iterator(number);
+        block.seekToEnd();
+      }
+    };
+    return { next };
   }
 
-  /** What the index says of a data block. */
+  /** What the index says of a data block. CorruptionError where that part of it is damaged. */
   spanOf(number: number): BlockSpan {
-    const offset = this.#index.offsets[number] as number;
-    const length = this.#index.lengths[number] as number;
-    const firstKey = this.#firstKey(number) as Uint8Array;
-    return { offset, length, firstKey, nextKey: this.#firstKey(number + 1) };
+    const { offset, length } = this.#placeOf(number);
+    const nextKey = number + 1 < this.blocks ? this.#separator(number + 1) : undefined;
+    return { offset, length, firstKey: this.#separator(number), nextKey };
+  }
+
+  /** The parts of the index, in key order. Where one is damaged its data blocks cannot be found. */
+  indexParts(): readonly IndexPart[] {
+    const top = this.#top;
+    return Array.from({ length: top.count }, (_, child) => ({
+      offset: top.offsets[child] as number,
+      length: top.lengths[child] as number,
+      firstKey: child === 0 ? this.meta.firstKey : separatorOf(top, child),
+      nextKey: child + 1 < top.count ? separatorOf(top, child + 1) : undefined,
+      firstBlock: top.firstBlocks[child] as number,
+      endBlock: top.firstBlocks[child + 1] as number,
+    }));
+  }
+
+  /** Reads the index block that speaks of this data block again. CorruptionError. */
+  verifyIndexOf(number: number): void {
+    this.#readChild(childOf(this.#top, number));
   }
 
   /** The records of one data block, read from the file. CorruptionError where it is damaged. */
   recordsOf(number: number): readonly Uint8Array[] {
-    const block = this.#readBlock(number);
+    const block = new BlockIterator(this.#readBlock(this.#placeOf(number)), this.#pool);
     const records: Uint8Array[] = [];
-    for (let at = 0; ; ) {
-      const record = block.recordAt(at);
+    for (;;) {
+      const record = block.next();
       if (record === undefined) return records;
       records.push(record);
-      at += record.length;
     }
   }
 
@@ -171,8 +237,8 @@ export class SstableReader {
   verifyAll(): void {
     this.verifyChecksum();
     let records = 0;
-    for (let number = 0; number < this.#index.count; number += 1)
-      records += this.verifyBlock(number);
+    for (const { firstBlock } of this.indexParts()) this.verifyIndexOf(firstBlock);
+    for (let number = 0; number < this.blocks; number += 1) records += this.verifyBlock(number);
     if (records !== this.meta.records)
       throw new CorruptionError(this.#file.path, 0, `${records} records of ${this.meta.records}`);
   }
@@ -191,60 +257,140 @@ export class SstableReader {
 
   /** Reads one data block again, with each record and their order; the number of its records. */
   verifyBlock(number: number): number {
-    const offset = this.#index.offsets[number] as number;
-    const block = this.#readBlock(number);
+    const place = this.#placeOf(number);
+    const { path } = this.#file;
     const corrupt = (what: string): CorruptionError =>
-      new CorruptionError(this.#file.path, offset, what);
+      new CorruptionError(path, place.offset, what);
+    const block = this.#readBlock(place);
+    const iterator = new BlockIterator(block, this.#pool);
+    checkRestarts(block, corrupt);
     let records = 0;
-    let last = -1;
-    for (let at = 0; ; records += 1) {
-      const record = block.recordAt(at);
-      if (record === undefined) break;
-      orCorrupt(this.#file.path, offset, () => checkRecord(record));
-      if (last >= 0 && block.compareAt(last, block.keyAt(at)) >= 0)
-        throw corrupt('keys out of order');
-      if (findBlock(this.#index, block.keyAt(at)) !== number)
-        throw corrupt('a key of another block');
+    let last: Uint8Array | undefined;
+    for (; ; records += 1) {
+      const record = iterator.next();
+      if (record === undefined) return records;
+      orCorrupt(path, place.offset, () => checkRecord(record));
+      const key = recordKey(record);
+      if (last !== undefined && compareBytes(last, key) >= 0) throw corrupt('keys out of order');
+      if (this.#numberOf(key) !== number) throw corrupt('a key of another block');
       if (!this.#filter.mayHold(recordHash(record))) throw corrupt('the filter denies a key');
-      last = at;
-      at += recordLengthAt(record, 0);
+      last = key;
     }
-    return records;
   }
 
   close(): void {
-    this.#cache.drop(this.#cacheTable, this.#index.count);
+    this.#cache.drop(this.#cacheTable, this.blocks, this.#top.count);
+    this.#current = undefined;
     this.#file.close();
   }
 
-  #firstKey(number: number): Uint8Array | undefined {
-    if (number >= this.#index.count) return undefined;
-    const at = this.#index.keyAts[number] as number;
-    return this.#index.bytes.subarray(at, at + (this.#index.keyLengths[number] as number));
+  /** The number of the only data block that may hold `key`; the first where it is before all. */
+  #numberOf(key: Uint8Array): number {
+    const child = Math.max(findBlock(this.#top, key), 0);
+    const index = this.#childAgain(child);
+    return (this.#top.firstBlocks[child] as number) + Math.max(findBlock(index, key), 0);
   }
 
-  #block(number: number): DataBlock {
+  #separator(number: number): Uint8Array {
+    const child = childOf(this.#top, number);
+    return separatorOf(this.#childAgain(child), number - (this.#top.firstBlocks[child] as number));
+  }
+
+  #placeOf(number: number): IndexedBlock {
+    const child = childOf(this.#top, number);
+    const i = number - (this.#top.firstBlocks[child] as number);
+    return placeIn(this.#childAgain(child), i);
+  }
+
+  #iterator(number: number): BlockIterator {
+    const child = childOf(this.#top, number);
+    const i = number - (this.#top.firstBlocks[child] as number);
+    return new BlockIterator(this.#block(child, this.#childAgain(child), i), this.#pool);
+  }
+
+  /** An index block, which the next call asks for again as a rule. */
+  #childAgain(child: number): BlockIndex {
+    if (this.#current?.child !== child) this.#current = { child, index: this.#child(child) };
+    return this.#current.index;
+  }
+
+  #child(child: number): BlockIndex {
+    const cached = this.#cache.getIndex(this.#cacheTable, child);
+    if (cached !== undefined) return cached;
+    const index = this.#readChild(child);
+    this.#cache.putIndex(this.#cacheTable, child, index);
+    return index;
+  }
+
+  #readChild(child: number): BlockIndex {
+    const top = this.#top;
+    const { offset, length, crc } = placeIn(top, child);
+    const bytes = readAt(this.#file, offset, length);
+    const { path } = this.#file;
+    const { fileNumber } = this.meta;
+    const content = openBlock(path, { fileNumber, offset, bytes, crc }, this.#codecs);
+    return orCorrupt(path, offset, () =>
+      decodeIndex(content, {
+        count: (top.firstBlocks[child + 1] as number) - (top.firstBlocks[child] as number),
+        from: top.dataOffsets[child] as number,
+        to: top.dataOffsets[child + 1] as number,
+      }),
+    );
+  }
+
+  /** The data block at `i` of an index block. */
+  #block(child: number, index: BlockIndex, i: number): DataBlock {
+    const number = (this.#top.firstBlocks[child] as number) + i;
     const cached = this.#cache.get(this.#cacheTable, number);
     if (cached !== undefined) return cached;
-    const block = this.#readBlock(number);
+    const block = this.#readBlock(placeIn(index, i));
     this.#cache.put(this.#cacheTable, number, block);
     return block;
   }
 
-  #readBlock(number: number): DataBlock {
+  #readBlock({ offset, length, crc }: IndexedBlock): DataBlock {
     const { path } = this.#file;
     const { fileNumber } = this.meta;
-    const offset = this.#index.offsets[number] as number;
-    const length = this.#index.lengths[number] as number;
-    const crc = this.#index.crcs[number];
     if (this.#scratch.length === 0) this.#scratch = new Uint8Array(scratchBytes);
     const { buffer } = this.#scratch;
     const bytes = readAt(this.#file, offset, length, this.#scratch);
-    const content = openBlock(path, { fileNumber, offset, bytes, crc }, this.#lz4);
+    const content = openBlock(path, { fileNumber, offset, bytes, crc }, this.#codecs);
     // A block that is not compressed is still where it was read to.
     const kept = content.buffer === buffer ? content.slice() : content;
-    return new DataBlock(path, offset, kept);
+    return new DataBlock(path, offset, kept, this.formatVersion === 1 ? 'plain' : 'prefixed');
   }
+}
+
+const placeIn = (index: BlockIndex, i: number): IndexedBlock => ({
+  offset: index.offsets[i] as number,
+  length: index.lengths[i] as number,
+  crc: index.crcs[i] as number,
+});
+
+/** Version 1 has one index block where the top is now; it becomes the only child of a top. */
+function readTop(file: DiskFile, footer: Footer, codecs: BlockCodecs): TopIndex {
+  const { path } = file;
+  const { version, index, dataBlocks, indexBlocks } = footer;
+  const { offset, length } = index;
+  const bytes = readBlock(file, footer, index, codecs);
+  if (version > 1)
+    return orCorrupt(path, offset, () =>
+      decodeTop(bytes, { count: indexBlocks, blocks: dataBlocks, to: offset }),
+    );
+  const crc = new ByteReader(readAt(file, offset + length - crcBytes, crcBytes)).u32();
+  orCorrupt(path, offset, () => decodeIndex(bytes, { count: dataBlocks, from: 0, to: offset }));
+  return topOfOne({ offset, length, crc }, dataBlocks);
+}
+
+/** Each restart is the place of an entry. */
+function checkRestarts(block: DataBlock, corrupt: (what: string) => CorruptionError): void {
+  let index = 0;
+  for (let at = 0; at < block.end; at = block.nextAt(at)) {
+    if (index === block.restarts || block.restart(index) !== at) continue;
+    if (block.sharedAt(at) !== 0) throw corrupt('an offset of a record that is not whole');
+    index += 1;
+  }
+  if (index !== block.restarts) throw corrupt('an offset of no record');
 }
 
 /** The verified content of a block that no index names. */
@@ -252,10 +398,10 @@ function readBlock(
   file: DiskFile,
   { fileNumber }: Footer,
   { offset, length }: BlockPlace,
-  lz4: Lz4,
+  codecs: BlockCodecs,
 ): Uint8Array {
   const bytes = readAt(file, offset, length);
-  return openBlock(file.path, { fileNumber, offset, bytes, crc: undefined }, lz4);
+  return openBlock(file.path, { fileNumber, offset, bytes, crc: undefined }, codecs);
 }
 
 /** Bytes of the file; in `scratch` where they fit. CorruptionError where there are not as many. */

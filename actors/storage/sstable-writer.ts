@@ -2,12 +2,13 @@
 // The caller syncs file and directory afterwards; the footer, with the CRC of everything before
 // it, is the last thing written, so a table that was cut short is recognised.
 
-import { ByteWriter, compareBytes, crc32 } from '../../runtime/bytes.ts';
-import type { DiskFile, Lz4 } from '../../runtime/environment.ts';
+import { ByteWriter, crc32 } from '../../runtime/bytes.ts';
+import type { BlockCodecs, DiskFile } from '../../runtime/environment.ts';
 import { assert } from '../../runtime/errors.ts';
 import {
   recordExpiresAt,
   recordHash,
+  recordHeaderBytes,
   recordHlc,
   recordIsTombstone,
   recordKey,
@@ -16,22 +17,23 @@ import { BloomFilter } from './bloom-filter.ts';
 import type { TableMeta } from './protocol.ts';
 import {
   appendBlock,
-  appendIndexEntry,
   blockBytesDefault,
   blockBytesMax,
   blockSeed,
   type BlockPlace,
-  type Codec,
-  codecs,
+  type CodecName,
   encodeFooter,
   footerBytes,
   restartInterval,
 } from './sstable-format.ts';
+import { appendIndexEntry, appendTopEntry, indexBlockBytes } from './sstable-index.ts';
+import { FigureCounter, writeFigures } from './table-figures.ts';
 import { type TableProperties, writeProperties } from './table-meta.ts';
 
 export interface SstableOptions {
-  /** Undefined: blocks are stored as they are. */
-  readonly lz4: Lz4 | undefined;
+  readonly codecs: BlockCodecs;
+  /** For data blocks. Default lz4; none: they are stored as they are. */
+  readonly codec?: CodecName;
   /** At least the records that will come, for the size of the filter; absent: they are counted. */
   readonly expectedRecords?: number | undefined;
   /** Records of a data block before compression, bytes. Default 16 KiB; 1 KiB to 1 MiB. */
@@ -45,18 +47,30 @@ export interface SstableOptions {
 /** A data block that is full and not written yet. */
 export interface SealedBlock {
   readonly raw: Uint8Array;
-  readonly firstKey: Uint8Array;
+  /** Above all keys before it, not above its own. */
+  readonly separator: Uint8Array;
 }
 
 /** Bytes that are collected for one write. */
 const writeBytes = 1024 * 1024;
 /** A block is stored compressed where that saves at least one byte in this many. */
 const worthwhileShare = 8;
+/** Larger records keep their whole keys: they are handed out without being copied. */
+const sharingBytesMax = 1024;
+
+/** An index block that waits for the end of the data. */
+interface IndexBlock {
+  readonly separator: Uint8Array;
+  readonly content: Uint8Array;
+  readonly blocks: number;
+  readonly dataOffset: number;
+}
 
 export class SstableWriter {
   readonly #file: DiskFile;
   readonly #fileNumber: number;
-  readonly #lz4: Lz4 | undefined;
+  readonly #codecs: BlockCodecs;
+  readonly #codec: CodecName;
   readonly #blockBytes: number;
   readonly #level: number;
   readonly #isPackedElsewhere: boolean;
@@ -64,12 +78,17 @@ export class SstableWriter {
   /** Of the records so far, where there is no filter yet. */
   readonly #hashes: number[] = [];
   readonly #block = new ByteWriter(2 * blockBytesDefault);
-  readonly #index = new ByteWriter(16 * 1024);
+  /** Entries of the index block that is being filled. */
+  readonly #index = new ByteWriter(2 * indexBlockBytes);
+  readonly #indexBlocks: IndexBlock[] = [];
   readonly #output = new ByteWriter(writeBytes + 4 * blockBytesDefault);
   readonly #lastKey = new ByteWriter(256);
   #restarts: number[] = [];
   #blockRecords = 0;
-  #blockFirstKey = new Uint8Array(0);
+  #separator = new Uint8Array(0);
+  /** What the index block that is being filled begins with. */
+  #indexStart: Omit<IndexBlock, 'content' | 'blocks'> | undefined;
+  #indexedBlocks = 0;
   #dataBlocks = 0;
   #sealed: SealedBlock[] = [];
   #sealedBytes = 0;
@@ -85,14 +104,22 @@ export class SstableWriter {
   #maxHlc = 0;
   #maxExpiresAt = 0;
   #neverExpires = false;
+  readonly #figures = new FigureCounter();
 
   /** `file` is new and empty. */
   constructor(file: DiskFile, fileNumber: number, options: SstableOptions) {
-    const { lz4, expectedRecords, blockBytes = blockBytesDefault, level = 0 } = options;
+    const {
+      codecs,
+      codec = 'lz4',
+      expectedRecords,
+      blockBytes = blockBytesDefault,
+      level = 0,
+    } = options;
     assert(blockBytes >= 1024 && blockBytes <= blockBytesMax, `blocks of ${blockBytes} bytes`);
     this.#file = file;
     this.#fileNumber = fileNumber;
-    this.#lz4 = lz4;
+    this.#codecs = codecs;
+    this.#codec = codec;
     this.#blockBytes = blockBytes;
     this.#level = level;
     this.#isPackedElsewhere = options.isPackedElsewhere ?? false;
@@ -102,21 +129,37 @@ export class SstableWriter {
   /** Keys come in strictly ascending order. DISK_FULL, DISK_FAILED: the file is of no use. */
   add(record: Uint8Array): void {
     const key = recordKey(record);
+    const last = this.#lastKey.view();
+    const shared = sharedLength(last, key);
     const isFirst = this.#records === 0;
     assert(!this.#isFinished, 'the table is finished');
-    assert(isFirst || compareBytes(this.#lastKey.view(), key) < 0, 'keys out of order');
+    assert(isFirst || isAbove(key, last, shared), 'keys out of order');
     if (isFirst) this.#firstKey = key.slice();
-    this.#lastKey.reset();
-    this.#lastKey.raw(key);
     const block = this.#block;
     if (block.length > 0 && block.length + record.length > this.#blockBytes) this.#endBlock();
-    if (block.length === 0) this.#blockFirstKey = key.slice();
-    if (this.#blockRecords % restartInterval === 0) this.#restarts.push(block.length);
-    this.#blockRecords += 1;
-    block.raw(record);
+    if (block.length === 0) this.#separator = key.slice(0, isFirst ? key.length : shared + 1);
+    this.#appendEntry(record, shared);
+    this.#lastKey.truncate(shared);
+    this.#lastKey.raw(key.subarray(shared));
     if (this.#filter === undefined) this.#hashes.push(recordHash(record));
     else this.#filter.add(recordHash(record));
     this.#count(record);
+  }
+
+  /** The record without what its key shares with the one before. */
+  #appendEntry(record: Uint8Array, shared: number): void {
+    const block = this.#block;
+    const isRestart = this.#blockRecords % restartInterval === 0;
+    if (isRestart) this.#restarts.push(block.length);
+    this.#blockRecords += 1;
+    if (isRestart || record.length > sharingBytesMax) {
+      block.u16(0);
+      block.raw(record);
+    } else {
+      block.u16(shared);
+      block.raw(record.subarray(0, recordHeaderBytes));
+      block.raw(record.subarray(recordHeaderBytes + shared));
+    }
   }
 
   /** Bytes of the blocks that were written or wait for the next write to the file. */
@@ -138,10 +181,10 @@ export class SstableWriter {
     return blocks;
   }
 
-  /** Blocks in the order in which they were taken, with their LZ4 forms. */
+  /** Blocks in the order in which they were taken, packed by the codec of this table. */
   writeBlocks(blocks: readonly SealedBlock[], packed: readonly Uint8Array[]): void {
-    blocks.forEach(({ raw, firstKey }, i) => {
-      this.#writeBlock(raw, firstKey, packed[i]);
+    blocks.forEach(({ raw, separator }, i) => {
+      this.#writeBlock(raw, separator, packed[i]);
     });
   }
 
@@ -151,7 +194,7 @@ export class SstableWriter {
     if (this.#block.length > 0) this.#endBlock();
     assert(this.#sealed.length === 0, 'blocks were taken by nobody');
     this.#isFinished = true;
-    const index = this.#appendPlain(this.#index.view());
+    const index = this.#appendIndex();
     const filter = this.#appendPlain(this.#finalFilter().encode());
     const table: TableProperties = {
       fileNumber: this.#fileNumber,
@@ -166,15 +209,13 @@ export class SstableWriter {
     };
     const writer = new ByteWriter();
     writeProperties(writer, table);
+    writeFigures(writer, this.#figures.figures(this.#codec));
     const properties = this.#appendPlain(writer.view());
     this.#flush();
     const checksum = this.#checksum;
-    const places = { index, filter, properties };
-    const { dataBlocks, fileNumber } = {
-      dataBlocks: this.#dataBlocks,
-      fileNumber: table.fileNumber,
-    };
-    this.#file.write(encodeFooter({ fileNumber, ...places, dataBlocks, checksum }), this.#written);
+    const places = { fileNumber: table.fileNumber, index, filter, properties };
+    const counts = { dataBlocks: this.#dataBlocks, indexBlocks: this.#indexBlocks.length };
+    this.#file.write(encodeFooter({ ...places, ...counts, checksum }), this.#written);
     return { ...table, bytes: this.#written + footerBytes, checksum };
   }
 
@@ -189,6 +230,7 @@ export class SstableWriter {
     const hlc = recordHlc(record);
     const expiresAt = recordExpiresAt(record);
     this.#records += 1;
+    this.#figures.add(record);
     if (recordIsTombstone(record)) this.#tombstones += 1;
     if (hlc < this.#minHlc) this.#minHlc = hlc;
     if (hlc > this.#maxHlc) this.#maxHlc = hlc;
@@ -200,13 +242,16 @@ export class SstableWriter {
     const block = this.#block;
     for (const restart of this.#restarts) block.u32(restart);
     block.u32(this.#restarts.length);
-    const firstKey = this.#blockFirstKey;
+    const separator = this.#separator;
+    const codec = this.#codec;
+    this.#figures.rawBytes += block.length;
     if (this.#isPackedElsewhere) {
-      this.#sealed.push({ raw: block.copy(), firstKey });
+      this.#sealed.push({ raw: block.copy(), separator });
       this.#sealedBytes += block.length;
     } else {
       const raw = block.view();
-      this.#writeBlock(raw, firstKey, this.#lz4?.compress(raw));
+      const packed = codec === 'none' ? undefined : this.#codecs[codec].compress(raw);
+      this.#writeBlock(raw, separator, packed);
     }
     this.#restarts = [];
     this.#blockRecords = 0;
@@ -214,25 +259,47 @@ export class SstableWriter {
   }
 
   /** Packed only where that pays. */
-  #writeBlock(raw: Uint8Array, firstKey: Uint8Array, packed: Uint8Array | undefined): void {
+  #writeBlock(raw: Uint8Array, separator: Uint8Array, packed: Uint8Array | undefined): void {
     const isWorthwhile =
       packed !== undefined && packed.length <= raw.length - raw.length / worthwhileShare;
-    const encoded = isWorthwhile
-      ? { codec: codecs.lz4, content: packed }
-      : { codec: codecs.none, content: raw };
-    const place = this.#append(raw.length, encoded);
-    appendIndexEntry(this.#index, { firstKey, ...place });
+    const place = isWorthwhile
+      ? this.#append(raw.length, { codec: this.#codec, content: packed })
+      : this.#append(raw.length, { codec: 'none', content: raw });
+    this.#indexStart ??= { separator, dataOffset: place.offset };
+    appendIndexEntry(this.#index, { separator, ...place });
+    this.#indexedBlocks += 1;
     this.#dataBlocks += 1;
+    if (this.#index.length >= indexBlockBytes) this.#endIndexBlock();
+  }
+
+  #endIndexBlock(): void {
+    if (this.#indexStart === undefined) return;
+    const blocks = this.#indexedBlocks;
+    this.#indexBlocks.push({ ...this.#indexStart, content: this.#index.copy(), blocks });
+    this.#indexStart = undefined;
+    this.#indexedBlocks = 0;
+    this.#index.reset();
+  }
+
+  /** All index blocks, then the top. */
+  #appendIndex(): BlockPlace {
+    this.#endIndexBlock();
+    const top = new ByteWriter();
+    for (const { separator, content, blocks, dataOffset } of this.#indexBlocks) {
+      const place = this.#append(content.length, { codec: 'none', content });
+      appendTopEntry(top, { separator, ...place }, { blocks, dataOffset });
+    }
+    return this.#appendPlain(top.view());
   }
 
   #appendPlain(content: Uint8Array): BlockPlace {
-    const { offset, length } = this.#append(content.length, { codec: codecs.none, content });
+    const { offset, length } = this.#append(content.length, { codec: 'none', content });
     return { offset, length };
   }
 
   #append(
     rawLength: number,
-    { codec, content }: { codec: Codec; content: Uint8Array },
+    { codec, content }: { codec: CodecName; content: Uint8Array },
   ): BlockPlace & { crc: number } {
     const before = this.#output.length;
     const offset = this.#written + before;
@@ -251,3 +318,16 @@ export class SstableWriter {
     this.#output.reset();
   }
 }
+
+/** The bytes that two keys begin with alike. */
+function sharedLength(a: Uint8Array, b: Uint8Array): number {
+  const most = a.length < b.length ? a.length : b.length;
+  let shared = 0;
+  while (shared < most && a[shared] === b[shared]) shared += 1;
+  return shared;
+}
+
+/** Whether `key` sorts behind `last`, with which it shares so many bytes. */
+const isAbove = (key: Uint8Array, last: Uint8Array, shared: number): boolean =>
+  shared < key.length &&
+  (shared === last.length || (key[shared] as number) > (last[shared] as number));

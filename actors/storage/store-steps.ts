@@ -199,6 +199,7 @@ async function mergeTables(
     inputs,
     outputLevel,
     splitBytes,
+    isCold,
     purge,
     dropped,
   }: CompactionJob & {
@@ -212,7 +213,8 @@ async function mergeTables(
     throw new KvError('DISK_FULL', { detail: 'no space for the outputs of a compaction' });
   const outputs = splitBytes === undefined ? 1 : Math.ceil(bytes / splitBytes) + 1;
   const fileNumbers = Array.from({ length: outputs }, () => manifest.takeFileNumber());
-  const request = { inputs, level: outputLevel, splitBytes, fileNumbers, purge, dropped };
+  const rules = { purge, dropped, isCold };
+  const request = { inputs, level: outputLevel, splitBytes, fileNumbers, ...rules };
   return session.ask(compactor, 'compact', request, internalTimeoutMs);
 }
 

@@ -5,19 +5,20 @@
 // each batch whoever else waits gets a turn: a flush does not wait for a compaction to end. Files
 // that were begun are removed again where the work fails: nobody has named them yet.
 
-import type { Disk, DiskFile, Lz4, Tasks } from '../../runtime/environment.ts';
+import type { BlockCodecs, Disk, DiskFile, Tasks } from '../../runtime/environment.ts';
 import { assert } from '../../runtime/errors.ts';
 import { syncFile } from '../../runtime/files.ts';
-import type { CompressedBlock } from '../../runtime/tasks.ts';
+import type { CompressedBlock, PackInput } from '../../runtime/tasks.ts';
 import type { RecordCursor } from '../model/record-pages.ts';
 import type { TableMeta } from './protocol.ts';
 import { SstableReader } from './sstable-reader.ts';
+import type { CodecName } from './sstable-format.ts';
 import { type SealedBlock, SstableWriter } from './sstable-writer.ts';
 import { tablePath } from './table-files.ts';
 
 export interface TableTools {
   readonly disk: Disk;
-  readonly lz4: Lz4;
+  readonly codecs: BlockCodecs;
   readonly tasks: Tasks;
   /** Lets others have their turn. */
   readonly pause: () => Promise<void>;
@@ -31,6 +32,7 @@ export interface TablePlan {
   /** An output of this size, bytes, is followed by the next one. Absent: it is never split. */
   readonly splitBytes?: number | undefined;
   readonly level: number;
+  readonly codec: CodecName;
   /** Absent: the filters are sized when their records are known. */
   readonly expectedRecords?: number;
   /** Records for which this is false are left out. */
@@ -39,6 +41,7 @@ export interface TablePlan {
 
 interface Packing {
   readonly blocks: readonly SealedBlock[];
+  /** Nothing for blocks that are stored as they are. */
   readonly packed: Promise<readonly Uint8Array[]>;
 }
 
@@ -46,6 +49,7 @@ interface OpenTable {
   readonly fileNumber: number;
   readonly file: DiskFile;
   readonly writer: SstableWriter;
+  readonly codec: CodecName;
   packing: Packing | undefined;
 }
 
@@ -114,27 +118,33 @@ async function endBatch(plan: TablePlan, tools: TableTools, progress: Progress):
   if (isFull && !isLast) await endTable(open, tools, progress);
 }
 
-function beginTable(plan: TablePlan, index: number, { disk, lz4 }: TableTools): OpenTable {
-  const { directory, fileNumbers, level, expectedRecords } = plan;
+function beginTable(plan: TablePlan, index: number, { disk, codecs }: TableTools): OpenTable {
+  const { directory, fileNumbers, level, codec, expectedRecords } = plan;
   const fileNumber = fileNumbers[index];
   assert(fileNumber !== undefined, 'an output without a number');
   const file = disk.open(tablePath(directory, fileNumber), 'create');
   const isPackedElsewhere = true;
   const writer = new SstableWriter(file, fileNumber, {
-    lz4,
+    codecs,
+    codec,
     level,
     expectedRecords,
     isPackedElsewhere,
   });
-  return { fileNumber, file, writer, packing: undefined };
+  return { fileNumber, file, writer, codec, packing: undefined };
 }
 
 /** One batch is packed in the pool while the next one is built. */
 async function packBlocks(open: OpenTable, andLast: boolean, { tasks }: TableTools): Promise<void> {
   await writePacked(open);
   const blocks = open.writer.takeBlocks(andLast);
-  const raw = { blocks: blocks.map((block) => block.raw) };
-  const done = tasks.run<typeof raw, readonly CompressedBlock[]>('compress-blocks', raw);
+  const { codec } = open;
+  if (codec === 'none') {
+    open.packing = { blocks, packed: Promise.resolve([]) };
+    return;
+  }
+  const raw = { blocks: blocks.map((block) => block.raw), codec };
+  const done = tasks.run<PackInput, readonly CompressedBlock[]>('compress-blocks', raw);
   const packed = done.then((all) => all.map(({ bytes }) => bytes));
   // Whoever takes it hears of a failure; nobody takes it where something else failed first.
   packed.catch(() => undefined);
@@ -154,7 +164,7 @@ async function endTable(open: OpenTable, tools: TableTools, progress: Progress):
   const meta = open.writer.finish();
   await syncFile(open.file);
   // Read back what the manifest is about to name: footer, index, filter, figures (MF-3).
-  SstableReader.open(open.file, open.fileNumber, tools.lz4);
+  SstableReader.open(open.file, open.fileNumber, tools.codecs);
   open.file.close();
   progress.tables.push(meta);
   progress.open = undefined;

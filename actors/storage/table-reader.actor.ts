@@ -35,10 +35,7 @@ interface OpenTable extends KeyRange {
   readonly reader: SstableReader;
 }
 
-type Needs = 'disk' | 'lz4';
-
-/** Of a data block in the columns of its table's index. */
-const columnBytes = 32;
+type Needs = 'disk' | 'codecs';
 
 class TableReaderActor implements Handlers<TableReader> {
   readonly #ctx: Context<object, Needs>;
@@ -59,7 +56,8 @@ class TableReaderActor implements Handlers<TableReader> {
     this.#cache = new BlockCache(options.blockCacheBytes);
     const labels = { shard: String(ctx.shard) };
     registerCache(ctx.metrics, { ...labels, cache: 'blocks' }, () => this.#cache.figures);
-    const help = 'Indexes and filters of open tables, estimated';
+    registerCache(ctx.metrics, { ...labels, cache: 'index' }, () => this.#cache.indexFigures);
+    const help = 'Tops of indexes and filters of open tables, always in memory';
     ctx.metrics.gauge('kvd_table_index_bytes', help, () => this.#indexBytes, labels);
   }
 
@@ -122,7 +120,7 @@ class TableReaderActor implements Handlers<TableReader> {
     this.#arrange(tables);
     for (const [fileNumber, { reader }] of before) if (!tables.has(fileNumber)) reader.close();
     this.#indexBytes = 0;
-    for (const { reader } of tables.values()) this.#indexBytes += indexBytesOf(reader);
+    for (const { reader } of tables.values()) this.#indexBytes += reader.heldBytes;
     this.#cache.setTableBytes(this.#indexBytes);
     return { tables: tables.size };
   }
@@ -139,9 +137,9 @@ class TableReaderActor implements Handlers<TableReader> {
 
   /** All or none; a table that is open already keeps its reader. */
   #open(added: readonly TableMeta[]): OpenTable[] {
-    const { disk, lz4 } = this.#ctx;
+    const { disk, codecs } = this.#ctx;
     const { directory } = this.#options;
-    const place = { disk: readAheadDisk(disk), lz4, directory, cache: this.#cache };
+    const place = { disk: readAheadDisk(disk), codecs, directory, cache: this.#cache };
     const opened: SstableReader[] = [];
     try {
       return added.map((meta) => {
@@ -176,15 +174,9 @@ class TableReaderActor implements Handlers<TableReader> {
   }
 }
 
-/** What is behind the data in the file is held as it is; the index also as columns. */
-function indexBytesOf(reader: SstableReader): number {
-  const { offset, length } = reader.spanOf(reader.blocks - 1);
-  return reader.meta.bytes - (offset + length) + reader.blocks * columnBytes;
-}
-
 export const tableReader = actor({
   protocol: TableReader,
-  needs: ['disk', 'lz4'],
+  needs: ['disk', 'codecs'],
   create: (ctx: Context<object, Needs>, options: TableReaderOptions) =>
     new TableReaderActor(ctx, options),
 });

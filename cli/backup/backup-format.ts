@@ -18,7 +18,7 @@ import {
 } from '../../actors/storage/snapshot-format.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { compareBytes } from '../../runtime/bytes.ts';
-import type { Disk, Lz4 } from '../../runtime/environment.ts';
+import type { BlockCodecs, Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 
 const formatVersion = 1;
@@ -118,7 +118,7 @@ export function isSameTable(a: TableMeta, b: TableMeta): boolean {
 }
 
 /** Reads a whole table back. CorruptionError names the file; another table is one too. */
-export function verifyTable(disk: Disk, path: string, meta: TableMeta, lz4: Lz4): void {
+export function verifyTable(disk: Disk, path: string, meta: TableMeta, codecs: BlockCodecs): void {
   let file;
   try {
     file = disk.open(path, 'read');
@@ -128,7 +128,7 @@ export function verifyTable(disk: Disk, path: string, meta: TableMeta, lz4: Lz4)
     throw error;
   }
   try {
-    const reader = SstableReader.open(file, meta.fileNumber, lz4);
+    const reader = SstableReader.open(file, meta.fileNumber, codecs);
     if (!isSameTable(reader.meta, meta))
       throw new CorruptionError(path, 0, 'it is another table than the list says');
     reader.verifyAll();

@@ -7,7 +7,7 @@
 import { pack, type Pack } from 'tar-stream';
 import { decodeFooter, footerBytes } from '../../actors/storage/sstable-format.ts';
 import { concatBytes, crc32 } from '../../runtime/bytes.ts';
-import type { Disk, Lz4 } from '../../runtime/environment.ts';
+import type { BlockCodecs, Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import {
   type BackupList,
@@ -39,7 +39,7 @@ export interface BackupSource {
   readonly parallel: number;
   /** Also reads back what earlier backups hold. */
   readonly verifiesAll: boolean;
-  readonly lz4: Lz4;
+  readonly codecs: BlockCodecs;
 }
 
 /** CONFLICT where the id is taken or the directory holds backups of another cluster. */
@@ -61,7 +61,7 @@ export async function backupToDirectory(
     if (isThere(disk, table, held.get(table.path), source)) source.onBytes(table.meta.bytes);
     else {
       await copyTo(disk, table.path, counted(table, source), (copy) =>
-        verifyTable(disk, copy, table.meta, source.lz4),
+        verifyTable(disk, copy, table.meta, source.codecs),
       );
       copied.push(table);
     }
@@ -141,7 +141,7 @@ function isThere(
   disk: Disk,
   { path, meta }: BackupTable,
   held: BackupTable | undefined,
-  { verifiesAll, lz4 }: BackupSource,
+  { verifiesAll, codecs }: BackupSource,
 ): boolean {
   if (!disk.exists(path)) return false;
   const isListed = held !== undefined && isSameTable(held.meta, meta);
@@ -152,7 +152,7 @@ function isThere(
     if (isWhole) return true;
   }
   try {
-    verifyTable(disk, path, meta, lz4);
+    verifyTable(disk, path, meta, codecs);
     return true;
   } catch (error) {
     if (!(error instanceof CorruptionError)) throw error;

@@ -5,7 +5,7 @@ import { isLive, namespaceOf, recordKey } from '../../actors/model/record.ts';
 import { lastWriteWins } from '../../actors/model/resolve.ts';
 import { mergeCursors } from '../../actors/storage/merge-iterator.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
-import type { Disk, Lz4 } from '../../runtime/environment.ts';
+import type { BlockCodecs, Disk } from '../../runtime/environment.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import { type BackupList, isSameTable, tablesOf } from './backup-format.ts';
 
@@ -18,13 +18,13 @@ const defaultNamespace = 0;
 export function* liveRecords(
   disk: Disk,
   list: BackupList,
-  { lz4, nowMs }: { readonly lz4: Lz4; readonly nowMs: number },
+  { codecs, nowMs }: { readonly codecs: BlockCodecs; readonly nowMs: number },
 ): Generator<Uint8Array> {
   const readers: SstableReader[] = [];
   try {
     for (const { path, meta } of tablesOf(list)) {
       if (!disk.exists(path)) throw new CorruptionError(path, 0, 'the file is missing');
-      const reader = SstableReader.open(disk.open(path, 'read'), meta.fileNumber, lz4);
+      const reader = SstableReader.open(disk.open(path, 'read'), meta.fileNumber, codecs);
       readers.push(reader);
       if (!isSameTable(reader.meta, meta))
         throw new CorruptionError(path, 0, 'it is another table than the list says');

@@ -14,7 +14,7 @@ import type { TableMeta } from '../../actors/storage/protocol.ts';
 import type { SnapshotManifest, SnapshotShard } from '../../actors/storage/snapshot-format.ts';
 import { tablePath } from '../../actors/storage/table-files.ts';
 import { utf8 } from '../../runtime/bytes.ts';
-import type { Disk, Lz4 } from '../../runtime/environment.ts';
+import type { BlockCodecs, Disk } from '../../runtime/environment.ts';
 import { assert, CorruptionError, KvError } from '../../runtime/errors.ts';
 import { type BackupList, type BackupTable, tablesOf, verifyTable } from './backup-format.ts';
 import { copyTo } from './copy.ts';
@@ -26,7 +26,7 @@ export interface RestoreOptions {
   /** Of the new cluster. */
   readonly clusterName: string;
   readonly nowMs: number;
-  readonly lz4: Lz4;
+  readonly codecs: BlockCodecs;
   /** Records of the archived log that come on top of the tables. */
   readonly replay?: LogReplay | undefined;
 }
@@ -110,7 +110,7 @@ export class Restore {
     const target = tablePath(shardDirectory(shard), meta.fileNumber);
     await copyTo(this.#disk, target, chunks, (copy) => {
       try {
-        verifyTable(this.#disk, copy, meta, this.#options.lz4);
+        verifyTable(this.#disk, copy, meta, this.#options.codecs);
       } catch (error) {
         if (!(error instanceof CorruptionError)) throw error;
         throw new CorruptionError(path, error.offset, error.message.replace(/^[^]*?: /, ''));

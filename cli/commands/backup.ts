@@ -6,9 +6,9 @@
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import {
   type BackupFigures,
   type BackupSource,
@@ -173,7 +173,7 @@ async function copy(
     },
     parallel,
     verifiesAll: verify === true,
-    lz4: createLz4(loadLz4Module()),
+    codecs: createCodecs(loadCodecModules()),
   };
   try {
     if (place !== '-')

@@ -17,9 +17,9 @@ import {
   valueTypes,
 } from '../../actors/model/record.ts';
 import { lockDirectory } from '../../runtime/host/directory-lock.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import {
   type BackupList,
   bytesOf,
@@ -135,14 +135,14 @@ async function checkBackup(
   { backup }: RestoreArguments,
 ): Promise<void> {
   const disk = directoryOf(place);
-  const lz4 = createLz4(loadLz4Module());
+  const codecs = createCodecs(loadCodecModules());
   const lists = readLists(disk).filter(({ id }) => backup === undefined || id === backup);
   if (lists.length === 0) throw new ExitError(exitCodes.notFound, `${place}: no such backup`);
   const tables = new Map(lists.flatMap(tablesOf).map((table) => [table.path, table]));
   const progress = progressOf(invocation, bytesOf([...tables.values()]));
   try {
     for (const table of tables.values()) {
-      verifyTable(disk, table.path, table.meta, lz4);
+      verifyTable(disk, table.path, table.meta, codecs);
       progress.onBytes(table.meta.bytes);
     }
   } finally {
@@ -235,7 +235,7 @@ function planner(
       node: snapshot.node,
       clusterName: newName(before, clusterName, sameCluster === true),
       nowMs: Date.now(),
-      lz4: createLz4(loadLz4Module()),
+      codecs: createCodecs(loadCodecModules()),
       replay:
         walArchive === undefined
           ? undefined
@@ -314,10 +314,10 @@ async function intoCluster(
   const disk = directoryOf(place);
   const list = chooseBackup(disk, { id: backup, untilMicros: Infinity });
   const nowMs = Date.now();
-  const lz4 = createLz4(loadLz4Module());
+  const codecs = createCodecs(loadCodecModules());
   const progress = progressOf(invocation, undefined);
   const lines = async function* (): AsyncGenerator<Buffer> {
-    for (const record of liveRecords(disk, list, { lz4, nowMs })) {
+    for (const record of liveRecords(disk, list, { codecs, nowMs })) {
       const line = lineOf(record, nowMs);
       progress.onBytes(line.length);
       yield await Promise.resolve(line);

@@ -13,7 +13,7 @@ import { decodeCurrent, manifestName } from '../../actors/storage/manifest.ts';
 import type { TableMeta } from '../../actors/storage/protocol.ts';
 import { readSegment, type SegmentVerdict } from '../../actors/storage/segment-reader.ts';
 import { decodeFooter, footerBytes } from '../../actors/storage/sstable-format.ts';
-import { SstableReader } from '../../actors/storage/sstable-reader.ts';
+import { type BlockSpan, SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { tableName, tableNumber } from '../../actors/storage/table-files.ts';
 import { decodeEdit, ManifestState, type VersionEdit } from '../../actors/storage/version-edit.ts';
 import {
@@ -25,10 +25,10 @@ import {
   type WalRecord,
   walRecordLength,
 } from '../../actors/storage/wal-format.ts';
-import type { Lz4 } from '../../runtime/environment.ts';
+import type { BlockCodecs } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import { ReadOnlyFile } from './read-only-file.ts';
 
 /** More bytes than this never wait for a sync in a node with the default settings. */
@@ -110,8 +110,8 @@ function verifyFile(file: string): TableReport {
   let records = 0;
   try {
     const reader = openTable(opened);
-    for (let number = 0; number < reader.blocks; number += 1)
-      noting(damage, blockKeys(reader, number), () => {
+    for (const number of readableBlocks(reader, damage))
+      noting(damage, keysOf(reader, reader.spanOf(number)), () => {
         records += reader.verifyBlock(number);
       });
     if (damage.length === 0) {
@@ -142,9 +142,9 @@ export async function readTable(
   const opened = new ReadOnlyFile(file);
   try {
     const reader = openTable(opened);
-    for (let number = 0; number < reader.blocks; number += 1) {
+    for (const number of readableBlocks(reader, damage)) {
       let records: readonly Uint8Array[] = [];
-      noting(damage, blockKeys(reader, number), () => {
+      noting(damage, keysOf(reader, reader.spanOf(number)), () => {
         records = reader.recordsOf(number);
       });
       if (!(await onRecords(records))) break;
@@ -160,20 +160,30 @@ function openTable(file: ReadOnlyFile): SstableReader {
   const named = tableNumber(path.basename(file.path));
   const size = file.size();
   const bytes = new Uint8Array(footerBytes);
-  if (named !== undefined || size < footerBytes) return SstableReader.open(file, named ?? 0, lz4());
+  if (named !== undefined || size < footerBytes)
+    return SstableReader.open(file, named ?? 0, codecs());
   file.read(bytes, size - footerBytes);
-  return SstableReader.open(file, decodeFooter(file.path, size, bytes).fileNumber, lz4());
+  return SstableReader.open(file, decodeFooter(file.path, size, bytes).fileNumber, codecs());
 }
 
-let sharedLz4: Lz4 | undefined;
+let sharedCodecs: BlockCodecs | undefined;
 
-function lz4(): Lz4 {
-  sharedLz4 ??= createLz4(loadLz4Module());
-  return sharedLz4;
+function codecs(): BlockCodecs {
+  sharedCodecs ??= createCodecs(loadCodecModules());
+  return sharedCodecs;
 }
 
-function blockKeys(reader: SstableReader, number: number): Damage['keys'] {
-  const { firstKey: first, nextKey } = reader.spanOf(number);
+/** Numbers of the data blocks that the index still knows; what is damaged of it is noted. */
+function* readableBlocks(reader: SstableReader, damage: Damage[]): Iterable<number> {
+  for (const part of reader.indexParts()) {
+    const before = damage.length;
+    noting(damage, keysOf(reader, part), () => reader.verifyIndexOf(part.firstBlock));
+    if (damage.length > before) continue;
+    for (let number = part.firstBlock; number < part.endBlock; number += 1) yield number;
+  }
+}
+
+function keysOf(reader: SstableReader, { firstKey: first, nextKey }: BlockSpan): Damage['keys'] {
   return nextKey === undefined ? { first, last: reader.meta.lastKey } : { first, below: nextKey };
 }
 

@@ -11,7 +11,7 @@ import { randomInt } from 'node:crypto';
 import { tunablesFrom } from '../../actors/node/settings.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { type CrashKind, SimCluster } from '../../sim/cluster.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from '../../sim/kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import type { NetworkOptions } from '../../sim/sim-network.ts';
 import { World } from '../../sim/world.ts';
 import { connect, type KvdClient } from '../client/kvd-client.ts';
@@ -57,7 +57,7 @@ export async function createCluster(options: SimClusterOptions = {}): Promise<Si
     names,
     program: kvdProgram({ names, shards: 1, durability: 'group', tunables }),
     codec: kvdCodec(),
-    lz4: sharedLz4(),
+    codecs: sharedCodecs(),
     network: networkOf(latencyMs),
     onStop: (node, reason) => stopped.set(node, reason),
   });

@@ -7,6 +7,7 @@
 
 import { planStorage, type StorageSettings, threadGroups } from '../../actors/node/plan.ts';
 import { allProtocols } from '../../actors/node/protocols.ts';
+import { type CodecModules, createCodecs } from '../../runtime/block-codecs.ts';
 import type {
   Capabilities,
   Disk,
@@ -22,7 +23,6 @@ import { createNodeHost } from '../../runtime/host/node-host.ts';
 import { lowerThreadPriority } from '../../runtime/host/priority.ts';
 import type { ThreadPart } from '../../runtime/host/threads.ts';
 import { Kernel } from '../../runtime/kernel.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
 import type { Placement } from '../../runtime/placement.ts';
 import { Codec } from '../../transport/codec.ts';
 import { NodeRouter } from '../../transport/transport.ts';
@@ -37,7 +37,7 @@ export interface StorageSeed {
   readonly settings: StorageSettings;
   /** Absolute. */
   readonly directory: string;
-  readonly lz4Module: object;
+  readonly codecModules: CodecModules;
   readonly arenas: readonly SharedArrayBuffer[];
   readonly part: ThreadPart;
 }
@@ -67,11 +67,11 @@ export function createStorageThread(
   log: Log,
   fatal: (reason: string) => void,
 ): StorageThread {
-  const { settings, directory, lz4Module, arenas } = seed;
+  const { settings, directory, codecModules, arenas } = seed;
   const isWorker = thread === workerThread;
-  const tasks = createThreadTasks(isWorker, lz4Module);
+  const tasks = createThreadTasks(isWorker, codecModules);
   const disk = closableDisk(createNodeDisk(directory));
-  const capabilities: Capabilities = { disk, lz4: createLz4(lz4Module), arenas, tasks };
+  const capabilities: Capabilities = { disk, codecs: createCodecs(codecModules), arenas, tasks };
   const nodeHost = createNodeHost({ log, capabilities, onStop: fatal });
   const timers = cancellableTimers(nodeHost.timers);
   const { kernel, close } = joinedKernel(thread, seed, { ...nodeHost, timers });

@@ -20,6 +20,8 @@ import { openIdentity } from '../../actors/node/identity.ts';
 import { memoryBytesMin, splitMemory } from '../../actors/node/memory-budget.ts';
 import { arenaBytes, arenaCount } from '../../actors/node/plan.ts';
 import {
+  type Compression,
+  compressions,
   type Durability,
   durabilities,
   type Tunables,
@@ -31,7 +33,7 @@ import { justAfter, noBytes } from '../../runtime/bytes.ts';
 import { errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import { fingerprint32Text } from '../../runtime/hash.ts';
 import { type DirectoryLock, lockDirectory } from '../../runtime/host/directory-lock.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeLog, type LogLevel } from '../../runtime/host/node-log.ts';
 import {
@@ -73,6 +75,8 @@ export interface StorageOptions {
    * when it is in the page cache, synced every second, `none` the same, never synced on purpose.
    */
   readonly durability?: Durability;
+  /** How tables are packed: `auto` (default: LZ4, Zstd where they are rarely written again), `none`, `lz4`, `zstd`. */
+  readonly compression?: Compression;
   /** Memory for memtables, records and blocks together, bytes, at least 32 MiB. Default: by the settings. */
   readonly memoryBytes?: number;
   /** Single settings by name (docs/configuration.md); they win over `memoryBytes`. */
@@ -129,16 +133,19 @@ const readsPerLoop = 64;
  * BAD_REQUEST for an option.
  */
 export async function openStorage(options: StorageOptions): Promise<Storage> {
-  const { durability = 'group', logLevel = 'warn' } = options;
+  const { durability = 'group', compression = 'auto', logLevel = 'warn' } = options;
   if (!durabilities.includes(durability))
     throw refusal('durability', `expected one of ${durabilities.join(', ')}`);
+  if (!compressions.includes(compression))
+    throw refusal('compression', `expected one of ${compressions.join(', ')}`);
   const tunables = tunablesFrom({ ...fromMemory(options.memoryBytes), ...options.settings });
   const directory = resolve(checkedPath(options.directory));
   const lock = await lockDirectory(directory);
   const storage = new OpenStorage(lock, tunables);
   try {
     const incarnation = await identify(directory);
-    const settings = { node: name, clusterName: name, incarnation, durability, tunables };
+    const own = { durability, compression, tunables };
+    const settings = { node: name, clusterName: name, incarnation, ...own };
     await storage.start(settings, directory, logLevel);
     return storage;
   } catch (error) {
@@ -404,11 +411,11 @@ function seedsOf(
     () => new SharedArrayBuffer(arenaBytes(tunables)),
   );
   const parts = createThreadMesh(workerThread + 1, ringBytes, createRing);
-  const lz4Module = loadLz4Module();
+  const codecModules = loadCodecModules();
   return (thread) => ({
     settings,
     directory,
-    lz4Module,
+    codecModules,
     arenas,
     part: parts[thread] as ThreadPart,
   });

@@ -48,6 +48,7 @@ function withNodeOptions(command: Command): Command {
     .option('--shards <count>', 'shards of this node (default: by profile)')
     .option('--durability <how>', 'group, periodic or none (default group)')
     .option('--compaction <how>', 'leveled, size-tiered or time-window (default leveled)')
+    .option('--compression <how>', 'of tables: auto, none, lz4 or zstd (default auto)')
     .option('--wal-archive <dir>', 'keep closed log files there, to restore to a point in time')
     .option(
       '--memory <size>',
@@ -103,6 +104,7 @@ function devCommand(): Command {
     .option('--replication <copies>', 'copies of each key (default: 3, or the number of nodes)')
     .option('--durability <how>', 'group, periodic or none', 'group')
     .option('--compaction <how>', 'leveled, size-tiered or time-window', 'leveled')
+    .option('--compression <how>', 'of tables: auto, none, lz4 or zstd', 'auto')
     .option('--wal-archive <dir>', 'keep closed log files of all nodes there')
     .option('--load <file>', 'JSON lines (or .gz) to import once every node serves')
     .option('--key-field <name>', 'with --load: the field that holds the key')

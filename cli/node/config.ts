@@ -10,6 +10,8 @@ import { type MemorySettings, splitMemory } from '../../actors/node/memory-budge
 import {
   type CompactionStrategy,
   compactionStrategies,
+  type Compression,
+  compressions,
   type Durability,
   durabilities,
   type SettingName,
@@ -36,6 +38,7 @@ export interface NodeConfig {
   readonly shards: number;
   readonly durability: Durability;
   readonly compaction: CompactionStrategy;
+  readonly compression: Compression;
   /** Directory for closed log segments; absent: they are not kept. */
   readonly walArchive?: string;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
@@ -62,6 +65,7 @@ const optionNames = [
   'shards',
   'durability',
   'compaction',
+  'compression',
   'walArchive',
   'memory',
   'logLevel',
@@ -84,6 +88,7 @@ const defaults = {
   internodePort: 7002,
   durability: 'group',
   compaction: 'leveled',
+  compression: 'auto',
   logLevel: 'info',
   logFormat: 'json',
   insecure: false,
@@ -138,6 +143,7 @@ export function loadConfig(sources: ConfigSources): NodeConfig {
     ...shards,
     durability: oneOf(merged['durability'], durabilities, 'durability'),
     compaction: oneOf(merged['compaction'], compactionStrategies, 'compaction'),
+    compression: oneOf(merged['compression'], compressions, 'compression'),
     ...(merged['walArchive'] === undefined
       ? {}
       : { walArchive: text(merged['walArchive'], 'walArchive') }),

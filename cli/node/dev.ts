@@ -30,6 +30,7 @@ interface DevOptions {
   readonly replication: number;
   readonly durability: string;
   readonly compaction: string;
+  readonly compression: string;
   readonly walArchive: string | undefined;
   readonly set: Readonly<Record<string, number>>;
   readonly load: string | undefined;
@@ -80,6 +81,7 @@ function readOptions(raw: Readonly<Record<string, unknown>>): DevOptions {
     replication,
     durability: String(raw['durability']),
     compaction: String(raw['compaction']),
+    compression: String(raw['compression']),
     walArchive: raw['walArchive'] as string | undefined,
     set: raw['set'] as Record<string, number>,
     load,
@@ -129,7 +131,14 @@ function checkBefore({ dataDir, ...options }: DevOptions, nodes: readonly DevNod
 function nodeOptions(
   { id, httpPort, respPort, internodePort, directory }: DevNode,
   nodes: readonly DevNode[],
-  { durability, compaction, replication, set, walArchive }: Omit<DevOptions, 'dataDir'>,
+  {
+    durability,
+    compaction,
+    compression,
+    replication,
+    set,
+    walArchive,
+  }: Omit<DevOptions, 'dataDir'>,
 ): { readonly flags: Record<string, string>; readonly set: Record<string, number> } {
   const seeds = nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
   return {
@@ -143,6 +152,7 @@ function nodeOptions(
       seeds,
       durability,
       compaction,
+      compression,
       ...(walArchive === undefined ? {} : { walArchive }),
     },
     set: { ...set, replicationFactor: replication },

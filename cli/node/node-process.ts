@@ -7,7 +7,7 @@ import { openIdentity } from '../../actors/node/identity.ts';
 import { arenaBytes, arenaCount, type Member } from '../../actors/node/plan.ts';
 import type { Log } from '../../runtime/environment.ts';
 import { lockDirectory } from '../../runtime/host/directory-lock.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeLog } from '../../runtime/host/node-log.ts';
 import {
@@ -87,7 +87,7 @@ async function start(config: NodeConfig, log: Log): Promise<void> {
 /** What each thread of a node starts from. Marks the start in the data directory. */
 export async function threadSeeds(config: NodeConfig, root: string): Promise<ThreadSeed[]> {
   const { nodeId: node, clusterName, host, httpPort, respPort, internodePort } = config;
-  const { profile, shards, durability, compaction, tunables, walArchive, acceptDataLoss } = config;
+  const { profile, shards, durability, tunables, walArchive, acceptDataLoss } = config;
   const self: Member = { node, host, internodePort };
   const members = config.seeds.length === 0 ? [self] : config.seeds;
   const { replicationFactor, virtualNodes } = tunables;
@@ -105,7 +105,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
   );
   const placement = placementOf(profile, shards);
   const mesh = createThreadMesh(placement.threads, ringBytes, createRing);
-  const lz4Module = loadLz4Module();
+  const codecModules = loadCodecModules();
   const arenas = Array.from(
     { length: arenaCount(tunables, shards) },
     () => new SharedArrayBuffer(arenaBytes(tunables)),
@@ -120,7 +120,8 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     respPort,
     internodePort,
     durability,
-    compaction,
+    compaction: config.compaction,
+    compression: config.compression,
     hasWalArchive: walArchive !== undefined,
     tunables,
     acceptDataLoss,
@@ -132,7 +133,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     shards,
     dataDir: root,
     archiveDir: walArchive === undefined ? undefined : resolve(walArchive),
-    lz4Module,
+    codecModules,
     arenas,
     part,
     tls: config.tls,

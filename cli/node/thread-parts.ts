@@ -1,6 +1,7 @@
 // What every kind of kvd thread is put together from, in a node and in an embedded store: the links
 // to the other threads of its process, and the task pool, which belongs to the background thread.
 
+import type { CodecModules } from '../../runtime/block-codecs.ts';
 import { BugError } from '../../runtime/errors.ts';
 import type { Clock } from '../../runtime/environment.ts';
 import { createTaskPool, type TaskPool } from '../../runtime/host/task-pool.ts';
@@ -42,8 +43,8 @@ export function createThreadReceivers(
 }
 
 /** On any other thread than the one of the background, a pool that refuses: nobody there asks. */
-export function createThreadTasks(isBackground: boolean, lz4Module: object): TaskPool {
-  return isBackground ? createTaskPool({ threadsMin: 0, threadsMax: 1, lz4Module }) : noTasks;
+export function createThreadTasks(isBackground: boolean, codecModules: CodecModules): TaskPool {
+  return isBackground ? createTaskPool({ threadsMin: 0, threadsMax: 1, codecModules }) : noTasks;
 }
 
 const noTasks: TaskPool = {

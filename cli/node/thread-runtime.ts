@@ -14,6 +14,7 @@ import { keyBytesMax } from '../../actors/model/record.ts';
 import { allProtocols } from '../../actors/node/protocols.ts';
 import { Monitor } from '../../actors/observability/protocol.ts';
 import { type Ref, refTo } from '../../runtime/actor.ts';
+import { type CodecModules, createCodecs } from '../../runtime/block-codecs.ts';
 import type { Capabilities, Host, Log } from '../../runtime/environment.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeHost } from '../../runtime/host/node-host.ts';
@@ -22,7 +23,6 @@ import type { TaskPool } from '../../runtime/host/task-pool.ts';
 import type { ThreadControl } from '../../runtime/host/thread-control.ts';
 import type { ThreadPart } from '../../runtime/host/threads.ts';
 import { Kernel } from '../../runtime/kernel.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import { placementOf, type Profile } from '../../runtime/placement.ts';
 import { Codec } from '../../transport/codec.ts';
@@ -44,7 +44,7 @@ export interface ThreadSeed {
   readonly dataDir: string;
   /** Where closed log segments are kept; undefined: nowhere. */
   readonly archiveDir?: string | undefined;
-  readonly lz4Module: object;
+  readonly codecModules: CodecModules;
   readonly arenas: readonly SharedArrayBuffer[];
   readonly part: ThreadPart;
   readonly tls?: NodeTls | undefined;
@@ -89,7 +89,7 @@ class NodeThread implements ThreadRuntime {
     const { thread, profile, shards, settings } = seed;
     const placement = placementOf(profile, shards);
     const hasBackground = thread === placement.threadOf('background', 0);
-    this.#tasks = createThreadTasks(hasBackground, seed.lz4Module);
+    this.#tasks = createThreadTasks(hasBackground, seed.codecModules);
     // With everything on one thread the background has no thread of its own.
     const isBackground = thread > 0 && hasBackground;
     const host = createNodeHost({
@@ -250,10 +250,10 @@ class NodeThread implements ThreadRuntime {
 }
 
 function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool): Capabilities {
-  const { dataDir, archiveDir, arenas, lz4Module } = seed;
-  const lz4 = createLz4(lz4Module);
+  const { dataDir, archiveDir, arenas, codecModules } = seed;
+  const codecs = createCodecs(codecModules);
   const archive = archiveDir === undefined ? undefined : createNodeDisk(archiveDir);
-  return { disk: createNodeDisk(dataDir), archive, lz4, arenas, tasks };
+  return { disk: createNodeDisk(dataDir), archive, codecs, arenas, tasks };
 }
 
 function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Kernel): PeerTable {
@@ -276,7 +276,7 @@ function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Ker
         port: member.internodePort,
       })),
     codec,
-    lz4: capabilities.lz4,
+    lz4: capabilities.codecs.lz4,
     host: { clock, timers, random, log },
     tls: seed.tls?.material,
     deliver: (envelope) => kernel().deliver(envelope),

@@ -6,6 +6,7 @@
 // worker's event loop standing still between two tasks.
 
 import { Piscina } from 'piscina';
+import type { CodecModules } from '../block-codecs.ts';
 import type { Tasks } from '../environment.ts';
 import { BugError, type Failure, KvError } from '../errors.ts';
 
@@ -13,8 +14,8 @@ export interface TaskPoolOptions {
   /** Threads kept ready, and the most there may be. */
   readonly threadsMin: number;
   readonly threadsMax: number;
-  /** The compiled LZ4 module; each thread makes its own instance of it. */
-  readonly lz4Module: object;
+  /** The compiled codecs; each thread makes its own instances of them. */
+  readonly codecModules: CodecModules;
   /** Tasks that may wait; one more is refused with OVERLOADED. Default 1,024. */
   readonly queueLengthMax?: number;
   /** Another worker file than task-worker.ts, which serves its own tasks by `taskServer`. */
@@ -37,13 +38,13 @@ export interface TaskCall {
 }
 
 export interface TaskWorkerData {
-  readonly lz4Module: object;
+  readonly codecModules: CodecModules;
 }
 
 export function createTaskPool(options: TaskPoolOptions): TaskPool {
-  const { threadsMin, threadsMax, lz4Module, queueLengthMax = 1024 } = options;
+  const { threadsMin, threadsMax, codecModules, queueLengthMax = 1024 } = options;
   const worker = options.worker ?? new URL('./task-worker.js', import.meta.url);
-  const workerData: TaskWorkerData = { lz4Module };
+  const workerData: TaskWorkerData = { codecModules };
   const pool = new Piscina<TaskCall, TaskOutcome>({
     filename: worker.href,
     name: 'serveTask',

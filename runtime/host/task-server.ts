@@ -3,8 +3,8 @@
 // of its own that calls `taskServer` with a larger table, so that this folder knows none of them.
 
 import { workerData } from 'node:worker_threads';
+import { createCodecs } from '../block-codecs.ts';
 import { toFailure } from '../errors.ts';
-import { createLz4 } from '../lz4.ts';
 import { runTask, type TaskTable } from '../tasks.ts';
 import { lowerThreadPriority } from './priority.ts';
 import type { TaskCall, TaskOutcome, TaskWorkerData } from './task-pool.ts';
@@ -12,8 +12,8 @@ import type { TaskCall, TaskOutcome, TaskWorkerData } from './task-pool.ts';
 /** What a worker file exports under the name `serveTask`. Call it once, in a pool's thread. */
 export function taskServer(tasks: TaskTable): (call: TaskCall) => TaskOutcome {
   lowerThreadPriority();
-  const { lz4Module } = workerData as TaskWorkerData;
-  const tools = { lz4: createLz4(lz4Module) };
+  const { codecModules } = workerData as TaskWorkerData;
+  const tools = createCodecs(codecModules);
   return ({ task, input }) => {
     try {
       return { ok: true, output: runTask(tasks, tools, task, input) };

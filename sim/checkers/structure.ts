@@ -10,7 +10,7 @@ import { openTable } from '../../actors/storage/sstable-reader.ts';
 import { decodeEdit, ManifestState } from '../../actors/storage/version-edit.ts';
 import { decodeSegmentHeader } from '../../actors/storage/wal-format.ts';
 import type { Ring } from '../../actors/model/ring.ts';
-import type { Disk, Lz4 } from '../../runtime/environment.ts';
+import type { BlockCodecs, Disk } from '../../runtime/environment.ts';
 import type { Checker } from '../checker.ts';
 
 export const structureChecker: Checker = {
@@ -24,14 +24,14 @@ export const structureChecker: Checker = {
 };
 
 /** What is wrong in the files of a node; it may be running. */
-export function inspectDisk(disk: Disk, lz4: Lz4): string[] {
+export function inspectDisk(disk: Disk, codecs: BlockCodecs): string[] {
   const shards = disk.list('').filter((name) => name.startsWith('shard-'));
   return shards.flatMap((directory) => {
     try {
       const state = readManifest(disk, directory);
       if (state === undefined) return [];
       for (const table of state.tables.values()) {
-        const reader = openTable({ disk, lz4, directory }, table);
+        const reader = openTable({ disk, codecs, directory }, table);
         reader.verifyAll();
         reader.close();
       }

@@ -9,7 +9,7 @@ import {
 import type { BackupSource } from '../../cli/backup/backup.ts';
 import { type BackupList, chunksOf } from '../../cli/backup/backup-format.ts';
 import { noBytes } from '../../runtime/bytes.ts';
-import { sharedLz4 } from '../../sim/kvd-program.ts';
+import { sharedCodecs } from '../../sim/kvd-program.ts';
 import type { MemoryDisk } from '../kit-disk.ts';
 import { copyOf, MachineUnderTest } from '../storage/machine-under-test.ts';
 
@@ -32,7 +32,7 @@ function takenOf(disk: MemoryDisk, name: string, id: string): Taken {
     onBytes: () => undefined,
     parallel: 2,
     verifiesAll: false,
-    lz4: sharedLz4(),
+    codecs: sharedCodecs(),
   };
   return { list: { id, nodes: [snapshot] }, source, copied };
 }

@@ -28,7 +28,7 @@ import { noBytes, utf8 } from '../../runtime/bytes.ts';
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { Prng } from '../../runtime/prng.ts';
-import { sharedLz4 } from '../../sim/kvd-program.ts';
+import { sharedCodecs } from '../../sim/kvd-program.ts';
 import { SimProcess } from '../../sim/process.ts';
 import { SimDisk, SimStorage } from '../../sim/sim-disk.ts';
 import { World } from '../../sim/world.ts';
@@ -50,7 +50,7 @@ const planTo = (target: Disk): RestorePlan => ({
   node: 'n1',
   clusterName: 'fresh',
   nowMs,
-  lz4: sharedLz4(),
+  codecs: sharedCodecs(),
   onBytes: () => undefined,
 });
 
@@ -74,7 +74,7 @@ async function expectRestored(disk: Disk, { list }: Taken): Promise<void> {
   expect(manifest.state.flushedThrough).to.equal(0);
   expect([...manifest.state.tables.values()]).to.have.deep.members(wanted.map(({ meta }) => meta));
   for (const { meta } of wanted)
-    verifyTable(disk, tablePath('shard-0', meta.fileNumber), meta, sharedLz4());
+    verifyTable(disk, tablePath('shard-0', meta.fileNumber), meta, sharedCodecs());
   manifest.close();
   expect(disk.exists('restore-in-progress')).to.equal(false);
 }
@@ -133,7 +133,7 @@ describe('backup', function () {
     expect(two.copied).to.deep.equal([tablesOf(two.list)[1]?.path]);
     expect(readLists(disk)).to.deep.equal([one.list, two.list]);
     expect(disk.list('tables').length).to.equal(2);
-    for (const { path, meta } of tablesOf(two.list)) verifyTable(disk, path, meta, sharedLz4());
+    for (const { path, meta } of tablesOf(two.list)) verifyTable(disk, path, meta, sharedCodecs());
   });
 
   it('backup: a table that rotted in the directory is copied again when it is read back', async () => {
@@ -144,7 +144,7 @@ describe('backup', function () {
     flip(disk, path, 50);
     const figures = await backupToDirectory(disk, two.list, { ...two.source, verifiesAll: true });
     expect(figures.copiedTables).to.equal(2);
-    if (table !== undefined) verifyTable(disk, path, table.meta, sharedLz4());
+    if (table !== undefined) verifyTable(disk, path, table.meta, sharedCodecs());
   });
 
   it('backup: bytes that are damaged on their way are not taken, and nothing is listed', async () => {
@@ -193,12 +193,14 @@ describe('backup', function () {
         const found = readLists(disk);
         if (isDone) expect(found.length).to.equal(2);
         for (const list of found)
-          for (const { path, meta } of tablesOf(list)) verifyTable(disk, path, meta, sharedLz4());
+          for (const { path, meta } of tablesOf(list))
+            verifyTable(disk, path, meta, sharedCodecs());
         if (found.length === 2) return;
         await backupToDirectory(disk, two.list, two.source);
         expect(readLists(disk).length).to.equal(2);
         expect(disk.list('tables').length).to.equal(2);
-        for (const { path, meta } of tablesOf(two.list)) verifyTable(disk, path, meta, sharedLz4());
+        for (const { path, meta } of tablesOf(two.list))
+          verifyTable(disk, path, meta, sharedCodecs());
       },
       (disk) => backupToDirectory(disk, one.list, one.source),
     );
@@ -340,10 +342,12 @@ describe('restore', function () {
   });
 
   it('restore: the live records of all tables are each key once, the newest value', () => {
-    const found = [...liveRecords(backup, two.list, { lz4: sharedLz4(), nowMs })].map((record) => [
-      utf8.decode(userKey(recordKey(record))),
-      Number(utf8.decode(recordValue(record))),
-    ]);
+    const found = [...liveRecords(backup, two.list, { codecs: sharedCodecs(), nowMs })].map(
+      (record) => [
+        utf8.decode(userKey(recordKey(record))),
+        Number(utf8.decode(recordValue(record))),
+      ],
+    );
     const expected = Array.from({ length: 10 }, (_, i) => [
       `key-${i}`,
       i === 0 ? 10 : i <= 5 ? 10 + i : i,
@@ -352,7 +356,9 @@ describe('restore', function () {
     const missing = backup.copy();
     const path = tablesOf(two.list)[1]?.path ?? '';
     missing.remove(path);
-    const read = (): unknown => [...liveRecords(missing, two.list, { lz4: sharedLz4(), nowMs })];
+    const read = (): unknown => [
+      ...liveRecords(missing, two.list, { codecs: sharedCodecs(), nowMs }),
+    ];
     expect(read).to.throw(CorruptionError, path);
   });
 

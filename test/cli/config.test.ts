@@ -73,6 +73,7 @@ describe('config', () => {
       seeds: [],
       durability: 'group',
       compaction: 'leveled',
+      compression: 'auto',
       logLevel: 'info',
       logFormat: 'json',
       insecure: false,

@@ -8,8 +8,8 @@ import { expect } from 'chai';
 import { userKey } from '../../actors/model/record.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { utf8 } from '../../runtime/bytes.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import { kvctl, type KvctlRun } from '../kit-kvctl.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import { NodeUnderTest } from '../storage/node-under-test.ts';
@@ -85,11 +85,11 @@ describe('kvctl: storage files', () => {
 
   /** Where a data block of table 1 lies, and its first keys. */
   function block(number: number): { offset: number; first: string; below: string } {
-    const lz4 = createLz4(loadLz4Module());
+    const codecs = createCodecs(loadCodecModules());
     const { offset, firstKey, nextKey } = SstableReader.open(
       source.open(table1, 'read'),
       1,
-      lz4,
+      codecs,
     ).spanOf(number);
     const text = (key: Uint8Array | undefined): string => utf8.decode(userKey(key as Uint8Array));
     return { offset, first: text(firstKey), below: text(nextKey) };

@@ -456,13 +456,18 @@ export const mutants: readonly Mutant[] = [
     id: 'siblings-old-name',
     what: 'a replica that lost its state goes on counting under its old name (DV-3)',
     file: 'actors/replication/sibling-keeper.actor.js',
-    find: 'const epoch = nextEpoch(this.#lastEpoch, clock.wallMicros());',
+    find: 'const epoch = Math.max(this.#lastEpoch + 1, stamp);',
     replace: 'const epoch = 1;',
     also: [
       {
         file: 'actors/replication/sibling-keeper.actor.js',
         find: 'if (this.#isBehind(base, incoming.clock))',
         replace: 'if (base === null)',
+      },
+      {
+        file: 'actors/replication/sibling-keeper.actor.js',
+        find: 'epoch: Math.max(stamp, from)',
+        replace: 'epoch: 1',
       },
     ],
     seeds: 60,

@@ -709,12 +709,12 @@ describe('kernel: what an actor is given', () => {
   it('kernel: only the capabilities that a kind lists', async () => {
     const seen: string[] = [];
     const create = (ctx: object): object => {
-      seen.push(...Object.keys(ctx).filter((name) => name === 'disk' || name === 'lz4'));
+      seen.push(...Object.keys(ctx).filter((name) => name === 'disk' || name === 'codecs'));
       return {};
     };
-    const k = new Kit([Mute], { disk: {} as never, lz4: {} as never });
-    await k.spawn({ protocol: Mute, needs: ['lz4'], create }, {});
-    expect(seen).to.deep.equal(['lz4']);
+    const k = new Kit([Mute], { disk: {} as never, codecs: {} as never });
+    await k.spawn({ protocol: Mute, needs: ['codecs'], create }, {});
+    expect(seen).to.deep.equal(['codecs']);
   });
 
   it('kernel: two actors at one address are a bug', async () => {

@@ -4,30 +4,35 @@
 import { expect } from 'chai';
 import { crc32, utf8 } from '../../runtime/bytes.ts';
 import { BugError } from '../../runtime/errors.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createTaskPool, type TaskPool } from '../../runtime/host/task-pool.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
-import type { CompressedBlock } from '../../runtime/tasks.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
+import type { CompressedBlock, PackInput } from '../../runtime/tasks.ts';
 import { codeRejectedBy } from '../kit.ts';
 
-const lz4Module = loadLz4Module();
+const codecModules = loadCodecModules();
 
 describe('task pool', () => {
   let pool: TaskPool;
 
   before(() => {
-    pool = createTaskPool({ threadsMin: 1, threadsMax: 1, lz4Module, queueLengthMax: 2 });
+    pool = createTaskPool({ threadsMin: 1, threadsMax: 1, codecModules, queueLengthMax: 2 });
   });
 
   after(() => pool.close());
 
   it('task pool: blocks come back compressed, in order, with their checksums', async () => {
     const blocks = ['a', 'b', 'c'].map((letter) => utf8.encode(letter.repeat(5000)));
-    const packed = await pool.run<unknown, CompressedBlock[]>('compress-blocks', { blocks });
-    const lz4 = createLz4(lz4Module);
-    const back = packed.map(({ bytes }) => utf8.decode(lz4.decompress(bytes, 5000)));
-    expect(back).to.deep.equal(blocks.map((block) => utf8.decode(block)));
-    expect(packed.map(({ crc }) => crc)).to.deep.equal(packed.map(({ bytes }) => crc32(bytes)));
+    const codecs = createCodecs(codecModules);
+    for (const codec of ['lz4', 'zstd'] as const) {
+      const packed = await pool.run<PackInput, CompressedBlock[]>('compress-blocks', {
+        blocks,
+        codec,
+      });
+      const back = packed.map(({ bytes }) => utf8.decode(codecs[codec].decompress(bytes, 5000)));
+      expect(back).to.deep.equal(blocks.map((block) => utf8.decode(block)));
+      expect(packed.map(({ crc }) => crc)).to.deep.equal(packed.map(({ bytes }) => crc32(bytes)));
+    }
   });
 
   it('task pool: checksums are those of this thread', async () => {

@@ -20,7 +20,7 @@ import { refTo } from '../../runtime/actor.ts';
 import { noBytes, utf8 } from '../../runtime/bytes.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { SimCluster } from '../../sim/cluster.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from '../../sim/kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import { copyOf } from '../storage/machine-under-test.ts';
@@ -50,7 +50,7 @@ const clusterOf = (seed: number): SimCluster =>
     names,
     program: kvdProgram({ names, shards: 2, durability: 'group', tunables }),
     codec: kvdCodec(),
-    lz4: sharedLz4(),
+    codecs: sharedCodecs(),
     network: quickNetwork,
   });
 
@@ -155,7 +155,7 @@ async function backedUp(seed: number): Promise<Copy> {
     onBytes: () => undefined,
     parallel: 1,
     verifiesAll: false,
-    lz4: sharedLz4(),
+    codecs: sharedCodecs(),
   });
   return { backup, list, before, tried: writers.tried };
 }
@@ -165,7 +165,13 @@ async function expectRestored({ backup, list, before, tried }: Copy, seed: numbe
   const cluster = clusterOf(seed + 1_000);
   for (const node of names) {
     const target = new MemoryDisk();
-    const plan = { node, clusterName: 'sim', nowMs: 0, lz4: sharedLz4(), onBytes: () => undefined };
+    const plan = {
+      node,
+      clusterName: 'sim',
+      nowMs: 0,
+      codecs: sharedCodecs(),
+      onBytes: () => undefined,
+    };
     await restoreFromDirectory(backup, list, { ...plan, target });
     const { storage } = cluster.machineOf(node);
     for (const path of target.paths()) {
@@ -206,7 +212,7 @@ describe('sim backup', function () {
       for (const missing of names) {
         const some = { id: 'b', nodes: list.nodes.filter(({ node }) => node !== missing) };
         const found = new Map(
-          [...liveRecords(backup, some, { lz4: sharedLz4(), nowMs: 0 })].map((record) => [
+          [...liveRecords(backup, some, { codecs: sharedCodecs(), nowMs: 0 })].map((record) => [
             utf8.decode(userKey(recordKey(record))),
             Number(utf8.decode(recordValue(record))),
           ]),

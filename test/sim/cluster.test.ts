@@ -9,7 +9,7 @@ import {
   Ledger,
   ledger,
   lineBytes,
-  noLz4,
+  noCodecs,
   quickNetwork,
   Rambler,
   rambler,
@@ -29,7 +29,7 @@ function clusterOf(
     names,
     program,
     codec: jsonCodec,
-    lz4: noLz4,
+    codecs: noCodecs,
     network: quickNetwork,
     ...options,
   });

@@ -9,7 +9,7 @@ import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { noBytes, utf8 } from '../../runtime/bytes.ts';
 import { SimCluster } from '../../sim/cluster.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from '../../sim/kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
 import { quickNetwork } from './small-cluster.ts';
 
@@ -51,7 +51,7 @@ class Stage {
       names,
       program: kvdProgram({ names, shards: 1, durability: 'group', tunables }),
       codec: kvdCodec(),
-      lz4: sharedLz4(),
+      codecs: sharedCodecs(),
       network: quickNetwork,
     });
   }

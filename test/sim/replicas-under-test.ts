@@ -11,7 +11,7 @@ import { Store } from '../../actors/storage/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { SimCluster } from '../../sim/cluster.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from '../../sim/kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
 import { quickNetwork } from './small-cluster.ts';
 
@@ -53,7 +53,7 @@ export class ReplicasUnderTest {
       names,
       program: kvdProgram({ names, shards, durability: 'group', tunables: small }),
       codec: kvdCodec(),
-      lz4: sharedLz4(),
+      codecs: sharedCodecs(),
       network: quickNetwork,
     });
   }

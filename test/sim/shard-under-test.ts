@@ -4,13 +4,14 @@
 import { storageKey } from '../../actors/model/record.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
 import type { CompactionStrategy } from '../../actors/storage/compaction-picker.ts';
+import type { Compression } from '../../actors/storage/sstable-format.ts';
 import { Store, type StoreStats } from '../../actors/storage/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
 import type { AskNames, BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { type ClientAnswer, SimCluster } from '../../sim/cluster.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from '../../sim/kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
 import { makeRecord } from '../storage/records-under-test.ts';
 import { quickNetwork } from './small-cluster.ts';
@@ -24,6 +25,7 @@ export const neededBytes = reserveBytes + 3 * 64 * kiB;
 export interface ShardOptions {
   readonly seed: number;
   readonly compaction: CompactionStrategy;
+  readonly compression?: Compression;
   /** 1: tombstones may be purged. 2: never. */
   readonly copies: 1 | 2;
   readonly tunables?: Partial<Tunables>;
@@ -32,7 +34,7 @@ export interface ShardOptions {
 export class ShardUnderTest {
   readonly cluster: SimCluster;
 
-  constructor({ seed, compaction, copies, tunables = {} }: ShardOptions) {
+  constructor({ seed, compaction, compression = 'auto', copies, tunables = {} }: ShardOptions) {
     const names = ['n1', 'n2'].slice(0, copies);
     const small: Tunables = {
       ...defaultTunables(),
@@ -50,13 +52,14 @@ export class ShardUnderTest {
       timeWindowMs: 20_000,
       ...tunables,
     };
-    const options = { names, shards: 1, durability: 'group', compaction, tunables: small } as const;
+    const stored = { compaction, compression, tunables: small };
+    const options = { names, shards: 1, durability: 'group', ...stored } as const;
     this.cluster = new SimCluster({
       world: new World({ seed }),
       names,
       program: kvdProgram(options),
       codec: kvdCodec(),
-      lz4: sharedLz4(),
+      codecs: sharedCodecs(),
       network: quickNetwork,
     });
   }

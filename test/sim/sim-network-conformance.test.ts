@@ -5,7 +5,7 @@ import { codecOf } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
 import { type Pair, transportSuite } from '../conformance/transport-suite.ts';
 import { Echo } from '../kit-transport.ts';
-import { noLz4, quickNetwork } from './small-cluster.ts';
+import { noCodecs, quickNetwork } from './small-cluster.ts';
 
 async function makePair(): Promise<Pair> {
   const world = new World({ seed: 1 });
@@ -14,7 +14,7 @@ async function makePair(): Promise<Pair> {
     names: ['a', 'b'],
     program: { protocols: [Echo], arenas: [], actorsOf: () => Promise.resolve([]) },
     codec: codecOf([Echo]),
-    lz4: noLz4,
+    codecs: noCodecs,
     network: { ...quickNetwork, queueLengthMax: 100_000 },
   });
   await world.run(() => cluster.startAll());

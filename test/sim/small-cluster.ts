@@ -150,7 +150,8 @@ export const jsonCodec: SimCodec = {
   transcode: (_descriptor, _isReply, body) => JSON.parse(JSON.stringify(body)) as unknown,
 };
 
-export const noLz4 = {
+const noCodec = {
   compress: (bytes: Uint8Array): Uint8Array => bytes,
   decompress: (block: Uint8Array): Uint8Array => block,
 };
+export const noCodecs = { lz4: noCodec, zstd: noCodec };

@@ -2,10 +2,8 @@
 
 import { expect } from 'chai';
 import { BlockCache, entryOverheadBytes } from '../../actors/storage/block-cache.ts';
-import { DataBlock } from '../../actors/storage/data-block.ts';
-import { CorruptionError } from '../../runtime/errors.ts';
+import type { BlockIndex } from '../../actors/storage/sstable-index.ts';
 import { blockOf } from './blocks-under-test.ts';
-import { makeRecord } from './records-under-test.ts';
 
 const entryBytes = (bytes: number): number => bytes + entryOverheadBytes;
 
@@ -54,7 +52,7 @@ describe('block-cache', () => {
     expect(cache.blocks).to.equal(4);
     const seen = Array.from({ length: 8 }, (_, n) => cache.get(1, n) !== undefined);
     expect(seen).to.deep.equal([true, true, true, true, false, false, false, true]);
-    cache.drop(1, 8);
+    cache.drop(1, 8, 0);
     expect([cache.get(1, 7), cache.bytes]).to.deep.equal([undefined, 0]);
   });
 
@@ -84,6 +82,29 @@ describe('block-cache', () => {
     expect(cache.bytes).to.equal(entryBytes(100) * 5);
   });
 
+  it('block-cache: index blocks are entries with figures of their own, and a scan keeps them', () => {
+    const index = (bytes: number): BlockIndex =>
+      ({ heldBytes: bytes, bytes: new Uint8Array(bytes) }) as BlockIndex;
+    const cache = new BlockCache(10_000);
+    cache.put(1, 3, blockOf(100));
+    cache.scan(() => {
+      for (let n = 0; n < 6; n += 1) cache.putIndex(1, n, index(200));
+    });
+    expect(cache.getIndex(1, 3)?.bytes.length).to.equal(200);
+    expect(cache.get(1, 3)?.bytes.length).to.equal(100);
+    expect(cache.getIndex(1, 9)).to.equal(undefined);
+    const none = { hits: 1, evictions: 0 };
+    const bytes = 6 * entryBytes(200);
+    expect(cache.indexFigures).to.deep.equal({ ...none, misses: 1, entries: 6, bytes });
+    expect(cache.figures).to.deep.equal({ ...none, misses: 0, entries: 1, bytes: entryBytes(100) });
+    for (let n = 0; n < 100; n += 1) cache.putIndex(2, n, index(200));
+    expect(cache.bytes).to.be.at.most(10_000);
+    expect(cache.indexFigures.evictions).to.be.above(80);
+    cache.drop(1, 4, 6);
+    cache.drop(2, 0, 100);
+    expect([cache.blocks, cache.bytes, cache.indexFigures.bytes]).to.deep.equal([0, 0, 0]);
+  });
+
   it('block-cache: tables do not share block numbers, and a block is replaced in place', () => {
     const cache = new BlockCache(10_000);
     const [first, second] = [cache.takeTable(), cache.takeTable()];
@@ -93,23 +114,8 @@ describe('block-cache', () => {
     expect(cache.get(first, 0)?.bytes.length).to.equal(100);
     expect(cache.get(second, 0)?.bytes.length).to.equal(140);
     expect(cache.bytes).to.equal(entryBytes(100) + entryBytes(140));
-    cache.drop(first, 1);
+    cache.drop(first, 1, 0);
     const left = [cache.get(first, 0), cache.blocks, cache.bytes];
     expect(left).to.deep.equal([undefined, 1, entryBytes(140)]);
-  });
-});
-
-describe('data-block', () => {
-  it('data-block: lengths that do not fit are a CorruptionError, not a read beyond the block', () => {
-    const good = blockOf(200).bytes;
-    const key = makeRecord('k').subarray(48, 53);
-    const damage = (at: number, value: number): DataBlock =>
-      new DataBlock('t', 0, good.with(at, value));
-    expect(() => damage(good.length - 4, 0)).to.throw(CorruptionError, 'no records');
-    expect(() => damage(good.length - 1, 0xff)).to.throw(CorruptionError, 'no records');
-    expect(() => damage(5, 0xff).recordAt(0)).to.throw(CorruptionError, 'beyond its block');
-    expect(() => damage(1, 0xff).lowerBound(key)).to.throw(CorruptionError, 'beyond its block');
-    expect(() => damage(good.length - 6, 0xff).lowerBound(key)).to.throw(CorruptionError, 'offset');
-    expect(() => new DataBlock('t', 0, new Uint8Array(3))).to.throw(CorruptionError, 'no records');
   });
 });

@@ -152,7 +152,18 @@ describe('compaction picker: leveled', () => {
       outputLevel: 2,
       splitBytes: 2_000,
       isMove: true,
+      isCold: true,
     });
+  });
+
+  it('picker: what nothing lies below is cold, but not level 1', () => {
+    const full = tableOver(1, [0, 10], { level: 1, bytes: 9_000 });
+    const below = tableOver(2, [0, 30], { level: 2, bytes: 1_000 });
+    const deepest = tableOver(3, [0, 30], { level: 3, bytes: 1_000 });
+    expect(pick([full, below], 'leveled')?.isCold).to.equal(true);
+    expect(pick([full, below, deepest], 'leveled')?.isCold).to.equal(false);
+    const flushed = [4, 5, 6, 7].map((n) => tableOver(n, [0, 50]));
+    expect(pick(flushed, 'leveled')?.isCold).to.equal(false);
   });
 
   it('picker: flushed tables that follow each other are moved, unless they are small', () => {
@@ -213,6 +224,14 @@ describe('compaction picker: size-tiered', () => {
     const job = pick(sized(10_000, 50_000, 11_000, 9_000, 10_500), 'size-tiered');
     expect(filesOf(job)).to.deep.equal([1, 3, 4, 5]);
     expect(job).to.deep.include({ outputLevel: 0, splitBytes: undefined, isMove: false });
+  });
+
+  it('picker: what is larger than all that is left is cold, unless it is small', () => {
+    const cold = (...sizes: readonly number[]): boolean | undefined =>
+      pick(sized(...sizes), 'size-tiered')?.isCold;
+    expect(cold(10_000, 10_000, 10_000, 10_000, 30_000)).to.equal(true);
+    expect(cold(10_000, 10_000, 10_000, 10_000, 50_000)).to.equal(false);
+    expect(cold(1_000, 1_000, 1_000, 1_000)).to.equal(false);
   });
 
   it('picker: three of a size stay, and sizes apart are no group', () => {

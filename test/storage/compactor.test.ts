@@ -12,6 +12,7 @@ import { byFirstKey, isRun } from '../../actors/storage/key-ranges.ts';
 import { chainCursors } from '../../actors/storage/merge-iterator.ts';
 import { Compactor, type TableMeta, TableReader } from '../../actors/storage/protocol.ts';
 import { keeperOf, type PurgeRule } from '../../actors/storage/purge-rule.ts';
+import type { Compression } from '../../actors/storage/sstable-format.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { SstableWriter } from '../../actors/storage/sstable-writer.ts';
 import { tableReader } from '../../actors/storage/table-reader.actor.ts';
@@ -19,8 +20,8 @@ import { tablePath } from '../../actors/storage/table-files.ts';
 import { refTo } from '../../runtime/actor.ts';
 import type { Capabilities, Tasks } from '../../runtime/environment.ts';
 import { KvError } from '../../runtime/errors.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import type { BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { coreTasks, runTask } from '../../runtime/tasks.ts';
 import { Kit, type Outcome } from '../kit.ts';
@@ -36,10 +37,10 @@ import {
   writes,
 } from './records-under-test.ts';
 
-const lz4 = createLz4(loadLz4Module());
+const codecs = createCodecs(loadCodecModules());
 const directory = 'shard-0';
 const tasks: Tasks = {
-  run: (name, input) => Promise.resolve(runTask(coreTasks, { lz4 }, name, input) as never),
+  run: (name, input) => Promise.resolve(runTask(coreTasks, codecs, name, input) as never),
 };
 const target = refTo(Compactor, 'n1');
 const reader = refTo(TableReader, 'n1');
@@ -51,12 +52,12 @@ class Bench {
   #nextFileNumber = 1;
 
   constructor(changes: Partial<Capabilities> = {}) {
-    const capabilities = { disk: this.disk, lz4, tasks, arenas: [], ...changes };
+    const capabilities = { disk: this.disk, codecs, tasks, arenas: [], ...changes };
     this.kit = new Kit([Compactor, TableReader], capabilities);
   }
 
-  async start(): Promise<this> {
-    await this.kit.spawn(compactor, { directory, resolve: lastWriteWins });
+  async start(compression: Compression = 'auto'): Promise<this> {
+    await this.kit.spawn(compactor, { directory, resolve: lastWriteWins, compression });
     const options = { directory, resolve: lastWriteWins, blockCacheBytes: 64 * 1024 };
     await this.kit.spawn(tableReader, options);
     return this;
@@ -66,7 +67,7 @@ class Bench {
     const fileNumber = this.#nextFileNumber;
     this.#nextFileNumber += 1;
     const file = this.disk.open(tablePath(directory, fileNumber), 'create');
-    const writer = new SstableWriter(file, fileNumber, { lz4, level });
+    const writer = new SstableWriter(file, fileNumber, { codecs, level });
     for (const record of records) writer.add(record);
     return writer.finish();
   }
@@ -76,7 +77,8 @@ class Bench {
     changes: Partial<BodyOf<Compactor['compact']>> = {},
   ): Promise<Outcome<ReplyOf<Compactor['compact']>>> {
     const fileNumbers = Array.from({ length: 100 }, (_, i) => 1000 + i);
-    const defaults = { level: 1, splitBytes: undefined, fileNumbers, purge: undefined };
+    const rest = { purge: undefined, isCold: false };
+    const defaults = { level: 1, splitBytes: undefined, fileNumbers, ...rest };
     const outcome = this.kit.ask(target, 'compact', { inputs, ...defaults, ...changes });
     await this.#until(outcome);
     return outcome;
@@ -107,9 +109,14 @@ class Bench {
 
   recordsOf({ fileNumber }: TableMeta): Uint8Array[] {
     const file = this.disk.open(tablePath(directory, fileNumber), 'read');
-    const table = SstableReader.open(file, fileNumber, lz4);
+    const table = SstableReader.open(file, fileNumber, codecs);
     table.verifyAll();
     return drain(table.cursor());
+  }
+
+  codecOf({ fileNumber }: TableMeta): string | undefined {
+    const file = this.disk.open(tablePath(directory, fileNumber), 'read');
+    return SstableReader.open(file, fileNumber, codecs).figures?.codec;
   }
 
   files(): readonly string[] {
@@ -154,6 +161,35 @@ describe('compactor', () => {
       { numRuns: 40 },
     );
   });
+
+  for (const [compression, fresh, cold] of [
+    ['auto', 'lz4', 'zstd'],
+    ['none', 'none', 'none'],
+    ['lz4', 'lz4', 'lz4'],
+    ['zstd', 'zstd', 'zstd'],
+  ] as const)
+    it(`compactor: tables are packed as the setting says (compression=${compression})`, async () => {
+      const shard = await new Bench().start(compression);
+      const records = Array.from({ length: 200 }, (_, i) => makeRecord(`user:${1000 + i}`));
+      const sizes: number[] = [];
+      for (const [isCold, codec] of [
+        [false, fresh],
+        [true, cold],
+      ] as const) {
+        const { reply } = await shard.compact([shard.table(records)], { isCold });
+        const [output] = reply?.tables ?? [];
+        expect(output === undefined ? 'no output' : shard.codecOf(output)).to.equal(codec);
+        expect(output === undefined ? [] : hexes(shard.recordsOf(output))).to.deep.equal(
+          hexes(records),
+        );
+        sizes.push(output?.bytes ?? 0);
+        shard.disk.remove(tablePath(directory, output?.fileNumber ?? 0));
+      }
+      // A table that is stored as it is takes more than the raw keys and values.
+      const raw = records.reduce((sum, record) => sum + record.length - 12, 0);
+      for (const size of sizes)
+        expect(size, compression)[compression === 'none' ? 'above' : 'below'](raw * 0.8);
+    });
 
   it('compactor: outputs are split near the size that was asked for, between keys, in order', async () => {
     const shard = await bench();
@@ -249,7 +285,7 @@ describe('compactor: flushes beside a compaction', () => {
       run: async (name, input) => {
         runs += 1;
         if (runs === 1) await held;
-        return runTask(coreTasks, { lz4 }, name, input) as never;
+        return runTask(coreTasks, codecs, name, input) as never;
       },
     };
     const arena = new SharedArrayBuffer(1 << 20);
@@ -257,7 +293,8 @@ describe('compactor: flushes beside a compaction', () => {
     tree.insert(makeRecord('fresh'), lastWriteWins);
     const shard = await new Bench({ tasks: slow, arenas: [arena] }).start();
     const inputs = [shard.table(numbered(0, 100, 1))];
-    const job = { inputs, level: 1, splitBytes: undefined, fileNumbers: [70], purge: undefined };
+    const rest = { splitBytes: undefined, purge: undefined, isCold: false };
+    const job = { inputs, level: 1, fileNumbers: [70], ...rest };
     const merged = shard.kit.ask(target, 'compact', job);
     await shard.kit.host.settle();
     const table = { arena: 0, records: 1, bytes: tree.bytesUsed, throughLsn: 1 };

@@ -17,7 +17,7 @@ import { refTo } from '../../runtime/actor.ts';
 import { noBytes, utf8 } from '../../runtime/bytes.ts';
 import type { ActorSpec } from '../../runtime/supervisor.ts';
 import { type CrashKind, type NodeProgram, SimCluster } from '../../sim/cluster.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from '../../sim/kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
 import { quickNetwork } from '../sim/small-cluster.ts';
 
@@ -79,7 +79,7 @@ const newCluster = (): SimCluster =>
     names: [node],
     program: smallNode(),
     codec: kvdCodec(),
-    lz4: sharedLz4(),
+    codecs: sharedCodecs(),
     network: quickNetwork,
   });
 

@@ -5,7 +5,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { recordKey } from '../../actors/model/record.ts';
+import { recordHash, recordKey } from '../../actors/model/record.ts';
 import { ManifestLog, manifestName } from '../../actors/storage/manifest.ts';
 import { decodeSnapshot, encodeSnapshot } from '../../actors/storage/snapshot-format.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
@@ -13,13 +13,13 @@ import { SstableWriter } from '../../actors/storage/sstable-writer.ts';
 import { decodeSegmentHeader } from '../../actors/storage/wal-format.ts';
 import { decodeList, encodeList, tablesOf } from '../../cli/backup/backup-format.ts';
 import { concatBytes } from '../../runtime/bytes.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import { buildLog, identity, readLog } from './log-under-test.ts';
-import { drain, hexes, hexOf, makeRecord } from './records-under-test.ts';
+import { byKey, drain, hexes, hexOf, makeRecord } from './records-under-test.ts';
 
-const lz4 = createLz4(loadLz4Module());
+const codecs = createCodecs(loadCodecModules());
 
 const records = [
   makeRecord('alpha', { hlc: 1_700_000_000_000_001, value: 'first' }),
@@ -27,6 +27,11 @@ const records = [
   makeRecord('gamma', { expiresAt: 1_800_000_000_000, value: 'long enough '.repeat(12) }),
   makeRecord('delta', { namespace: 2, value: '{"a":1}', valueType: 1, version: 3 }),
 ];
+
+/** Keys with much in common, in several blocks. */
+const neighbours = Array.from({ length: 70 }, (_, i) =>
+  makeRecord(`user:${String(i * 3).padStart(6, '0')}`, { hlc: 5_000 + i, value: `value ${i}` }),
+);
 
 /** Hex in lines of 64 digits. */
 const linesOf = (bytes: Uint8Array): string => (hexOf(bytes).match(/.{1,64}/g) ?? []).join('\n');
@@ -68,16 +73,47 @@ describe('golden', () => {
       expect(decodeSegmentHeader(bytes)?.writtenWith).to.deep.equal(writtenWith);
     });
 
-  it('golden: a table has the bytes it always had, and is read', () => {
+  for (const codec of ['none', 'lz4', 'zstd'] as const)
+    it(`golden: a table has the bytes it always had, and is read (${codec})`, () => {
+      const disk = new MemoryDisk();
+      const file = disk.open('table', 'create');
+      const many = [...records, ...neighbours].sort(byKey);
+      const options = { codecs, codec, expectedRecords: many.length, blockBytes: 2048, level: 2 };
+      const writer = new SstableWriter(file, 9, options);
+      for (const record of many) writer.add(record);
+      const meta = writer.finish();
+      const written = disk.read('table') as Uint8Array;
+      disk.put('stored', compareWithGolden(`sstable-v2-${codec}.hex`, written));
+      const reader = SstableReader.open(disk.open('stored', 'read'), 9, codecs);
+      expect(reader.formatVersion).to.equal(2);
+      expect(reader.meta).to.deep.equal(meta);
+      expect(reader.figures).to.deep.include({
+        codec,
+        expiring: 1,
+        minExpiresAt: 1_800_000_000_000,
+      });
+      expect(hexes(drain(reader.cursor()))).to.deep.equal(hexes(many));
+      expect(hexes(drain(reader.reverseCursor()))).to.deep.equal(hexes(many.toReversed()));
+      reader.verifyAll();
+    });
+
+  it('golden: a table of version 1 is read', () => {
     const disk = new MemoryDisk();
-    const file = disk.open('table', 'create');
-    const writer = new SstableWriter(file, 9, { lz4, expectedRecords: 4, blockBytes: 1024 });
-    for (const record of records) writer.add(record);
-    const meta = writer.finish();
-    disk.put('stored', compareWithGolden('sstable-v1.hex', disk.read('table') as Uint8Array));
-    const reader = SstableReader.open(disk.open('stored', 'read'), 9, lz4);
-    expect(reader.meta).to.deep.equal(meta);
+    disk.put(
+      'stored',
+      new Uint8Array(Buffer.from((golden('sstable-v1.hex') ?? '').replaceAll('\n', ''), 'hex')),
+    );
+    const reader = SstableReader.open(disk.open('stored', 'read'), 9, codecs);
+    expect([reader.formatVersion, reader.figures, reader.blocks]).to.deep.equal([1, undefined, 1]);
     expect(hexes(drain(reader.cursor()))).to.deep.equal(hexes(records));
+    expect(hexes(drain(reader.reverseCursor()))).to.deep.equal(hexes(records.toReversed()));
+    for (const record of records) {
+      const found = reader.get(recordKey(record), recordHash(record));
+      expect(found && hexOf(found)).to.equal(hexOf(record));
+    }
+    expect(reader.get(recordKey(makeRecord('a')), recordHash(records[0] as Uint8Array))).to.equal(
+      undefined,
+    );
     reader.verifyAll();
   });
 

@@ -12,7 +12,7 @@ import { type Ref, refTo } from '../../runtime/actor.ts';
 import { noBytes, utf8 } from '../../runtime/bytes.ts';
 import type { AskNames, BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { type CrashKind, type NodeProgram, SimCluster } from '../../sim/cluster.ts';
-import { kvdCodec, kvdProgram, sharedLz4 } from '../../sim/kvd-program.ts';
+import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import type { SimStorage } from '../../sim/sim-disk.ts';
 import { World } from '../../sim/world.ts';
 import { MemoryDisk } from '../kit-disk.ts';
@@ -22,7 +22,7 @@ export const nodeName = 'n1';
 const timeoutMs = 5_000;
 const wanted = new Set([
   ...['wal-archiver', 'wal-writer', 'memtable', 'table-reader', 'compactor', 'store'],
-  ...['snapshotter', 'replica', 'coordinator'],
+  ...['snapshotter', 'replica', 'coordinator', 'catalog'],
 ]);
 
 const tunables: Tunables = {
@@ -73,7 +73,7 @@ export class MachineUnderTest {
       names: [nodeName],
       program: program(hasWalArchive),
       codec: kvdCodec(),
-      lz4: sharedLz4(),
+      codecs: sharedCodecs(),
       network: quickNetwork,
     });
   }

@@ -15,8 +15,8 @@ import { type Ref, refTo } from '../../runtime/actor.ts';
 import { noBytes, utf8 } from '../../runtime/bytes.ts';
 import type { Tasks } from '../../runtime/environment.ts';
 import { CorruptionError, type Failure, KvError } from '../../runtime/errors.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import { placementOf } from '../../runtime/placement.ts';
 import type { AskNames, BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { coreTasks, runTask } from '../../runtime/tasks.ts';
@@ -55,10 +55,10 @@ const wantedActors = new Set<string>([
   ...['replica', 'coordinator', 'catalog'],
 ]);
 
-const lz4 = createLz4(loadLz4Module());
+const codecs = createCodecs(loadCodecModules());
 const tasks: Tasks = {
   run: <Input, Output>(name: string, input: Input): Promise<Output> =>
-    Promise.resolve().then(() => runTask(coreTasks, { lz4 }, name, input) as Output),
+    Promise.resolve().then(() => runTask(coreTasks, codecs, name, input) as Output),
 };
 /** As on a machine: shared by one start after the other, and never cleared. */
 const arenas = Array.from(
@@ -79,7 +79,7 @@ export class NodeUnderTest {
 
   /** The node, or what its start refuses with; anything else that is thrown is a defect. */
   static async start(disk: MemoryDisk): Promise<NodeUnderTest | KvError | CorruptionError> {
-    const kit = new Kit(allProtocols, { disk, arenas, lz4, tasks });
+    const kit = new Kit(allProtocols, { disk, arenas, codecs, tasks });
     try {
       await spawnAll(kit, disk);
       return new NodeUnderTest(kit);

@@ -18,7 +18,7 @@ import { refTo } from '../../runtime/actor.ts';
 import { noBytes, utf8 } from '../../runtime/bytes.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import type { CrashKind } from '../../sim/cluster.ts';
-import { sharedLz4 } from '../../sim/kvd-program.ts';
+import { sharedCodecs } from '../../sim/kvd-program.ts';
 import { copyOf, MachineUnderTest, nodeName } from './machine-under-test.ts';
 
 const target = refTo(Snapshotter, nodeName);
@@ -30,7 +30,7 @@ function contentOf({ storage }: MachineUnderTest, name: string): ReadonlyMap<str
   const records = manifest.shards.flatMap(({ shard, tables }) =>
     tables.flatMap(({ fileNumber }) => {
       const file = disk.open(snapshotTablePath(name, shard, fileNumber), 'read');
-      const reader = SstableReader.open(file, fileNumber, sharedLz4());
+      const reader = SstableReader.open(file, fileNumber, sharedCodecs());
       reader.verifyAll();
       return Array.from({ length: reader.blocks }, (_, i) => reader.recordsOf(i)).flat();
     }),

@@ -6,18 +6,13 @@ import fc from 'fast-check';
 import { recordHash, recordKey } from '../../actors/model/record.ts';
 import { BlockCache } from '../../actors/storage/block-cache.ts';
 import type { TableMeta } from '../../actors/storage/protocol.ts';
-import {
-  decodeFooter,
-  decodeIndex,
-  footerBytes,
-  openBlock,
-} from '../../actors/storage/sstable-format.ts';
+import { type CodecName, footerBytes, openBlock } from '../../actors/storage/sstable-format.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { type SstableOptions, SstableWriter } from '../../actors/storage/sstable-writer.ts';
 import { compareBytes, crc32 } from '../../runtime/bytes.ts';
 import { BugError, CorruptionError, KvError } from '../../runtime/errors.ts';
-import { loadLz4Module } from '../../runtime/host/lz4-module.ts';
-import { createLz4 } from '../../runtime/lz4.ts';
+import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { createCodecs } from '../../runtime/block-codecs.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import {
@@ -30,7 +25,7 @@ import {
   writes,
 } from './records-under-test.ts';
 
-const lz4 = createLz4(loadLz4Module());
+const codecs = createCodecs(loadCodecModules());
 const path = 'tables/0000000007.sst';
 
 interface Table {
@@ -41,13 +36,17 @@ interface Table {
 function writeTable(records: readonly Uint8Array[], options: Partial<SstableOptions> = {}): Table {
   const disk = new MemoryDisk();
   const file = disk.open(path, 'create');
-  const writer = new SstableWriter(file, 7, { lz4, expectedRecords: records.length, ...options });
+  const writer = new SstableWriter(file, 7, {
+    codecs,
+    expectedRecords: records.length,
+    ...options,
+  });
   for (const record of records) writer.add(record);
   return { disk, meta: writer.finish() };
 }
 
 const openTable = ({ disk }: Table, cache?: BlockCache): SstableReader =>
-  SstableReader.open(disk.open(path, 'read'), 7, lz4, cache);
+  SstableReader.open(disk.open(path, 'read'), 7, codecs, cache);
 
 const getFrom = (reader: SstableReader, record: Uint8Array): Uint8Array | undefined =>
   reader.get(recordKey(record), recordHash(record));
@@ -58,7 +57,7 @@ const numbered = (count: number, value = 'some text, some text'): Uint8Array[] =
   );
 
 describe('sstable', () => {
-  for (const compression of ['lz4', 'none'] as const)
+  for (const compression of ['none', 'lz4', 'zstd'] as const)
     it(`sstable: every record is found, in order and by key (${compression}, any records)`, () => {
       const property = fc.property(
         fc.array(writes, { minLength: 1, maxLength: 200 }),
@@ -66,7 +65,7 @@ describe('sstable', () => {
         fc.uint8Array({ maxLength: 12 }),
         (list, other, start) => {
           const records = naiveWinners(list.map(recordOf));
-          const options = { blockBytes: 1024, lz4: compression === 'lz4' ? lz4 : undefined };
+          const options = { blockBytes: 1024, codec: compression };
           const table = writeTable(records, options);
           const reader = openTable(table, new BlockCache(2048));
           expect(reader.meta).to.deep.equal(table.meta);
@@ -77,6 +76,12 @@ describe('sstable', () => {
             const rest = records.filter((record) => compareBytes(recordKey(record), from) >= 0);
             expect(hexes(drain(reader.cursor(from)))).to.deep.equal(hexes(rest));
           }
+          for (const below of [recordKey(recordOf(other)), start]) {
+            const rest = records.filter((record) => compareBytes(recordKey(record), below) < 0);
+            const back = drain(reader.reverseCursor(below));
+            expect(hexes(back)).to.deep.equal(hexes(rest.toReversed()));
+          }
+          expect(drain(reader.reverseCursor()).length).to.equal(records.length);
           const isThere = records.some(
             (record) => hexOf(recordKey(record)) === hexOf(recordKey(recordOf(other))),
           );
@@ -100,6 +105,54 @@ describe('sstable', () => {
     reader.verifyAll();
   });
 
+  it('sstable: the index has two levels, of which one stays in memory (records=20000)', () => {
+    const records = numbered(20_000, 'x'.repeat(100));
+    const table = writeTable(records);
+    const cache = new BlockCache(1 << 20);
+    const reader = openTable(table, cache);
+    const parts = reader.indexParts();
+    expect(reader.blocks).to.be.above(150);
+    expect(parts.length).to.be.above(1);
+    expect(parts.map(({ firstBlock }) => firstBlock).slice(1)).to.deep.equal(
+      parts.map(({ endBlock }) => endBlock).slice(0, -1),
+    );
+    expect(reader.heldBytes).to.be.below(20_000 * 1.3 + 1000);
+    expect(cache.indexFigures.entries).to.equal(0);
+    getFrom(reader, records[0] as Uint8Array);
+    getFrom(reader, records[19_999] as Uint8Array);
+    expect(cache.indexFigures).to.include({ entries: 2, misses: 2 });
+    for (let i = 0; i < reader.blocks; i += 1) {
+      const { firstKey, nextKey } = reader.spanOf(i);
+      const keys = reader.recordsOf(i).map(recordKey);
+      expect(compareBytes(firstKey, keys[0] as Uint8Array)).to.be.at.most(0);
+      const last = keys[keys.length - 1] as Uint8Array;
+      if (nextKey !== undefined) expect(compareBytes(last, nextKey)).to.be.below(0);
+    }
+    reader.close();
+    expect([cache.blocks, cache.bytes]).to.deep.equal([0, 0]);
+  });
+
+  it('sstable: the properties tell of lifetimes and sizes', () => {
+    const records = [
+      makeRecord('a', { value: 'x'.repeat(1000), expiresAt: 9000 }),
+      makeRecord('b', { value: 'y', expiresAt: 4000 }),
+      makeRecord('c', { value: 'z' }),
+    ];
+    const { figures } = openTable(writeTable(records, { codec: 'zstd' }));
+    const sizes = new Array<number>(25).fill(0);
+    sizes[5] = 2;
+    sizes[10] = 1;
+    expect(figures).to.deep.equal({
+      codec: 'zstd',
+      expiring: 2,
+      minExpiresAt: 4000,
+      keyBytes: 15,
+      valueBytes: 1002,
+      rawBytes: 3 * 50 + 1002 + (5 + 1 + 1) + 8,
+      sizes,
+    });
+  });
+
   it('sstable: a record larger than a block has one of its own (value of 3 MiB that does not compress)', () => {
     const large = makeRecord('b', { value: new Prng(1).bytes(3 << 20) });
     const records = [makeRecord('a'), large, makeRecord('c')];
@@ -116,8 +169,11 @@ describe('sstable', () => {
     const records = Array.from({ length: 64 }, (_, i) =>
       makeRecord(random.bytes(200).with(0, i), { value: random.bytes(400) }),
     );
-    const withLz4 = writeTable(records).meta.bytes;
-    expect(withLz4).to.equal(writeTable(records, { lz4: undefined }).meta.bytes);
+    const bytesWith = (codec: CodecName): number => writeTable(records, { codec }).meta.bytes;
+    expect([bytesWith('lz4'), bytesWith('zstd')]).to.deep.equal([
+      bytesWith('none'),
+      bytesWith('none'),
+    ]);
   });
 
   it('sstable: the figures of a table are those of its records', () => {
@@ -148,7 +204,7 @@ describe('sstable', () => {
   it('sstable: keys out of order, twice, or after the end are a defect', () => {
     const make = (): SstableWriter => {
       const file = new MemoryDisk().open(path, 'create');
-      const writer = new SstableWriter(file, 7, { lz4, expectedRecords: 3 });
+      const writer = new SstableWriter(file, 7, { codecs, expectedRecords: 3 });
       writer.add(makeRecord('b'));
       return writer;
     };
@@ -158,7 +214,7 @@ describe('sstable', () => {
     finished.finish();
     expect(() => finished.add(makeRecord('c'))).to.throw(BugError, 'finished');
     const file = new MemoryDisk().open(path, 'create');
-    const empty = new SstableWriter(file, 7, { lz4, expectedRecords: 3 });
+    const empty = new SstableWriter(file, 7, { codecs, expectedRecords: 3 });
     expect(() => empty.finish()).to.throw(BugError, 'without records');
   });
 
@@ -173,7 +229,7 @@ describe('sstable', () => {
         return file.read(target, position);
       },
     };
-    const reader = SstableReader.open(counted, 7, lz4);
+    const reader = SstableReader.open(counted, 7, codecs);
     reads = 0;
     for (let i = 0; i < 2000; i += 1)
       expect(getFrom(reader, makeRecord(`user:000100:${i}`))).to.equal(undefined);
@@ -187,13 +243,14 @@ describe('sstable', () => {
     const other = openTable(table, cache);
     drain(reader.cursor());
     const { blocks, bytes } = cache;
-    expect(bytes).to.be.greaterThan(80_000);
+    expect(bytes).to.be.greaterThan(70_000);
     drain(reader.cursor());
     expect(cache.blocks).to.equal(blocks);
     other.get(recordKey(numbered(1)[0] as Uint8Array), recordHash(numbered(1)[0] as Uint8Array));
-    expect(cache.blocks).to.equal(blocks + 1);
+    // One of data, one of the index.
+    expect(cache.blocks).to.equal(blocks + 2);
     reader.close();
-    expect(cache.blocks).to.equal(1);
+    expect(cache.blocks).to.equal(2);
     other.close();
     expect([cache.blocks, cache.bytes]).to.deep.equal([0, 0]);
   });
@@ -237,14 +294,14 @@ describe('sstable: damage', () => {
   });
 
   it('sstable: two blocks that changed places are noticed, whatever the index says (MF-7)', () => {
-    const equal = Array.from({ length: 40 }, (_, i) => makeRecord(`key:${100 + i}`));
-    const plain = writeTable(equal, { blockBytes: 1024, lz4: undefined });
+    // Each has a block of its own, and all of these have one length.
+    const value = 'x'.repeat(1500);
+    const equal = Array.from({ length: 40 }, (_, i) => makeRecord(`key:${100 + i}`, { value }));
+    const plain = writeTable(equal, { blockBytes: 1024, codec: 'none' });
     const bytes = plain.disk.read(path) as Uint8Array;
-    const footer = decodeFooter(path, bytes.length, bytes.subarray(-footerBytes));
-    const { offset, length } = footer.index;
-    const index = decodeIndex(bytes.subarray(offset + 8, offset + length - 4), footer.dataBlocks);
-    const end = index.lengths[0] as number;
-    expect(index.lengths[1]).to.equal(end);
+    const spans = [0, 1].map((number) => openTable(plain).spanOf(number));
+    const [end, second] = spans.map(({ length }) => length) as [number, number];
+    expect(second).to.equal(end);
     const swapped = bytes.slice();
     swapped.set(bytes.subarray(end, 2 * end), 0);
     swapped.set(bytes.subarray(0, end), end);
@@ -253,16 +310,19 @@ describe('sstable: damage', () => {
     for (const record of equal.slice(0, 2))
       expect(() => getFrom(reader, record)).to.throw(CorruptionError, 'checksum of a block');
     const stored = { fileNumber: 7, offset: end, bytes: bytes.subarray(end, 2 * end) };
-    expect(openBlock(path, { ...stored, crc: undefined }, lz4).length).to.equal(end - 12);
-    const otherCrc = { ...stored, crc: index.crcs[0] as number };
-    expect(() => openBlock(path, otherCrc, lz4)).to.throw(CorruptionError, 'another block');
+    expect(openBlock(path, { ...stored, crc: undefined }, codecs).length).to.equal(end - 12);
+    const otherCrc = { ...stored, crc: 1 };
+    expect(() => openBlock(path, otherCrc, codecs)).to.throw(CorruptionError, 'another block');
     const otherFile = { ...stored, fileNumber: 8, crc: undefined };
-    expect(() => openBlock(path, otherFile, lz4)).to.throw(CorruptionError, 'checksum of a block');
+    expect(() => openBlock(path, otherFile, codecs)).to.throw(
+      CorruptionError,
+      'checksum of a block',
+    );
   });
 
   it('sstable: a table under the name of another is a CorruptionError', () => {
     table.disk.put(path, good);
-    const open = (): SstableReader => SstableReader.open(table.disk.open(path, 'read'), 8, lz4);
+    const open = (): SstableReader => SstableReader.open(table.disk.open(path, 'read'), 8, codecs);
     expect(open).to.throw(CorruptionError, 'it is table 7');
   });
 
@@ -284,13 +344,13 @@ describe('sstable: damage', () => {
   it('sstable: a newer format is refused, not called damage', () => {
     const bytes = good.slice();
     const footer = bytes.subarray(bytes.length - footerBytes);
-    footer[4] = 2;
+    footer[4] = 3;
     new DataView(footer.buffer, footer.byteOffset).setUint32(
       footerBytes - 4,
       crc32(footer.subarray(0, footerBytes - 4)),
       true,
     );
     table.disk.put(path, bytes);
-    expect(() => openTable(table)).to.throw(KvError, 'table format 2');
+    expect(() => openTable(table)).to.throw(KvError, 'table format 3; this program reads 1 to 2');
   });
 });

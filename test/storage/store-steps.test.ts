@@ -155,7 +155,8 @@ describe('store steps', () => {
       for (const { fileNumber } of inputs) around.put(fileNumber);
       await manifest.commit({ added: inputs, dropped: [], flushedThrough: 5 });
       const place = { disk, wallMicros: 1_000_000, arcs: undefined };
-      const job: CompactionJob = { inputs, outputLevel: 1, splitBytes: undefined, isMove: false };
+      const changes = { splitBytes: undefined, isMove: false, isCold: false };
+      const job: CompactionJob = { inputs, outputLevel: 1, ...changes };
       around.failure = new KvError(code, { file: tablePath(directory, 3), offset: 12 });
       const failed = await failureOf(compactTables(session, place, parts, manifest, job));
       expect([failed.code, failed.fields['file']]).to.deep.equal([
