@@ -20,13 +20,7 @@ import {
   refTo,
   type Session,
 } from '../../runtime/actor.ts';
-import {
-  CorruptionError,
-  describeFailure,
-  errorTable,
-  type Failure,
-  KvError,
-} from '../../runtime/errors.ts';
+import { describeFailure, errorTable, type Failure, KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { Ask, BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { type Gossiper, type PeerState, type PeerStates } from '../membership/protocol.ts';
@@ -38,9 +32,9 @@ import {
   hasSizeQuota,
   type Usage,
 } from '../model/namespaces.ts';
+import { catalogFile, encodeCatalogFile, readCatalogFile } from '../model/catalog-file.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Store } from '../storage/protocol.ts';
-import { catalogFile, decodeCatalogFile, encodeCatalogFile } from './catalog-file.ts';
 import { changed } from './changes.ts';
 import { DecidedDocument } from './decided-document.ts';
 import { Catalog, type CatalogBytes, type Grant, type NamespaceChange } from './protocol.ts';
@@ -137,9 +131,8 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
 
   start(): void {
     const { disk, toSelf, after, random } = this.#ctx;
-    const bytes = disk.read(catalogFile);
-    const stored = bytes === undefined ? undefined : this.#decode(bytes);
-    if (stored !== undefined) {
+    const stored = readCatalogFile(disk, this.#options);
+    if (stored.epoch > 0) {
       this.#state.document = stored;
       // A guard may have an older one: this actor may have ended before it told them.
       this.#state.installed = -1;
@@ -147,17 +140,6 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
     }
     after(firstLookMs * (0.5 + random.float()), 'tick', {});
     after(this.#options.countMs, 'count', {});
-  }
-
-  /** Undefined where it is damaged and that is accepted: the other nodes know the document. */
-  #decode(bytes: Uint8Array): CatalogDocument | undefined {
-    try {
-      return decodeCatalogFile(bytes);
-    } catch (error) {
-      if (!(error instanceof CorruptionError) || !this.#options.acceptDataLoss) throw error;
-      this.#ctx.log.warn('namespaces.file-damaged', { detail: error.message });
-      return undefined;
-    }
   }
 
   // ---- questions ---------------------------------------------------------------------------

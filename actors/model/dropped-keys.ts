@@ -2,7 +2,7 @@
 // their keys, so that no coordinator finds a quorum for one, however little that one has heard;
 // repair leaves them out, and storage clears them away.
 
-import { decodeCatalog, firstNamespaces, Namespaces } from './namespaces.ts';
+import { type CatalogDocument, decodeCatalog, firstNamespaces, Namespaces } from './namespaces.ts';
 import { namespaceOf, privateNamespaces } from './record.ts';
 
 /** Of a compaction: ids below `nextId` that are not among the living are gone. */
@@ -21,8 +21,11 @@ export class DroppedKeys {
   #namespaces = firstNamespaces;
 
   /** An older document than the known one has no effect; true: it was newer. */
-  changed({ document: bytes }: { readonly document: Uint8Array }): boolean {
-    const document = decodeCatalog(bytes);
+  changed({ document }: { readonly document: Uint8Array }): boolean {
+    return this.knows(decodeCatalog(document));
+  }
+
+  knows(document: CatalogDocument): boolean {
     if (document.epoch <= this.#namespaces.epoch) return false;
     this.#namespaces = new Namespaces(document);
     return true;

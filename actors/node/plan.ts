@@ -376,7 +376,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     store: refTo(Store, node, shard),
     siblings: refTo(SiblingKeeper, node, shard),
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
-    hasCatalog: true,
+    catalog: { acceptDataLoss: settings.acceptDataLoss ?? false },
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
@@ -447,7 +447,8 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     waitingMax: 16_384,
   };
   const { shards } = placement;
-  const acceptorOptions = { store: refTo(Store, node, shard), shards, hasCatalog: true };
+  const catalog = { acceptDataLoss: settings.acceptDataLoss ?? false };
+  const acceptorOptions = { store: refTo(Store, node, shard), shards, catalog };
   const at = { shard, capacity: tunables.mailboxMessages, onCrash: fatal };
   return [
     { kind: row(acceptor), options: acceptorOptions, ...at },

@@ -2,19 +2,13 @@
 // decides by acceptor-state.ts, and answers only when the new state is durable. Steps of one key run
 // one after the other; those of different keys beside each other.
 
-import {
-  actor,
-  type Call,
-  type Context,
-  type Later,
-  type Ref,
-  refTo,
-} from '../../runtime/actor.ts';
+import { actor, type Call, type Context, type Later, type Ref } from '../../runtime/actor.ts';
 import { base64url } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
-import { Catalog, type CatalogBytes } from '../catalog/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
+import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
@@ -34,32 +28,28 @@ export interface AcceptorOptions {
   readonly store: Ref<Store>;
   /** Shards of this node. */
   readonly shards: number;
-  /** There is a catalog of namespaces on this node. Default false: none is ever dropped. */
-  readonly hasCatalog?: boolean;
+  /** How the catalog of namespaces is read; absent: none is ever dropped. */
+  readonly catalog?: CatalogFileOptions;
 }
 
 /** Of a decision that a simulation holds back, milliseconds. */
 const lateMs = 300;
-const startTimeoutMs = 60_000;
 
 class AcceptorActor implements Handlers<Acceptor> {
-  readonly #ctx: Context;
+  readonly #ctx: Context<object, 'disk'>;
   readonly #options: AcceptorOptions;
   readonly #turns = new KeyTurns();
   readonly #dropped = new DroppedKeys();
 
-  constructor(ctx: Context, options: AcceptorOptions) {
+  constructor(ctx: Context<object, 'disk'>, options: AcceptorOptions) {
     this.#ctx = ctx;
     this.#options = options;
   }
 
-  start(): Later<void> | undefined {
-    if (this.#options.hasCatalog !== true) return undefined;
-    const { node } = this.#ctx;
-    const dropped = this.#dropped;
-    return this.#ctx.session(async (session) => {
-      dropped.changed(await session.ask(refTo(Catalog, node), 'document', {}, startTimeoutMs));
-    });
+  start(): void {
+    const { catalog } = this.#options;
+    // Not asked for: the actor that keeps it may start later than this one.
+    if (catalog !== undefined) this.#dropped.knows(readCatalogFile(this.#ctx.disk, catalog));
   }
 
   namespacesChanged(known: CatalogBytes): object {
@@ -147,5 +137,7 @@ function checkProposal({ record }: Proposal): void {
 
 export const acceptor = actor({
   protocol: Acceptor,
-  create: (ctx: Context, options: AcceptorOptions) => new AcceptorActor(ctx, options),
+  needs: ['disk'],
+  create: (ctx: Context<object, 'disk'>, options: AcceptorOptions) =>
+    new AcceptorActor(ctx, options),
 });

@@ -9,11 +9,11 @@ import {
   type Done,
   type Later,
   type Ref,
-  refTo,
 } from '../../runtime/actor.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
-import { Catalog, type CatalogBytes } from '../catalog/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
+import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
 import {
   checkRecord,
@@ -43,8 +43,8 @@ export interface ReplicaOptions {
   readonly rangeBytesMax: number;
   /** Hears of records that come late; absent: nobody repairs. */
   readonly repairer?: Ref<Repairer>;
-  /** There is a catalog of namespaces on this node. Default false: none is ever dropped. */
-  readonly hasCatalog?: boolean;
+  /** How the catalog of namespaces is read; absent: none is ever dropped. */
+  readonly catalog?: CatalogFileOptions;
 }
 
 type ReadReply = ReplyOf<Replica['read']>;
@@ -56,26 +56,24 @@ interface Own {
 const startTimeoutMs = 60_000;
 
 class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
-  readonly #ctx: Context<Own>;
+  readonly #ctx: Context<Own, 'disk'>;
   readonly #options: ReplicaOptions;
   /** Records up to here are late. */
   #floorHlc = 0;
   readonly #dropped = new DroppedKeys();
 
-  constructor(ctx: Context<Own>, options: ReplicaOptions) {
+  constructor(ctx: Context<Own, 'disk'>, options: ReplicaOptions) {
     this.#ctx = ctx;
     this.#options = options;
   }
 
   start(): Later<void> | undefined {
-    const { repairer, hasCatalog = false } = this.#options;
-    if (repairer === undefined && !hasCatalog) return undefined;
-    const { toSelf, node } = this.#ctx;
-    const dropped = this.#dropped;
+    const { repairer, catalog } = this.#options;
+    // Not asked for: the actor that keeps it may start later than this one.
+    if (catalog !== undefined) this.#dropped.knows(readCatalogFile(this.#ctx.disk, catalog));
+    if (repairer === undefined) return undefined;
+    const { toSelf } = this.#ctx;
     return this.#ctx.session(async (session) => {
-      if (hasCatalog)
-        dropped.changed(await session.ask(refTo(Catalog, node), 'document', {}, startTimeoutMs));
-      if (repairer === undefined) return;
       toSelf('floorKnown', await session.ask(repairer, 'floor', {}, startTimeoutMs));
     });
   }
@@ -237,5 +235,6 @@ function settle<Reply>(
 
 export const replica = actor({
   protocol: Replica,
-  create: (ctx: Context<Own>, options: ReplicaOptions) => new ReplicaActor(ctx, options),
+  needs: ['disk'],
+  create: (ctx: Context<Own, 'disk'>, options: ReplicaOptions) => new ReplicaActor(ctx, options),
 });

@@ -3,7 +3,11 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { decodeCatalogFile, encodeCatalogFile } from '../../actors/catalog/catalog-file.ts';
+import {
+  decodeCatalogFile,
+  encodeCatalogFile,
+  readCatalogFile,
+} from '../../actors/model/catalog-file.ts';
 import { changed } from '../../actors/catalog/changes.ts';
 import type { NamespaceChange } from '../../actors/catalog/protocol.ts';
 import {
@@ -46,6 +50,14 @@ describe('catalog: the document', () => {
       damaged[at] = (damaged[at] as number) ^ 0x10;
       expect(() => decodeCatalogFile(damaged), `byte ${at}`).to.throw(CorruptionError);
     }
+  });
+
+  it('catalog: a damaged file ends a start, or is left out where that is accepted', () => {
+    const bytes = encodeCatalogFile(after(create('a'))).fill(0x20, 5, 6);
+    const disk = { read: () => bytes };
+    expect(() => readCatalogFile(disk, { acceptDataLoss: false })).to.throw(CorruptionError);
+    expect(readCatalogFile(disk, { acceptDataLoss: true })).to.deep.equal(firstDocument);
+    expect(readCatalogFile({ read: () => undefined }, { acceptDataLoss: false }).epoch).to.equal(0);
   });
 
   it('catalog: bytes that are no document are refused, each for its reason', () => {
