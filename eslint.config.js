@@ -111,7 +111,11 @@ export const config = defineConfig(
     },
   },
   {
-    files: ['actors/replication/serial-round.ts', 'actors/replication/acceptor-steps.ts'],
+    files: [
+      'actors/catalog/decided-document.ts',
+      'actors/replication/serial-round.ts',
+      'actors/replication/acceptor-steps.ts',
+    ],
     rules: { 'no-restricted-syntax': ['error', ...refusedInSessions] },
   },
   {

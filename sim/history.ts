@@ -16,7 +16,11 @@ export type OperationKind =
   | 'cas'
   | 'increment'
   | 'watch'
-  | 'batch';
+  | 'batch'
+  /** Of a namespace, whose name is the key. */
+  | 'create'
+  | 'alter'
+  | 'drop';
 /** `core`: some nodes are gone for good, the others must work (rule 2.6). */
 export type Phase = 'load' | 'chaos' | 'core' | 'final';
 

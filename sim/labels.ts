@@ -21,6 +21,7 @@ export const declaredLabels: readonly string[] = [
   'hints delivered',
   'memtable flushed',
   'merges slowed down',
+  'namespace changed',
   'own decision found in history',
   'primary taken over',
   'record repaired',

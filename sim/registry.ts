@@ -4,6 +4,7 @@
 import type { Checker } from './checker.ts';
 import { batchChecker } from './checkers/batches.ts';
 import { expiryChecker } from './checkers/expiry.ts';
+import { namespaceChecker } from './checkers/namespaces.ts';
 import { quorumFloorChecker } from './checkers/quorum-floor.ts';
 import { scanChecker } from './checkers/scans.ts';
 import { counterChecker, linearizabilityChecker } from './checkers/serial.ts';
@@ -17,6 +18,7 @@ import { watchChecker } from './checkers/watches.ts';
 import type { WorkloadKind } from './workload.ts';
 import { batchWorkload } from './workloads/batches.ts';
 import { expiryWorkload } from './workloads/expiries.ts';
+import { namespaceWorkload } from './workloads/namespaces.ts';
 import { registerWorkload } from './workloads/registers.ts';
 import { scanWorkload } from './workloads/scans.ts';
 import { serialWorkload } from './workloads/serial.ts';
@@ -33,6 +35,7 @@ export const workloadKinds: readonly WorkloadKind[] = [
   siblingWorkload,
   batchWorkload,
   watchWorkload,
+  namespaceWorkload,
 ];
 
 export const checkers: readonly Checker[] = [
@@ -50,4 +53,5 @@ export const checkers: readonly Checker[] = [
   siblingChecker,
   batchChecker,
   watchChecker,
+  namespaceChecker,
 ];

@@ -330,6 +330,7 @@ const fakeRepairer = actor({
       end: notPlayed,
       late: notPlayed,
       floor: notPlayed,
+      namespacesChanged: notPlayed,
       peersChanged: () => undefined,
       run: (request) => {
         const problem = backend.failing.get(ctx.node);
@@ -349,6 +350,7 @@ const fakeGossiper = actor({
     exchange: () => ({ states: [], wanted: [] }),
     news: () => undefined,
     loadChanged: () => undefined,
+    catalogEpoch: () => undefined,
     leaving: () => ({}),
     states: () => ({ states }),
   }),

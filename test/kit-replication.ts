@@ -130,11 +130,19 @@ class FakeReplica extends Fake implements Handlers<Replica> {
   repairFloor(body: BodyOf<Replica['repairFloor']>, call: Call): Later<object> {
     return this.ask('repairFloor', body, call);
   }
+
+  namespacesChanged(): object {
+    return {};
+  }
 }
 
 class FakeStore extends Fake implements Handlers<Store> {
   feed(): { readonly sequence: number } {
     return { sequence: 0 };
+  }
+
+  namespacesChanged(): object {
+    return {};
   }
 
   applyMany(body: BodyOf<Store['applyMany']>, call: Call): Later<ReplyOf<Store['applyMany']>> {

@@ -15,6 +15,7 @@ import {
   defaultBodyLimits,
   type HttpRoute,
   httpRoutes,
+  pathsOf,
   problemAnswer,
   requestHeaders,
 } from '../actors/gateway/http-routes.ts';
@@ -146,14 +147,15 @@ export class HttpEdge {
   }
 
   #register(route: HttpRoute, limits: BodyLimits): void {
-    const { method, path, body } = route;
-    this.#app.route({
-      method,
-      url: path,
-      bodyLimit: bodyBytesMax(route, limits),
-      ...(body === 'none' ? { onRequest: refuseBody } : {}),
-      handler: (request, reply) => this.#handle(route, request, reply),
-    });
+    const { method, body } = route;
+    for (const url of pathsOf(route))
+      this.#app.route({
+        method,
+        url,
+        bodyLimit: bodyBytesMax(route, limits),
+        ...(body === 'none' ? { onRequest: refuseBody } : {}),
+        handler: (request, reply) => this.#handle(route, request, reply),
+      });
   }
 
   #handle(route: HttpRoute, request: FastifyRequest, reply: FastifyReply): void {
@@ -190,8 +192,9 @@ export class HttpEdge {
 
   #refuseOtherMethods(): void {
     const known = new Map<string, string[]>();
-    for (const { path, method } of httpRoutes)
-      known.set(path, [...(known.get(path) ?? []), method]);
+    for (const route of httpRoutes)
+      for (const path of pathsOf(route))
+        known.set(path, [...(known.get(path) ?? []), route.method]);
     for (const [url, allowed] of known) {
       const others = methods.filter((method) => !allowed.includes(method));
       const refuse = (request: FastifyRequest, reply: FastifyReply): void => {

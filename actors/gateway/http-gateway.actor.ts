@@ -19,9 +19,11 @@ import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
+import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Level } from '../model/consistency.ts';
 import { recordEtag, valueTypes } from '../model/record.ts';
+import type { Usage } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Monitor } from '../observability/protocol.ts';
 import { Coordinator, type ReadReply, type WriteReply } from '../replication/protocol.ts';
@@ -35,7 +37,6 @@ import {
   getAnswer,
   headAnswer,
   jsonAnswer,
-  type Outcome,
   pageAnswer,
   putAnswer,
   rawAnswer,
@@ -57,10 +58,13 @@ import {
   wantsBytes,
 } from './http-requests.ts';
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
+import { NamespaceGuard } from './namespace-guard.ts';
+import { namespaceHandlers } from './namespace-routes.ts';
 import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
+import { runAll } from './run-all.ts';
 import { RouteFigures } from './route-figures.ts';
 import {
   type KeyPlace,
@@ -86,6 +90,8 @@ export interface HttpGatewayOptions extends GatewaySettings {
   readonly detector: Ref<FailureDetector>;
   /** One per thread. */
   readonly monitors: readonly Ref<Monitor>[];
+  /** Absent: there is `default` alone. */
+  readonly catalog?: Ref<Catalog>;
   /** Seals session tokens; the same on every node. */
   readonly sealer: Sealer;
   /** Figures as the text of /metrics: actors/observability/prometheus-text.ts. */
@@ -108,13 +114,13 @@ interface Exchange {
   coordinator: string;
   /** JSON, where the client asked how it was done. */
   explanation: string | undefined;
+  /** The namespaces were read again for it. */
+  isRefreshed: boolean;
 }
 
 /** Of the HTTP face, as its path says. */
 const faceVersion = '1';
 const htmlType = 'text/html; charset=utf-8';
-/** Operations of one batch that are under way at the same time. */
-const batchParallel = 128;
 const figuresTimeoutMs = 2000;
 const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
 /** What goes on while the node drains. */
@@ -134,6 +140,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   readonly #router: KeyRouter;
   readonly #session: SessionCalls;
   readonly #figures: RouteFigures;
+  readonly #guard: NamespaceGuard;
   readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
   #isDraining = false;
   #open = 0;
@@ -145,7 +152,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#options = options;
     const { ring, coordinatorShards } = options;
     this.#router = new KeyRouter({ node: ctx.node, ring, coordinatorShards });
-    this.#session = new SessionCalls(new KeyCalls({ ctx, router: this.#router, ring }));
+    const guard = new NamespaceGuard(ctx, options.catalog);
+    this.#guard = guard;
+    this.#session = new SessionCalls(new KeyCalls({ ctx, router: this.#router, ring, guard }));
     this.#figures = new RouteFigures(ctx.metrics);
     this.#handlers = {
       put: (exchange) => this.#put(exchange),
@@ -189,8 +198,14 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       deadlineMs: call.deadlineMs,
       coordinator: this.#ctx.node,
       explanation: undefined,
+      isRefreshed: false,
     };
     this.#open += 1;
+    this.#begun(exchange);
+    return exchange.answer;
+  }
+
+  #begun(exchange: Exchange): void {
     try {
       this.#dispatch(exchange);
     } catch (error) {
@@ -199,7 +214,19 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       if (problem.code === 'BUG') throw error;
       this.#refuse(exchange, problem);
     }
-    return exchange.answer;
+  }
+
+  start(): void {
+    this.#guard.start();
+  }
+
+  namespacesChanged(known: CatalogBytes): object {
+    this.#guard.changed(known);
+    return {};
+  }
+
+  usageChanged({ usages }: { readonly usages: readonly Usage[] }): void {
+    this.#guard.counted(usages);
   }
 
   peersChanged({ peers }: PeerStates): void {
@@ -243,7 +270,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   /** Reads the headers; from here on the answer names its level and has its deadline. */
   #begin(exchange: Exchange, kind: TermsKind): Terms {
-    const { namespaces, defaults, ring, sealer } = this.#options;
+    const { defaults, ring, sealer } = this.#options;
+    const namespaces = this.#guard.known;
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const replicas = ring.replicationFactor;
     const settings = { namespaces, defaults, sealer, replicas, nowMs };
@@ -281,6 +309,14 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #refuse(exchange: Exchange, problem: Failure): void {
+    if (problem.code === 'NO_SUCH_NAMESPACE' && !exchange.isRefreshed) {
+      // This node's copy may be behind. Nothing has happened yet that anyone could see.
+      exchange.isRefreshed = true;
+      return this.#guard.refresh((unknown) => {
+        if (unknown === undefined) this.#begun(exchange);
+        else this.#refuse(exchange, unknown);
+      });
+    }
     this.#finish(exchange, problemAnswer(problem));
   }
 
@@ -367,33 +403,10 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   // ---- batches -----------------------------------------------------------------------------
 
-  /** Runs `items` with bounded parallelism; outcomes in the order of the items. */
-  #all<Item, Reply>(
-    items: readonly Item[],
-    run: (item: Item, done: Done<Reply>) => void,
-    done: (outcomes: readonly Outcome<Reply>[]) => void,
-  ): void {
-    const outcomes: Outcome<Reply>[] = [];
-    let next = 0;
-    let ended = 0;
-    const step = (): void => {
-      const index = next;
-      next += 1;
-      run(items[index] as Item, (problem, reply) => {
-        outcomes[index] = reply === undefined ? { failure: problem ?? failure('BUG') } : { reply };
-        ended += 1;
-        if (ended === items.length) done(outcomes);
-        else if (next < items.length) step();
-      });
-    };
-    if (items.length === 0) done([]);
-    while (next < Math.min(items.length, batchParallel)) step();
-  }
-
   #writeAll(exchange: Exchange, terms: Terms, writes: readonly BatchWrite[]): void {
     refuseConditions(exchange.request);
     const isDelete = writes[0]?.value === undefined;
-    this.#all<BatchWrite, WriteReply>(
+    runAll<BatchWrite, WriteReply>(
       writes,
       (write, done) => this.#session.writeOne(exchange, terms, write, done),
       (outcomes) => {
@@ -423,7 +436,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const terms = this.#begin(exchange, 'read');
     const { limits } = this.#options;
     const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: true });
-    this.#all<Uint8Array, ReadReply>(
+    runAll<Uint8Array, ReadReply>(
       keys,
       (key, done) => this.#session.read(terms, key, exchange.deadlineMs, done),
       (outcomes) => this.#finish(exchange, batchGetAnswer(keys, outcomes, limits.batchBytes)),
@@ -441,18 +454,23 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const shard = this.#nextScanShard;
     this.#nextScanShard = (shard + 1) % this.#options.coordinatorShards;
     const { ask, clock, node } = this.#ctx;
-    ask(
-      refTo(Coordinator, node, shard),
-      'scan',
-      { namespace, prefix: scope.filter, after, limit, level },
-      exchange.deadlineMs - clock.monotonicMs(),
-      (problem, reply) => {
-        if (reply === undefined)
-          return this.#refuse(exchange, finalFailure('read', problem ?? failure('BUG')));
-        session.sawPage(reply.records, level);
-        this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
-      },
-    );
+    const read = (): void =>
+      ask(
+        refTo(Coordinator, node, shard),
+        'scan',
+        { namespace, prefix: scope.filter, after, limit, level },
+        exchange.deadlineMs - clock.monotonicMs(),
+        (problem, reply) => {
+          if (reply === undefined)
+            return this.#refuse(exchange, finalFailure('read', problem ?? failure('BUG')));
+          session.sawPage(reply.records, level);
+          this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
+        },
+      );
+    this.#guard.admit(namespace, (refusal) => {
+      if (refusal === undefined) read();
+      else this.#refuse(exchange, refusal);
+    });
   }
 
   #watch(exchange: Exchange): void {
@@ -465,7 +483,11 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #nodeHandlers(): Record<string, (exchange: Exchange) => void> {
     const { node, ask, clock } = this.#ctx;
     const tools = { node, ask, members: this.#options.ring.members };
-    const handlers = { ...snapshotHandlers(tools), ...adminHandlers(tools) };
+    const handlers = {
+      ...snapshotHandlers(tools),
+      ...adminHandlers(tools),
+      ...namespaceHandlers(tools),
+    };
     return Object.fromEntries(
       Object.entries(handlers).map(([name, run]) => [
         name,
@@ -511,7 +533,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #metrics(exchange: Exchange): void {
     const { monitors, renderMetrics } = this.#options;
     const { ask } = this.#ctx;
-    this.#all<Ref<Monitor>, { readonly samples: readonly MetricSample[] }>(
+    runAll<Ref<Monitor>, { readonly samples: readonly MetricSample[] }>(
       monitors,
       (thread, done) => ask(thread, 'samples', {}, figuresTimeoutMs, done),
       (outcomes) => {

@@ -6,6 +6,13 @@ import { utf8 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import type { Sealer } from '../../runtime/seal.ts';
 import { isSerial, type Level, parseLevel } from '../model/consistency.ts';
+import {
+  defaultNamespace,
+  isNamespaceName,
+  type Namespace,
+  type Namespaces,
+  noSuchNamespace,
+} from '../model/namespaces.ts';
 import { type Etag, formatEtag, valueTypes } from '../model/record.ts';
 import { decodeBase64 } from './base64.ts';
 import { type CursorKind, type CursorScope, decodeCursor } from './cursor.ts';
@@ -41,14 +48,11 @@ export interface GatewayDefaults {
 }
 
 export interface GatewaySettings {
-  /** Ids by name; `default` is among them. */
-  readonly namespaces: Readonly<Record<string, number>>;
   readonly defaults: GatewayDefaults;
   readonly limits: GatewayLimits;
 }
 
 export const defaultGatewaySettings: GatewaySettings = {
-  namespaces: { default: 0 },
   defaults: {
     readLevel: 'QUORUM',
     writeLevel: 'QUORUM',
@@ -80,6 +84,7 @@ export interface Terms {
 }
 
 export interface TermsSettings extends Omit<GatewaySettings, 'limits'> {
+  readonly namespaces: Namespaces;
   readonly sealer: Sealer;
   /** Copies of each key. */
   readonly replicas: number;
@@ -112,7 +117,6 @@ export interface PageRequest {
 }
 
 const deadlineMsMax = 60_000;
-const namespaceName = /^[A-Za-z0-9_-]{1,64}$/;
 const wholeNumber = /^(0|[1-9][0-9]{0,15})$/;
 const loneSurrogate = /[\ud800-\udfff]/u;
 const pageRows = 100;
@@ -144,10 +148,12 @@ export function checkQuery(route: HttpRoute, query: HttpRequest['query']): void 
 export function parseTerms(
   request: HttpRequest,
   kind: TermsKind,
-  { namespaces, defaults, sealer, replicas, nowMs }: TermsSettings,
+  { namespaces, defaults: ofNode, sealer, replicas, nowMs }: TermsSettings,
 ): Terms {
   const { headers } = request;
-  const namespace = parseNamespace(headers['x-namespace'] ?? 'default', namespaces);
+  const found = namespaceOf(request, namespaces);
+  const { id: namespace } = found;
+  const defaults = { ...ofNode, ...defaultLevels(found, ofNode, kind) };
   const token = headers['x-session-token'];
   const timeoutMs = {
     read: defaults.readTimeoutMs,
@@ -181,12 +187,30 @@ function levelOf(text: string | undefined, kind: TermsKind, defaults: GatewayDef
   return kind === 'write' ? defaults.writeLevel : 'ONE';
 }
 
-function parseNamespace(name: string, namespaces: GatewaySettings['namespaces']): number {
-  if (!namespaceName.test(name)) refuse('X-Namespace', '1 to 64 of the characters A-Z a-z 0-9 _ -');
-  const id = Object.hasOwn(namespaces, name) ? namespaces[name] : undefined;
-  if (id === undefined)
-    throw new KvError('NOT_FOUND', { namespace: name, detail: `no such namespace: ${name}` });
-  return id;
+/** Of the path or of the header; a request that names two is a mistake. */
+function namespaceOf({ headers, params }: HttpRequest, namespaces: Namespaces): Namespace {
+  const { namespace: inPath } = params;
+  const inHeader = headers['x-namespace'];
+  if (inPath !== undefined && inHeader !== undefined && inPath !== inHeader)
+    refuse('X-Namespace', 'the namespace of the path, or no header');
+  const name = inPath ?? inHeader ?? defaultNamespace;
+  if (!isNamespaceName(name)) refuse('X-Namespace', '1 to 64 of the characters A-Z a-z 0-9 _ -');
+  const found = namespaces.named(name);
+  if (found === undefined) throw noSuchNamespace(name);
+  return found;
+}
+
+/** Levels of a namespace where it has its own. What is not about single keys is never decided. */
+export function defaultLevels(
+  { readLevel, writeLevel }: Namespace,
+  ofNode: Pick<GatewayDefaults, 'readLevel' | 'writeLevel'>,
+  kind: TermsKind,
+): Pick<GatewayDefaults, 'readLevel' | 'writeLevel'> {
+  const isRead = readLevel !== '' && !(kind === 'scan' && isSerial(readLevel as Level));
+  return {
+    readLevel: isRead ? (readLevel as Level) : ofNode.readLevel,
+    writeLevel: writeLevel === '' ? ofNode.writeLevel : (writeLevel as Level),
+  };
 }
 
 function parseDeadline(text: string | undefined): number | undefined {

@@ -44,7 +44,6 @@ function planned(name: string, method: HttpMethod, path: string, what: string): 
 const key = `${apiPrefix}/keys/:key`;
 const batch = `${apiPrefix}/batch`;
 const admin = `${apiPrefix}/admin`;
-const inNamespace = `${apiPrefix}/namespaces/:namespace/*`;
 
 // biome-ignore format: a table
 export const httpRoutes: readonly HttpRoute[] = [
@@ -71,6 +70,11 @@ export const httpRoutes: readonly HttpRoute[] = [
   served('repair', ['POST', `${admin}/repair`], ['json', []], 'Compares all replicas and sends each one what it lacks.'),
   served('repair-status', ['GET', `${admin}/repair`], ['none', ['nodes']], 'The last repair that each node ran, or runs.'),
   served('flush', ['POST', `${admin}/flush`], ['json', []], 'Writes memory to tables, on all nodes or on those named.'),
+  served('namespaces', ['GET', `${admin}/namespaces`], ['none', []], 'All namespaces.'),
+  served('namespace-create', ['POST', `${admin}/namespaces`], ['json', []], 'Creates a namespace.'),
+  served('namespace', ['GET', `${admin}/namespaces/:name`], ['none', []], 'A namespace.'),
+  served('namespace-alter', ['PUT', `${admin}/namespaces/:name`], ['json', []], 'Changes settings of a namespace.'),
+  served('namespace-drop', ['DELETE', `${admin}/namespaces/:name`], ['none', ['confirm']], 'Drops a namespace with all that is in it.'),
   served('livez', ['GET', '/livez'], ['none', []], 'The process answers.'),
   served('readyz', ['GET', '/readyz'], ['none', []], 'The node serves; 503 while it starts or stops.'),
   served('metrics', ['GET', '/metrics'], ['none', []], 'Figures for Prometheus.'),
@@ -84,21 +88,24 @@ export const httpRoutes: readonly HttpRoute[] = [
   planned('operation', 'GET', `${admin}/operations/:id`, 'Progress of an operation.'),
   planned('compact', 'POST', `${admin}/compact`, 'Merges tables.'),
   planned('snapshot-restore', 'POST', `${admin}/snapshots/:name/restore`, 'Goes back to a snapshot.'),
-  planned('namespaces', 'GET', `${admin}/namespaces`, 'Lists namespaces.'),
-  planned('namespace-create', 'POST', `${admin}/namespaces`, 'Creates a namespace.'),
-  planned('namespace', 'GET', `${admin}/namespaces/:name`, 'Shows a namespace.'),
-  planned('namespace-alter', 'PUT', `${admin}/namespaces/:name`, 'Changes a namespace.'),
-  planned('namespace-drop', 'DELETE', `${admin}/namespaces/:name`, 'Drops a namespace.'),
   planned('users', 'GET', `${admin}/users`, 'Lists users.'),
   planned('user-create', 'POST', `${admin}/users`, 'Creates a user.'),
   planned('user-drop', 'DELETE', `${admin}/users/:name`, 'Drops a user.'),
   planned('promote', 'POST', `${admin}/dc/:dc/promote`, 'Makes a passive datacenter active.'),
-  planned('in-namespace-get', 'GET', inNamespace, 'Any GET, in a namespace.'),
-  planned('in-namespace-put', 'PUT', inNamespace, 'Any PUT, in a namespace.'),
-  planned('in-namespace-post', 'POST', inNamespace, 'Any POST, in a namespace.'),
-  planned('in-namespace-delete', 'DELETE', inNamespace, 'Any DELETE, in a namespace.'),
   planned('dashboard', 'GET', '/dashboard', 'The cluster, to watch.'),
 ];
+
+/** Routes that are about keys, and so about those of one namespace. */
+const aboutKeys: ReadonlySet<string> = new Set([
+  ...['put', 'get', 'delete', 'head', 'cas', 'incr', 'ttl', 'list', 'scan', 'watch'],
+  ...['batch-put', 'batch-get', 'batch-delete'],
+]);
+
+/** The paths of a route: its own, and the one that names a namespace where it is about keys. */
+export const pathsOf = ({ name, path }: HttpRoute): readonly string[] =>
+  aboutKeys.has(name)
+    ? [path, path.replace(apiPrefix, `${apiPrefix}/namespaces/:namespace`)]
+    : [path];
 
 export const routesByName: ReadonlyMap<string, HttpRoute> = new Map(
   httpRoutes.map((route) => [route.name, route]),
@@ -160,6 +167,6 @@ export function problemAnswer({ code, fields }: Failure, status?: number): HttpA
     code,
   };
   const headers: Record<string, string> = { 'content-type': 'application/problem+json' };
-  if (actual === 429 || actual === 503) headers['retry-after'] = '1';
+  if (actual === 429 || actual === 503) headers['retry-after'] = String(fields['retry_after'] ?? 1);
   return { status: actual, headers, body: utf8.encode(JSON.stringify(document)) };
 }

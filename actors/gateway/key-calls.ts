@@ -2,7 +2,7 @@
 // what the HTTP and the Redis gateway share. Callbacks, no promises: this is the hot path of both.
 
 import type { Context, Done } from '../../runtime/actor.ts';
-import { type Failure, failure } from '../../runtime/errors.ts';
+import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { isSerial, type Level, requiredAcks } from '../model/consistency.ts';
 import { storageKey } from '../model/record.ts';
@@ -15,6 +15,7 @@ import type {
   WriteRequest,
 } from '../replication/protocol.ts';
 import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
+import type { NamespaceGuard } from './namespace-guard.ts';
 import type { KeyRouter } from './key-router.ts';
 import { asRead, asWritten, serialRead } from './serial-requests.ts';
 
@@ -22,6 +23,7 @@ export interface KeyCallsOptions {
   readonly ctx: Pick<Context, 'ask' | 'clock' | 'node' | 'probe'>;
   readonly router: KeyRouter;
   readonly ring: Ring;
+  readonly guard: NamespaceGuard;
 }
 
 export class KeyCalls {
@@ -33,6 +35,38 @@ export class KeyCalls {
 
   /** `deadlineMs`: monotonic. `done` gets the failure as a client hears it. */
   run<K extends KeyVerb>(
+    verb: K,
+    body: BodyOf<Coordinator[K]>,
+    deadlineMs: number,
+    done: Done<ReplyOf<Coordinator[K]>>,
+  ): void {
+    const admitted = this.#admitted(() => this.#withTerms(verb, body), done);
+    if (admitted === undefined) return;
+    this.#options.guard.admit(body.namespace, (problem) => {
+      if (problem === undefined) this.#run(verb, admitted, deadlineMs, done);
+      else done(problem, undefined);
+    });
+  }
+
+  /** What the namespace makes of a request; undefined where `done` has heard why it does not go. */
+  #admitted<Request>(apply: () => Request, done: Done<never>): Request | undefined {
+    try {
+      return apply();
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      done(error.toFailure(), undefined);
+      return undefined;
+    }
+  }
+
+  #withTerms<K extends KeyVerb>(verb: K, body: BodyOf<Coordinator[K]>): BodyOf<Coordinator[K]> {
+    const { guard } = this.#options;
+    if (verb === 'write') return guard.withLifetime(body as WriteRequest) as typeof body;
+    guard.checkRead(body.namespace);
+    return body;
+  }
+
+  #run<K extends KeyVerb>(
     verb: K,
     body: BodyOf<Coordinator[K]>,
     deadlineMs: number,
@@ -70,7 +104,7 @@ export class KeyCalls {
     const { namespace, key } = body;
     const read = serialRead({ namespace, key });
     const request = verb === 'read' ? read : { ...read, ...writeOf(body as WriteRequest) };
-    this.serial(request, deadlineMs, (problem, reply) => {
+    this.#serial(request, deadlineMs, (problem, reply) => {
       if (reply === undefined) return done(problem, undefined);
       done(undefined, (verb === 'read' ? asRead(reply) : asWritten(reply)) as never);
     });
@@ -78,6 +112,16 @@ export class KeyCalls {
 
   /** A serial operation, at the primary of its key. */
   serial(request: SerialRequest, deadlineMs: number, done: Done<SerialReply>): void {
+    const { guard } = this.#options;
+    const admitted = this.#admitted(() => guard.withSerialLifetime(request), done);
+    if (admitted === undefined) return;
+    guard.admit(request.namespace, (problem) => {
+      if (problem === undefined) this.#serial(admitted, deadlineMs, done);
+      else done(problem, undefined);
+    });
+  }
+
+  #serial(request: SerialRequest, deadlineMs: number, done: Done<SerialReply>): void {
     const { ctx, router } = this.#options;
     const { ask, clock, node, probe } = ctx;
     const verb = request.verb === 'read' ? 'read' : 'write';

@@ -60,11 +60,40 @@ const stored = {
 const storedOptional = ['encoding', 'ttl_remaining'];
 const batchError = object({ code: text, detail: text });
 
+const namespaceName: Schema = { ...text, pattern: '^[A-Za-z0-9_-]{1,64}$' };
+const seconds: Schema = {
+  type: 'integer',
+  minimum: 0,
+  maximum: 315_360_000,
+  description: 'Whole seconds; 0: none.',
+};
+const quota: Schema = { ...count, description: '0: no limit.' };
+const level: Schema = { ...text, description: 'Empty: as the node is configured.' };
+const namespaceSettings = {
+  owner: { ...text, maxLength: 128 },
+  default_consistency: object({ read: level, write: level }, ['read', 'write'], false),
+  conflicts: { enum: ['lww', 'siblings'], description: 'siblings: not served yet.' },
+  default_ttl: seconds,
+  max_ttl: seconds,
+  quotas: object(
+    { bytes: quota, keys: quota, operations_per_second: quota },
+    ['bytes', 'keys', 'operations_per_second'],
+    false,
+  ),
+};
+const oneNamespace = object({ epoch: count, namespace: ref('Namespace') });
+
 export const componentSchemas: Readonly<Record<string, Schema>> = {
   Problem: {
     ...object({ type: text, title: text, status: count, detail: text, code: text }),
     description: 'RFC 9457; `code` is a word of the table of errors.',
   },
+  Namespace: object({
+    name: namespaceName,
+    id: { ...count, description: 'Never given out again.' },
+    created_ms: count,
+    ...namespaceSettings,
+  }),
   Entry: object({ key: shownKey, ...stored }, storedOptional),
   Put: object(
     { value: anyJson, ttl, encoding, if_not_exists: flag },
@@ -261,6 +290,26 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
     answer: object({ complete: flag, nodes: perNode({ tables: count }) }),
     refusals: [415],
   },
+  namespaces: { answer: object({ epoch: count, namespaces: listOf(ref('Namespace')) }) },
+  'namespace-create': {
+    request: object(
+      { name: namespaceName, ...namespaceSettings },
+      Object.keys(namespaceSettings),
+      false,
+    ),
+    answer: oneNamespace,
+    refusals: [409, 413, 415, 501],
+  },
+  namespace: { answer: oneNamespace, refusals: [404] },
+  'namespace-alter': {
+    request: object(namespaceSettings, Object.keys(namespaceSettings), false),
+    answer: oneNamespace,
+    refusals: [404, 409, 415, 501],
+  },
+  'namespace-drop': {
+    answer: object({ name: text, dropped: flag, epoch: count }),
+    refusals: [404, 409],
+  },
   livez: { answer: status },
   readyz: { answer: object({ status: text, node: text }) },
   metrics: { answerType: 'text/plain' },
@@ -276,6 +325,7 @@ export const querySchemas: Readonly<Record<string, Schema>> = {
   limit: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   count: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   cursor: { ...text, description: 'From the page before; it belongs to the same question.' },
+  confirm: { ...text, description: 'The name once more: what is dropped is gone.' },
   nodes: { ...text, description: 'Node ids, separated by commas; absent: all members.' },
   last_event_id: { ...text, description: 'Go on after this event; as the header Last-Event-ID.' },
   offset: { ...count, default: 0, description: 'First byte.' },

@@ -2,7 +2,7 @@
 // served is in it, and what is in it is served or says 501. Also the page that shows it.
 
 import { errorTable } from '../../runtime/errors.ts';
-import { type HttpRoute, httpRoutes } from './http-routes.ts';
+import { type HttpRoute, httpRoutes, pathsOf } from './http-routes.ts';
 import {
   componentSchemas,
   headerSchemas,
@@ -18,12 +18,13 @@ const bytesType = 'application/octet-stream';
 /** The document, as plain data. */
 export function openApiDocument(version: string): Schema {
   const paths: Record<string, Record<string, Schema>> = {};
-  for (const route of httpRoutes) {
-    const path = route.path.replaceAll(/:([a-z]+)/g, '{$1}').replace('*', '{path}');
-    const operations = paths[path] ?? {};
-    operations[route.method.toLowerCase()] = operationOf(route);
-    paths[path] = operations;
-  }
+  for (const route of httpRoutes)
+    for (const each of pathsOf(route)) {
+      const path = each.replaceAll(/:([a-z]+)/g, '{$1}').replace('*', '{path}');
+      const operations = paths[path] ?? {};
+      operations[route.method.toLowerCase()] = operationOf(route, each);
+      paths[path] = operations;
+    }
   return {
     openapi: '3.1.0',
     info: {
@@ -38,12 +39,12 @@ export function openApiDocument(version: string): Schema {
   };
 }
 
-function operationOf(route: HttpRoute): Schema {
+function operationOf(route: HttpRoute, path: string): Schema {
   const schema = routeSchemas[route.name] ?? {};
-  const parameters = parametersOf(route);
+  const parameters = parametersOf(route, path);
   const body = requestOf(route, schema);
   return {
-    operationId: route.name,
+    operationId: path === route.path ? route.name : `${route.name}-in-namespace`,
     summary: route.what,
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(body === undefined ? {} : { requestBody: body }),
@@ -51,8 +52,8 @@ function operationOf(route: HttpRoute): Schema {
   };
 }
 
-function parametersOf(route: HttpRoute): Schema[] {
-  const inPath = [...route.path.matchAll(/:([a-z]+)|(\*)/g)].map(([, name = 'path']) => ({
+function parametersOf(route: HttpRoute, path: string): Schema[] {
+  const inPath = [...path.matchAll(/:([a-z]+)|(\*)/g)].map(([, name = 'path']) => ({
     name,
     in: 'path',
     required: true,

@@ -2,7 +2,9 @@
 // sockets into these; a gateway validates, routes and maps errors.
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
+import type { Usage } from '../model/namespaces.ts';
 
 export interface HttpRequest {
   /** Name of a row of http-routes.ts. */
@@ -27,6 +29,9 @@ export const HttpGateway = protocol('http-gateway', 40, {
   peersChanged: tell<PeerStates>(2, { lane: 'control' }),
   /** From now on refuse new requests with DRAINING; readyz says 503. */
   startDraining: ask<object, object>(3, { lane: 'control' }),
+  namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
+  /** What namespaces with a quota hold, all nodes together. */
+  usageChanged: tell<{ readonly usages: readonly Usage[] }>(71, { lane: 'control' }),
 });
 export type HttpGateway = typeof HttpGateway.messages;
 
@@ -68,6 +73,8 @@ export const RespGateway = protocol('resp-gateway', 41, {
   peersChanged: tell<PeerStates>(4, { lane: 'control' }),
   /** From now on refuse commands with DRAINING; answers when the last open one is answered. */
   startDraining: ask<object, object>(5, { lane: 'control' }),
+  namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
+  usageChanged: tell<{ readonly usages: readonly Usage[] }>(71, { lane: 'control' }),
 });
 export type RespGateway = typeof RespGateway.messages;
 
@@ -129,5 +136,7 @@ export const Watcher = protocol('watcher', 42, {
     { readonly bytes: Uint8Array; readonly isLast: boolean }
   >(4),
   close: tell<{ readonly watch: number }>(5, { lane: 'control' }),
+  /** Ends watches of namespaces that were dropped. */
+  namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
 });
 export type Watcher = typeof Watcher.messages;

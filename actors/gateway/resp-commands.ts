@@ -140,7 +140,15 @@ const connection = rows('connection', [
   ['auth', '1.0.0', -2, simple, noKeys, 'Refused: there are no passwords yet.'],
   ['ping', '1.0.0', -1, ['fast'], noKeys, 'PONG, or the argument.'],
   ['echo', '1.0.0', 2, ['fast'], noKeys, 'The argument.'],
-  ['select', '1.0.0', 2, simple, noKeys, 'Chooses a namespace by number; 0 is the one there is.'],
+  [
+    'select',
+    '1.0.0',
+    2,
+    simple,
+    noKeys,
+    'Chooses a namespace by number; 0 is default.',
+    { isBarrier: true },
+  ],
   ['quit', '1.0.0', -1, simple, noKeys, 'Ends the connection.'],
   ['reset', '6.2.0', 1, simple, noKeys, 'Brings the connection back to how it began.'],
   [

@@ -17,10 +17,13 @@ import {
 import { failure, KvError } from '../../runtime/errors.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
+import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { Gossiper, PeerStates } from '../membership/protocol.ts';
+import type { Usage } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
 import { Coordinator } from '../replication/protocol.ts';
-import type { GatewaySettings } from './http-requests.ts';
+import { defaultLevels, type GatewaySettings } from './http-requests.ts';
+import { NamespaceGuard } from './namespace-guard.ts';
 import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import {
@@ -47,6 +50,8 @@ export interface RespGatewayOptions extends GatewaySettings {
   /** Coordinators of this node. */
   readonly coordinatorShards: number;
   readonly gossiper: Ref<Gossiper>;
+  /** Absent: there is `default` alone. */
+  readonly catalog?: Ref<Catalog>;
   /** Default: those of the cluster. */
   readonly serial?: SerialOperations;
 }
@@ -68,6 +73,7 @@ class RespGatewayActor implements Handlers<RespGateway> {
   readonly #options: RespGatewayOptions;
   readonly #router: KeyRouter;
   readonly #runner: RespRunner;
+  readonly #guard: NamespaceGuard;
   readonly #services: RespServices;
   readonly #connections = new Map<number, RespConnection>();
   #commands = 0;
@@ -87,10 +93,13 @@ class RespGatewayActor implements Handlers<RespGateway> {
       timeouts: options.defaults,
       onIdle: () => this.#becameIdle(),
     });
-    const calls = new KeyCalls({ ctx, router: this.#router, ring });
+    const guard = new NamespaceGuard(ctx, options.catalog);
+    this.#guard = guard;
+    const calls = new KeyCalls({ ctx, router: this.#router, ring, guard });
     this.#services = {
       ctx,
       settings: options,
+      guard,
       ring,
       gossiper,
       anyCoordinator: () => this.#anyCoordinator(),
@@ -116,9 +125,24 @@ class RespGatewayActor implements Handlers<RespGateway> {
 
   // ---- messages ----------------------------------------------------------------------------
 
+  start(): void {
+    this.#guard.start();
+  }
+
+  namespacesChanged(known: CatalogBytes): object {
+    this.#guard.changed(known);
+    return {};
+  }
+
+  usageChanged({ usages }: { readonly usages: readonly Usage[] }): void {
+    this.#guard.counted(usages);
+  }
+
   opened(start: RespConnectionStart): void {
     const { defaults } = this.#options;
-    const { readLevel, writeLevel } = defaults;
+    const [usual] = this.#guard.known.document.namespaces;
+    const { readLevel, writeLevel } =
+      usual === undefined ? defaults : defaultLevels(usual, defaults, 'read');
     const nowMs = this.#ctx.clock.monotonicMs();
     const connection = new RespConnection(start, { namespace: 0, readLevel, writeLevel }, nowMs);
     this.#connections.set(start.connection, connection);

@@ -106,15 +106,18 @@ function applyLife(call: RespCall, services: RespServices, change: SerialChange)
 
 function scanPage(
   call: RespCall,
-  { ctx, anyCoordinator }: RespServices,
+  { ctx, anyCoordinator, guard }: RespServices,
   page: { prefix: Uint8Array; after: Uint8Array | undefined; limit: number },
   found: (reply: ScanReply) => void,
 ): void {
   const { namespace, readLevel: level } = call;
-  const leftMs = call.deadlineMs - ctx.clock.monotonicMs();
-  ctx.ask(anyCoordinator(), 'scan', { namespace, level, ...page }, leftMs, (problem, reply) => {
-    if (reply === undefined) fail(call, finalFailure('read', problem ?? failure('BUG')));
-    else found(reply);
+  guard.admit(namespace, (refusal) => {
+    if (refusal !== undefined) return fail(call, refusal);
+    const leftMs = call.deadlineMs - ctx.clock.monotonicMs();
+    ctx.ask(anyCoordinator(), 'scan', { namespace, level, ...page }, leftMs, (problem, reply) => {
+      if (reply === undefined) fail(call, finalFailure('read', problem ?? failure('BUG')));
+      else found(reply);
+    });
   });
 }
 

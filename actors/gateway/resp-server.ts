@@ -101,7 +101,7 @@ const info: RespHandler = (call, services) =>
 /** What clients and benchmarks ask for; none can be set. */
 const parameters = (services: RespServices): Readonly<Record<string, string>> => ({
   appendonly: 'yes',
-  databases: String(Object.keys(services.settings.namespaces).length),
+  databases: String(services.guard.known.document.nextId),
   maxmemory: '0',
   'maxmemory-policy': 'noeviction',
   'notify-keyspace-events': '',

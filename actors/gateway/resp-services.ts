@@ -7,6 +7,7 @@ import type { Gossiper } from '../membership/protocol.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Coordinator } from '../replication/protocol.ts';
 import type { GatewaySettings } from './http-requests.ts';
+import type { NamespaceGuard } from './namespace-guard.ts';
 import type { RespCall } from './resp-call.ts';
 import type { RespConnection } from './resp-connection.ts';
 import type { RespKeys } from './resp-keys.ts';
@@ -15,6 +16,7 @@ import type { SerialOperations } from './serial-operations.ts';
 export interface RespServices {
   readonly ctx: Pick<Context, 'ask' | 'clock' | 'node' | 'random'>;
   readonly settings: GatewaySettings;
+  readonly guard: NamespaceGuard;
   readonly ring: Ring;
   readonly gossiper: Ref<Gossiper>;
   /** The next coordinator of this node, for what concerns no single key. */

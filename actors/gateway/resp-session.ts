@@ -5,11 +5,14 @@
 
 import { latin1 } from '../../runtime/bytes.ts';
 import { parseLevel } from '../model/consistency.ts';
+import { type Namespace, systemNamespace } from '../model/namespaces.ts';
+import { defaultLevels } from './http-requests.ts';
 import { integerOf, printableOf, type RespCall, wordOf } from './resp-call.ts';
 import type { RespConnection } from './resp-connection.ts';
 import { failThrown } from './resp-keys.ts';
 import {
   errorReply,
+  failureReply,
   mapReply,
   ok,
   type Reply,
@@ -68,13 +71,25 @@ const hello: RespHandler = (call) => {
   );
 };
 
-const select: RespHandler = (call, { settings }) => {
+/** The namespace with this number; one that is not known here may have been made elsewhere. */
+const select: RespHandler = (call, { settings, guard }) => {
   const index = integerOf(call.arg(1));
   if (index === undefined) return call.answer(errorReply('ERR invalid DB index'));
-  if (!Object.values(settings.namespaces).includes(index))
-    return call.answer(errorReply('ERR DB index is out of range'));
-  call.connection.namespace = index;
-  call.answer(ok);
+  const enter = (found: Namespace): void => {
+    const { readLevel, writeLevel } = defaultLevels(found, settings.defaults, 'read');
+    Object.assign(call.connection, { namespace: found.id, readLevel, writeLevel });
+    call.answer(ok);
+  };
+  const known = guard.known.withId(index);
+  if (known !== undefined) return enter(known);
+  const outOfRange = errorReply('ERR DB index is out of range');
+  if (index < guard.known.document.nextId || index >= systemNamespace)
+    return call.answer(outOfRange);
+  guard.refresh((problem, decided) => {
+    const found = decided?.withId(index);
+    if (found !== undefined) enter(found);
+    else call.answer(problem === undefined ? outOfRange : failureReply(problem));
+  });
 };
 
 const quit: RespHandler = (call) => {

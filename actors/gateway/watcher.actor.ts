@@ -18,6 +18,8 @@ import {
 import { startsWith } from '../../runtime/bytes.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
+import { DroppedKeys } from '../model/dropped-keys.ts';
 import { quorumOf } from '../model/consistency.ts';
 import { recordKey, storageKey } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
@@ -81,6 +83,7 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
   readonly #ctx: Context<Own>;
   readonly #options: WatcherOptions;
   readonly #watches = new Map<number, OpenWatch>();
+  readonly #dropped = new DroppedKeys();
   #feed: ChangeFeed | undefined;
   /** Number of the last record of each store that came; undefined: it does not tell yet. */
   #sequences: (number | undefined)[] = [];
@@ -236,6 +239,13 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
   close({ watch: id }: { readonly watch: number }): void {
     const watch = this.#watches.get(id);
     if (watch !== undefined) this.#end(watch);
+  }
+
+  namespacesChanged(known: CatalogBytes): object {
+    this.#dropped.changed(known);
+    for (const watch of [...this.#watches.values()])
+      if (this.#dropped.has(watch.stream.prefix)) this.#end(watch);
+    return {};
   }
 
   /** Ends all watches: their clients go on elsewhere. */

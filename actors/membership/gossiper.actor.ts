@@ -12,6 +12,7 @@
 import { actor, type Call, type Context, type Later, type Ref } from '../../runtime/actor.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { encodeHeardGeneration, heardGenerationFile } from '../model/heard-generation.ts';
+import type { Catalog } from '../catalog/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
 import {
   type Digest,
@@ -35,6 +36,8 @@ export interface GossipOptions {
   /** The gossipers of all other members. */
   readonly peers: readonly Ref<Gossiper>[];
   readonly detector: Ref<FailureDetector>;
+  /** Hears of newer epochs; absent: nobody does. */
+  readonly catalog?: Ref<Catalog>;
   /** This node's stores: their figures are its load. */
   readonly stores: readonly Ref<Store>[];
   /** This node as it starts; heartbeat and load change from here. */
@@ -49,8 +52,9 @@ interface Own {
 }
 
 /** Shards choose ports and addresses: a number from the wire has a bound. */
-function isPlausible({ shards, heartbeat, generation }: NodeState): boolean {
+function isPlausible({ shards, heartbeat, generation, catalogEpoch = 0 }: NodeState): boolean {
   return (
+    Number.isSafeInteger(catalogEpoch) &&
     Number.isInteger(shards) &&
     shards >= 1 &&
     shards <= 1_024 &&
@@ -154,7 +158,18 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
       if (!isNews) continue;
       const isDirect = state.node === from;
       tell(this.#options.detector, 'heard', { state, atMs: clock.monotonicMs(), isDirect });
+      this.#compareEpochs(state);
     }
+  }
+
+  #compareEpochs({ node, catalogEpoch: epoch = 0 }: NodeState): void {
+    const { catalog } = this.#options;
+    if (catalog === undefined || epoch <= (this.#self.catalogEpoch ?? 0)) return;
+    this.#ctx.tell(catalog, 'heard', { epoch, node });
+  }
+
+  catalogEpoch({ epoch }: BodyOf<Gossiper['catalogEpoch']>): void {
+    this.#self = { ...this.#self, catalogEpoch: epoch };
   }
 
   /** Asks the stores for their figures; a store that is busy keeps the last ones. */

@@ -16,6 +16,8 @@ export interface NodeState {
   readonly httpPort: number;
   readonly shards: number;
   readonly load: NodeLoad;
+  /** Of the namespaces that it knows; absent: none were ever changed there. */
+  readonly catalogEpoch?: number;
 }
 
 export interface NodeLoad {
@@ -41,6 +43,8 @@ export const Gossiper = protocol('gossiper', 30, {
   /** This node shuts down: tell the others now rather than let them find out. */
   leaving: ask<object, object>(3, { lane: 'control' }),
   states: ask<object, { readonly states: readonly NodeState[] }>(4),
+  /** This node knows the namespaces of this epoch from now on. */
+  catalogEpoch: tell<{ readonly epoch: number }>(70, { lane: 'control' }),
 });
 export type Gossiper = typeof Gossiper.messages;
 

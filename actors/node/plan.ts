@@ -12,6 +12,8 @@ import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Placement, ThreadGroup } from '../../runtime/placement.ts';
 import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
+import { catalog } from '../catalog/catalog.actor.ts';
+import { Catalog } from '../catalog/protocol.ts';
 import { httpGateway } from '../gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings } from '../gateway/http-requests.ts';
 import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
@@ -39,10 +41,12 @@ import { proposer } from '../replication/proposer.actor.ts';
 import { batchKeeper } from '../replication/batch-keeper.actor.ts';
 import { batchWriter } from '../replication/batch-writer.actor.ts';
 import {
+  Acceptor,
   BatchKeeper,
   BatchWriter,
   Coordinator,
   Proposer,
+  Replica,
   SiblingKeeper,
 } from '../replication/protocol.ts';
 import { replica } from '../replication/replica.actor.ts';
@@ -162,6 +166,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [WalArchiver.name]: 'background',
   [Store.name]: 'shard',
   [Snapshotter.name]: 'control',
+  [Catalog.name]: 'control',
   replica: 'shard',
   acceptor: 'shard',
   [Proposer.name]: 'shard',
@@ -205,6 +210,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     ...monitors,
     ...shards.flatMap((shard) => storageRows(storage, ring.replicationFactor, shard).map(placed)),
     placed(snapshotRow(settings, ring)),
+    placed(catalogRow(settings, ring)),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...batchRows(settings, ring).map(placed),
     ...membershipRows(settings, ring).map(placed),
@@ -345,6 +351,31 @@ function snapshotRow(settings: NodeSettings, ring: Ring): Row {
   return { kind: row(snapshotter), options, shard: 0, capacity: 256, onCrash: forgiving };
 }
 
+function catalogRow(settings: NodeSettings, ring: Ring): Row {
+  const { node, placement, tunables, acceptDataLoss = false } = settings;
+  const shards = [...Array(placement.shards).keys()];
+  const options = {
+    ring,
+    shards: placement.shards,
+    gossiper: refTo(Gossiper, node),
+    guards: shards.flatMap((shard) => [refTo(Replica, node, shard), refTo(Acceptor, node, shard)]),
+    listeners: [
+      ...shards.map((shard) => refTo(Store, node, shard)),
+      ...(ring.replicationFactor > 1 ? shards.map((shard) => refTo(Repairer, node, shard)) : []),
+      refTo(HttpGateway, node),
+      refTo(RespGateway, node),
+      refTo(Watcher, node),
+    ],
+    refreshMs: tunables.catalogRefreshMs,
+    stores: shards.map((shard) => refTo(Store, node, shard)),
+    usageListeners: [refTo(HttpGateway, node), refTo(RespGateway, node)],
+    countMs: tunables.quotaCountMs,
+    acceptDataLoss,
+  };
+  // What counts is on disk, and guards keep what they were told.
+  return { kind: row(catalog), options, shard: 0, capacity: 1_024, onCrash: forgiving };
+}
+
 function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   const { node, incarnation, placement, tunables } = settings;
   const capacity = tunables.mailboxMessages;
@@ -352,6 +383,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     store: refTo(Store, node, shard),
     siblings: refTo(SiblingKeeper, node, shard),
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
+    catalog: { acceptDataLoss: settings.acceptDataLoss ?? false },
     shards: placement.shards,
     rangeRowsMax: 1_024,
     rangeBytesMax: 4 * 1024 * 1024,
@@ -421,7 +453,9 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     valueBytesMax: tunables.valueBytesMax,
     waitingMax: 16_384,
   };
-  const acceptorOptions = { store: refTo(Store, node, shard), shards: placement.shards };
+  const { shards } = placement;
+  const catalog = { acceptDataLoss: settings.acceptDataLoss ?? false };
+  const acceptorOptions = { store: refTo(Store, node, shard), shards, catalog };
   const at = { shard, capacity: tunables.mailboxMessages, onCrash: fatal };
   return [
     { kind: row(acceptor), options: acceptorOptions, ...at },
@@ -433,22 +467,20 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
 function batchRows(settings: NodeSettings, ring: Ring): Row[] {
   const { node, incarnation, placement, tunables } = settings;
   const { shards } = placement;
-  const graceMs = Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs);
+  const common = { ring, shards };
   const writerOptions = {
-    ring,
+    ...common,
     // Not the number of a coordinator: both stamp records of the same keys.
     writer: fingerprint32Text(`${node}/batch`),
     incarnation,
-    shards,
     boundPath: `${shardDirectory(0)}/batch-clock-bound`,
   };
   const keeperOptions = {
-    ring,
+    ...common,
     store: refTo(Store, node, 0),
-    shards,
     afterMs: 2 * tunables.writeTimeoutMs,
     // What hides a record of the batch is younger than the batch, and is kept for longer.
-    oldMs: graceMs * 0.9,
+    oldMs: Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs) * 0.9,
   };
   const at = { shard: 0, capacity: tunables.mailboxMessages, onCrash: fatal };
   return [
@@ -470,6 +502,7 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
     ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
     ...(copies > 1 ? shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>) : []),
     refTo(PrimaryWatch, node) as Ref<never>,
+    refTo(Catalog, node) as Ref<never>,
     refTo(HttpGateway, node) as Ref<never>,
     refTo(RespGateway, node) as Ref<never>,
   ];
@@ -489,6 +522,7 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
       .filter((member) => member.node !== node)
       .map((member) => refTo(Gossiper, member.node)),
     detector: refTo(FailureDetector, node),
+    catalog: refTo(Catalog, node),
     stores: shards.map((shard) => refTo(Store, node, shard)),
     self: {
       node,
@@ -513,12 +547,12 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
 function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   const { node, clusterName, placement, tunables } = settings;
   const { readTimeoutMs, writeTimeoutMs, scanTimeoutMs, valueBytesMax } = tunables;
-  const { namespaces, defaults, limits } = defaultGatewaySettings;
+  const { defaults, limits } = defaultGatewaySettings;
   const common = {
     ring,
     coordinatorShards: placement.shards,
     gossiper: refTo(Gossiper, node),
-    namespaces,
+    catalog: refTo(Catalog, node),
     defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
     limits: { ...limits, valueBytes: valueBytesMax },
   };

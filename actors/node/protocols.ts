@@ -2,6 +2,7 @@
 // nodes. test/golden/protocols.txt holds every number; they are never reused.
 
 import type { Protocol } from '../../runtime/protocol.ts';
+import { Catalog } from '../catalog/protocol.ts';
 import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import { FailureDetector, Gossiper, PrimaryWatch } from '../membership/protocol.ts';
@@ -48,6 +49,7 @@ export const allProtocols: readonly Protocol[] = [
   Gossiper,
   FailureDetector,
   PrimaryWatch,
+  Catalog,
   HttpGateway,
   RespGateway,
   Watcher,

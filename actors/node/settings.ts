@@ -132,6 +132,18 @@ export const settingRows = {
     4096 * miB,
     'Latest changes that a node keeps for watches, while somebody watches.',
   ),
+  catalogRefreshMs: row(
+    30_000,
+    1_000,
+    3_600_000,
+    'Time after which a node reads the namespaces again, also when it heard of no change.',
+  ),
+  quotaCountMs: row(
+    5_000,
+    100,
+    3_600_000,
+    'Pause between two counts of what namespaces with a quota of keys or bytes hold.',
+  ),
   gossipIntervalMs: row(1_000, 100, 60_000, 'Time between gossip rounds.'),
   suspectPhi: row(5, 1, 16, 'Phi above which a node is suspected.'),
   deadPhi: row(8, 1, 32, 'Phi above which a node is taken for dead.'),

@@ -6,6 +6,7 @@
 // expired, is refused (TS-6).
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 
 /** How far one set of replicas has been repaired, as one replica knows it; hlc, 0: never. */
@@ -142,6 +143,8 @@ export const Repairer = protocol('repairer', 24, {
   }),
   /** Records up to here have to be announced with `late`. */
   floor: ask<object, { readonly hlc: number }>(10, { lane: 'control' }),
+  /** Keys of namespaces that were dropped are left out from now on. */
+  namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
   /** Starts a repair of all members, or tells of the one that runs. BAD_REQUEST: no such set. */
   run: ask<RepairRequest, RepairReport>(11),
   /** The last repair that this node ran, or runs; absent: none since its start. */

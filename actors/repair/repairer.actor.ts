@@ -10,8 +10,10 @@
 import { actor, type Context, type Later, type Ref, refTo } from '../../runtime/actor.ts';
 import { type Failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { PeerState, PeerStates } from '../membership/protocol.ts';
-import { checkRecord, recordIsSet, recordToken } from '../model/record.ts';
+import { DroppedKeys } from '../model/dropped-keys.ts';
+import { checkRecord, recordIsSet, recordKey, recordToken } from '../model/record.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
 import type { SumTree } from '../model/sum-tree.ts';
 import { shardOf } from '../model/token.ts';
@@ -78,6 +80,7 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
   readonly #metrics: RepairMetrics;
   #horizons: Horizons;
   #hosted: Hosted | undefined;
+  readonly #dropped = new DroppedKeys();
   #peers: readonly PeerState[] = [];
   /** Peers whose horizons were compared with those of this node. */
   readonly #compared = new Set<string>();
@@ -192,6 +195,11 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     if (shardOf(recordToken(record), this.#options.shards) !== this.#ctx.shard)
       throw new KvError('BAD_REQUEST', { detail: 'record of another shard' });
     const later = this.#ctx.later<object>();
+    // Its sender has not heard of the drop yet.
+    if (this.#dropped.has(recordKey(record))) {
+      later.resolve({});
+      return later;
+    }
     const done = (problem: Failure | undefined): void => {
       if (problem !== undefined) return later.fail(problem);
       this.#ctx.probe.reach('record repaired');
@@ -201,6 +209,11 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     if (recordIsSet(record)) this.#ctx.ask(siblings, 'merge', { record }, storeTimeoutMs, done);
     else this.#ctx.ask(store, 'apply', { record }, storeTimeoutMs, done);
     return later;
+  }
+
+  namespacesChanged(known: CatalogBytes): object {
+    this.#dropped.changed(known);
+    return {};
   }
 
   agree({ session, sets }: BodyOf<Repairer['agree']>): Later<object> {
@@ -255,7 +268,9 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
 
   #place(): ScanPlace {
     const { store, sets, bytesPerSecond } = this.#options;
-    return { store, sets, clock: this.#ctx.clock, bytesPerSecond };
+    const dropped = this.#dropped;
+    const isDropped = (key: Uint8Array): boolean => dropped.has(key);
+    return { store, sets, clock: this.#ctx.clock, bytesPerSecond, isDropped };
   }
 
   // ---- horizons ------------------------------------------------------------------------------

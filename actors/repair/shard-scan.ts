@@ -24,6 +24,8 @@ export interface ScanPlace {
   readonly sets: ReplicaSets;
   readonly clock: Clock;
   readonly bytesPerSecond: number;
+  /** Keys of namespaces that are gone: nobody compares them any more. */
+  readonly isDropped: (key: Uint8Array) => boolean;
 }
 
 /** Which records a session looks at (AE-1, AE-3). */
@@ -113,7 +115,7 @@ const stampOf = (record: Uint8Array): { hlc: number; writer: number; incarnation
 /** Where the next page begins; undefined at the end. Takes as long as its bytes may take. */
 async function scanPage(
   session: Session,
-  { store, clock, bytesPerSecond }: ScanPlace,
+  { store, clock, bytesPerSecond, isDropped }: ScanPlace,
   from: Uint8Array,
   each: (record: Uint8Array) => void,
 ): Promise<Uint8Array | undefined> {
@@ -123,7 +125,7 @@ async function scanPage(
   let bytes = 0;
   let last: Uint8Array | undefined;
   for (const record of records) {
-    each(record);
+    if (!isDropped(recordKey(record))) each(record);
     bytes += record.length;
     last = record;
   }

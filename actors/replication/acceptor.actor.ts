@@ -7,6 +7,9 @@ import { base64url } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
+import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
+import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import type { Store } from '../storage/protocol.ts';
@@ -25,19 +28,33 @@ export interface AcceptorOptions {
   readonly store: Ref<Store>;
   /** Shards of this node. */
   readonly shards: number;
+  /** How the catalog of namespaces is read; absent: none is ever dropped. */
+  readonly catalog?: CatalogFileOptions;
 }
 
 /** Of a decision that a simulation holds back, milliseconds. */
 const lateMs = 300;
 
 class AcceptorActor implements Handlers<Acceptor> {
-  readonly #ctx: Context;
+  readonly #ctx: Context<object, 'disk'>;
   readonly #options: AcceptorOptions;
   readonly #turns = new KeyTurns();
+  readonly #dropped = new DroppedKeys();
 
-  constructor(ctx: Context, options: AcceptorOptions) {
+  constructor(ctx: Context<object, 'disk'>, options: AcceptorOptions) {
     this.#ctx = ctx;
     this.#options = options;
+  }
+
+  start(): void {
+    const { catalog } = this.#options;
+    // Not asked for: the actor that keeps it may start later than this one.
+    if (catalog !== undefined) this.#dropped.knows(readCatalogFile(this.#ctx.disk, catalog));
+  }
+
+  namespacesChanged(known: CatalogBytes): object {
+    this.#dropped.changed(known);
+    return {};
   }
 
   prepare(
@@ -97,6 +114,7 @@ class AcceptorActor implements Handlers<Acceptor> {
   ): Later<Reply> {
     if (shardOf(at.token, this.#options.shards) !== this.#ctx.shard)
       throw new KvError('BAD_REQUEST', { detail: 'key of another shard' });
+    this.#dropped.refuse(at.key);
     const name = base64url.encode(at.key);
     const { clock } = this.#ctx;
     const { store } = this.#options;
@@ -119,5 +137,7 @@ function checkProposal({ record }: Proposal): void {
 
 export const acceptor = actor({
   protocol: Acceptor,
-  create: (ctx: Context, options: AcceptorOptions) => new AcceptorActor(ctx, options),
+  needs: ['disk'],
+  create: (ctx: Context<object, 'disk'>, options: AcceptorOptions) =>
+    new AcceptorActor(ctx, options),
 });

@@ -20,7 +20,7 @@ import {
   type Session,
 } from '../../runtime/actor.ts';
 import { ByteReader, ByteWriter, justAfter, noBytes } from '../../runtime/bytes.ts';
-import { describeFailure, KvError, toFailure } from '../../runtime/errors.ts';
+import { describeFailure, type ErrorCode, KvError, toFailure } from '../../runtime/errors.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
 import type { Counter } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
@@ -331,6 +331,8 @@ async function deliver(
         delivery.delivered(i, node);
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
+        // Its namespace was dropped, say: nobody will ever take it.
+        if (isHopeless(error)) return delivery.delivered(i, node);
         await session
           .ask(hints(token), 'keepSynced', { node, record }, askTimeoutMs)
           .then(() => delivery.hintSynced(i, node))
@@ -342,6 +344,9 @@ async function deliver(
     }),
   );
 }
+
+const hopeless: readonly ErrorCode[] = ['BAD_REQUEST', 'TOO_LARGE', 'NO_SUCH_NAMESPACE'];
+const isHopeless = ({ code }: KvError): boolean => hopeless.includes(code);
 
 function decodeFromWire(entry: Uint8Array): BatchEntry {
   try {

@@ -429,6 +429,10 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       this.#leftMs(deadlineMs),
       (problem, reply) => {
         note?.(problem, reply);
+        if (problem?.code === 'NO_SUCH_NAMESPACE') {
+          this.#reads.delete(open);
+          return open.later.fail(problem);
+        }
         if (problem !== undefined) return this.#run(open, path.failed(node));
         assert(reply !== undefined, 'a read answer without a body');
         this.#run(open, path.answered(node, reply));
@@ -505,6 +509,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       for (let shard = 0; shard < this.#view.shardsOf(node); shard += 1)
         this.#ctx.ask(refTo(Replica, node, shard), 'range', round, leftMs, (problem, page) => {
           if (!path.isRound(round)) return;
+          if (problem?.code === 'NO_SUCH_NAMESPACE') return later.fail(problem);
           if (problem === undefined && page !== undefined) path.answered(node, page);
           else path.failed(node);
           next();

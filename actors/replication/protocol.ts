@@ -2,6 +2,7 @@
 // applies and serves the records of its shard.
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 import type { Etag } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
@@ -92,6 +93,8 @@ export const Replica = protocol('replica', 20, {
   }),
   /** From now on records up to here are announced to the repairer before they are applied. */
   repairFloor: ask<{ readonly hlc: number }, object>(31, { lane: 'control' }),
+  /** From now on keys of namespaces that were dropped are refused. */
+  namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
   /** A write of a key that keeps siblings, seen from this replica (DV-2). */
   event: ask<SiblingEvent, SiblingEventReply>(100, {
     layout: siblingEventLayout,
@@ -355,6 +358,8 @@ export const Acceptor = protocol('acceptor', 25, {
   commit: ask<AcceptorKey & { readonly proposal: Proposal }, object>(3),
   /** What a prepare would say, without a promise: for reads of quiet keys. */
   look: ask<AcceptorKey, PrepareReply>(4),
+  /** From now on keys of namespaces that were dropped are refused. */
+  namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
 });
 export type Acceptor = typeof Acceptor.messages;
 

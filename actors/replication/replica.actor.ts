@@ -12,10 +12,15 @@ import {
 } from '../../runtime/actor.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
+import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
+import { DroppedKeys } from '../model/dropped-keys.ts';
 import {
   checkRecord,
+  namespaceBytes,
   recordHlc,
   recordIncarnation,
+  recordKey,
   recordIsSet,
   recordToken,
   recordWriter,
@@ -38,6 +43,8 @@ export interface ReplicaOptions {
   readonly rangeBytesMax: number;
   /** Hears of records that come late; absent: nobody repairs. */
   readonly repairer?: Ref<Repairer>;
+  /** How the catalog of namespaces is read; absent: none is ever dropped. */
+  readonly catalog?: CatalogFileOptions;
 }
 
 type ReadReply = ReplyOf<Replica['read']>;
@@ -49,23 +56,31 @@ interface Own {
 const startTimeoutMs = 60_000;
 
 class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
-  readonly #ctx: Context<Own>;
+  readonly #ctx: Context<Own, 'disk'>;
   readonly #options: ReplicaOptions;
   /** Records up to here are late. */
   #floorHlc = 0;
+  readonly #dropped = new DroppedKeys();
 
-  constructor(ctx: Context<Own>, options: ReplicaOptions) {
+  constructor(ctx: Context<Own, 'disk'>, options: ReplicaOptions) {
     this.#ctx = ctx;
     this.#options = options;
   }
 
   start(): Later<void> | undefined {
-    const { repairer } = this.#options;
+    const { repairer, catalog } = this.#options;
+    // Not asked for: the actor that keeps it may start later than this one.
+    if (catalog !== undefined) this.#dropped.knows(readCatalogFile(this.#ctx.disk, catalog));
     if (repairer === undefined) return undefined;
     const { toSelf } = this.#ctx;
     return this.#ctx.session(async (session) => {
       toSelf('floorKnown', await session.ask(repairer, 'floor', {}, startTimeoutMs));
     });
+  }
+
+  namespacesChanged(known: CatalogBytes): object {
+    this.#dropped.changed(known);
+    return {};
   }
 
   floorKnown({ hlc }: { readonly hlc: number }): void {
@@ -74,6 +89,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
 
   write({ record }: { readonly record: Uint8Array }, call: Call): Later<{ readonly lsn: number }> {
     this.#check(record);
+    this.#dropped.refuse(recordKey(record));
     const later = this.#ctx.later<{ readonly lsn: number }>();
     if (recordHlc(record) > this.#floorHlc) this.#apply(record, call, later);
     else
@@ -87,6 +103,10 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   hint({ record }: BodyOf<Replica['hint']>, call: Call): Later<{ readonly isApplied: boolean }> {
     this.#check(record);
     const later = this.#ctx.later<{ readonly isApplied: boolean }>();
+    if (this.#dropped.has(recordKey(record))) {
+      later.resolve({ isApplied: false });
+      return later;
+    }
     const apply = (): void =>
       this.#store(record, call, (problem) => {
         if (problem === undefined) later.resolve({ isApplied: true });
@@ -152,6 +172,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
 
   event(event: BodyOf<Replica['event']>, call: Call): Later<SiblingEventReply> {
     this.#checkShard(event.token);
+    this.#dropped.refuse(event.key);
     const later = this.#ctx.later<SiblingEventReply>();
     const body = { ...event, aboveHlc: this.#floorHlc };
     this.#ctx.ask(this.#options.siblings, 'event', body, this.#left(call), (problem, reply) =>
@@ -161,6 +182,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   }
 
   read({ key, hash, digest }: BodyOf<Replica['read']>, call: Call): Later<ReadReply> {
+    this.#dropped.refuse(key);
     const later = this.#ctx.later<ReadReply>();
     this.#ctx.ask(
       this.#options.store,
@@ -177,6 +199,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
 
   range(request: RangeRequest, call: Call): Later<RecordPage> {
     const { rangeRowsMax, rangeBytesMax, store } = this.#options;
+    if (request.from.length >= namespaceBytes) this.#dropped.refuse(request.from);
     const later = this.#ctx.later<RecordPage>();
     const limit = Math.min(request.limit, rangeRowsMax);
     const bytes = Math.min(request.bytes, rangeBytesMax);
@@ -212,5 +235,6 @@ function settle<Reply>(
 
 export const replica = actor({
   protocol: Replica,
-  create: (ctx: Context<Own>, options: ReplicaOptions) => new ReplicaActor(ctx, options),
+  needs: ['disk'],
+  create: (ctx: Context<Own, 'disk'>, options: ReplicaOptions) => new ReplicaActor(ctx, options),
 });

@@ -145,7 +145,7 @@ class Evaluation {
     { keepTtl, ttlMs, expiresAt = 0 }: SerialRequest,
     live: Uint8Array | undefined,
   ): number {
-    if (keepTtl) return live === undefined ? 0 : recordExpiresAt(live);
+    if (keepTtl && live !== undefined) return recordExpiresAt(live);
     if (expiresAt > 0) return expiresAt;
     return ttlMs === 0 ? 0 : this.#facts.nowMs + ttlMs;
   }

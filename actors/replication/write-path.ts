@@ -44,7 +44,8 @@ export class WritePath {
 
   failed(problem: Failure): WriteOutcome {
     this.#failed += 1;
-    if (errorTable[problem.code].effect === 'none') this.#refusal ??= problem;
+    if (problem.code === 'NO_SUCH_NAMESPACE') this.#refusal = problem;
+    else if (errorTable[problem.code].effect === 'none') this.#refusal ??= problem;
     else this.#effectPossible = true;
     return this.#outcome();
   }
@@ -60,6 +61,9 @@ export class WritePath {
     const isRefused = this.#acked === 0 && !this.#effectPossible;
     if (isRefused && this.#failed < this.#sent) return open;
     this.#isGiven = true;
+    // One replica that knows of the drop is enough: nobody reads the key again.
+    if (this.#refusal?.code === 'NO_SUCH_NAMESPACE')
+      return { kind: 'failed', failure: this.#refusal };
     const unknown = failure('TIMEOUT', { required: this.#required, received: this.#acked });
     return { kind: 'failed', failure: (isRefused ? this.#refusal : undefined) ?? unknown };
   }

@@ -9,6 +9,8 @@
 import { actor, type Context, type Later } from '../../runtime/actor.ts';
 import { assert } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
+import { isDroppedBy } from '../model/dropped-keys.ts';
+import { recordKey } from '../model/record.ts';
 import type { RecordCursor } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import { ArenaTree } from './arena-tree.ts';
@@ -79,7 +81,7 @@ class CompactorActor implements Handlers<Compactor> {
   compact(job: BodyOf<Compactor['compact']>): Later<ReplyOf<Compactor['compact']>> {
     const { disk, codecs, tasks } = this.#ctx;
     const { directory, resolve } = this.#options;
-    const { inputs, level, splitBytes, fileNumbers, purge, isCold } = job;
+    const { inputs, level, splitBytes, fileNumbers, purge, dropped, isCold } = job;
     const codec = this.#codecFor(isCold);
     const running = { all: inputs.reduce((sum, { records }) => sum + records, 0), done: 0 };
     this.#running = running;
@@ -88,9 +90,10 @@ class CompactorActor implements Handlers<Compactor> {
       const readers: SstableReader[] = [];
       const tools = { disk, codecs, tasks, pause: () => session.sleep(pauseMs()) };
       const mayStay = keeperOf(purge);
+      const isDropped = dropped === undefined ? undefined : isDroppedBy(dropped);
       let purged = 0;
       const keep = (record: Uint8Array): boolean => {
-        const stays = mayStay(record);
+        const stays = isDropped?.(recordKey(record)) !== true && mayStay(record);
         running.done += 1;
         if (!stays) purged += 1;
         return stays;

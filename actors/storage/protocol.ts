@@ -2,6 +2,8 @@
 // storage keys.
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
+import type { DroppedNamespaces } from '../model/dropped-keys.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { PurgeArcs, PurgeRule } from './purge-rule.ts';
 
@@ -61,6 +63,8 @@ export const Store = protocol('store', 10, {
    * a repair of all replicas has seen them. `ends`: last tokens of the arcs of the ring, ascending.
    */
   purgeBelow: tell<PurgeArcs>(50, { lane: 'control', layout: { ends: 'u32[]', hlcs: 'u53[]' } }),
+  /** What is left of namespaces that were dropped is cleared away from now on. */
+  namespacesChanged: ask<CatalogBytes, object>(60, { lane: 'control' }),
   /** Of the store to itself, in the lane of requests: how long they wait (pacing.ts). */
   ping: ask<object, object>(30),
   /**
@@ -300,6 +304,8 @@ export const Compactor = protocol('compactor', 14, {
       /** For the outputs; not all of them may be needed. */
       readonly fileNumbers: readonly number[];
       readonly purge: PurgeRule | undefined;
+      /** Records of these namespaces are left out. */
+      readonly dropped?: DroppedNamespaces | undefined;
       /** Nobody will merge the outputs again for long: pack them as tightly as possible. */
       readonly isCold: boolean;
     },

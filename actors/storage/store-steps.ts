@@ -7,6 +7,7 @@
 import type { Ref, Session } from '../../runtime/actor.ts';
 import type { Disk } from '../../runtime/environment.ts';
 import { KvError } from '../../runtime/errors.ts';
+import type { DroppedNamespaces } from '../model/dropped-keys.ts';
 import { bytesOf, type CompactionJob } from './compaction-picker.ts';
 import { rangesOverlap, unionOf } from './key-ranges.ts';
 import type { ManifestLog, StoredState } from './manifest.ts';
@@ -48,6 +49,8 @@ export interface StoreParts {
 export interface CompactionOutcome {
   readonly inputs: number;
   readonly outputs: number;
+  /** Numbers of the tables that were written; a table that only changed its level is none. */
+  readonly written: readonly number[];
   readonly outputLevel: number;
   readonly readBytes: number;
   readonly writtenBytes: number;
@@ -159,23 +162,26 @@ export async function compactTables(
     readonly wallMicros: number;
     /** Horizons of repair; undefined: none were ever told. */
     readonly arcs: PurgeArcs | undefined;
+    /** Namespaces that are gone. */
+    readonly dropped?: DroppedNamespaces | undefined;
   },
   parts: StoreParts,
   manifest: ManifestLog,
   job: CompactionJob,
 ): Promise<CompactionOutcome> {
   const { inputs, outputLevel } = job;
-  const { disk } = place;
+  const { disk, dropped } = place;
   const purge = await purgeRuleOf(session, parts, manifest, inputs, place);
   const isWorthPurging = purge !== undefined && inputs.some(({ tombstones }) => tombstones > 0);
   const isMove = job.isMove && !isWorthPurging;
   const { tables, purged } = isMove
     ? { tables: inputs.map((table) => ({ ...table, level: outputLevel })), purged: 0 }
-    : await mergeTables(session, disk, parts, manifest, { ...job, purge });
+    : await mergeTables(session, disk, parts, manifest, { ...job, purge, dropped });
   await changeTables(session, disk, parts, manifest, { inputs, outputs: tables });
   return {
     inputs: inputs.length,
     outputs: tables.length,
+    written: isMove ? [] : tables.map(({ fileNumber }) => fileNumber),
     outputLevel,
     readBytes: isMove ? 0 : bytesOf(inputs),
     writtenBytes: isMove ? 0 : bytesOf(tables),
@@ -195,7 +201,11 @@ async function mergeTables(
     splitBytes,
     isCold,
     purge,
-  }: CompactionJob & { purge: PurgeRule | undefined },
+    dropped,
+  }: CompactionJob & {
+    readonly purge: PurgeRule | undefined;
+    readonly dropped?: DroppedNamespaces | undefined;
+  },
 ): Promise<{ readonly tables: readonly TableMeta[]; readonly purged: number }> {
   const bytes = bytesOf(inputs);
   // Space for writes comes first: what is merged is readable as it is.
@@ -203,7 +213,8 @@ async function mergeTables(
     throw new KvError('DISK_FULL', { detail: 'no space for the outputs of a compaction' });
   const outputs = splitBytes === undefined ? 1 : Math.ceil(bytes / splitBytes) + 1;
   const fileNumbers = Array.from({ length: outputs }, () => manifest.takeFileNumber());
-  const request = { inputs, level: outputLevel, splitBytes, fileNumbers, purge, isCold };
+  const rules = { purge, dropped, isCold };
+  const request = { inputs, level: outputLevel, splitBytes, fileNumbers, ...rules };
   return session.ask(compactor, 'compact', request, internalTimeoutMs);
 }
 

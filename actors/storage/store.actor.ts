@@ -25,7 +25,9 @@ import {
 import { assert, describeFailure, type ErrorCode, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { Watcher } from '../gateway/protocol.ts';
+import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord, recordBytesMax, recordHash, recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import { type Resolve, resolveAll } from '../model/resolve.ts';
@@ -33,8 +35,9 @@ import { Admission, heldBytes } from './admission.ts';
 import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
+import { DropPurge, pickDropped } from './drop-purge.ts';
 import type { ManifestLog } from './manifest.ts';
-import { Pacer } from './pacing.ts';
+import { MergePace } from './merge-pace.ts';
 import {
   type FrozenTable,
   type RangeRequest,
@@ -95,7 +98,12 @@ interface Own {
   }>;
   readonly retryFlush: Tell<object>;
   readonly resumeStart: Tell<object>;
-  readonly compacted: Tell<{ readonly outcome: CompactionOutcome; readonly startedMs: number }>;
+  readonly compacted: Tell<{
+    readonly outcome: CompactionOutcome;
+    readonly startedMs: number;
+    readonly generation: number;
+  }>;
+  readonly dropsPurged: Tell<{ readonly generation: number }>;
   readonly compactionFailed: Tell<{
     readonly reason: string;
     /** The table that could not be read, where that was the reason. */
@@ -108,8 +116,6 @@ interface Own {
 
 const spaceCheckMs = 2_000;
 const flushRetryMs = 1_000;
-/** Between two measurements of how long requests wait, while a merge runs. */
-const measureEveryMs = 10;
 /** Doubles with each failure in a row. */
 const compactionRetryMs = 1_000;
 const compactionRetryMsMax = 60_000;
@@ -136,6 +142,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   #isCompacting = false;
   #compactionFailures = 0;
   #purgeArcs: PurgeArcs | undefined;
+  readonly #dropped = new DroppedKeys();
+  readonly #dropPurge = new DropPurge();
   /** Tables that a compaction could not read: left alone until the next start. */
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
@@ -144,12 +152,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   #told: ((records: readonly Uint8Array[]) => void) | undefined;
   /** Records that the watcher was told of. */
   #sequence = 0;
-  readonly #pacer: Pacer;
-  #isMerging = false;
-  #isMeasuring = false;
-  /** Tables that wait for their merge, as a part of those that stop writes. */
-  #debt = 0;
-  #toldPauseMs = 0;
+  readonly #pace: MergePace;
 
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
@@ -161,11 +164,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const inFlight = (): number => this.#admission.inFlightBytes;
     metrics.gauge('kvd_store_in_flight_bytes', 'Bytes on the way to the WAL', inFlight, labels);
     this.#figures = new CompactionFigures(metrics, labels);
-    this.#pacer = new Pacer({ targetMs: options.foregroundDelayMs });
-    const delay = (): number => this.#pacer.p99Ms / 1000;
-    metrics.gauge('kvd_foreground_delay_seconds', 'p99 while merging', delay, labels);
-    const pause = (): number => this.#toldPauseMs / 1000;
-    metrics.gauge('kvd_compaction_pause_seconds', 'Pause after each batch', pause, labels);
+    this.#pace = new MergePace(ctx, options.compactor, options.foregroundDelayMs);
     const pool = new BytePool();
     this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
     registerCache(metrics, { ...labels, cache: 'rows' }, () => this.#rows.figures);
@@ -426,17 +425,23 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const wallMicros = clock.wallMicros();
     const arcs = this.#purgeArcs;
     const state = { nowMs: wallMicros / 1000, damaged: this.#damaged };
-    const job = pickCompaction([...manifest.state.tables.values()], options.compaction, state);
-    if (job === undefined) return;
+    const tables = [...manifest.state.tables.values()];
+    const due = pickCompaction(tables, options.compaction, state);
+    const dropped = this.#dropped;
+    const purge = this.#dropPurge;
+    if (due === undefined && !purge.isPending) return;
     this.#isCompacting = true;
-    this.#isMerging = true;
-    this.#startMeasuring();
+    this.#pace.mergeBegins();
     const startedMs = clock.monotonicMs();
+    const { generation } = purge;
+    const choice = { tables, purge, damaged: this.#damaged, options: options.compaction };
     this.#ctx.session(async (session) => {
       try {
-        const place = { disk, wallMicros, arcs };
+        const job = due ?? (await pickDropped(session, options.tables, dropped, choice));
+        if (job === undefined) return toSelf('dropsPurged', { generation });
+        const place = { disk, wallMicros, arcs, dropped: dropped.all };
         const outcome = await compactTables(session, place, options, manifest, job);
-        toSelf('compacted', { outcome, startedMs });
+        toSelf('compacted', { outcome, startedMs, generation });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
         const { code, fields } = error;
@@ -451,14 +456,33 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#purgeArcs = arcs;
   }
 
-  compacted({ outcome, startedMs }: BodyOf<Own['compacted']>): void {
+  /** What is in memory of it goes to a table first: only tables are rewritten. */
+  namespacesChanged(known: CatalogBytes): object {
+    if (!this.#dropped.changed(known) || this.#dropped.all === undefined) return {};
+    this.#dropPurge.begin();
+    this.#flush();
+    return {};
+  }
+
+  /** Nothing is left of the dropped, or nothing that can be read. */
+  dropsPurged({ generation }: BodyOf<Own['dropsPurged']>): void {
+    this.#isCompacting = false;
+    this.#pace.mergeEnds();
+    // Another one was dropped meanwhile.
+    if (generation === this.#dropPurge.generation) this.#dropPurge.end();
+    this.#compact();
+  }
+
+  compacted({ outcome, startedMs, generation }: BodyOf<Own['compacted']>): void {
     const { probe, log, clock, shard } = this.#ctx;
     probe.reach('compaction installed');
     if (outcome.purged > 0) probe.reach('tombstones purged');
     const tookMs = Math.round(clock.monotonicMs() - startedMs);
-    log.info('compaction.done', { shard, ...outcome, tookMs });
+    const { written, ...figures } = outcome;
+    log.info('compaction.done', { shard, ...figures, tookMs });
+    this.#dropPurge.rewritten(generation, written);
     this.#isCompacting = false;
-    this.#isMerging = false;
+    this.#pace.mergeEnds();
     this.#compactionFailures = 0;
     this.#figures.done(outcome);
     this.#countTables();
@@ -470,7 +494,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const { probe, log, shard } = this.#ctx;
     probe.reach('compaction failed');
     log.warn('compaction.failed', { shard, reason });
-    this.#isMerging = false;
+    this.#pace.mergeEnds();
     const fileNumber = tableNumber(damaged?.slice(damaged.lastIndexOf('/') + 1) ?? '');
     if (fileNumber !== undefined) this.#damaged.add(fileNumber);
     this.#stopIfManifestFailed();
@@ -488,40 +512,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   // ---- pace --------------------------------------------------------------------------------
 
-  #startMeasuring(): void {
-    if (this.#isMeasuring || !this.#pacer.isOn) return;
-    this.#isMeasuring = true;
-    this.#pacer.begin(this.#ctx.clock.monotonicMs());
-    this.#ctx.after(measureEveryMs, 'measure', {});
-  }
-
-  /** One message as of a client: until it is handled, so long do requests wait. */
   measure(): void {
-    this.#isMeasuring = this.#isMerging;
-    if (!this.#isMerging) return;
-    const { clock, probe, node, shard } = this.#ctx;
-    const { foregroundDelayMs } = this.#options;
-    const sentMs = clock.monotonicMs();
-    this.#ctx.ask(refTo(Store, node, shard), 'ping', {}, internalTimeoutMs, (problem) => {
-      const nowMs = clock.monotonicMs();
-      // A full mailbox refuses at once: that is no short wait.
-      const isSlow = problem !== undefined || probe.buggify('requests wait');
-      const delayMs = isSlow ? foregroundDelayMs * 2 : nowMs - sentMs;
-      if (this.#pacer.measured(delayMs, nowMs)) this.#tellPace();
-      this.#ctx.after(measureEveryMs, 'measure', {});
-    });
+    this.#pace.measure();
   }
 
   ping(): object {
     return {};
-  }
-
-  #tellPace(): void {
-    const pauseMs = Math.round(this.#pacer.pauseMs(this.#debt));
-    if (pauseMs === this.#toldPauseMs) return;
-    if (pauseMs > this.#toldPauseMs) this.#ctx.probe.reach('merges slowed down');
-    this.#toldPauseMs = pauseMs;
-    this.#ctx.tell(this.#options.compactor, 'pace', { pauseMs });
   }
 
   /** Nobody knows what is in it, and no table can change any more: recovery finds out (MF-5). */
@@ -583,8 +579,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const pressure = compactionPressure([...tables.values()], compaction, nowMs);
     this.#figures.debtBytes = pressure.debtBytes;
     this.#figures.levels = levels;
-    this.#debt = pressure.waitingTables / waitingTablesMax;
-    this.#tellPace();
+    this.#pace.owes(pressure.waitingTables / waitingTablesMax);
     // Where damage keeps tables from being merged, refusing writes would not help.
     const isStalled = pressure.waitingTables >= waitingTablesMax && this.#damaged.size === 0;
     if (isStalled && !this.#admission.isStalled) {

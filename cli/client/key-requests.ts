@@ -19,11 +19,14 @@ export interface WriteContent {
 export class KeyRequests {
   readonly #calls: ClusterCalls;
   readonly #isSession: boolean;
+  readonly #namespace: string | undefined;
   #token = '';
 
-  constructor(calls: ClusterCalls, isSession: boolean) {
+  /** `namespace`: undefined for `default`. */
+  constructor(calls: ClusterCalls, isSession: boolean, namespace: string | undefined) {
     this.#calls = calls;
     this.#isSession = isSession;
+    this.#namespace = namespace;
   }
 
   /** A read; `key` says whose replica is asked. */
@@ -123,18 +126,25 @@ export class KeyRequests {
   ): Record<string, string> {
     return {
       ...more,
+      ...namespaceHeader(this.#namespace),
       ...(level === undefined ? {} : { 'consistency-level': level }),
       ...(this.#token === '' ? {} : { 'x-session-token': this.#token }),
     };
   }
 
   async send(call: Call): Promise<ClientAnswer> {
-    const answer = await this.#calls.call(call);
+    // Which nodes hold a key depends on the number of its namespace, which only they know.
+    const { key, ...rest } = call;
+    const isPlaced = this.#namespace === undefined && key !== undefined;
+    const answer = await this.#calls.call(isPlaced ? call : rest);
     const token = headerOf(answer, 'x-session-token');
     if (this.#isSession && token !== undefined) this.#token = token;
     return answer;
   }
 }
+
+export const namespaceHeader = (namespace: string | undefined): Record<string, string> =>
+  namespace === undefined ? {} : { 'x-namespace': namespace };
 
 export const isSerialLevel = (level: string | undefined): boolean =>
   level?.toUpperCase() === 'SERIAL';

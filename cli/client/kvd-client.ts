@@ -37,41 +37,50 @@ import {
   isSerialLevel,
   jsonText,
   KeyRequests,
+  namespaceHeader,
   parse,
   putText,
   unless,
   valueOf,
 } from './key-requests.ts';
+import { NamespaceCalls } from './namespaces.ts';
 import { parsePage } from './pages.ts';
 import { watchKeys } from './watch.ts';
 
 export { ClientError } from './http-exchange.ts';
 export type { ClusterOptions } from './cluster-calls.ts';
 export type * from './client-types.ts';
+export type { NamespaceCalls, NamespaceInfo, NamespaceSettings } from './namespaces.ts';
+
+export interface ConnectOptions extends Omit<ClusterOptions, 'endpoints'> {
+  /** Where the keys are that calls are about. Default: `default`. */
+  readonly namespace?: string;
+}
 
 /** Connects to a cluster through any of its nodes. UNREACHABLE where none of them answers. */
 export async function connect(
   endpoints: string | readonly string[],
-  options: Omit<ClusterOptions, 'endpoints'> = {},
+  options: ConnectOptions = {},
   world?: ClientWorld,
 ): Promise<KvdClient> {
   const list = typeof endpoints === 'string' ? [endpoints] : endpoints;
-  const calls = new ClusterCalls({ ...options, endpoints: list }, world);
+  const { namespace, ...rest } = options;
+  const calls = new ClusterCalls({ ...rest, endpoints: list }, world);
   try {
     await calls.connect();
   } catch (error) {
     calls.close();
     throw error;
   }
-  return new KvdClient(calls);
+  return new KvdClient(calls, namespace);
 }
 
 /** Operations on keys, alone or within a session. */
 export class Keys {
   readonly #requests: KeyRequests;
 
-  constructor(calls: ClusterCalls, isSession: boolean) {
-    this.#requests = new KeyRequests(calls, isSession);
+  constructor(calls: ClusterCalls, isSession: boolean, namespace: string | undefined) {
+    this.#requests = new KeyRequests(calls, isSession, namespace);
   }
 
   /**
@@ -316,10 +325,21 @@ export class Keys {
 
 export class KvdClient extends Keys {
   readonly #cluster: ClusterCalls;
+  readonly #namespace: string | undefined;
+  /** The namespaces of the cluster. */
+  readonly namespaces: NamespaceCalls;
 
-  constructor(calls: ClusterCalls) {
-    super(calls, false);
+  constructor(calls: ClusterCalls, namespace?: string) {
+    const other = namespace === 'default' ? undefined : namespace;
+    super(calls, false, other);
     this.#cluster = calls;
+    this.#namespace = other;
+    this.namespaces = new NamespaceCalls(calls);
+  }
+
+  /** The same cluster and connections, for the keys of another namespace. */
+  inNamespace(namespace: string): KvdClient {
+    return new KvdClient(this.#cluster, namespace);
   }
 
   /**
@@ -327,7 +347,7 @@ export class KvdClient extends Keys {
    * that run at the same time know nothing of each other.
    */
   session(): Keys {
-    return new Keys(this.#cluster, true);
+    return new Keys(this.#cluster, true, this.#namespace);
   }
 
   /**
@@ -335,7 +355,7 @@ export class KvdClient extends Keys {
    * its key, at least once; or a `reset`. Goes on over lost connections until it is left or aborted.
    */
   watch(options: WatchOptions = {}): AsyncGenerator<WatchEvent> {
-    return watchKeys(this.#cluster, options);
+    return watchKeys(this.#cluster, options, namespaceHeader(this.#namespace));
   }
 
   /** Calls so far, attempts beyond the first, reads that were sent to a second node. */

@@ -24,6 +24,7 @@ interface ChangeDocument {
 export async function* watchKeys(
   calls: ClusterCalls,
   { prefix = '', values = true, after = '', signal }: WatchOptions,
+  common: Readonly<Record<string, string>>,
 ): AsyncGenerator<WatchEvent> {
   const query = new URLSearchParams({ values: String(values) });
   if (prefix !== '') query.set('prefix', prefix);
@@ -31,7 +32,7 @@ export async function* watchKeys(
   const told = new Told();
   let id = after;
   for (;;) {
-    const headers: Record<string, string> = id === '' ? {} : { 'last-event-id': id };
+    const headers = { ...common, ...(id === '' ? {} : { 'last-event-id': id }) };
     const stream = await calls.stream({ method: 'GET', path, headers, signal });
     const parser = new EventStreamParser(id);
     try {

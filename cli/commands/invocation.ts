@@ -31,7 +31,7 @@ export class ExitError extends Error {
 export function exitCodeOf(error: ClientError): number {
   if (error.isOutcomeUnknown) return exitCodes.outcomeUnknown;
   if (error.code === 'UNREACHABLE' && error.status === 0) return exitCodes.unreachable;
-  if (error.code === 'NOT_FOUND') return exitCodes.notFound;
+  if (error.code === 'NOT_FOUND' || error.code === 'NO_SUCH_NAMESPACE') return exitCodes.notFound;
   return error.status === 0 ? exitCodes.usage : exitCodes.refused;
 }
 

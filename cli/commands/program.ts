@@ -18,6 +18,7 @@ import {
   type GlobalOptions,
   Invocation,
 } from './invocation.ts';
+import { addNamespaceCommands } from './namespaces.ts';
 import { addRepairCommands } from './repair.ts';
 import { runRepl } from './repl.ts';
 import { addRestoreCommand } from './restore.ts';
@@ -31,7 +32,7 @@ import { addWatchCommand } from './watch.ts';
 
 // biome-ignore format: a list
 const plannedCommands = [
-  'ops', 'join', 'leave', 'remove', 'replace', 'rebalance', 'ns', 'user',
+  'ops', 'join', 'leave', 'remove', 'replace', 'rebalance', 'user',
 ] as const;
 
 /** Runs one command line, without the names of node and script. Exit codes: see invocation.ts. */
@@ -119,6 +120,7 @@ function createProgram(io: CommandIo): Command {
   addTopCommand(program, invoke);
   addSimulatorCommands(program, invoke);
   addStorageCommands(program, invoke);
+  addNamespaceCommands(program, invoke);
   addSnapshotCommands(program, invoke);
   addRepairCommands(program, invoke);
   addBackupCommand(program, invoke);

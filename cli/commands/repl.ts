@@ -96,7 +96,7 @@ class Session {
     if (first === '' || first.startsWith('#')) return 'more';
     if (first === 'quit' || first === 'exit') return 'quit';
     if (first === 'settings') this.#show();
-    else if (Object.hasOwn(settings, first) && third === undefined) this.#set(first, second);
+    else if (isSetting(first, second, third)) this.#set(first, second);
     else {
       if (first === 'help' && second === undefined) this.#io.stdout.write(help);
       const given = [...this.#values].flatMap(([name, value]) => [settings[name] as string, value]);
@@ -116,6 +116,10 @@ class Session {
       this.#io.stdout.write(`${name} ${this.#values.get(name) ?? '(default)'}\n`);
   }
 }
+
+/** `ns list` is a command, as are the others of `ns`, which have a name after them. */
+const isSetting = (first: string, second: string | undefined, third: string | undefined): boolean =>
+  Object.hasOwn(settings, first) && third === undefined && !(first === 'ns' && second === 'list');
 
 /** Space, '...', "...", a backslash and a character, anything plain, and what is left over. */
 const pieces =

@@ -11,6 +11,7 @@ import {
 import {
   type HttpRoute,
   httpRoutes,
+  pathsOf,
   problemAnswer,
   requestHeaders,
 } from '../../actors/gateway/http-routes.ts';
@@ -155,10 +156,9 @@ interface Pattern {
 }
 
 /** Exact segments before parameters: `/keys` of a list is no key. */
-const patterns: readonly Pattern[] = httpRoutes.map((route) => ({
-  route,
-  segments: route.path.split('/'),
-}));
+const patterns: readonly Pattern[] = httpRoutes.flatMap((route) =>
+  pathsOf(route).map((path) => ({ route, segments: path.split('/') })),
+);
 
 function toMessage(
   { method, path, headers, body }: ClientRequest,

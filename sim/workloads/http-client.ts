@@ -27,6 +27,8 @@ export interface Request {
   readonly route?: string;
   readonly query?: Readonly<Record<string, string>>;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Of the path; by default the key. */
+  readonly params?: Readonly<Record<string, string>>;
   readonly session?: number;
   readonly ttlMs?: number;
   /** Of a cas. */
@@ -100,7 +102,7 @@ export class HttpClient {
       'handle',
       {
         route: request.route ?? kind,
-        params: { key },
+        params: request.params ?? { key },
         query: request.query ?? {},
         headers: { ...headersOf(request), ...request.headers },
         body: value ?? noBytes,
@@ -134,7 +136,8 @@ export function classify(kind: OperationKind, answer: ClientAnswer<HttpAnswer>):
     return { outcome: 'ok', code: undefined, ...value, ...seenIn(headers) };
   }
   const code = codeOf(body) ?? `HTTP ${status}`;
-  if (status === 404 && kind === 'get') return { outcome: 'ok', code: undefined };
+  if (status === 404 && kind === 'get' && code === 'NOT_FOUND')
+    return { outcome: 'ok', code: undefined };
   if (status === 409) return { outcome: 'ok', code };
   return failed(code);
 }

@@ -17,8 +17,8 @@ import { ClientLoop } from './client-loop.ts';
 import type { Asker } from './http-client.ts';
 
 export const siblingWorkloadName = 'siblings';
-/** A namespace of its own: its keys keep siblings from the first write on. */
-const namespace = 7;
+/** A namespace of its own that no catalog gives out: its keys keep siblings from the first write on. */
+const namespace = 0x7000_0000;
 
 interface SiblingOptions {
   readonly clients: number;

@@ -36,6 +36,17 @@ describe('kvctl: prompt', () => {
     expect(run.text).to.contain('consistency ONE').and.to.contain('consistency (default)');
   });
 
+  it('prompt: ns with a name is a setting, ns list is the command', async () => {
+    const run = await kvctl(['--endpoint', server.url], 'ns a\nget k\nns list\nns\nget k\n');
+    const seen = server.seen.map(({ url, headers }) => [url, headers['x-namespace']]);
+    expect(seen).to.deep.equal([
+      ['/api/v1/keys/k', 'a'],
+      ['/api/v1/admin/namespaces', 'a'],
+      ['/api/v1/keys/k', undefined],
+    ]);
+    expect(run.text).to.contain('ns a').and.to.contain('ns (default)');
+  });
+
   it('prompt: a command that fails is said, and the next one runs; the last code counts', async () => {
     const run = await kvctl(['--endpoint', server.url], 'nonsense\nput "open\nget a\n');
     expect(run.stderr).to.contain("unknown command 'nonsense'").and.to.contain('not closed');

@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import { actor, type Context, type Ref, refTo } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
 import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
+import { Catalog } from '../../actors/catalog/protocol.ts';
 import { gossiper } from '../../actors/membership/gossiper.actor.ts';
 import {
   type Digest,
@@ -29,12 +30,32 @@ const fakeDetector = actor({
   }),
 });
 
+const fakeCatalog = actor({
+  protocol: Catalog,
+  create: (_ctx: Context, options: { epochs: BodyOf<Catalog['heard']>[] }): Handlers<Catalog> => {
+    const notPlayed = (): never => {
+      throw new Error('not played here');
+    };
+    return {
+      heard: (news) => void options.epochs.push(news),
+      peersChanged: () => undefined,
+      counted: () => undefined,
+      document: notPlayed,
+      refresh: notPlayed,
+      change: notPlayed,
+      install: notPlayed,
+      lease: notPlayed,
+    };
+  },
+});
+
 class GossipKit extends ReplicaKit {
   readonly heard: Beat[] = [];
+  readonly epochs: BodyOf<Catalog['heard']>[] = [];
   readonly disk: MemoryDisk;
 
   private constructor(disk: MemoryDisk) {
-    super({ disk }, [Gossiper, FailureDetector, Store]);
+    super({ disk }, [Gossiper, FailureDetector, Store, Catalog]);
     this.disk = disk;
   }
 
@@ -45,11 +66,13 @@ class GossipKit extends ReplicaKit {
     const kit = new GossipKit(new MemoryDisk());
     for (const peer of peers) kit.playPeer(peer);
     await kit.spawn(fakeDetector, { heard: kit.heard });
+    await kit.spawn(fakeCatalog, { epochs: kit.epochs });
     if (stores.length > 0) await kit.playStore();
     await kit.spawn(gossiper, {
       roundMs: 1_000,
       peers: peers.map((peer) => refTo(Gossiper, peer)),
       detector: refTo(FailureDetector, 'n1'),
+      catalog: refTo(Catalog, 'n1'),
       stores,
       self: nodeState('n1', { generation: 5 }),
     });
@@ -248,5 +271,18 @@ describe('gossiper', () => {
     // The next measurement is never answered.
     await kit.host.advance(10_000);
     expect((await kit.stateOf('n1'))?.load).to.deep.equal(load);
+  });
+
+  it('gossip: the catalog hears of epochs above the one of this node, and of no others', async () => {
+    const kit = await GossipKit.start(['n2', 'n3']);
+    kit.kernel.tell(self, 'catalogEpoch', { epoch: 4 });
+    const beat = (heartbeat: number, epoch: Partial<NodeState>): Promise<void> =>
+      kit.news(nodeState('n2', { generation: 5, heartbeat, ...epoch }));
+    await beat(1, {});
+    await beat(2, { catalogEpoch: 4 });
+    await beat(3, { catalogEpoch: 5 });
+    await beat(4, { catalogEpoch: Number.NaN });
+    await kit.news(nodeState('stranger', { generation: 5, heartbeat: 1, catalogEpoch: 9 }));
+    expect(kit.epochs).to.deep.equal([{ epoch: 5, node: 'n2' }]);
   });
 });

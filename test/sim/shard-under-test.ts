@@ -101,7 +101,15 @@ export class ShardUnderTest {
   }
 
   async range(): Promise<readonly Uint8Array[]> {
-    const from = storageKey(1, utf8.encode(''));
+    return this.#page(storageKey(1, utf8.encode('')));
+  }
+
+  /** Of all namespaces, and what the replica keeps for itself. */
+  all(): Promise<readonly Uint8Array[]> {
+    return this.#page(utf8.encode(''));
+  }
+
+  async #page(from: Uint8Array): Promise<readonly Uint8Array[]> {
     const answer = await this.ask('range', { from, to: undefined, limit: 100_000, bytes: 1 << 30 });
     if (answer.kind !== 'reply') throw new Error(`no page: ${JSON.stringify(answer)}`);
     return answer.reply.records;

@@ -51,6 +51,7 @@ const wanted = new Set([
   'compactor',
   'store',
   'replica',
+  'catalog',
   'coordinator',
 ]);
 

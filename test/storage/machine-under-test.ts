@@ -22,7 +22,7 @@ export const nodeName = 'n1';
 const timeoutMs = 5_000;
 const wanted = new Set([
   ...['wal-archiver', 'wal-writer', 'memtable', 'table-reader', 'compactor', 'store'],
-  ...['snapshotter', 'replica', 'coordinator'],
+  ...['snapshotter', 'replica', 'coordinator', 'catalog'],
 ]);
 
 const tunables: Tunables = {

@@ -52,7 +52,7 @@ const identity = {
 /** Actors that write or read files, and what leads to them. */
 const wantedActors = new Set<string>([
   ...['wal-writer', 'memtable', 'table-reader', 'compactor', 'store'],
-  ...['replica', 'coordinator'],
+  ...['replica', 'coordinator', 'catalog'],
 ]);
 
 const codecs = createCodecs(loadCodecModules());

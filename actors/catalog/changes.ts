@@ -1,0 +1,81 @@
+// Changes of the catalog as functions from one document to the next. Pure: who decides that the next
+// one counts is elsewhere.
+
+import { KvError } from '../../runtime/errors.ts';
+import {
+  type CatalogDocument,
+  defaultNamespace,
+  isNamespaceName,
+  type Namespace,
+  namespacesMax,
+  noSuchNamespace,
+  plainSettings,
+  settingsProblem,
+  systemNamespace,
+} from '../model/namespaces.ts';
+import type { NamespaceChange } from './protocol.ts';
+
+/** The document after a change, with the next epoch. A KvError says why it cannot be made. */
+export function changed(
+  document: CatalogDocument,
+  change: NamespaceChange,
+  nowMs: number,
+): CatalogDocument {
+  const { namespaces } = document;
+  const index = namespaces.findIndex(({ name }) => name === change.name);
+  const next = { ...document, epoch: document.epoch + 1 };
+  if (change.kind === 'create') return created(next, change, index >= 0, nowMs);
+  const old = namespaces[index];
+  if (old === undefined) throw noSuchNamespace(change.name);
+  if (change.kind === 'drop') {
+    if (change.name === defaultNamespace)
+      throw new KvError('CONFLICT', { detail: 'namespace default cannot be dropped' });
+    return { ...next, namespaces: namespaces.filter((each) => each !== old) };
+  }
+  const altered = checked({ ...old, ...change.settings });
+  if (altered.conflicts !== old.conflicts)
+    throw new KvError('CONFLICT', {
+      field: 'conflicts',
+      detail: 'conflicts: what a namespace holds is written for one mode; create another one',
+    });
+  return { ...next, namespaces: namespaces.map((each) => (each === old ? altered : each)) };
+}
+
+function created(
+  next: CatalogDocument,
+  { name, settings }: Extract<NamespaceChange, { kind: 'create' }>,
+  isThere: boolean,
+  nowMs: number,
+): CatalogDocument {
+  if (!isNamespaceName(name)) refuse('name', '1 to 64 of the characters A-Z a-z 0-9 _ -');
+  if (isThere)
+    throw new KvError('CONFLICT', { namespace: name, detail: `namespace ${name} exists` });
+  const { namespaces, nextId } = next;
+  if (namespaces.length >= namespacesMax || nextId >= systemNamespace)
+    throw new KvError('TOO_LARGE', {
+      limit: namespacesMax,
+      detail: `more than ${namespacesMax} namespaces`,
+    });
+  const namespace = checked({ ...plainSettings, ...settings, name, id: nextId, createdMs: nowMs });
+  return { ...next, nextId: nextId + 1, namespaces: [...namespaces, namespace] };
+}
+
+/** Modes that nothing serves yet; the one place that has to change when one is. */
+function refuseUnservedConflictMode({ conflicts }: Namespace): void {
+  if (conflicts === 'siblings')
+    throw new KvError('NOT_IMPLEMENTED', {
+      field: 'conflicts',
+      detail: 'conflicts: siblings is not there yet',
+    });
+}
+
+function checked(namespace: Namespace): Namespace {
+  const problem = settingsProblem(namespace as unknown as Readonly<Record<string, unknown>>);
+  if (problem !== undefined) refuse(problem.field, problem.expected);
+  refuseUnservedConflictMode(namespace);
+  return namespace;
+}
+
+function refuse(field: string, expected: string): never {
+  throw new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
+}

@@ -1,0 +1,169 @@
+// Namespaces over HTTP: create, list, show, alter, drop, through any node. What is shown is what the
+// cluster has decided, not what this node remembers. A drop asks for the name twice (SE-20).
+
+import { refTo } from '../../runtime/actor.ts';
+import { failure, KvError } from '../../runtime/errors.ts';
+import { Catalog, type CatalogBytes, type NamespaceChange } from '../catalog/protocol.ts';
+import { parseLevel } from '../model/consistency.ts';
+import { JsonReader } from '../model/json-slices.ts';
+import {
+  type ConflictMode,
+  decodeCatalog,
+  isNamespaceName,
+  type Namespace,
+  type NamespaceSettings,
+  noSuchNamespace,
+} from '../model/namespaces.ts';
+import { jsonAnswer } from './http-answers.ts';
+import { problemAnswer } from './http-routes.ts';
+import {
+  checkJson,
+  type NodeExchange,
+  type NodeHandlers,
+  type NodeTools,
+  refuseField,
+} from './node-answers.ts';
+import type { HttpAnswer, HttpRequest } from './protocol.ts';
+
+/** Handlers by the names of their routes. */
+export function namespaceHandlers(tools: NodeTools): NodeHandlers {
+  return {
+    namespaces: (exchange) =>
+      look(tools, exchange, ({ document }) => {
+        const { epoch, namespaces } = decodeCatalog(document);
+        return jsonAnswer({ epoch, namespaces: namespaces.map(membersOf) });
+      }),
+    namespace: (exchange) => {
+      const name = nameOf(exchange.request);
+      look(tools, exchange, (known) => oneAnswer(known, name));
+    },
+    'namespace-create': (exchange) => {
+      const { name, settings } = parseSettings(exchange.request, true);
+      change(tools, exchange, { kind: 'create', name, settings });
+    },
+    'namespace-alter': (exchange) => {
+      const name = nameOf(exchange.request);
+      const { settings } = parseSettings(exchange.request, false);
+      change(tools, exchange, { kind: 'alter', name, settings });
+    },
+    'namespace-drop': (exchange) => {
+      const name = nameOf(exchange.request);
+      const { confirm } = exchange.request.query;
+      if (confirm !== name) refuseField('confirm', `${name}, the name of what is to be dropped`);
+      change(tools, exchange, { kind: 'drop', name });
+    },
+  };
+}
+
+function look(
+  { ask, node }: NodeTools,
+  { timeoutMs, answer }: NodeExchange,
+  render: (known: CatalogBytes) => HttpAnswer,
+): void {
+  ask(refTo(Catalog, node), 'refresh', {}, timeoutMs, (problem, reply) =>
+    answer(reply === undefined ? problemAnswer(problem ?? failure('BUG')) : render(reply)),
+  );
+}
+
+function change(
+  { ask, node }: NodeTools,
+  { timeoutMs, answer }: NodeExchange,
+  wanted: NamespaceChange,
+): void {
+  ask(refTo(Catalog, node), 'change', wanted, timeoutMs, (problem, reply) => {
+    if (reply === undefined) return answer(problemAnswer(problem ?? failure('BUG')));
+    if (wanted.kind !== 'drop') return answer(oneAnswer(reply, wanted.name));
+    const { epoch } = decodeCatalog(reply.document);
+    answer(jsonAnswer({ name: wanted.name, dropped: true, epoch }));
+  });
+}
+
+function oneAnswer({ document }: CatalogBytes, name: string): HttpAnswer {
+  const { epoch, namespaces } = decodeCatalog(document);
+  const found = namespaces.find((each) => each.name === name);
+  if (found === undefined) return problemAnswer(noSuchNamespace(name).toFailure());
+  return jsonAnswer({ epoch, namespace: membersOf(found) });
+}
+
+const membersOf = (namespace: Namespace): object => ({
+  name: namespace.name,
+  id: namespace.id,
+  owner: namespace.owner,
+  created_ms: namespace.createdMs,
+  default_consistency: { read: namespace.readLevel, write: namespace.writeLevel },
+  conflicts: namespace.conflicts,
+  default_ttl: namespace.ttlSeconds,
+  max_ttl: namespace.ttlSecondsMax,
+  quotas: {
+    bytes: namespace.bytesMax,
+    keys: namespace.keysMax,
+    operations_per_second: namespace.operationsPerSecondMax,
+  },
+});
+
+// ---- requests ------------------------------------------------------------------------------
+
+function checkName(name: string, field: string): string {
+  if (!isNamespaceName(name)) refuseField(field, '1 to 64 of the characters A-Z a-z 0-9 _ -');
+  return name;
+}
+
+const nameOf = ({ params }: HttpRequest): string => checkName(params['name'] ?? '', 'name');
+
+type Settings = { -readonly [K in keyof NamespaceSettings]?: NamespaceSettings[K] };
+type Reader = (reader: JsonReader, settings: Settings) => void;
+
+const membersExpected =
+  'owner, default_consistency, conflicts, default_ttl, max_ttl, quotas or, to create, name';
+
+/** How each member is read; what the values may be is checked with the whole. */
+const members: Readonly<Record<string, Reader>> = {
+  owner: (reader, settings) => void (settings.owner = reader.text()),
+  conflicts: (reader, settings) => void (settings.conflicts = reader.text() as ConflictMode),
+  default_ttl: (reader, settings) => void (settings.ttlSeconds = reader.value() as number),
+  max_ttl: (reader, settings) => void (settings.ttlSecondsMax = reader.value() as number),
+  default_consistency: (reader, settings) =>
+    reader.object((name) => {
+      const level = reader.text();
+      const word = level === '' ? '' : parseLevel(level);
+      if (name === 'read') settings.readLevel = word;
+      else if (name === 'write') settings.writeLevel = word;
+      else refuseField(`default_consistency.${name}`, 'read, write');
+    }),
+  quotas: (reader, settings) =>
+    reader.object((name) => {
+      const count = reader.value() as number;
+      if (name === 'bytes') settings.bytesMax = count;
+      else if (name === 'keys') settings.keysMax = count;
+      else if (name === 'operations_per_second') settings.operationsPerSecondMax = count;
+      else refuseField(`quotas.${name}`, 'bytes, keys, operations_per_second');
+    }),
+};
+
+/** Settings of the contract that all namespaces share on a node as long as nothing serves them. */
+const unserved: ReadonlySet<string> = new Set(['compaction', 'compression', 'replication']);
+
+function refuseUnservedSetting(name: string): void {
+  if (!unserved.has(name)) return;
+  const detail = `${name} per namespace is not there yet: it is a setting of the nodes`;
+  throw new KvError('NOT_IMPLEMENTED', { field: name, detail });
+}
+
+function parseSettings(
+  request: HttpRequest,
+  hasName: boolean,
+): { readonly name: string; readonly settings: Settings } {
+  checkJson(request);
+  const settings: Settings = {};
+  let name = '';
+  const reader = new JsonReader(request.body);
+  reader.object((member) => {
+    refuseUnservedSetting(member);
+    const read = Object.hasOwn(members, member) ? members[member] : undefined;
+    if (member === 'name' && hasName) name = reader.text();
+    else if (read === undefined) refuseField(member, `one of the members ${membersExpected}`);
+    else read(reader, settings);
+  });
+  reader.end();
+  return { name: hasName ? checkName(name, 'name') : '', settings };
+}
