@@ -22,17 +22,16 @@ import type { Sealer } from '../../runtime/seal.ts';
 import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Level } from '../model/consistency.ts';
-import { recordEtag, valueTypes } from '../model/record.ts';
+import { recordEtag } from '../model/record.ts';
 import type { Usage } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Monitor } from '../observability/protocol.ts';
 import { Coordinator, type ReadReply, type WriteReply } from '../replication/protocol.ts';
 import { adminHandlers } from './admin-routes.ts';
 import { finalFailure } from './attempts.ts';
+import { batchHandlers } from './batch-routes.ts';
 import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
 import {
-  batchGetAnswer,
-  batchWriteAnswer,
   deleteAnswer,
   getAnswer,
   headAnswer,
@@ -47,8 +46,6 @@ import {
   checkQuery,
   type GatewayLimits,
   type GatewaySettings,
-  parseBatchKeys,
-  parseBatchPut,
   parseEtags,
   parseKey,
   parsePage,
@@ -73,10 +70,9 @@ import {
   prepareIncrement,
   preparePut,
   prepareTtl,
-  refuseConditions,
   type SerialExchange,
 } from './serial-requests.ts';
-import { type BatchWrite, type KeyedWrite, SessionCalls } from './session-calls.ts';
+import { removal, SessionCalls } from './session-calls.ts';
 import { snapshotHandlers } from './snapshot-routes.ts';
 import { openWatch, parseWatch } from './watch-routes.ts';
 
@@ -167,9 +163,13 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       list: (exchange) => this.#page(exchange, 'list'),
       scan: (exchange) => this.#page(exchange, 'scan'),
       watch: (exchange) => this.#watch(exchange),
-      'batch-put': (exchange) => this.#batchPut(exchange),
-      'batch-get': (exchange) => this.#batchGet(exchange),
-      'batch-delete': (exchange) => this.#batchDelete(exchange),
+      ...batchHandlers<Exchange>({
+        session: this.#session,
+        limits: options.limits,
+        begin: (exchange, kind) => this.#begin(exchange, kind),
+        finish: (exchange, answer) => this.#finish(exchange, answer),
+        settle: (exchange, render) => this.#settle(exchange, render),
+      }),
       'cluster-status': (exchange) => this.#cluster(exchange, clusterStatus),
       ring: (exchange) => this.#cluster(exchange, ringDocument),
       livez: (exchange) => this.#finish(exchange, jsonAnswer(this.#health('alive'))),
@@ -401,48 +401,6 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#session.read(terms, key, exchange.deadlineMs, done);
   }
 
-  // ---- batches -----------------------------------------------------------------------------
-
-  #writeAll(exchange: Exchange, terms: Terms, writes: readonly BatchWrite[]): void {
-    refuseConditions(exchange.request);
-    const isDelete = writes[0]?.value === undefined;
-    runAll<BatchWrite, WriteReply>(
-      writes,
-      (write, done) => this.#session.writeOne(exchange, terms, write, done),
-      (outcomes) => {
-        const keys = writes.map(({ key }) => key);
-        this.#finish(exchange, batchWriteAnswer(keys, outcomes, isDelete));
-      },
-    );
-  }
-
-  #batchPut(exchange: Exchange): void {
-    const terms = this.#begin(exchange, 'write');
-    const { namespace } = terms;
-    const operations = parseBatchPut(exchange.request, this.#options.limits);
-    const writes = operations.map((operation) => ({ namespace, ...operation }));
-    this.#writeAll(exchange, terms, writes);
-  }
-
-  #batchDelete(exchange: Exchange): void {
-    const terms = this.#begin(exchange, 'write');
-    const { limits } = this.#options;
-    const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: false });
-    const writes = keys.map((key) => ({ ...removal(terms.namespace, key), ifNotExists: false }));
-    this.#writeAll(exchange, terms, writes);
-  }
-
-  #batchGet(exchange: Exchange): void {
-    const terms = this.#begin(exchange, 'read');
-    const { limits } = this.#options;
-    const keys = parseBatchKeys(exchange.request, { limits, mayRepeat: true });
-    runAll<Uint8Array, ReadReply>(
-      keys,
-      (key, done) => this.#session.read(terms, key, exchange.deadlineMs, done),
-      (outcomes) => this.#finish(exchange, batchGetAnswer(keys, outcomes, limits.batchBytes)),
-    );
-  }
-
   // ---- pages -------------------------------------------------------------------------------
 
   #page(exchange: Exchange, kind: 'list' | 'scan'): void {
@@ -553,10 +511,6 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       },
     );
   }
-}
-
-function removal(namespace: number, key: Uint8Array): KeyedWrite {
-  return { namespace, key, value: undefined, valueType: valueTypes.bytes, ttlMs: 0 };
 }
 
 export const httpGateway = actor({

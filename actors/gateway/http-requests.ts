@@ -127,10 +127,6 @@ function refuse(field: string, expected: string): never {
   throw new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
 }
 
-function missing(what: string): never {
-  throw new KvError('NOT_IMPLEMENTED', { detail: `${what} is not there yet` });
-}
-
 // ---- headers and query ---------------------------------------------------------------------
 
 /** Refuses query parameters that the route does not know, so that typos are not silent. */
@@ -362,26 +358,29 @@ export function parsePut(request: HttpRequest, limits: GatewayLimits): ValueToPu
 
 // ---- batches -------------------------------------------------------------------------------
 
+/** True: all of it or nothing. */
 function readBatch(
   request: HttpRequest,
   list: string,
   onElement: (reader: JsonReader) => void,
-): void {
+): boolean {
   const type = contentType(request);
   if (type !== jsonType) unsupported(type, jsonType);
   const reader = new JsonReader(request.body);
   const names: string[] = [];
+  let isAtomic = false;
   reader.object((name) => {
     names.push(name);
     if (name === list) reader.array(() => onElement(reader));
     else if (name === 'atomic') {
       const atomic = reader.value();
-      if (atomic === true) missing('an atomic batch');
-      if (atomic !== false) refuse('atomic', 'true or false');
+      if (typeof atomic !== 'boolean') refuse('atomic', 'true or false');
+      isAtomic = atomic;
     } else refuse(name, `one of the members ${list}, atomic`);
   });
   reader.end();
   if (!names.includes(list)) refuse(list, 'a list');
+  return isAtomic;
 }
 
 function checkCount(count: number, list: string, { batchOperations }: GatewayLimits): void {
@@ -399,10 +398,17 @@ function checkFresh(seen: Set<string>, key: string, field: string): void {
   seen.add(key);
 }
 
-export function parseBatchPut(request: HttpRequest, limits: GatewayLimits): readonly KeyedPut[] {
+/** What a batch of writes asks for. */
+export interface ParsedBatch<Item> {
+  readonly items: readonly Item[];
+  /** All of it or nothing (BL-5). */
+  readonly isAtomic: boolean;
+}
+
+export function parseBatchPut(request: HttpRequest, limits: GatewayLimits): ParsedBatch<KeyedPut> {
   const operations: KeyedPut[] = [];
   const seen = new Set<string>();
-  readBatch(request, 'operations', (reader) => {
+  const isAtomic = readBatch(request, 'operations', (reader) => {
     const path = `operations[${operations.length}].`;
     checkCount(operations.length + 1, 'operations', limits);
     const members: Members = {};
@@ -414,7 +420,10 @@ export function parseBatchPut(request: HttpRequest, limits: GatewayLimits): read
     checkFresh(seen, members.key ?? '', `${path}key`);
     operations.push({ key, ...toValue(request.body, members, limits, path) });
   });
-  return operations;
+  const conditional = operations.findIndex(({ ifNotExists }) => isAtomic && ifNotExists);
+  if (conditional >= 0)
+    refuse(`operations[${conditional}].if_not_exists`, 'no condition in an atomic batch');
+  return { items: operations, isAtomic };
 }
 
 export interface BatchKeysOptions {
@@ -426,17 +435,17 @@ export interface BatchKeysOptions {
 export function parseBatchKeys(
   request: HttpRequest,
   { limits, mayRepeat }: BatchKeysOptions,
-): readonly Uint8Array[] {
+): ParsedBatch<Uint8Array> {
   const keys: Uint8Array[] = [];
   const seen = new Set<string>();
-  readBatch(request, 'keys', (reader) => {
+  const isAtomic = readBatch(request, 'keys', (reader) => {
     const field = `keys[${keys.length}]`;
     checkCount(keys.length + 1, 'keys', limits);
     const text = reader.text();
     keys.push(parseKey(text, limits, field));
     if (!mayRepeat) checkFresh(seen, text, field);
   });
-  return keys;
+  return { items: keys, isAtomic };
 }
 
 // ---- pages ---------------------------------------------------------------------------------

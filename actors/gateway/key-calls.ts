@@ -1,18 +1,21 @@
 // One operation on a key, run at its best coordinator, then at others where that is safe (rule ID-1):
 // what the HTTP and the Redis gateway share. Callbacks, no promises: this is the hot path of both.
 
-import type { Context, Done } from '../../runtime/actor.ts';
+import { type Context, type Done, refTo } from '../../runtime/actor.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { isSerial, type Level, requiredAcks } from '../model/consistency.ts';
 import { storageKey } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
 import { hashKey } from '../model/token.ts';
-import type {
-  Coordinator,
-  SerialReply,
-  SerialRequest,
-  WriteRequest,
+import {
+  type BatchReply,
+  type BatchRequest,
+  BatchWriter,
+  type Coordinator,
+  type SerialReply,
+  type SerialRequest,
+  type WriteRequest,
 } from '../replication/protocol.ts';
 import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
@@ -119,6 +122,32 @@ export class KeyCalls {
       if (problem === undefined) this.#serial(admitted, deadlineMs, done);
       else done(problem, undefined);
     });
+  }
+
+  /** An atomic batch, by the writer of this node. */
+  atomic(request: BatchRequest, deadlineMs: number, done: Done<BatchReply>): void {
+    const { guard, ctx } = this.#options;
+    const { namespace } = request;
+    const admitted = this.#admitted(
+      () =>
+        request.operations.map(({ key, value, valueType, ttlMs }) =>
+          guard.withLifetime({ namespace, key, value, valueType, ttlMs }),
+        ),
+      done,
+    );
+    if (admitted === undefined) return;
+    // Every operation counts against the quota, before any of them is done.
+    const admit = (left: number): void =>
+      guard.admit(namespace, (problem) => {
+        if (problem !== undefined) return done(problem, undefined);
+        if (left > 1) return admit(left - 1);
+        const body = { ...request, operations: admitted };
+        const leftMs = deadlineMs - ctx.clock.monotonicMs();
+        ctx.ask(refTo(BatchWriter, ctx.node), 'run', body, leftMs, (refused, reply) =>
+          done(refused === undefined ? undefined : finalFailure('write', refused), reply),
+        );
+      });
+    admit(admitted.length);
   }
 
   #serial(request: SerialRequest, deadlineMs: number, done: Done<SerialReply>): void {

@@ -5,7 +5,7 @@
 import type { Done } from '../../runtime/actor.ts';
 import { failure } from '../../runtime/errors.ts';
 import { isSerial, type Level } from '../model/consistency.ts';
-import { storageKey } from '../model/record.ts';
+import { storageKey, valueTypes } from '../model/record.ts';
 import type {
   ReadReply,
   SerialReply,
@@ -27,9 +27,21 @@ export interface BatchWrite extends KeyedWrite {
 }
 
 /** The request that a batch came with, and when its operations have to have ended. */
+/** Of an atomic batch: a reply for each operation. */
+export interface AtomicReply {
+  readonly replies: readonly WriteReply[];
+  readonly coordinator: string;
+  readonly explanation: undefined;
+}
+
 interface BatchTerms {
   readonly request: HttpRequest;
   readonly deadlineMs: number;
+}
+
+/** A delete of one key. */
+export function removal(namespace: number, key: Uint8Array): KeyedWrite {
+  return { namespace, key, value: undefined, valueType: valueTypes.bytes, ttlMs: 0 };
 }
 
 /** `deadlineMs` is monotonic, in all of them. */
@@ -113,6 +125,28 @@ export class SessionCalls {
     this.serial(terms, serialRead({ namespace, key }), deadlineMs, (problem, reply) => {
       if (reply === undefined) return done(problem, undefined);
       done(undefined, { ...asRead(reply), level });
+    });
+  }
+
+  /** Writes of different keys as one: in the end all of them or none, not isolated (BL-5). */
+  writeAtomic(
+    { session, level, namespace }: Terms,
+    writes: readonly BatchWrite[],
+    deadlineMs: number,
+    done: Done<AtomicReply>,
+  ): void {
+    const keyIds = writes.map(({ key }) => keyIdOf(storageKey(namespace, key)));
+    const afterHlc = Math.max(0, ...keyIds.map((keyId) => session.afterHlc(keyId)));
+    const body = { namespace, operations: writes, afterHlc, level };
+    this.#calls.atomic(body, deadlineMs, (problem, reply) => {
+      if (reply === undefined) return done(problem, undefined);
+      const { results, coordinator } = reply;
+      results.forEach((result, i) => {
+        const deadFromMs = writes[i]?.value === undefined ? 1 : result.expiresAt;
+        session.wrote(keyIds[i] as number, result, deadFromMs, level);
+      });
+      const made = { coordinator, explanation: undefined };
+      done(undefined, { replies: results.map((result) => ({ ...result, ...made })), ...made });
     });
   }
 

@@ -466,8 +466,7 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
 /** Atomic batches: they are of no shard, so the first one has them. */
 function batchRows(settings: NodeSettings, ring: Ring): Row[] {
   const { node, incarnation, placement, tunables } = settings;
-  const { shards } = placement;
-  const common = { ring, shards };
+  const common = { ring, shards: placement.shards };
   const writerOptions = {
     ...common,
     // Not the number of a coordinator: both stamp records of the same keys.

@@ -55,6 +55,8 @@ export interface Batch {
   readonly writer: number;
   readonly incarnation: number;
   readonly replica: (node: string, token: number) => Ref<Replica>;
+  /** The stamp lies above it. */
+  readonly afterHlc: number;
   /** A stamp above `floor` that was never given before; undefined: not yet. A KvError refuses. */
   readonly tryStamp: (floor: number) => BatchStamp | undefined;
   readonly hint: (node: string, record: Uint8Array) => void;
@@ -75,7 +77,7 @@ const stampRetryMs = 2;
 
 export async function writeBatch(batch: Batch): Promise<BatchReply> {
   const found = await look(batch);
-  const { hlc, nowMs } = await stampAbove(batch, Math.max(0, ...found.map(hlcOf)));
+  const { hlc, nowMs } = await stampAbove(batch, Math.max(batch.afterHlc, ...found.map(hlcOf)));
   const stamped = batch.places.map((place, i) => stampedOf(batch, place, found[i], hlc, nowMs));
   await log(batch, stamped, hlc, nowMs);
   const outcomes = await Promise.all(

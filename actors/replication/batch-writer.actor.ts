@@ -146,6 +146,7 @@ class BatchWriterActor implements Handlers<BatchWriter>, Handlers<Own> {
           holders,
           writer,
           incarnation,
+          afterHlc: request.afterHlc,
           replica: (other, token) => view.replica(other, token),
           tryStamp: (floor) => stamps.tryStamp(floor),
           hint,

@@ -285,6 +285,8 @@ export interface BatchRequest {
   readonly namespace: number;
   /** One to `batchRecordsMax`, of different keys. */
   readonly operations: readonly BatchOperation[];
+  /** The stamp lies above this hlc too: what the client's session knows of the keys, or 0. */
+  readonly afterHlc: number;
   readonly level: string;
 }
 

@@ -112,7 +112,7 @@ class Batches implements Workload {
     const operations = keys.map((key) => ({
       ...{ key: utf8.encode(key), value: bytes, valueType: 0, ttlMs: 0 },
     }));
-    const body = { namespace: 0, operations, level };
+    const body = { namespace: 0, operations, afterHlc: 0, level };
     const answer = await cluster.ask(refTo(BatchWriter, node), 'run', body, timeoutMs);
     const returnedMs = answer.kind === 'lost' ? undefined : cluster.world.nowMs;
     history.complete(index, { ...outcomeOf(answer), returnedMs });

@@ -73,7 +73,7 @@ function configurationDocument(): string {
     '`compression: auto` (default): tables are packed with LZ4, and with Zstd where nothing lies below',
     'them, since those are rarely written again. `lz4`, `zstd`, `none`: all of them so. It may be',
     'changed at any start and counts for tables that are written from then on. Figures:',
-    '[decision 13](decisions/0013-tables-of-version-2.md).',
+    '[decision 14](decisions/0014-tables-of-version-2.md).',
     '',
     '## Archive of the log',
     '',

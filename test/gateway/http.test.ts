@@ -347,7 +347,7 @@ describe('http gateway', () => {
     refuse('count of zero', ['GET', '/api/v1/scan?count=0'], bad, 'count: expected'),
     refuse('body of a get', ['GET', `${keys}/k`, { headers: json, body: '{}' }], bad, 'GET takes no body here'),
     refuse('body of a delete', ['DELETE', `${keys}/k`, { headers: json, body: '{}' }], bad, 'DELETE takes no body here'),
-    refuse('atomic batch', batching('put', '{"operations":[],"atomic":true}'), later, 'an atomic batch is not there yet'),
+    refuse('a condition in an atomic batch', batching('put', '{"operations":[{"key":"a","value":1,"if_not_exists":true}],"atomic":true}'), bad, 'operations[0].if_not_exists: expected no condition in an atomic batch'),
     refuse('atomic of text', batching('delete', '{"keys":[],"atomic":"no"}'), bad, 'atomic: expected true or false'),
     refuse('batch without its list', batching('put', '{"atomic":false}'), bad, 'operations: expected a list'),
     refuse('batch whose list is an object', batching('get', '{"keys":{}}'), bad, 'at byte 8: expected an array'),
