@@ -60,19 +60,9 @@ function created(
   return { ...next, nextId: nextId + 1, namespaces: [...namespaces, namespace] };
 }
 
-/** Modes that nothing serves yet; the one place that has to change when one is. */
-function refuseUnservedConflictMode({ conflicts }: Namespace): void {
-  if (conflicts === 'siblings')
-    throw new KvError('NOT_IMPLEMENTED', {
-      field: 'conflicts',
-      detail: 'conflicts: siblings is not there yet',
-    });
-}
-
 function checked(namespace: Namespace): Namespace {
   const problem = settingsProblem(namespace as unknown as Readonly<Record<string, unknown>>);
   if (problem !== undefined) refuse(problem.field, problem.expected);
-  refuseUnservedConflictMode(namespace);
   return namespace;
 }
 

@@ -5,7 +5,7 @@
 import { type ErrorCode, errorTable, type Failure, failure } from '../../runtime/errors.ts';
 
 /** Questions about one key that a coordinator answers. */
-export type KeyVerb = 'read' | 'write';
+export type KeyVerb = 'read' | 'write' | 'siblingWrite';
 
 /** The coordinator itself is the trouble: another one may do better. */
 const troubles: ReadonlySet<ErrorCode> = new Set<ErrorCode>([

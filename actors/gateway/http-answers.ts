@@ -28,7 +28,7 @@ export type Part = string | Uint8Array;
 /** Outcome of one operation of a batch. */
 export type Outcome<Reply> = { readonly failure: Failure } | { readonly reply: Reply };
 
-const jsonHeaders = { 'content-type': 'application/json' };
+export const jsonHeaders = { 'content-type': 'application/json' };
 
 export function jsonAnswer(value: unknown, status = 200): HttpAnswer {
   return { status, headers: jsonHeaders, body: utf8.encode(JSON.stringify(value)) };
@@ -48,7 +48,7 @@ export function keyText(key: Uint8Array): string {
 }
 
 export const millis = (hlc: number): number => Math.floor(hlc / 1000);
-const etagHeader = (etag: Etag): string => `"${formatEtag(etag)}"`;
+export const etagHeader = (etag: Etag): string => `"${formatEtag(etag)}"`;
 
 /** Whole seconds left, rounded up; undefined where the record never expires. */
 function ttlRemaining(record: Uint8Array, nowMs: number): number | undefined {

@@ -22,11 +22,16 @@ import type { Sealer } from '../../runtime/seal.ts';
 import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Level } from '../model/consistency.ts';
-import { recordEtag } from '../model/record.ts';
+import { recordEtag, recordIsSet } from '../model/record.ts';
 import type { Usage } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Monitor } from '../observability/protocol.ts';
-import { Coordinator, type ReadReply, type WriteReply } from '../replication/protocol.ts';
+import {
+  Coordinator,
+  type ReadReply,
+  type SiblingWriteReply,
+  type WriteReply,
+} from '../replication/protocol.ts';
 import { adminHandlers } from './admin-routes.ts';
 import { finalFailure } from './attempts.ts';
 import { batchHandlers } from './batch-routes.ts';
@@ -49,9 +54,11 @@ import {
   parseEtags,
   parseKey,
   parsePage,
+  parsePut,
   parseTerms,
   type Terms,
   type TermsKind,
+  type ValueToPut,
   wantsBytes,
 } from './http-requests.ts';
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
@@ -73,6 +80,12 @@ import {
   type SerialExchange,
 } from './serial-requests.ts';
 import { removal, SessionCalls } from './session-calls.ts';
+import {
+  checkSiblingRoute,
+  siblingReadAnswer,
+  siblingWriteAnswer,
+  siblingWriteOf,
+} from './sibling-requests.ts';
 import { snapshotHandlers } from './snapshot-routes.ts';
 import { openWatch, parseWatch } from './watch-routes.ts';
 
@@ -276,6 +289,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const replicas = ring.replicationFactor;
     const settings = { namespaces, defaults, sealer, replicas, nowMs };
     const terms = parseTerms(exchange.request, kind, settings);
+    if (this.#guard.keepsSiblings(terms.namespace)) checkSiblingRoute(exchange.route.name);
     exchange.terms = terms;
     exchange.level = terms.level;
     exchange.deadlineMs = Math.min(exchange.edgeDeadlineMs, exchange.startedMs + terms.timeoutMs);
@@ -364,6 +378,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const key = this.#keyOf(exchange);
     const at = { namespace: terms.namespace, key };
     const { limits } = this.#options;
+    if (this.#guard.keepsSiblings(terms.namespace))
+      return this.#putSibling(exchange, terms, key, parsePut(exchange.request, limits));
     const { operation, serial } = preparePut(exchange.request, at, terms, limits);
     if (serial !== undefined) return this.#runSerial(exchange, terms, serial);
     const { value, valueType, ttlMs } = operation;
@@ -372,9 +388,20 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#session.write(terms, write, exchange.deadlineMs, done);
   }
 
+  /** Absent: a delete. */
+  #putSibling(exchange: Exchange, terms: Terms, key: Uint8Array, operation?: ValueToPut): void {
+    const write = siblingWriteOf(exchange.request, terms, key, operation);
+    const done = this.#settle<SiblingWriteReply & { readonly explanation: undefined }>(
+      exchange,
+      (reply) => siblingWriteAnswer(key, reply),
+    );
+    this.#session.writeSibling(write, exchange.deadlineMs, done);
+  }
+
   #delete(exchange: Exchange): void {
     const terms = this.#begin(exchange, 'write');
     const key = this.#keyOf(exchange);
+    if (this.#guard.keepsSiblings(terms.namespace)) return this.#putSibling(exchange, terms, key);
     const at = { namespace: terms.namespace, key };
     const serial = prepareDelete(exchange.request, at, terms);
     if (serial !== undefined) return this.#runSerial(exchange, terms, serial);
@@ -395,6 +422,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
           return problemAnswer(failure('NOT_FOUND', { detail: 'there is no such key' }));
         if (unless(recordEtag(record))) return unchangedAnswer(record, nowMs);
         if (route.name === 'head') return headAnswer(record, nowMs);
+        if (recordIsSet(record)) return siblingReadAnswer(key, record, nowMs, wantsBytes(request));
         return wantsBytes(request) ? rawAnswer(record, nowMs) : getAnswer(key, record, nowMs);
       },
     );
@@ -409,6 +437,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     exchange.level = level;
     const page = parsePage(exchange.request, kind, { namespace, limits: this.#options.limits });
     const { scope, after, limit, withValues } = page;
+    if (withValues && this.#guard.keepsSiblings(namespace)) checkSiblingRoute('values');
     const shard = this.#nextScanShard;
     this.#nextScanShard = (shard + 1) % this.#options.coordinatorShards;
     const { ask, clock, node } = this.#ctx;

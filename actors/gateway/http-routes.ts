@@ -120,6 +120,7 @@ export const requestHeaders: readonly string[] = [
   'if-none-match',
   'last-event-id',
   'x-deadline-ms',
+  'x-causal-context',
   'x-explain',
   'x-namespace',
   'x-request-id',

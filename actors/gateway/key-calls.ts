@@ -64,7 +64,7 @@ export class KeyCalls {
 
   #withTerms<K extends KeyVerb>(verb: K, body: BodyOf<Coordinator[K]>): BodyOf<Coordinator[K]> {
     const { guard } = this.#options;
-    if (verb === 'write') return guard.withLifetime(body as WriteRequest) as typeof body;
+    if (verb !== 'read') return guard.withLifetime(body as WriteRequest) as typeof body;
     guard.checkRead(body.namespace);
     return body;
   }

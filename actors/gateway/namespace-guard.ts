@@ -80,6 +80,11 @@ export class NamespaceGuard {
     return namespace;
   }
 
+  /** Concurrent writes of its keys stand beside each other. */
+  keepsSiblings(id: number): boolean {
+    return this.#namespaces.withId(id)?.conflicts === 'siblings';
+  }
+
   /** NO_SUCH_NAMESPACE where it is gone. */
   checkRead(id: number): void {
     this.#of(id);

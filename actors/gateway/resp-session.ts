@@ -76,6 +76,8 @@ const select: RespHandler = (call, { settings, guard }) => {
   const index = integerOf(call.arg(1));
   if (index === undefined) return call.answer(errorReply('ERR invalid DB index'));
   const enter = (found: Namespace): void => {
+    if (found.conflicts === 'siblings')
+      return call.answer(errorReply('ERR this namespace keeps siblings: use it over HTTP'));
     const { readLevel, writeLevel } = defaultLevels(found, settings.defaults, 'read');
     Object.assign(call.connection, { namespace: found.id, readLevel, writeLevel });
     call.answer(ok);

@@ -10,6 +10,8 @@ import type {
   ReadReply,
   SerialReply,
   SerialRequest,
+  SiblingWriteReply,
+  SiblingWriteRequest,
   WriteReply,
   WriteRequest,
 } from '../replication/protocol.ts';
@@ -66,6 +68,17 @@ export class SessionCalls {
       session.wrote(keyId, reply, write.value === undefined ? 1 : reply.expiresAt, level);
       done(undefined, reply);
     });
+  }
+
+  /** A write of a key that keeps siblings: its context says what it has seen, no session does. */
+  writeSibling(
+    write: SiblingWriteRequest,
+    deadlineMs: number,
+    done: Done<SiblingWriteReply & { readonly explanation: undefined }>,
+  ): void {
+    this.#calls.run('siblingWrite', write, deadlineMs, (problem, reply) =>
+      done(problem, reply === undefined ? undefined : { ...reply, explanation: undefined }),
+    );
   }
 
   /** Reads a key, of more replicas while the outcome is older than the session may see (SS-3). */

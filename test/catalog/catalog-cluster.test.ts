@@ -42,9 +42,10 @@ describe('catalog: a cluster', function () {
     expect(await namespaces.get('orders')).to.equal(undefined);
     expect(await codeOf(namespaces.drop('orders'))).to.equal('NO_SUCH_NAMESPACE');
     expect(await codeOf(namespaces.drop('default'))).to.equal('CONFLICT');
-    expect(await codeOf(namespaces.create('s', { conflicts: 'siblings' }))).to.equal(
-      'NOT_IMPLEMENTED',
-    );
+    expect(await namespaces.create('s', { conflicts: 'siblings' })).to.include({
+      conflicts: 'siblings',
+    });
+    expect(await codeOf(namespaces.alter('s', { conflicts: 'lww' }))).to.equal('CONFLICT');
     expect(await codeOf(namespaces.create('a/b'))).to.equal('BAD_REQUEST');
   });
 

@@ -141,11 +141,11 @@ describe('catalog: the document', () => {
     expect(codeOf(() => known.refuseDropped(key(1)))).to.equal('NO_SUCH_NAMESPACE');
   });
 
-  it('catalog: the mode of conflicts cannot be altered, and a mode that is not served not be chosen', () => {
+  it('catalog: the mode of conflicts is chosen at the creation and cannot be altered', () => {
     const siblings = { conflicts: 'siblings' } as const;
     const alter: NamespaceChange = { kind: 'alter', name: 'default', settings: siblings };
-    expect(codeOf(() => changed(firstDocument, alter, 1))).to.equal('NOT_IMPLEMENTED');
+    expect(codeOf(() => changed(firstDocument, alter, 1))).to.equal('CONFLICT');
     const make: NamespaceChange = { kind: 'create', name: 'a', settings: siblings };
-    expect(codeOf(() => changed(firstDocument, make, 1))).to.equal('NOT_IMPLEMENTED');
+    expect(changed(firstDocument, make, 1).namespaces[1]?.conflicts).to.equal('siblings');
   });
 });

@@ -130,7 +130,7 @@ describe('catalog: the faces', function () {
     expect(await refused({ name: 'x', owner: 'ä' })).to.match(/^BAD_REQUEST owner: /);
     for (const field of ['compaction', 'compression', 'replication'])
       expect(await refused({ name: 'x', [field]: 'y' })).to.match(/^NOT_IMPLEMENTED/);
-    expect(await refused({ name: 'x', conflicts: 'siblings' })).to.match(/^NOT_IMPLEMENTED/);
+    expect(await refused({ name: 'x', conflicts: 'crdt' })).to.match(/^BAD_REQUEST conflicts/);
     const drop = await send('DELETE', `${path}/logs`);
     expect(drop.body['detail']).to.contain('confirm: expected logs');
     expect((await send('DELETE', `${path}/default?confirm=default`)).code).to.equal('CONFLICT');

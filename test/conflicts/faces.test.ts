@@ -1,0 +1,176 @@
+// Writes that belong together or stand side by side, over real nodes: keys that keep siblings, and
+// atomic batches.
+
+import { Redis } from 'ioredis';
+import { expect } from 'chai';
+import { createCluster, type EmbeddedCluster } from '../../cli/embedded/cluster.ts';
+
+interface Answer {
+  readonly status: number;
+  readonly code: string | undefined;
+  readonly context: string;
+  readonly body: Record<string, unknown>;
+}
+
+let cluster: EmbeddedCluster;
+
+async function send(
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+  node = 0,
+): Promise<Answer> {
+  const json = body === undefined ? {} : { 'content-type': 'application/json' };
+  const answer = await fetch(`${cluster.nodes[node]?.url ?? ''}/api/v1${path}`, {
+    method,
+    headers: { ...json, ...headers },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  const text = await answer.text();
+  const document = text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
+  const { status } = answer;
+  const context = answer.headers.get('x-causal-context') ?? '';
+  return { status, code: document['code'] as string, context, body: document };
+}
+
+before(async function () {
+  this.timeout(120_000);
+  cluster = await createCluster({ nodes: 3 });
+  await cluster.client.namespaces.create('carts', { conflicts: 'siblings' });
+});
+after(async () => {
+  await cluster.stop();
+});
+
+describe('conflicts: siblings over REST', function () {
+  this.timeout(60_000);
+  const cart = (key: string): string => `/namespaces/carts/keys/${key}`;
+  const put = (key: string, value: unknown, context = '', node = 0): Promise<Answer> =>
+    send('PUT', cart(key), { value }, context === '' ? {} : { 'x-causal-context': context }, node);
+  const valuesOf = ({ body }: Answer): unknown[] =>
+    (body['values'] as { readonly value: unknown }[]).map(({ value }) => value).sort();
+
+  it('siblings: concurrent writes are all there, with 300, until somebody who has read them writes', async () => {
+    const [one, two] = await Promise.all([put('a', ['milk'], '', 0), put('a', ['bread'], '', 1)]);
+    expect([one.status, two.status]).to.deep.equal([200, 200]);
+    const both = await send('GET', cart('a'), undefined, {}, 2);
+    expect(both.status).to.equal(300);
+    expect(valuesOf(both)).to.deep.equal([['bread'], ['milk']]);
+    expect(both.context).to.equal(both.body['context']);
+    const merged = await put('a', ['bread', 'milk'], both.context, 2);
+    expect(merged.body).to.deep.include({ siblings: 1, existed: true });
+    const read = await send('GET', cart('a'), undefined, {}, 0);
+    expect([read.status, read.body['value']]).to.deep.equal([200, ['bread', 'milk']]);
+  });
+
+  it('siblings: a write with an old context stands beside what it has not seen', async () => {
+    const { context } = await put('b', 1);
+    await put('b', 2, context);
+    expect((await put('b', 3, context, 1)).body['siblings']).to.equal(2);
+    expect(valuesOf(await send('GET', cart('b')))).to.deep.equal([2, 3]);
+  });
+
+  it('siblings: a delete removes what its context has seen, and nothing without one', async () => {
+    const { context } = await put('c', 1);
+    await put('c', 2);
+    await send('DELETE', cart('c'), undefined, { 'x-causal-context': context }, 1);
+    const left = await send('GET', cart('c'), undefined, {}, 2);
+    expect([left.status, left.body['value']]).to.deep.equal([200, 2]);
+    await send('DELETE', cart('c'));
+    expect((await send('GET', cart('c'))).body['value']).to.equal(2);
+    await send('DELETE', cart('c'), undefined, { 'x-causal-context': left.context });
+    expect((await send('GET', cart('c'))).code).to.equal('NOT_FOUND');
+    const keys = await send('GET', '/namespaces/carts/keys?prefix=c');
+    expect(keys.body['keys']).to.deep.equal([]);
+  });
+
+  it('siblings: values expire one by one', async () => {
+    await send('PUT', cart('d'), { value: 'short', ttl: 1 });
+    await put('d', 'long');
+    const both = await send('GET', cart('d'));
+    expect(valuesOf(both)).to.deep.equal(['long', 'short']);
+    for (;;) {
+      const { status, body } = await send('GET', cart('d'));
+      if (status === 300) continue;
+      expect([status, body['value']]).to.deep.equal([200, 'long']);
+      break;
+    }
+  });
+
+  it('siblings: a forged context, conditions, serial levels and routes of single values are refused', async () => {
+    const { context } = await put('e', 1);
+    const forged = `${context.startsWith('B') ? 'C' : 'B'}${context.slice(1)}`;
+    const refused = [
+      put('e', 2, forged),
+      put('other', 2, context),
+      put('e', 2, 'no base64!'),
+      send('PUT', cart('e'), { value: 2, if_not_exists: true }),
+      send('PUT', cart('e'), { value: 2 }, { 'if-match': '"x"' }),
+      send('PUT', cart('e'), { value: 2 }, { 'consistency-level': 'SERIAL' }),
+      send('POST', `${cart('e')}/incr`, { delta: 1 }),
+      send('POST', `${cart('e')}/cas`, { expected_value: 1, new_value: 2 }),
+      send('POST', `${cart('e')}/ttl`, { ttl_seconds: 5 }),
+      send('POST', '/namespaces/carts/batch/put', { operations: [{ key: 'e', value: 1 }] }),
+      send('GET', '/namespaces/carts/keys?values=true'),
+      send('GET', '/namespaces/carts/watch'),
+    ];
+    for (const { status, code } of await Promise.all(refused))
+      expect([status, code]).to.deep.equal([400, 'BAD_REQUEST']);
+    expect((await send('GET', cart('e'))).body['value']).to.equal(1);
+  });
+
+  it('siblings: the Redis protocol does not enter such a namespace', async () => {
+    const redis = new Redis(cluster.nodes[0]?.redisUrl ?? '', { lazyConnect: true });
+    redis.on('error', () => undefined);
+    await redis.connect();
+    const said = await redis.select(1).catch((error: unknown) => (error as Error).message);
+    redis.disconnect();
+    expect(said).to.contain('keeps siblings');
+  });
+});
+
+describe('conflicts: atomic batches over REST', function () {
+  this.timeout(60_000);
+  const batch = (verb: 'put' | 'delete', body: object, headers = {}): Promise<Answer> =>
+    send('POST', `/batch/${verb}`, body, headers, 1);
+  const get = async (key: string): Promise<unknown> =>
+    (await send('GET', `/keys/${key}`, undefined, {}, 2)).body['value'];
+
+  it('atomic: all keys are written at once, with one stamp', async () => {
+    const keys = ['x1', 'x2', 'x3'];
+    const operations = keys.map((key, i) => ({ key, value: i, ttl: 1_000 }));
+    const { status, body } = await batch('put', { operations, atomic: true });
+    expect([status, body['success_count'], body['failed_keys']]).to.deep.equal([200, 3, []]);
+    expect(await Promise.all(keys.map(get))).to.deep.equal([0, 1, 2]);
+    const times = await Promise.all(keys.map((key) => send('GET', `/keys/${key}`)));
+    expect(new Set(times.map(({ body: read }) => read['timestamp'])).size).to.equal(1);
+    const gone = await batch('delete', { keys: ['x1', 'x3', 'never'], atomic: true });
+    expect((gone.body['results'] as object[]).map((one) => ({ ...one, version: 0 }))).to.deep.equal(
+      [
+        { key: 'x1', deleted: true, version: 0 },
+        { key: 'x3', deleted: true, version: 0 },
+        { key: 'never', deleted: false, version: 0 },
+      ],
+    );
+    expect(await Promise.all(keys.map(get))).to.deep.equal([undefined, 1, undefined]);
+  });
+
+  it('atomic: one bad operation refuses the whole batch', async () => {
+    await send('POST', '/keys/counted/incr', { delta: 5 });
+    const good = { key: 'y1', value: 1 };
+    const refusals: [object, Record<string, string>, string][] = [
+      [{ operations: [good, { key: 'counted', value: 1 }] }, {}, 'SERIAL_KEY'],
+      [{ operations: [good, { key: 'y1', value: 2 }] }, {}, 'BAD_REQUEST'],
+      [{ operations: [good, { key: '', value: 2 }] }, {}, 'BAD_REQUEST'],
+      [{ operations: [] }, {}, 'BAD_REQUEST'],
+      [{ operations: [good, { key: 'y2', value: 2, if_not_exists: true }] }, {}, 'BAD_REQUEST'],
+      [{ operations: [good] }, { 'consistency-level': 'SERIAL' }, 'BAD_REQUEST'],
+      [{ operations: [good] }, { 'if-match': '"x"' }, 'BAD_REQUEST'],
+    ];
+    for (const [body, headers, code] of refusals)
+      expect((await batch('put', { ...body, atomic: true }, headers)).code).to.equal(code);
+    expect(await get('y1')).to.equal(undefined);
+    expect(await get('counted')).to.equal(5);
+  });
+});
