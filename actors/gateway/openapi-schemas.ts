@@ -72,7 +72,7 @@ const level: Schema = { ...text, description: 'Empty: as the node is configured.
 const namespaceSettings = {
   owner: { ...text, maxLength: 128 },
   default_consistency: object({ read: level, write: level }, ['read', 'write'], false),
-  conflicts: { enum: ['lww', 'siblings'], description: 'siblings: not served yet.' },
+  conflicts: { enum: ['lww', 'siblings'], description: 'What becomes of concurrent writes.' },
   default_ttl: seconds,
   max_ttl: seconds,
   quotas: object(
@@ -337,6 +337,7 @@ export const querySchemas: Readonly<Record<string, Schema>> = {
 export const headerSchemas: Readonly<Record<string, Schema>> = {
   'Consistency-Level': { ...text, examples: ['ONE', 'QUORUM', 'ALL'] },
   'X-Session-Token': { ...text, description: 'From the answer before: a session.' },
+  'X-Causal-Context': { ...text, description: 'Of a read of this key, where siblings are kept.' },
   'X-Explain': { enum: ['0', '1'], description: 'The answer says how it was made.' },
   'X-Deadline-Ms': { type: 'integer', minimum: 1, maximum: 60_000 },
   'X-Request-Id': {

@@ -492,14 +492,14 @@ export const mutants: readonly Mutant[] = [
     with: ['cut', 'flap', 'kill'],
   },
   {
-    id: 'batch-hints-not-synced',
+    id: 'batch-hints-not-on-disk',
     rule: 'M21',
-    what: 'the log of a batch goes before its hints are synced (BL-4)',
-    file: 'actors/handoff/hint-keeper.actor.js',
-    find: 'target.waiting.push({ file, later });',
-    replace: 'later.resolve({});',
+    what: 'the log of a batch goes before its hints are on a disk (BL-4)',
+    file: 'actors/replication/batch-keeper.actor.js',
+    find: ".ask(hints(token), 'keepSynced', { node, record }, askTimeoutMs)",
+    replace: '.sleep(0)',
     seeds: 160,
-    with: ['power-loss', 'blackout', 'cut'],
+    with: ['power-loss', 'blackout', 'cut', 'kill'],
   },
 ];
 
