@@ -25,6 +25,8 @@ export interface WriteCondition {
 export interface WriteOptions extends CallOptions, WriteCondition {
   /** At most 64 bytes: a serial operation with the same id is done once. Default: a new one. */
   readonly requestId?: string;
+  /** In a namespace that keeps siblings: of the `siblings` that this write takes the place of. */
+  readonly context?: string;
 }
 
 export interface PutOptions extends WriteOptions {
@@ -56,6 +58,14 @@ export type CasResult<V = Value> =
       readonly current: { readonly value: V; readonly version: number } | undefined;
     };
 
+/** The values of a key that nobody has overwritten, in no order. */
+export interface Siblings<V = Value> {
+  /** Empty: there is nothing. */
+  readonly values: readonly V[];
+  /** For the `put` or `delete` that takes their place; empty: there is nothing to replace. */
+  readonly context: string;
+}
+
 export interface Written {
   readonly version: number;
   readonly etag: string;
@@ -77,6 +87,14 @@ export interface Entry<V = Value> {
 export interface RawEntry extends Omit<Entry, 'value'> {
   readonly bytes: Buffer;
   readonly isJson: boolean;
+}
+
+export interface BatchOptions extends CallOptions {
+  /**
+   * All of it is written or nothing; not isolated. A ClientError UNKNOWN_OUTCOME whose problem says
+   * `willComplete` is not over, and will be written. Default false.
+   */
+  readonly atomic?: boolean;
 }
 
 /** One operation of a batch: its outcome, or why there is none. */

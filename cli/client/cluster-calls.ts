@@ -113,7 +113,7 @@ export class ClusterCalls {
     throw new ClientError('UNREACHABLE', 0, `no endpoint answers: ${tried}`, false);
   }
 
-  /** The answer of status 2xx or 304; a ClientError for anything else, the signal's reason if aborted. */
+  /** The answer of status 2xx, 300 or 304; a ClientError for anything else, the signal's reason if aborted. */
   async call(call: Call): Promise<ClientAnswer> {
     const { deadlineMs = 15_000, refreshMs = 30_000 } = this.#options;
     const startedMs = this.#world.nowMs();
@@ -313,7 +313,8 @@ const ringRequest: ClientRequest = {
   isWrite: false,
 };
 
-const isSuccess = ({ status }: ClientAnswer): boolean => status < 300 || status === 304;
+/** 300: several values stand beside each other. */
+const isSuccess = ({ status }: ClientAnswer): boolean => status <= 300 || status === 304;
 
 /** The first good answer of two; where neither is good, the last. */
 async function firstSuccess(attempts: readonly Promise<Attempt>[]): Promise<Attempt> {

@@ -63,13 +63,14 @@ export class KeyRequests {
     const type = content === undefined ? {} : { 'content-type': content.type };
     const conditions = conditionsOf(options);
     const isSerial = Object.keys(conditions).length > 0 || isSerialLevel(options.level);
-    const { requestId = isSerial ? this.#calls.newId() : undefined } = options;
+    const { requestId = isSerial ? this.#calls.newId() : undefined, context = '' } = options;
     const id = requestId === undefined ? {} : { 'x-request-id': requestId };
+    const seen = context === '' ? {} : { 'x-causal-context': context };
     return this.send({
       method,
       path: `${checkedPath(key)}${content?.query ?? ''}`,
       key,
-      headers: this.headers(options, { ...type, ...conditions, ...id }),
+      headers: this.headers(options, { ...type, ...conditions, ...id, ...seen }),
       ...(content === undefined ? {} : { body: content.body }),
       isIdempotent: isSerial,
       isWrite: true,

@@ -9,6 +9,7 @@
 // could be reached, and `isOutcomeUnknown` says that a write may or may not have happened.
 
 import type {
+  BatchOptions,
   CallOptions,
   CasOptions,
   CasResult,
@@ -20,6 +21,7 @@ import type {
   PutOperation,
   PutOptions,
   RawEntry,
+  Siblings,
   Value,
   WatchEvent,
   WatchOptions,
@@ -108,6 +110,8 @@ export class Keys {
   async get<V = Value>(key: string, options: CallOptions = {}): Promise<Entry<V> | undefined> {
     const answer = await this.#requests.read(key, options, {});
     if (answer === undefined) return undefined;
+    if (answer.status === 300)
+      throw badRequest(`${key} has several values: read them with siblings()`);
     const document = parse<GetDocument>(answer);
     const { version, timestamp } = document;
     const value = valueOf(document.value, document.encoding) as V;
@@ -118,6 +122,16 @@ export class Keys {
       etag: etagOf(answer),
       ttlRemaining: document.ttl_remaining,
     };
+  }
+
+  /** All values of a key that nobody has overwritten, in a namespace that keeps siblings. */
+  async siblings<V = Value>(key: string, options: CallOptions = {}): Promise<Siblings<V>> {
+    const answer = await this.#requests.read(key, options, {});
+    if (answer === undefined) return { values: [], context: '' };
+    const document = parse<GetDocument & { values?: readonly GetDocument[] }>(answer);
+    const { values = [document] } = document;
+    const context = headerOf(answer, 'x-causal-context') ?? '';
+    return { values: values.map(({ value, encoding }) => valueOf(value, encoding) as V), context };
   }
 
   /** The same as stored, byte for byte: numbers beyond 2^53 and the order of members stay. */
@@ -226,10 +240,10 @@ export class Keys {
 
   // ---- batches -----------------------------------------------------------------------------
 
-  /** Each operation by itself, in the order given; at most 1,000. */
+  /** Each operation by itself unless `atomic` is set, in the order given; at most 1,000. */
   async putMany(
     operations: readonly PutOperation[],
-    options: CallOptions = {},
+    options: BatchOptions = {},
   ): Promise<Outcome<{ readonly version: number }>[]> {
     const texts = operations.map(({ key, value, ttlSeconds, ifNotExists }) => {
       const members = putText(value, ttlSeconds).slice(1);
@@ -237,7 +251,7 @@ export class Keys {
       return `{"key":${JSON.stringify(key)},${condition}${members}`;
     });
     const isSerial = operations.every(({ ifNotExists }) => ifNotExists === true);
-    const body = `{"operations":[${texts.join(',')}]}`;
+    const body = `{${atomicText(options)}"operations":[${texts.join(',')}]}`;
     return this.#batch('put', body, { ...options, isSerial }, ({ version }) => ({
       version: version as number,
     }));
@@ -257,15 +271,16 @@ export class Keys {
   /** True for each key that was there. */
   async deleteMany(
     keys: readonly string[],
-    options: CallOptions = {},
+    options: BatchOptions = {},
   ): Promise<Outcome<boolean>[]> {
-    return this.#batch('delete', JSON.stringify({ keys }), options, (row) => row.deleted === true);
+    const body = `{${atomicText(options)}"keys":${JSON.stringify(keys)}}`;
+    return this.#batch('delete', body, options, (row) => row.deleted === true);
   }
 
   async #batch<T>(
     verb: 'put' | 'get' | 'delete',
     body: string,
-    options: BatchOptions,
+    options: BatchSettings,
     toResult: (row: BatchRow) => T,
   ): Promise<Outcome<T>[]> {
     const isWrite = verb !== 'get';
@@ -375,7 +390,7 @@ interface CurrentDocument {
   readonly version: number;
 }
 
-interface BatchOptions extends CallOptions {
+interface BatchSettings extends CallOptions {
   /** Every operation has a condition. */
   readonly isSerial?: boolean;
 }
@@ -409,3 +424,5 @@ interface BatchRow {
   readonly value?: unknown;
   readonly encoding?: string;
 }
+
+const atomicText = ({ atomic }: BatchOptions): string => (atomic === true ? '"atomic":true,' : '');

@@ -22,6 +22,8 @@ const what: Readonly<Record<Verb, string>> = {
   delete: 'one key a line',
 };
 
+const operationsMax = 1_000;
+
 export function addBatchCommand(program: Command, invoke: Invoke): void {
   const batch = program.command('batch').description('many operations from a file, - is stdin');
   for (const verb of ['put', 'get', 'delete'] as const)
@@ -29,17 +31,32 @@ export function addBatchCommand(program: Command, invoke: Invoke): void {
       .command(`${verb} <file>`)
       .description(what[verb])
       .option('--batch <count>', 'operations in one request', wholeNumber(1, 1000), 100)
-      .action((file: string, options: { readonly batch: number }, command: Command) =>
-        run(invoke(command), verb, file, options.batch),
+      .option('--atomic', 'all of the file is written, or nothing: at most 1,000 lines', false)
+      .action((file: string, options: BatchFlags, command: Command) =>
+        run(invoke(command), verb, file, options),
       );
 }
 
-async function run(invocation: Invocation, verb: Verb, file: string, size: number): Promise<void> {
+interface BatchFlags {
+  readonly batch: number;
+  readonly atomic: boolean;
+}
+
+async function run(
+  invocation: Invocation,
+  verb: Verb,
+  file: string,
+  { batch, atomic }: BatchFlags,
+): Promise<void> {
+  if (atomic && verb === 'get')
+    throw new ExitError(exitCodes.usage, '--atomic is for put and delete');
+  const lines = linesIn(invocation, file);
+  const groups = atomic ? onlyGroup(lines, verb) : groupsOf(lines, verb, batch);
   const form = invocation.form('raw', ['raw', 'jsonl', 'json']);
   let done = 0;
   let failed = 0;
-  for await (const group of groupsOf(linesIn(invocation, file), verb, size)) {
-    const rows = await send(invocation, verb, group);
+  for await (const group of groups) {
+    const rows = await send(invocation, verb, group, atomic);
     for (const row of rows) {
       if (row.error !== undefined) {
         failed += 1;
@@ -78,6 +95,18 @@ async function* groupsOf(
   if (group.length > 0) yield group;
 }
 
+/** All lines; with more than a batch may have nothing is sent. */
+async function* onlyGroup(lines: AsyncIterable<Buffer>, verb: Verb): AsyncGenerator<string[]> {
+  const all: string[] = [];
+  for await (const group of groupsOf(lines, verb, operationsMax)) all.push(...group);
+  if (all.length > operationsMax)
+    throw new ExitError(
+      exitCodes.usage,
+      `--atomic takes at most ${operationsMax} lines, found ${all.length}`,
+    );
+  if (all.length > 0) yield all;
+}
+
 function checkedPut(text: string, number: number): string {
   try {
     const parsed: unknown = JSON.parse(text);
@@ -92,6 +121,7 @@ async function send(
   invocation: Invocation,
   verb: Verb,
   group: readonly string[],
+  atomic: boolean,
 ): Promise<readonly Row[]> {
   const member = verb === 'put' ? 'operations' : 'keys';
   const { body } = await invocation.withClient((client) =>
@@ -99,7 +129,7 @@ async function send(
       method: 'POST',
       path: `/api/v1/batch/${verb}`,
       headers: { 'content-type': 'application/json' },
-      body: Buffer.from(`{"${member}":[${group.join(',')}]}`),
+      body: Buffer.from(`{${atomic ? '"atomic":true,' : ''}"${member}":[${group.join(',')}]}`),
       isIdempotent: verb === 'get',
       isWrite: verb !== 'get',
     }),

@@ -4,6 +4,7 @@
 import { Redis } from 'ioredis';
 import { expect } from 'chai';
 import { createCluster, type EmbeddedCluster } from '../../cli/embedded/cluster.ts';
+import { kvctl } from '../kit-kvctl.ts';
 
 interface Answer {
   readonly status: number;
@@ -172,5 +173,62 @@ describe('conflicts: atomic batches over REST', function () {
       expect((await batch('put', { ...body, atomic: true }, headers)).code).to.equal(code);
     expect(await get('y1')).to.equal(undefined);
     expect(await get('counted')).to.equal(5);
+  });
+});
+
+describe('conflicts: client and kvctl', function () {
+  this.timeout(60_000);
+  const run = (words: readonly string[], input = ''): ReturnType<typeof kvctl> =>
+    kvctl(['--endpoint', cluster.nodes[0]?.url ?? '', ...words], input);
+
+  it('conflicts: the client reads siblings and takes their place', async () => {
+    const carts = cluster.client.inNamespace('carts');
+    expect(await carts.siblings('k')).to.deep.equal({ values: [], context: '' });
+    await carts.put('k', 'one');
+    await carts.put('k', Uint8Array.of(1, 2));
+    const { values, context } = await carts.siblings('k');
+    expect(values).to.have.lengthOf(2);
+    expect(values).to.include('one');
+    const several = await carts.get('k').catch((error: unknown) => (error as Error).message);
+    expect(several).to.contain('siblings()');
+    await carts.put('k', 'both', { context });
+    expect((await carts.get('k'))?.value).to.equal('both');
+    const last = await carts.siblings('k');
+    await carts.delete('k', { context: last.context });
+    expect(await carts.get('k')).to.equal(undefined);
+  });
+
+  it('conflicts: the client and kvctl write atomic batches', async () => {
+    const { client } = cluster;
+    await client.putMany(
+      [
+        { key: 'm1', value: 1 },
+        { key: 'm2', value: 2 },
+      ],
+      { atomic: true },
+    );
+    const outcomes = await client.deleteMany(['m1', 'm3'], { atomic: true });
+    expect(outcomes.map((outcome) => outcome.ok && outcome.result)).to.deep.equal([true, false]);
+    await client.incr('decided');
+    const refused = await client
+      .putMany(
+        [
+          { key: 'm4', value: 1 },
+          { key: 'decided', value: 1 },
+        ],
+        { atomic: true },
+      )
+      .catch((error: unknown) => (error as { code: string }).code);
+    expect(refused).to.equal('SERIAL_KEY');
+    const lines = '{"key":"n1","value":1}\n{"key":"n2","value":2}\n';
+    expect((await run(['batch', 'put', '-', '--atomic'], lines)).text).to.equal('OK 2\n');
+    const many = Array.from({ length: 1001 }, (_, i) => `{"key":"z${i}","value":1}`).join('\n');
+    const tooMany = await run(['batch', 'put', '-', '--atomic'], many);
+    expect([tooMany.code, tooMany.stderr]).to.deep.equal([
+      2,
+      'kvctl: --atomic takes at most 1000 lines, found 1001\n',
+    ]);
+    expect(await client.exists('z0')).to.equal(false);
+    expect((await run(['batch', 'get', '-', '--atomic'], 'n1\n')).code).to.equal(2);
   });
 });
