@@ -291,7 +291,7 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
       return;
     }
     if (outcome !== 'gone') {
-      this.#ctx.probe.reach(outcome === 'done' ? 'batch completed by its log' : 'batch given up');
+      if (outcome === 'done') this.#ctx.probe.reach('batch completed by its log');
       this.#ended[outcome].add();
       if (outcome !== 'done') this.#ctx.log.error('batches.given-up', { batch: name, outcome });
     }
