@@ -82,6 +82,7 @@ interface Waiting extends Found {
 
 /** What one replay works with. */
 interface Replay {
+  readonly node: string;
   readonly session: Session;
   readonly key: Uint8Array;
   readonly store: Ref<Store>;
@@ -263,6 +264,7 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
       try {
         outcome = await replayBatch({
           session,
+          node,
           key: keyOf(etag),
           store,
           replicasOf: (token) => view.replicasOf(token),
@@ -318,7 +320,7 @@ async function replayBatch(replay: Replay): Promise<ReplayOutcome> {
 }
 
 async function deliver(
-  { session, replica, hints }: Replay,
+  { session, node: self, replica, hints }: Replay,
   delivery: BatchDelivery,
   i: number,
   record: Uint8Array,
@@ -333,6 +335,8 @@ async function deliver(
         if (!(error instanceof KvError)) throw error;
         // Its namespace was dropped, say: nobody will ever take it.
         if (isHopeless(error)) return delivery.delivered(i, node);
+        // Nobody brings a node its own hints: the entry stays.
+        if (node === self) return;
         await session
           .ask(hints(token), 'keepSynced', { node, record }, askTimeoutMs)
           .then(() => delivery.hintSynced(i, node))

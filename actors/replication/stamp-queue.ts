@@ -2,7 +2,7 @@
 // durable (stamper.ts). A bound is extended ahead of need, so as a rule nobody waits.
 
 import type { Clock, Disk } from '../../runtime/environment.ts';
-import { type Failure, failure, KvError } from '../../runtime/errors.ts';
+import { errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import { encodeBound, type Stamper } from './stamper.ts';
 import { withoutEffect } from './write-path.ts';
 
@@ -58,8 +58,13 @@ export class StampQueue {
     }
   }
 
-  /** A stamp above `floor`; undefined: the bound is being extended. FUTURE_VERSION beyond the skew. */
+  /**
+   * A stamp above `floor`; undefined: the bound is being extended. FUTURE_VERSION beyond the skew, or
+   * the refusal.
+   */
   tryStamp(floor: number): { readonly hlc: number; readonly nowMs: number } | undefined {
+    const refused = this.#tools.refusal();
+    if (refused !== undefined) throw errorOf(refused);
     const wallMicros = this.#tools.clock.wallMicros();
     if (!this.#isReady(wallMicros)) return undefined;
     return { hlc: this.#stamper.stamp(wallMicros, floor), nowMs: Math.floor(wallMicros / 1000) };
