@@ -146,7 +146,8 @@ const forbidden = [
     severity: 'error',
     from: {
       path: '^cli/',
-      pathNot: '^cli/commands/storage-files[.]ts$|^cli/backup/|^cli/embedded/sim-[a-z]+[.]ts$',
+      pathNot:
+        '^cli/commands/storage-files[.]ts$|^cli/backup/|^cli/embedded/(sim-[a-z]+|storage-snapshot)[.]ts$',
     },
     to: {
       path: '^(actors|sim)/',

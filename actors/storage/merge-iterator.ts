@@ -16,15 +16,19 @@ interface Head {
 }
 
 /**
- * Winners in strictly ascending key order. Each cursor gives its records in strictly ascending key
- * order too; a record must stay as it is after its cursor was asked for the next one.
+ * Winners in strict key order. Each cursor gives its records in the same strict order of keys; a record must stay as it is after its cursor was asked for the next one.
  */
-export function mergeCursors(cursors: readonly RecordCursor[], resolve: Resolve): RecordCursor {
+export function mergeCursors(
+  cursors: readonly RecordCursor[],
+  resolve: Resolve,
+  order: 'ascending' | 'descending' = 'ascending',
+): RecordCursor {
+  const sign = order === 'ascending' ? 1 : -1;
   let heads = cursors.map((cursor): Head => ({ cursor, record: undefined, key: noBytes }));
-  for (const head of heads) advance(head);
+  for (const head of heads) advance(head, sign);
   heads = heads.filter(isOpen);
   const next = (): Uint8Array | undefined => {
-    const key = lowestKey(heads);
+    const key = firstKey(heads, sign);
     if (key === undefined) return undefined;
     let winner: Uint8Array | undefined;
     let hasEnded = false;
@@ -32,7 +36,7 @@ export function mergeCursors(cursors: readonly RecordCursor[], resolve: Resolve)
       const { record } = head;
       if (record === undefined || compareBytes(head.key, key) !== 0) continue;
       winner = winner === undefined ? record : resolve(winner, record);
-      advance(head);
+      advance(head, sign);
       hasEnded ||= !isOpen(head);
     }
     if (hasEnded) heads = heads.filter(isOpen);
@@ -59,17 +63,20 @@ export function chainCursors(openers: readonly (() => RecordCursor)[]): RecordCu
 
 const isOpen = ({ record }: Head): boolean => record !== undefined;
 
-function lowestKey(heads: readonly Head[]): Uint8Array | undefined {
-  let lowest: Uint8Array | undefined;
+/** The lowest key (`sign` 1) or the highest (-1). */
+function firstKey(heads: readonly Head[], sign: number): Uint8Array | undefined {
+  let first: Uint8Array | undefined;
   for (const { key } of heads)
-    if (lowest === undefined || compareBytes(key, lowest) < 0) lowest = key;
-  return lowest;
+    if (first === undefined || compareBytes(key, first) * sign < 0) first = key;
+  return first;
 }
 
-function advance(head: Head): void {
+function advance(head: Head, sign: number): void {
+  const hasBegun = head.record !== undefined;
   head.record = head.cursor.next();
   if (head.record === undefined) return;
   const key = recordKey(head.record);
-  assert(compareBytes(head.key, key) < 0, 'a cursor gave its keys out of order');
+  const isInOrder = !hasBegun || compareBytes(head.key, key) * sign < 0;
+  assert(isInOrder, 'a cursor gave its keys out of order');
   head.key = key;
 }

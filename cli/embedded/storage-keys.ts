@@ -17,7 +17,7 @@ export interface IterateOptions {
   readonly prefix?: Bytes;
   /** Entries at most; default: all. */
   readonly limit?: number;
-  /** Descending order is not implemented: `true` is refused. */
+  /** Descending order. Of an open store: as of the moment when it begins, by a snapshot. */
   readonly reverse?: boolean;
 }
 
@@ -26,6 +26,7 @@ export interface KeyRange {
   readonly from: Uint8Array;
   readonly to: Uint8Array;
   readonly limit: number;
+  readonly isReverse: boolean;
 }
 
 const namespace = 0;
@@ -51,7 +52,7 @@ export function checkedKey(key: Bytes): Uint8Array {
 
 const optionNames = ['gte', 'gt', 'lte', 'lt', 'prefix', 'limit', 'reverse'];
 
-/** NOT_IMPLEMENTED for descending order; BAD_REQUEST names what is wrong. */
+/** BAD_REQUEST names what is wrong. */
 export function rangeOf(options: IterateOptions): KeyRange {
   const { gte, gt, lte, lt, prefix, limit = Infinity } = options;
   refuseOthers(options, limit);
@@ -62,15 +63,20 @@ export function rangeOf(options: IterateOptions): KeyRange {
   const to = [prefixEnd(start) ?? namespaceEnd];
   if (lt !== undefined) to.push(bound(lt, 'lt'));
   if (lte !== undefined) to.push(justAfter(bound(lte, 'lte')));
-  return { from: extreme(from, 1), to: extreme(to, -1), limit };
+  return {
+    from: extreme(from, 1),
+    to: extreme(to, -1),
+    limit,
+    isReverse: options.reverse === true,
+  };
 }
 
 function refuseOthers(options: IterateOptions, limit: number): void {
   for (const name of Object.keys(options))
     if (!optionNames.includes(name))
       throw new KvError('BAD_REQUEST', { field: name, detail: `iterate: no option ${name}` });
-  if (options.reverse === true)
-    throw new KvError('NOT_IMPLEMENTED', { detail: 'iterate: keys come in ascending order only' });
+  if (!['undefined', 'boolean'].includes(typeof options.reverse))
+    throw new KvError('BAD_REQUEST', { field: 'reverse', detail: 'reverse: expected a boolean' });
   if (limit !== Infinity && !(Number.isInteger(limit) && limit >= 0))
     throw new KvError('BAD_REQUEST', { field: 'limit', detail: 'limit: expected 0 or more' });
 }

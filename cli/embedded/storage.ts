@@ -31,6 +31,7 @@ import { Store, type StoreStats } from '../../actors/storage/protocol.ts';
 import { type Outcome, refTo } from '../../runtime/actor.ts';
 import { justAfter, noBytes } from '../../runtime/bytes.ts';
 import { errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
+import { type CodecModules, createCodecs } from '../../runtime/block-codecs.ts';
 import { fingerprint32Text } from '../../runtime/hash.ts';
 import { type DirectoryLock, lockDirectory } from '../../runtime/host/directory-lock.ts';
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
@@ -63,9 +64,17 @@ import {
   type StorageThread,
   workerThread,
 } from './storage-thread.ts';
+import {
+  type Entry,
+  openSnapshot,
+  removeOldSnapshots,
+  snapshotDirectory,
+  type StorageSnapshot,
+} from './storage-snapshot.ts';
 import { WriteQueue } from './write-queue.ts';
 
 export type { Bytes, IterateOptions } from './storage-keys.ts';
+export type { Entry, StorageSnapshot } from './storage-snapshot.ts';
 
 export interface StorageOptions {
   /** Made where it does not exist; one process at a time may have it open. */
@@ -89,8 +98,6 @@ export type Operation =
   | { readonly type: 'put'; readonly key: Bytes; readonly value: Bytes }
   | { readonly type: 'del'; readonly key: Bytes };
 
-export type Entry = readonly [key: Uint8Array, value: Uint8Array];
-
 export type StorageStats = Omit<StoreStats, 'newestHlc'>;
 
 /** An open directory. Errors are KvErrors with a code of docs/errors.md. */
@@ -108,8 +115,16 @@ export interface Storage {
    * above the setting `inFlightBytes`, where an operation counts about 150 bytes beside its own.
    */
   readonly batch: (operations: readonly Operation[]) => Promise<void>;
-  /** Entries by ascending key bytes. No snapshot: each page of up to 1,024 is as of its reading. */
+  /**
+   * Entries by key bytes. Ascending there is no snapshot: each page of up to 1,024 is as of its
+   * reading. With `reverse` it is one, which ends with the iteration.
+   */
   readonly iterate: (options?: IterateOptions) => AsyncIterableIterator<Entry>;
+  /**
+   * This moment, for reads that do not see what is written later: everything that was acknowledged,
+   * and batches as a whole. It flushes, and keeps table files until it is closed.
+   */
+  readonly snapshot: () => Promise<StorageSnapshot>;
   /** Writes what is in memory to a table file; ends when it is durable. */
   readonly flush: () => Promise<void>;
   readonly stats: () => Promise<StorageStats>;
@@ -199,6 +214,9 @@ class OpenStorage implements Storage {
   #closed: Failure | undefined = failure('DRAINING', { detail: 'the store is not open yet' });
   #closing: Promise<void> | undefined;
   #reads = 0;
+  #directory = '';
+  #snapshotsTaken = 0;
+  readonly #snapshots = new Set<StorageSnapshot>();
 
   constructor(lock: DirectoryLock, tunables: Tunables) {
     this.#lock = lock;
@@ -212,6 +230,8 @@ class OpenStorage implements Storage {
     directory: string,
     logLevel: LogLevel,
   ): Promise<void> {
+    this.#directory = directory;
+    removeOldSnapshots(createNodeDisk(directory));
     const seeds = seedsOf(settings, directory);
     const fatal = (reason: string): void => this.#fail(reason);
     const [background] = startThreads({
@@ -245,6 +265,7 @@ class OpenStorage implements Storage {
   async #close(): Promise<void> {
     if (this.#closed === undefined) {
       this.#closed = failure('DRAINING', { detail: 'the store is closed' });
+      for (const snapshot of this.#snapshots) await snapshot.close();
       await this.#writes?.settled();
       await this.#own?.kernel.drain();
     }
@@ -347,8 +368,18 @@ class OpenStorage implements Storage {
 
   readonly iterate = (options: IterateOptions = {}): AsyncIterableIterator<Entry> => {
     this.#kernel();
-    return this.#entries(rangeOf(options));
+    const range = rangeOf(options);
+    return range.isReverse ? this.#reversed(options) : this.#entries(range);
   };
+
+  async *#reversed(options: IterateOptions): AsyncGenerator<Entry, void, undefined> {
+    const snapshot = await this.snapshot();
+    try {
+      yield* snapshot.iterate(options);
+    } finally {
+      await snapshot.close();
+    }
+  }
 
   async *#entries(range: KeyRange): AsyncGenerator<Entry, void, undefined> {
     const { to } = range;
@@ -372,6 +403,38 @@ class OpenStorage implements Storage {
   }
 
   // ---- the rest ----------------------------------------------------------------------------
+
+  readonly snapshot = async (): Promise<StorageSnapshot> => {
+    this.#snapshotsTaken += 1;
+    const number = this.#snapshotsTaken;
+    const disk = createNodeDisk(this.#directory);
+    await this.#writes?.settled();
+    // The first may end with a flush that was under way, which has not all that was acknowledged.
+    await this.flush();
+    await this.flush();
+    await disk.makeDirectory(snapshotDirectory);
+    const prefix = `${snapshotDirectory}/${number}-`;
+    const edit = await this.#linkTables(prefix);
+    const snapshot = openSnapshot({
+      disk,
+      codecs: createCodecs(codecModules()),
+      prefix,
+      edit,
+      onClose: (closed) => this.#snapshots.delete(closed),
+    });
+    this.#snapshots.add(snapshot);
+    return snapshot;
+  };
+
+  #linkTables(prefix: string): Promise<Uint8Array> {
+    const kernel = this.#kernel();
+    return new Promise((done, reject) => {
+      kernel.ask(this.#store, 'linkTables', { prefix }, Infinity, (problem, reply) => {
+        if (reply === undefined) reject(errorOf(problem ?? failure('BUG')));
+        else done(reply.edit);
+      });
+    });
+  }
 
   readonly flush = async (): Promise<void> => {
     const kernel = this.#kernel();
@@ -411,11 +474,10 @@ function seedsOf(
     () => new SharedArrayBuffer(arenaBytes(tunables)),
   );
   const parts = createThreadMesh(workerThread + 1, ringBytes, createRing);
-  const codecModules = loadCodecModules();
   return (thread) => ({
     settings,
     directory,
-    codecModules,
+    codecModules: codecModules(),
     arenas,
     part: parts[thread] as ThreadPart,
   });
@@ -426,6 +488,10 @@ function replyOf<Reply>(outcome: Outcome<Reply> | undefined): Reply {
   if (outcome?.reply !== undefined) return outcome.reply;
   throw errorOf(outcome?.problem ?? failure('BUG', { detail: 'the store gave no answer' }));
 }
+
+let loadedModules: CodecModules | undefined;
+/** Compiled once per process. */
+const codecModules = (): CodecModules => (loadedModules ??= loadCodecModules());
 
 const nextLoop = (): Promise<void> =>
   new Promise((done) => {
