@@ -141,7 +141,9 @@ describe('conflicts: atomic batches over REST', function () {
   it('atomic: all keys are written at once, with one stamp', async () => {
     const keys = ['x1', 'x2', 'x3'];
     const operations = keys.map((key, i) => ({ key, value: i, ttl: 1_000 }));
-    const { status, body } = await batch('put', { operations, atomic: true });
+    // Whether a key was there is what one replica says: with ALL every one of them knows.
+    const all = { 'consistency-level': 'ALL' };
+    const { status, body } = await batch('put', { operations, atomic: true }, all);
     expect([status, body['success_count'], body['failed_keys']]).to.deep.equal([200, 3, []]);
     expect(await Promise.all(keys.map(get))).to.deep.equal([0, 1, 2]);
     const times = await Promise.all(keys.map((key) => send('GET', `/keys/${key}`)));
@@ -205,7 +207,7 @@ describe('conflicts: client and kvctl', function () {
         { key: 'm1', value: 1 },
         { key: 'm2', value: 2 },
       ],
-      { atomic: true },
+      { atomic: true, level: 'ALL' },
     );
     const outcomes = await client.deleteMany(['m1', 'm3'], { atomic: true });
     expect(outcomes.map((outcome) => outcome.ok && outcome.result)).to.deep.equal([true, false]);
