@@ -393,7 +393,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const write = siblingWriteOf(exchange.request, terms, key, operation);
     const done = this.#settle<SiblingWriteReply & { readonly explanation: undefined }>(
       exchange,
-      (reply) => siblingWriteAnswer(key, reply),
+      (reply) => siblingWriteAnswer(key, reply, operation === undefined),
     );
     this.#session.writeSibling(write, exchange.deadlineMs, done);
   }

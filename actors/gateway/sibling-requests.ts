@@ -57,13 +57,16 @@ export function siblingWriteOf(
   return { namespace, key, value, valueType, ttlMs, context, level };
 }
 
-export function siblingWriteAnswer(key: Uint8Array, reply: SiblingWriteReply): HttpAnswer {
+/** `isDelete`: it says whether there was something, as other deletes do. */
+export function siblingWriteAnswer(
+  key: Uint8Array,
+  reply: SiblingWriteReply,
+  isDelete: boolean,
+): HttpAnswer {
   const { version, siblings, existed, context } = reply;
   const text = base64url.encode(context);
-  const figures = `"version":${version},"siblings":${siblings},"existed":${existed}`;
-  return answer(200, reply, text, [
-    `{"key":${keyText(key)},${figures},"context":"${text}","status":"success"}`,
-  ]);
+  const figures = `"version":${version},"siblings":${siblings},${isDelete ? `"deleted":${existed}` : `"existed":${existed},"status":"success"`}`;
+  return answer(200, reply, text, [`{"key":${keyText(key)},${figures},"context":"${text}"}`]);
 }
 
 /** One value is answered as it always is, with a context; several with 300. */

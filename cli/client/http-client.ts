@@ -63,7 +63,7 @@ export class HttpClient {
     this.#agents.destroy();
   }
 
-  /** The answer of status 2xx; a ClientError for anything else. */
+  /** The answer of status 2xx, or 300 for several values; a ClientError for anything else. */
   async call(request: ClientRequest): Promise<ClientAnswer> {
     const deadline = performance.now() + (this.#options.deadlineMs ?? 15_000);
     const attemptsMax = this.#options.attemptsMax ?? 8;
@@ -71,7 +71,7 @@ export class HttpClient {
     for (let attempt = 1; ; attempt += 1) {
       const endpoint = this.#current;
       const outcome = await this.#attempt(request, endpoint, deadline - performance.now());
-      if ('answer' in outcome && outcome.answer.status < 300) return outcome.answer;
+      if ('answer' in outcome && outcome.answer.status <= 300) return outcome.answer;
       const error = toClientError(outcome, request, this.#nameOf(endpoint));
       isUnknown ||= error.isOutcomeUnknown;
       const leftMs = deadline - performance.now();

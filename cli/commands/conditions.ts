@@ -11,6 +11,8 @@ export interface ConditionOptions {
   readonly ifExists?: boolean;
   readonly ifMatch?: string;
   readonly requestId?: string;
+  /** Where siblings are kept: of the `get` whose values the write takes the place of. */
+  readonly context?: string;
 }
 
 /** Adds the options of ConditionOptions; a delete has no use for a key that is not there. */
@@ -25,6 +27,7 @@ export function addConditions(command: Command, mayBeAbsent: boolean): Command {
   return command
     .addOption(exclusive('--if-exists', 'only where there is one', 'ifExists'))
     .addOption(exclusive('--if-match <etag>', 'only where its etag is this one', 'ifMatch'))
+    .option('--context <text>', 'of a get with several values: this write takes their place')
     .addOption(requestIdOption());
 }
 
@@ -33,13 +36,14 @@ export const requestIdOption = (): Option =>
 
 /** Headers of a put or delete under these conditions; a plain one has none. */
 export function conditionHeaders(options: ConditionOptions): Readonly<Record<string, string>> {
-  const { ifNotExists, ifExists, ifMatch, requestId } = options;
+  const { ifNotExists, ifExists, ifMatch, requestId, context } = options;
+  const seen: Record<string, string> = context === undefined ? {} : { 'x-causal-context': context };
   const condition: Record<string, string> = {};
   if (ifNotExists === true) condition['if-none-match'] = '*';
   if (ifExists === true) condition['if-match'] = '*';
   if (ifMatch !== undefined) condition['if-match'] = quoted(ifMatch);
-  if (Object.keys(condition).length === 0 && requestId === undefined) return {};
-  return { ...condition, 'x-request-id': requestId ?? randomUUID() };
+  if (Object.keys(condition).length === 0 && requestId === undefined) return seen;
+  return { ...seen, ...condition, 'x-request-id': requestId ?? randomUUID() };
 }
 
 const quoted = (etag: string): string => (etag.startsWith('"') ? etag : `"${etag}"`);

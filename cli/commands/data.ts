@@ -135,7 +135,8 @@ async function get(invocation: Invocation, key: string): Promise<void> {
       isWrite: false,
     }),
   );
-  const { body, headers } = answer;
+  const { body, headers, status } = answer;
+  if (status === 300) return severalValues(invocation, key, body);
   const isText = form === 'json' || headers['x-value-type'] !== 'bytes';
   if (form === 'table') {
     const figures = ['x-version', 'x-ttl-remaining'].map((name) => headers[name]?.toString());
@@ -146,6 +147,13 @@ async function get(invocation: Invocation, key: string): Promise<void> {
     // Bytes leave as they are, for pipes and files.
     if (isText) await invocation.write('\n');
   }
+}
+
+/** They are JSON together with their context, whatever form was asked for. */
+async function severalValues(invocation: Invocation, key: string, body: Buffer): Promise<void> {
+  await invocation.write(`${body.toString()}\n`);
+  const said = `${key} has several values; a write with --context takes their place`;
+  invocation.io.stderr.write(`kvctl: ${said}\n`);
 }
 
 async function del(

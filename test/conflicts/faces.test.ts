@@ -200,6 +200,23 @@ describe('conflicts: client and kvctl', function () {
     expect(await carts.get('k')).to.equal(undefined);
   });
 
+  it('conflicts: kvctl shows several values and takes their place', async () => {
+    const here = (...words: string[]): ReturnType<typeof kvctl> => run(['--ns', 'carts', ...words]);
+    for (const value of ['1', '2']) await here('put', 'k2', value);
+    const { code, text, stderr } = await here('get', 'k2');
+    expect([code, stderr]).to.deep.equal([
+      0,
+      'kvctl: k2 has several values; a write with --context takes their place\n',
+    ]);
+    const { values, context } = JSON.parse(text) as { values: object[]; context: string };
+    expect(values).to.have.lengthOf(2);
+    await here('put', 'k2', '3', '--context', context);
+    expect((await here('get', 'k2')).text).to.equal('3\n');
+    const only = JSON.parse((await here('-o', 'json', 'get', 'k2')).text) as { context: string };
+    expect((await here('del', 'k2', '--context', only.context)).text).to.equal('deleted\n');
+    expect((await here('get', 'k2')).code).to.equal(4);
+  });
+
   it('conflicts: the client and kvctl write atomic batches', async () => {
     const { client } = cluster;
     await client.putMany(
