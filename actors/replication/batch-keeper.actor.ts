@@ -78,6 +78,8 @@ interface Waiting extends Found {
   /** Monotonic. */
   dueMs: number;
   isReplaying: boolean;
+  /** Some replica may have a record of it from here. */
+  hasBegun: boolean;
 }
 
 /** What one replay works with. */
@@ -225,11 +227,39 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
     });
   }
 
+  /** A holder may have begun when the writer's time is long: then the batch cannot be undone. */
+  callOff({ hlc, writer, incarnation }: Etag, call: Call): Later<object> {
+    const etag = { hlc, writer, incarnation };
+    const name = nameOf(etag);
+    const one = this.#waiting.get(name);
+    const refusal = new KvError('CONFLICT', { detail: 'the batch is being completed' });
+    if (one?.hasBegun === true) throw refusal;
+    // Nothing begins while the mark is on its way to the disk.
+    if (one !== undefined) one.isReplaying = true;
+    const { store } = this.#options;
+    const { clock, toSelf } = this.#ctx;
+    const leftMs = (): number => call.deadlineMs - clock.monotonicMs();
+    const key = keyOf(etag);
+    return this.#ctx.session(async (session) => {
+      let outcome: ReplayOutcome = 'again';
+      try {
+        const read = { key, hash: fingerprint32(key) };
+        const { record } = await session.ask(store, 'read', read, leftMs());
+        if (one === undefined && record !== undefined) throw refusal;
+        await session.ask(store, 'apply', { record: recordOf(etag, undefined) }, leftMs());
+        outcome = 'gone';
+        return {};
+      } finally {
+        toSelf('replayed', { name, outcome });
+      }
+    });
+  }
+
   #add(found: Found): void {
     const name = nameOf(found.etag);
     if (this.#waiting.has(name)) return;
     const dueMs = this.#ctx.clock.monotonicMs() + this.#options.afterMs;
-    this.#waiting.set(name, { ...found, dueMs, isReplaying: false });
+    this.#waiting.set(name, { ...found, dueMs, isReplaying: false, hasBegun: false });
     this.#bytes += found.bytes;
   }
 
@@ -249,6 +279,7 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
       if (running >= replaysAtOnce) break;
       if (one.isReplaying || one.dueMs > nowMs) continue;
       one.isReplaying = true;
+      one.hasBegun = true;
       running += 1;
       this.#replay(name, one);
     }

@@ -180,7 +180,7 @@ async function log(
   const failed = settled.find((one) => one.status === 'rejected');
   if (failed === undefined) return;
   const calledOff = await Promise.allSettled(
-    holders.map((holder) => session.ask(holder, 'forget', { hlc, writer, incarnation }, cancelMs)),
+    holders.map((holder) => session.ask(holder, 'callOff', { hlc, writer, incarnation }, cancelMs)),
   );
   const reason = toFailure(failed.reason).code;
   if (calledOff.every(({ status }) => status === 'fulfilled'))

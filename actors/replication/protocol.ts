@@ -320,8 +320,12 @@ export type BatchWriter = typeof BatchWriter.messages;
 export const BatchKeeper = protocol('batch-keeper', 26, {
   /** Durable when it is answered (batch-log-format.ts). OVERLOADED: too much waits. */
   keep: ask<{ readonly entry: Uint8Array }, object>(1, { layout: { entry: 'bytes' } }),
-  /** The batch is everywhere, or was called off: its entry goes, also one that comes later. */
+  /** The batch is everywhere: its entry goes, also one that comes later. */
   forget: ask<Etag, object>(2, {
+    layout: { hlc: 'u53', writer: 'u32', incarnation: 'u32' },
+  }),
+  /** It is not to be done: the same, but CONFLICT where this holder has begun to complete it. */
+  callOff: ask<Etag, object>(5, {
     layout: { hlc: 'u53', writer: 'u32', incarnation: 'u32' },
   }),
   stats: ask<object, { readonly batches: number; readonly bytes: number }>(3),

@@ -61,9 +61,6 @@ export class WritePath {
     const isRefused = this.#acked === 0 && !this.#effectPossible;
     if (isRefused && this.#failed < this.#sent) return open;
     this.#isGiven = true;
-    // One replica that knows of the drop is enough: nobody reads the key again.
-    if (this.#refusal?.code === 'NO_SUCH_NAMESPACE')
-      return { kind: 'failed', failure: this.#refusal };
     const unknown = failure('TIMEOUT', { required: this.#required, received: this.#acked });
     return { kind: 'failed', failure: (isRefused ? this.#refusal : undefined) ?? unknown };
   }

@@ -486,7 +486,7 @@ export const mutants: readonly Mutant[] = [
     id: 'batch-called-off-in-secret',
     what: 'a batch that was logged on one node only is said to have failed, and is not called off (BL-2)',
     file: 'actors/replication/batch-write.js',
-    find: "session.ask(holder, 'forget', { hlc, writer, incarnation }, cancelMs)",
+    find: "session.ask(holder, 'callOff', { hlc, writer, incarnation }, cancelMs)",
     replace: 'Promise.resolve()',
     seeds: 80,
     with: ['cut', 'flap', 'kill'],

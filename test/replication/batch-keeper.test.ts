@@ -1,0 +1,134 @@
+// A holder of the log of atomic batches alone: what it keeps, completes, forgets, and no longer undoes.
+
+import { expect } from 'chai';
+import { refTo } from '../../runtime/actor.ts';
+import { Ring } from '../../actors/model/ring.ts';
+import { recordEtag, recordIsTombstone } from '../../actors/model/record.ts';
+import { HintKeeper } from '../../actors/handoff/protocol.ts';
+import { batchKeeper } from '../../actors/replication/batch-keeper.actor.ts';
+import { encodeBatchEntry } from '../../actors/replication/batch-log-format.ts';
+import { BatchKeeper, Coordinator, Replica } from '../../actors/replication/protocol.ts';
+import { Store } from '../../actors/storage/protocol.ts';
+import { makeRecord, ReplicaKit } from '../kit-replication.ts';
+
+const target = refTo(BatchKeeper, 'n1');
+const records = [makeRecord('a', { hlc: 900_000 }), makeRecord('b', { hlc: 900_000 })];
+const etag = recordEtag(records[0] as Uint8Array);
+const entry = encodeBatchEntry({ createdMs: 1_000, records });
+const afterMs = 10_000;
+const stored = (body: unknown): Uint8Array => (body as { readonly record: Uint8Array }).record;
+
+async function start(found: readonly Uint8Array[] = []): Promise<ReplicaKit> {
+  const kit = new ReplicaKit({}, [Coordinator, Replica, Store, HintKeeper, BatchKeeper]);
+  await kit.playStore();
+  await kit.playReplica();
+  const ring = new Ring({ members: ['n1'], virtualNodes: 1, replicationFactor: 1 });
+  const store = refTo(Store, 'n1');
+  const options = { ring, store, shards: 1, afterMs, oldMs: 3_600_000 };
+  const spawned = kit.spawn(batchKeeper, options);
+  (await kit.take('n1', 'range')).reply({ records: found, isDone: true });
+  await kit.host.settle();
+  await spawned;
+  return kit;
+}
+
+/** What the holder has in its store after it was asked to keep the entry. */
+async function kept(kit: ReplicaKit): Promise<Uint8Array> {
+  const asked = kit.ask(target, 'keep', { entry }, 5_000);
+  const applied = await kit.take('n1', 'apply');
+  expect(asked.calls, 'not before it is durable').to.equal(0);
+  applied.reply({ lsn: 1 });
+  await kit.host.settle();
+  expect(asked.reply).to.deep.equal({});
+  return stored(applied.body);
+}
+
+async function waiting(kit: ReplicaKit): Promise<number | undefined> {
+  const stats = kit.ask(target, 'stats', {});
+  await kit.host.settle();
+  return stats.reply?.batches;
+}
+
+describe('batch keeper', () => {
+  it('batch keeper: what its writer does not end goes to every replica, and then out of the log', async () => {
+    const kit = await start();
+    const record = await kept(kit);
+    await kit.host.advance(afterMs + 1_000);
+    (await kit.take('n1', 'read')).reply({ record });
+    for (const expected of records) {
+      const written = await kit.take('n1', 'write');
+      expect(stored(written.body)).to.deep.equal(expected);
+      written.reply({ lsn: 2 });
+    }
+    const mark = await kit.take('n1', 'apply');
+    expect(recordIsTombstone(stored(mark.body))).to.equal(true);
+    mark.reply({ lsn: 3 });
+    await kit.host.settle();
+    expect(await waiting(kit)).to.equal(0);
+  });
+
+  it('batch keeper: an entry of an earlier run is completed too', async () => {
+    const record = await kept(await start());
+    const kit = await start([record]);
+    expect(await waiting(kit)).to.equal(1);
+    await kit.host.advance(afterMs + 1_000);
+    (await kit.take('n1', 'read')).reply({ record });
+    expect(await kit.waiting()).to.deep.equal(['n1/write']);
+  });
+
+  it('batch keeper: a copy that no replica takes stays in the log where no hint can be kept', async () => {
+    const kit = await start();
+    const record = await kept(kit);
+    await kit.host.advance(afterMs + 1_000);
+    (await kit.take('n1', 'read')).reply({ record });
+    (await kit.take('n1', 'write')).fail('DISK_FULL');
+    (await kit.take('n1', 'write')).reply({ lsn: 2 });
+    expect(await kit.waiting(), 'nobody brings a node its own hints').to.deep.equal([]);
+    expect(await waiting(kit)).to.equal(1);
+    await kit.host.advance(6_000);
+    expect(await kit.waiting(), 'it is tried again').to.deep.equal(['n1/read']);
+  });
+
+  it('batch keeper: what was called off is gone, also when its entry comes later', async () => {
+    const kit = await start();
+    const calledOff = kit.ask(target, 'callOff', etag);
+    (await kit.take('n1', 'read')).reply({ record: undefined });
+    const mark = await kit.take('n1', 'apply');
+    mark.reply({ lsn: 1 });
+    await kit.host.settle();
+    expect(calledOff.reply).to.deep.equal({});
+    await kept(kit);
+    await kit.host.advance(afterMs + 1_000);
+    (await kit.take('n1', 'read')).reply({ record: stored(mark.body) });
+    expect(await kit.waiting()).to.deep.equal([]);
+    expect(await waiting(kit)).to.equal(0);
+  });
+
+  it('batch keeper: a batch that it has begun to complete, or has completed, cannot be called off', async () => {
+    const kit = await start();
+    const record = await kept(kit);
+    await kit.host.advance(afterMs + 1_000);
+    const late = kit.ask(target, 'callOff', etag);
+    await kit.host.settle();
+    expect(late.failure?.code).to.equal('CONFLICT');
+    (await kit.take('n1', 'read')).reply({ record });
+    for (let i = 0; i < records.length; i += 1) (await kit.take('n1', 'write')).reply({ lsn: 2 });
+    const mark = await kit.take('n1', 'apply');
+    mark.reply({ lsn: 3 });
+    await kit.host.settle();
+    const later = kit.ask(target, 'callOff', etag);
+    (await kit.take('n1', 'read')).reply({ record: stored(mark.body) });
+    await kit.host.settle();
+    expect(later.failure?.code).to.equal('CONFLICT');
+  });
+
+  it('batch keeper: bytes that are no batch are refused', async () => {
+    const kit = await start();
+    const damaged = entry.slice();
+    damaged[20] = (damaged[20] ?? 0) ^ 1;
+    const asked = kit.ask(target, 'keep', { entry: damaged });
+    await kit.host.settle();
+    expect(asked.failure?.code).to.equal('BAD_REQUEST');
+    expect(await kit.waiting()).to.deep.equal([]);
+  });
+});
