@@ -126,7 +126,7 @@ export function transportSuite(name: string, makePair: () => Promise<Pair>): voi
     it('transport: an ask without an answer ends with TIMEOUT', async () => {
       const { a, b } = pair;
       const state = await echoAt(b);
-      const { failure } = await outcome(asked(a, b.node, 'hold', { number: 5 }, 20));
+      const { failure } = await outcome(asked(a, b.node, 'hold', { number: 5 }, 500));
       expect(failure).to.deep.equal({ code: 'TIMEOUT', fields: { node: b.node, message: 'hold' } });
       expect(state.held).to.deep.equal([5]);
     });
