@@ -47,16 +47,41 @@ type FieldOf<T> = [T] extends [number]
                   ? 'text[]'
                   : [T] extends [readonly number[]]
                     ? 'u32[]' | 'u53[]'
-                    : never;
+                    : Group<T>;
 
 /** The fields of a message in wire order. */
 export type Layout<T> = { readonly [K in keyof T]-?: FieldOf<T[K]> };
 
 /** A layout without its message's type: name and type of each field, in wire order. */
-export type FieldTable = readonly (readonly [string, FieldType])[];
+export type FieldTable = readonly (readonly [string, FieldType | Group<unknown>])[];
+
+/** A field that has fields itself: always there, perhaps, or a list of them. */
+export interface Group<T> {
+  readonly times: 'one' | 'maybe' | 'many';
+  readonly fields: FieldTable;
+  readonly [types]?: T;
+}
+
+const tableOf = (layout: object): FieldTable =>
+  Object.entries(layout as Record<string, FieldType | Group<unknown>>);
+
+export const group = <T>(layout: NoInfer<Layout<T>>): Group<T> => ({
+  times: 'one',
+  fields: tableOf(layout),
+});
+
+export const maybe = <T>(layout: NoInfer<Layout<T>>): Group<T | undefined> => ({
+  times: 'maybe',
+  fields: tableOf(layout),
+});
+
+export const many = <T>(layout: NoInfer<Layout<T>>): Group<readonly T[]> => ({
+  times: 'many',
+  fields: tableOf(layout),
+});
 
 function fields(layout: object | undefined): FieldTable | undefined {
-  return layout === undefined ? undefined : Object.entries(layout as Record<string, FieldType>);
+  return layout === undefined ? undefined : tableOf(layout);
 }
 
 /**

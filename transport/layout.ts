@@ -3,7 +3,7 @@
 
 import type { ByteReader, ByteWriter } from '../runtime/bytes.ts';
 import { BugError, KvError } from '../runtime/errors.ts';
-import type { FieldTable, FieldType } from '../runtime/protocol.ts';
+import type { FieldTable, FieldType, Group } from '../runtime/protocol.ts';
 
 interface FieldCodec {
   readonly write: (writer: ByteWriter, value: never) => void;
@@ -102,8 +102,24 @@ const fieldCodecs: Readonly<Record<FieldType, FieldCodec>> = {
   'u53[]': list(u53, 8),
 };
 
+function codecOf(type: FieldType | Group<unknown>): FieldCodec {
+  if (typeof type === 'string') return fieldCodecs[type];
+  const fields = layoutCodec(type.fields);
+  if (type.times === 'one') return fields;
+  return type.times === 'maybe' ? optional(fields) : list(fields, bytesMin(type.fields));
+}
+
+const bytesMinOf: Partial<Record<FieldType, number>> = { u53: 8, f64: 8, text: 4, bytes: 4 };
+
+/** What an item of these fields takes at least, for the check of a count: no more than it is worth. */
+function bytesMin(table: FieldTable): number {
+  let sum = 0;
+  for (const [, type] of table) sum += typeof type === 'string' ? (bytesMinOf[type] ?? 1) : 0;
+  return Math.max(1, sum);
+}
+
 export function layoutCodec(table: FieldTable): LayoutCodec {
-  const fields = table.map(([name, type]) => ({ name, codec: fieldCodecs[type] }));
+  const fields = table.map(([name, type]) => ({ name, codec: codecOf(type) }));
   return {
     write: (writer, body) => {
       const members = body as Record<string, unknown>;

@@ -261,10 +261,14 @@ export class TcpLink implements Link {
     return this.send({ ...envelope, kind: 'error', body: undefined, failure: problem });
   }
 
-  /** All that this turn of the event loop sends leaves together. */
+  /**
+   * The first message of a turn of the event loop leaves at once, for the other end may be waiting
+   * for nothing else; all that follows in this turn leaves together at its end.
+   */
   #flushSoon(): void {
     if (this.#isFlushing || this.#isBlocked) return;
     this.#isFlushing = true;
+    if (this.isOpen) this.#write(false);
     setImmediate(() => {
       this.#isFlushing = false;
       if (this.isOpen && !this.#isBlocked) this.#write(false);

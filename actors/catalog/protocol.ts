@@ -2,7 +2,7 @@
 // as the bytes that are stored (actors/model/namespaces.ts), so that one check guards every door.
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
-import type { PeerStates } from '../membership/protocol.ts';
+import { type PeerStates, peerStatesLayout } from '../membership/protocol.ts';
 import type { NamespaceSettings, Usage } from '../model/namespaces.ts';
 
 /** With nothing granted: when the next one will be there, milliseconds. */
@@ -38,7 +38,7 @@ export const Catalog = protocol('catalog', 34, {
   install: ask<CatalogBytes, { readonly epoch: number }>(4, { lane: 'control' }),
   /** Some node has a document of this epoch. */
   heard: tell<{ readonly epoch: number; readonly node: string }>(5, { lane: 'control' }),
-  peersChanged: tell<PeerStates>(6, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(6, { lane: 'control', layout: peerStatesLayout }),
   /** Operations of a namespace with a quota, for a gateway of this node. */
   lease: ask<{ readonly id: number; readonly tokens: number }, Grant>(7, { lane: 'control' }),
   /** What a node holds of the namespaces that have a quota for it. */

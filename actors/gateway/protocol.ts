@@ -3,7 +3,7 @@
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
-import type { PeerStates } from '../membership/protocol.ts';
+import { type PeerStates, peerStatesLayout } from '../membership/protocol.ts';
 import type { Usage } from '../model/namespaces.ts';
 
 export interface HttpRequest {
@@ -26,7 +26,7 @@ export interface HttpAnswer {
 
 export const HttpGateway = protocol('http-gateway', 40, {
   handle: ask<HttpRequest, HttpAnswer>(1),
-  peersChanged: tell<PeerStates>(2, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(2, { lane: 'control', layout: peerStatesLayout }),
   /** From now on refuse new requests with DRAINING; readyz says 503. */
   startDraining: ask<object, object>(3, { lane: 'control' }),
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
@@ -70,7 +70,7 @@ export const RespGateway = protocol('resp-gateway', 41, {
   /** Runs the next commands of a connection; one batch of a connection at a time. */
   run: ask<RespBatch, RespAnswers>(2),
   closed: tell<{ readonly connection: number }>(3, { lane: 'control' }),
-  peersChanged: tell<PeerStates>(4, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(4, { lane: 'control', layout: peerStatesLayout }),
   /** From now on refuse commands with DRAINING; answers when the last open one is answered. */
   startDraining: ask<object, object>(5, { lane: 'control' }),
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),

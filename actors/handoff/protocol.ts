@@ -2,7 +2,7 @@
 // keeper of its shard brings it there when that node is back.
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
-import type { PeerStates } from '../membership/protocol.ts';
+import { type PeerStates, peerStatesLayout } from '../membership/protocol.ts';
 
 export interface HintsOfNode {
   readonly node: string;
@@ -19,7 +19,7 @@ export const HintKeeper = protocol('hint-keeper', 23, {
     layout: { node: 'text', record: 'bytes' },
   }),
   /** Who is alive, from the failure detector; every change and once per second. */
-  peersChanged: tell<PeerStates>(2, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(2, { lane: 'control', layout: peerStatesLayout }),
   /** The same, answered when the hint is on disk; refused where none is kept. */
   keepSynced: ask<{ readonly node: string; readonly record: Uint8Array }, object>(80, {
     layout: { node: 'text', record: 'bytes' },

@@ -1,7 +1,7 @@
 // Messages of liveness: gossip spreads heartbeats and load, the failure detector says who is
 // alive. Liveness changes routing only, never ownership (GO-7).
 
-import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import { ask, group, type Layout, many, protocol, tell } from '../../runtime/protocol.ts';
 import type { Liveness } from '../model/primaries.ts';
 
 /** What a node says of itself; a higher (generation, heartbeat) replaces the whole (GO-1, GO-2). */
@@ -31,6 +31,19 @@ export interface Digest {
   readonly generation: number;
   readonly heartbeat: number;
 }
+
+const stateLayout: Layout<NodeState> = {
+  node: 'text',
+  generation: 'u53',
+  heartbeat: 'u53',
+  status: 'text',
+  host: 'text',
+  internodePort: 'u32',
+  httpPort: 'u32',
+  shards: 'u32',
+  load: group({ keys: 'u53', memoryBytes: 'u53', diskBytes: 'u53' }),
+  catalogEpoch: 'u53?',
+};
 
 export const Gossiper = protocol('gossiper', 30, {
   /** Step one and two: what the caller knows, for what it lacks and what it is asked for. */
@@ -62,6 +75,11 @@ export interface PeerStates {
   readonly peers: readonly PeerState[];
 }
 
+/** Of what the failure detector tells the others. */
+export const peerStatesLayout: Layout<PeerStates> = {
+  peers: many({ node: 'text', condition: 'text', phi: 'f64', shards: 'u32' }),
+};
+
 export const FailureDetector = protocol('failure-detector', 31, {
   /**
    * A newer beat of a node was heard, at this node's monotonic clock. `isDirect`: from the node
@@ -69,6 +87,7 @@ export const FailureDetector = protocol('failure-detector', 31, {
    */
   heard: tell<{ readonly state: NodeState; readonly atMs: number; readonly isDirect: boolean }>(1, {
     lane: 'control',
+    layout: { state: group(stateLayout), atMs: 'f64', isDirect: 'bool' },
   }),
   peers: ask<object, PeerStates>(2),
 });
@@ -76,6 +95,6 @@ export type FailureDetector = typeof FailureDetector.messages;
 
 export const PrimaryWatch = protocol('primary-watch', 33, {
   /** Who is alive, from the failure detector; every change and once per second. */
-  peersChanged: tell<PeerStates>(1, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(1, { lane: 'control', layout: peerStatesLayout }),
 });
 export type PrimaryWatch = typeof PrimaryWatch.messages;

@@ -447,11 +447,11 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     resolve: lastWriteWins,
     // Not the number of the coordinator's plain writes: both stamp records of the same keys.
     writer: fingerprint32Text(`${node}/serial`),
-    incarnation,
-    shards: placement.shards,
+    ...{ incarnation, shards: placement.shards },
     operationsPerRound: tunables.serialOperationsPerRound,
     valueBytesMax: tunables.valueBytesMax,
     waitingMax: 16_384,
+    sparesAfterMs: tunables.speculateAfterMs,
   };
   const { shards } = placement;
   const catalog = { acceptDataLoss: settings.acceptDataLoss ?? false };

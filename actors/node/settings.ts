@@ -98,7 +98,12 @@ export const settingRows = {
     256,
     'Serial operations of one key that are decided together at most; 1: each by itself.',
   ),
-  speculateAfterMs: row(100, 5, 60_000, 'A read that waits longer asks one replica more.'),
+  speculateAfterMs: row(
+    100,
+    5,
+    60_000,
+    'A read that waits longer asks one replica more, a step of a serial operation all of them.',
+  ),
   backgroundRepairsPerSecond: row(
     20,
     0,

@@ -7,7 +7,7 @@
 
 import { ask, protocol, tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
-import type { PeerStates } from '../membership/protocol.ts';
+import { type PeerStates, peerStatesLayout } from '../membership/protocol.ts';
 
 /** How far one set of replicas has been repaired, as one replica knows it; hlc, 0: never. */
 export interface Horizon {
@@ -150,6 +150,6 @@ export const Repairer = protocol('repairer', 24, {
   /** The last repair that this node ran, or runs; absent: none since its start. */
   status: ask<object, { readonly report: RepairReport | undefined }>(12),
   /** Who is alive, from the failure detector; every change and once per second. */
-  peersChanged: tell<PeerStates>(13, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(13, { lane: 'control', layout: peerStatesLayout }),
 });
 export type Repairer = typeof Repairer.messages;

@@ -44,6 +44,8 @@ export interface ProposerOptions {
   readonly operationsPerRound: number;
   /** Longest value that an operation may make. */
   readonly valueBytesMax: number;
+  /** A step that a majority has not answered after so many milliseconds goes to all replicas. */
+  readonly sparesAfterMs: number;
   /** Operations that may wait, over all keys. */
   readonly waitingMax: number;
 }
@@ -131,7 +133,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     queue.underWay = queue.waiting.splice(0, this.#options.operationsPerRound);
     const { facts, underWay } = queue;
     const { clock, random, probe, toSelf } = this.#ctx;
-    const { resolve, valueBytesMax } = this.#options;
+    const { resolve, valueBytesMax, sparesAfterMs } = this.#options;
     const requests = underWay.map(({ request }) => request);
     if (requests.length > 1) probe.reach('serial operations merged');
     this.#rounds.add();
@@ -139,7 +141,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     const { token } = facts;
     const replicas = view.replicasOf(token);
     const parts = {
-      ...{ clock, random, probe, facts, replicas, resolve, valueBytesMax },
+      ...{ clock, random, probe, facts, replicas, resolve, valueBytesMax, sparesAfterMs },
       deadlineMs: Math.max(...underWay.map((one) => one.deadlineMs)),
       live: () => view.live(replicas),
       acceptorOf: (node: string) => refTo(Acceptor, node, shardOf(token, view.shardsOf(node))),

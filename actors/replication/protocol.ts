@@ -1,9 +1,9 @@
 // Messages of replication: a coordinator runs one request on all replicas of its key, a replica
 // applies and serves the records of its shard.
 
-import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import { ask, group, type Layout, maybe, protocol, tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
-import type { PeerStates } from '../membership/protocol.ts';
+import { type PeerStates, peerStatesLayout } from '../membership/protocol.ts';
 import type { Etag } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Proposal } from './acceptor-state.ts';
@@ -265,7 +265,7 @@ export interface SerialReply extends Etag {
 /** Runs serial operations of the keys of its shard: one decision after the other, by Paxos. */
 export const Proposer = protocol('proposer', 22, {
   run: ask<SerialRequest, SerialReply>(1),
-  peersChanged: tell<PeerStates>(2, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(2, { lane: 'control', layout: peerStatesLayout }),
 });
 export type Proposer = typeof Proposer.messages;
 
@@ -312,7 +312,7 @@ export const BatchWriter = protocol('batch-writer', 28, {
    * BAD_REQUEST for a key that occurs twice; SERIAL_KEY, WRONG_TYPE for keys that no batch may write.
    */
   run: ask<BatchRequest, BatchReply>(1),
-  peersChanged: tell<PeerStates>(2, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(2, { lane: 'control', layout: peerStatesLayout }),
 });
 export type BatchWriter = typeof BatchWriter.messages;
 
@@ -329,7 +329,7 @@ export const BatchKeeper = protocol('batch-keeper', 26, {
     layout: { hlc: 'u53', writer: 'u32', incarnation: 'u32' },
   }),
   stats: ask<object, { readonly batches: number; readonly bytes: number }>(3),
-  peersChanged: tell<PeerStates>(4, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(4, { lane: 'control', layout: peerStatesLayout }),
 });
 export type BatchKeeper = typeof BatchKeeper.messages;
 
@@ -356,14 +356,45 @@ export interface ProposeReply {
   readonly highest: Etag;
 }
 
+const acceptorKeyLayout: Layout<AcceptorKey> = { key: 'bytes', token: 'u32', hash: 'u32' };
+const etagLayout: Layout<Etag> = { hlc: 'u53', writer: 'u32', incarnation: 'u32' };
+const decisionLayout: Layout<Omit<Proposal, 'record'>> = {
+  ballot: group(etagLayout),
+  original: group(etagLayout),
+  history: 'bytes',
+};
+const proposalLayout: Layout<Proposal> = { ...decisionLayout, record: 'bytes?' };
+const prepareReplyLayout: Layout<PrepareReply> = {
+  isPromised: 'bool',
+  highest: group(etagLayout),
+  promisedWrite: group(etagLayout),
+  accepted: maybe(proposalLayout),
+  committed: group(decisionLayout),
+  record: 'bytes?',
+};
+
 /** The vote of one replica, for the keys of its shard. */
 export const Acceptor = protocol('acceptor', 25, {
-  prepare: ask<AcceptorKey & { readonly ballot: Etag; readonly isWrite: boolean }, PrepareReply>(1),
-  propose: ask<AcceptorKey & { readonly proposal: Proposal }, ProposeReply>(2),
+  prepare: ask<AcceptorKey & { readonly ballot: Etag; readonly isWrite: boolean }, PrepareReply>(
+    1,
+    {
+      layout: { ...acceptorKeyLayout, ballot: group(etagLayout), isWrite: 'bool' },
+      replyLayout: prepareReplyLayout,
+    },
+  ),
+  propose: ask<AcceptorKey & { readonly proposal: Proposal }, ProposeReply>(2, {
+    layout: { ...acceptorKeyLayout, proposal: group(proposalLayout) },
+    replyLayout: { isAccepted: 'bool', highest: group(etagLayout) },
+  }),
   /** Applies a decision; also how a replica that missed one gets it. */
-  commit: ask<AcceptorKey & { readonly proposal: Proposal }, object>(3),
+  commit: ask<AcceptorKey & { readonly proposal: Proposal }, object>(3, {
+    layout: { ...acceptorKeyLayout, proposal: group(proposalLayout) },
+  }),
   /** What a prepare would say, without a promise: for reads of quiet keys. */
-  look: ask<AcceptorKey, PrepareReply>(4),
+  look: ask<AcceptorKey, PrepareReply>(4, {
+    layout: acceptorKeyLayout,
+    replyLayout: prepareReplyLayout,
+  }),
   /** From now on keys of namespaces that were dropped are refused. */
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
 });
@@ -407,7 +438,7 @@ export const Coordinator = protocol('coordinator', 21, {
   /** Keys in byte order across the whole cluster, each at the level asked. */
   scan: ask<ScanRequest, ScanReply>(3),
   /** Who is alive, from the failure detector; every change and once per second. */
-  peersChanged: tell<PeerStates>(4, { lane: 'control' }),
+  peersChanged: tell<PeerStates>(4, { lane: 'control', layout: peerStatesLayout }),
   siblingWrite: ask<SiblingWriteRequest, SiblingWriteReply>(100),
 });
 export type Coordinator = typeof Coordinator.messages;

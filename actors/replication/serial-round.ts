@@ -42,6 +42,8 @@ export interface RoundParts {
   readonly acceptorOf: (node: string) => Ref<Acceptor>;
   /** A ballot of this coordinator above `floor`, leaving room for `count` stamps. */
   readonly nextBallot: (floor: number, count: number) => Ballot;
+  /** Only a majority is asked at first; the others when it has not answered within this time. */
+  readonly sparesAfterMs: number;
   /** Monotonic. */
   readonly deadlineMs: number;
 }
@@ -310,8 +312,15 @@ export class SerialRound {
     isYes: (reply: Reply) => boolean,
   ): Promise<Votes<Reply>> {
     const timeoutMs = this.#stepMs();
-    const { live } = this.#parts;
-    const votes = await askQuorum(live(), this.#required, (node) => ask(node, timeoutMs), isYes);
+    const { live, session, sparesAfterMs } = this.#parts;
+    const nodes = live();
+    const votes = await askQuorum(
+      nodes,
+      this.#required,
+      (node) => ask(node, timeoutMs),
+      isYes,
+      () => session.sleep(sparesAfterMs),
+    );
     this.#lastProblem = votes.problems[0] ?? this.#lastProblem;
     return votes;
   }

@@ -105,9 +105,11 @@ export const WalWriter = protocol('wal-writer', 11, {
    * first. CORRUPT where acknowledged records are damaged (WAL-10, WAL-11).
    */
   recover: ask<
-    { readonly flushedThrough: number },
+    { readonly flushedThrough: number; readonly recoveredThrough: number },
     { readonly records: readonly Uint8Array[]; readonly lastLsn: number; readonly isDone: boolean }
   >(4),
+  /** The end of the recovered log is on the disk: where its records cannot go to tables yet. */
+  syncRecovered: ask<object, object>(8),
   /** Recovery is over and its records are safe elsewhere: starts a new segment (WAL-12). */
   begin: ask<{ readonly afterLsn: number }, object>(5),
   /** Everything up to this LSN is in tables that the manifest names (WAL-9). */

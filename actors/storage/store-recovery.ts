@@ -54,7 +54,7 @@ export async function recoverStore(
   identity: LogIdentity,
 ): Promise<Recovered> {
   const { session, disk } = tools;
-  const { directory, tables, memtable } = options;
+  const { directory, tables, memtable, wal } = options;
   await disk.makeDirectory(`${directory}/tables`);
   let missing: readonly TableMeta[] = [];
   const manifest = await ManifestLog.open(disk, directory, identity, {
@@ -83,6 +83,8 @@ export async function recoverStore(
     // No arena is free, because those that are frozen wait for space.
     if (!(error instanceof KvError) || unflushed.length === 0) throw error;
   }
+  // They are read from memory until there is space: what a reader has seen may not go (WAL-8).
+  if (unflushed.length > 0) await session.ask(wal, 'syncRecovered', {}, internalTimeoutMs);
   const afterLsn = Math.max(lastLsn, manifest.state.flushedThrough);
   return { manifest, unflushed, afterLsn, records };
 }
@@ -96,7 +98,7 @@ async function writeInOrder(
 ): Promise<FrozenTable[]> {
   for (const [i, table] of frozen.entries()) {
     try {
-      await writeTable(session, disk, options, manifest, table);
+      await writeTable(session, disk, options, manifest, { table, isRecovered: true });
     } catch (error) {
       if (!isDiskFull(error)) throw error;
       return frozen.slice(i);

@@ -68,14 +68,15 @@ const startNotesBytes = 64 * 1024;
 /**
  * A frozen memtable becomes a table that counts (MF-3): written, verified, readable, named. It is
  * readable before the manifest names it, while memory still holds the same records: a table that
- * cannot be read is nobody's only copy, and the flush is tried again.
+ * cannot be read is nobody's only copy, and the flush is tried again. `isRecovered`: its records
+ * are those of an earlier run's log, and no segment of this run has begun.
  */
 export async function writeTable(
   session: Session,
   disk: Disk,
   parts: StoreParts,
   manifest: ManifestLog,
-  table: FrozenTable,
+  { table, isRecovered }: { readonly table: FrozenTable; readonly isRecovered: boolean },
 ): Promise<void> {
   const { compactor, tables } = parts;
   // A try that ends in a crash leaves its file until the next start, which has notes to write first.
@@ -85,7 +86,10 @@ export async function writeTable(
   const written = await session.ask(compactor, 'flush', { table, fileNumber }, internalTimeoutMs);
   const { throughLsn } = table;
   await showTables(session, parts, { added: [written.table], dropped: [] });
-  const edit = { added: [written.table], dropped: [], flushedThrough: throughLsn };
+  const edit = {
+    ...{ added: [written.table], dropped: [], flushedThrough: throughLsn },
+    ...(isRecovered ? { recoveredThrough: throughLsn } : {}),
+  };
   try {
     removeUnnamed(disk, parts, await manifest.commit(edit));
   } catch (error) {
@@ -260,10 +264,11 @@ export async function replayWal(
   manifest: ManifestLog,
   flush: () => Promise<void>,
 ): Promise<{ records: number; lastLsn: number }> {
-  const { flushedThrough } = manifest.state;
+  const { flushedThrough, recoveredThrough } = manifest.state;
+  const evidence = { flushedThrough, recoveredThrough };
   let records = 0;
   for (;;) {
-    const part = await session.ask(wal, 'recover', { flushedThrough }, internalTimeoutMs);
+    const part = await session.ask(wal, 'recover', evidence, internalTimeoutMs);
     let rest = part.records;
     let isFresh = false;
     while (rest.length > 0) {

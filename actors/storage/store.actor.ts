@@ -357,10 +357,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const options = this.#options;
     let table = this.#unflushed ?? this.#recovered.shift();
     const isOld = table !== undefined;
+    const isRecovered = !this.#isLogBegun;
     this.#ctx.session(async (session) => {
       try {
         table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table;
-        if (table !== undefined) await writeTable(session, disk, options, manifest, table);
+        if (table !== undefined)
+          await writeTable(session, disk, options, manifest, { table, isRecovered });
         toSelf('flushed', { table });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;

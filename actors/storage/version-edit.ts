@@ -3,6 +3,7 @@
 //
 //   edit   operations: u8 kind, then  1 add table: TableMeta | 2 drop table: u32 level, u53 number
 //                                     3 flushed through: u53 LSN | 4 next file number: u53
+//                                     5 recovered through: u53 LSN
 
 import { ByteReader, ByteWriter } from '../../runtime/bytes.ts';
 import { assert, KvError } from '../../runtime/errors.ts';
@@ -19,11 +20,22 @@ export interface VersionEdit {
   readonly dropped: readonly DroppedTable[];
   /** Every record up to this LSN is in tables; absent: as before. It never goes back. */
   readonly flushedThrough?: number;
+  /**
+   * The records up to this LSN came from the log of an earlier run, whose end may never have been
+   * synced: it proves nothing that the log ends before. Absent: as before. It never goes back.
+   */
+  readonly recoveredThrough?: number;
   /** No file has had this number or a higher one; absent: as before. */
   readonly nextFileNumber?: number;
 }
 
-const kinds = { add: 1, drop: 2, flushedThrough: 3, nextFileNumber: 4 } as const;
+const kinds = {
+  add: 1,
+  drop: 2,
+  flushedThrough: 3,
+  nextFileNumber: 4,
+  recoveredThrough: 5,
+} as const;
 
 export function encodeEdit(edit: VersionEdit): Uint8Array {
   const writer = new ByteWriter();
@@ -44,6 +56,10 @@ export function encodeEdit(edit: VersionEdit): Uint8Array {
     writer.u8(kinds.nextFileNumber);
     writer.u53(edit.nextFileNumber);
   }
+  if (edit.recoveredThrough !== undefined) {
+    writer.u8(kinds.recoveredThrough);
+    writer.u53(edit.recoveredThrough);
+  }
   return writer.view();
 }
 
@@ -52,13 +68,14 @@ export function decodeEdit(bytes: Uint8Array): VersionEdit {
   const reader = new ByteReader(bytes);
   const added: TableMeta[] = [];
   const dropped: DroppedTable[] = [];
-  let marks: Pick<VersionEdit, 'flushedThrough' | 'nextFileNumber'> = {};
+  let marks: Omit<VersionEdit, 'added' | 'dropped'> = {};
   while (reader.left > 0) {
     const kind = reader.u8();
     if (kind === kinds.add) added.push(readTableMeta(reader));
     else if (kind === kinds.drop) dropped.push({ level: reader.u32(), fileNumber: reader.u53() });
     else if (kind === kinds.flushedThrough) marks = { ...marks, flushedThrough: reader.u53() };
     else if (kind === kinds.nextFileNumber) marks = { ...marks, nextFileNumber: reader.u53() };
+    else if (kind === kinds.recoveredThrough) marks = { ...marks, recoveredThrough: reader.u53() };
     else throw new KvError('BAD_REQUEST', { detail: `version edit of kind ${kind}` });
   }
   return { added, dropped, ...marks };
@@ -68,6 +85,7 @@ export function decodeEdit(bytes: Uint8Array): VersionEdit {
 export class ManifestState {
   readonly #tables = new Map<number, TableMeta>();
   #flushedThrough = 0;
+  #recoveredThrough = 0;
   #nextFileNumber = 1;
 
   get tables(): ReadonlyMap<number, TableMeta> {
@@ -76,6 +94,10 @@ export class ManifestState {
 
   get flushedThrough(): number {
     return this.#flushedThrough;
+  }
+
+  get recoveredThrough(): number {
+    return this.#recoveredThrough;
   }
 
   get nextFileNumber(): number {
@@ -110,6 +132,7 @@ export class ManifestState {
       this.reserveFileNumber(table.fileNumber);
     }
     this.#flushedThrough = Math.max(this.#flushedThrough, edit.flushedThrough ?? 0);
+    this.#recoveredThrough = Math.max(this.#recoveredThrough, edit.recoveredThrough ?? 0);
     this.#nextFileNumber = Math.max(this.#nextFileNumber, edit.nextFileNumber ?? 0);
   }
 
@@ -124,6 +147,7 @@ export class ManifestState {
       added: [...this.#tables.values()],
       dropped: [],
       flushedThrough: this.#flushedThrough,
+      ...(this.#recoveredThrough === 0 ? {} : { recoveredThrough: this.#recoveredThrough }),
       nextFileNumber: this.#nextFileNumber,
     };
   }

@@ -37,6 +37,8 @@ export interface WalPlace {
 export interface WalEvidence {
   /** Everything up to this LSN is in tables. */
   readonly flushedThrough: number;
+  /** Up to here tables were made of a log whose end may never have been synced (version-edit.ts). */
+  readonly recoveredThrough: number;
   /** Of segments whose header does not say it. */
   readonly writtenWith: WrittenWith;
   /** What is missing or damaged is left out and said, where it would be refused otherwise. */
@@ -142,19 +144,20 @@ export class WalRecovery {
 
   #expectations(segment: Found): Parameters<typeof readSegment>[1] {
     const { clusterName, node, shard } = this.#place;
-    const { flushedThrough } = this.#evidence;
+    const { flushedThrough, recoveredThrough } = this.#evidence;
     const { durability, inFlightBytesMax } =
       segment.header?.writtenWith ?? this.#evidence.writtenWith;
     // Without a sync before each answer the log may end before what is in tables, and any part of
     // it may be unsynced.
     const isLogAhead = durability === 'group';
+    const wasSynced = isLogAhead && flushedThrough > recoveredThrough;
     const later = this.#found[this.#next]?.header;
     return {
       kind: 'wal',
       identity: { clusterName, node, shard },
       segmentNumber: segment.number,
       later,
-      flushedThrough: isLogAhead ? flushedThrough : 0,
+      flushedThrough: wasSynced ? flushedThrough : 0,
       inFlightBytesMax: isLogAhead ? inFlightBytesMax : Infinity,
     };
   }

@@ -147,13 +147,13 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
 
   // ---- recovery ------------------------------------------------------------------------------
 
-  recover({ flushedThrough }: BodyOf<WalWriter['recover']>): ReplyOf<WalWriter['recover']> {
+  recover(flushed: BodyOf<WalWriter['recover']>): ReplyOf<WalWriter['recover']> {
     assert(this.#phase === 'recovering', 'recovery after begin');
     const { disk, log, shard, probe } = this.#ctx;
     const { directory, identity, acceptDataLoss = false } = this.#options;
     this.#recovery ??= new WalRecovery(
       { disk, directory, shard, clusterName: identity.clusterName, node: identity.node },
-      { flushedThrough, writtenWith: this.#writtenWith, acceptsLoss: acceptDataLoss },
+      { ...flushed, writtenWith: this.#writtenWith, acceptsLoss: acceptDataLoss },
     );
     const part = this.#recovery.next();
     if (part.isDone)
@@ -163,6 +163,22 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
       log.warn('wal.torn-tail', { shard, file: part.torn.path, offset: part.torn.offset });
     }
     return { records: part.records, lastLsn: part.lastLsn, isDone: part.isDone };
+  }
+
+  /** Only the newest segment can have an end that was never synced (WAL-9). */
+  syncRecovered(): Later<object> {
+    const { disk, session } = this.#ctx;
+    const newest = this.#recovery?.segments.at(-1);
+    return session(async () => {
+      if (newest === undefined) return {};
+      const file = disk.open(newest.path, 'modify');
+      try {
+        await syncFile(file);
+      } finally {
+        file.close();
+      }
+      return {};
+    });
   }
 
   /**

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import path from 'node:path';
 import { expect } from 'chai';
 import { allProtocols as allListed } from '../../actors/node/protocols.ts';
-import type { Protocol } from '../../runtime/protocol.ts';
+import type { FieldTable, Protocol } from '../../runtime/protocol.ts';
 
 const golden = path.join(process.cwd(), 'test/golden/protocols.txt');
 const actorsFolder = new URL('../../actors/', import.meta.url);
@@ -25,6 +25,18 @@ function isProtocol(value: unknown): value is Protocol {
   return typeof value === 'object' && value !== null && 'descriptors' in value;
 }
 
+const signs = { one: '', maybe: '?', many: '[]' } as const;
+
+function written(fields: FieldTable): string {
+  return fields
+    .map(([name, type]) =>
+      typeof type === 'string'
+        ? `${name}:${type}`
+        : `${name}:{${written(type.fields)}}${signs[type.times]}`,
+    )
+    .join(',');
+}
+
 /** One line per message: numbers, names, kind, lane and layout. */
 function listing(protocols: readonly Protocol[]): string[] {
   return protocols.flatMap(({ id, name, descriptors }) =>
@@ -33,7 +45,7 @@ function listing(protocols: readonly Protocol[]): string[] {
       .map(({ tag, name: message, kind, lane, layout, replyLayout }) => {
         const parts = [`${id}.${tag}`, `${name}.${message}`, kind, lane];
         for (const fields of [layout, replyLayout])
-          if (fields !== undefined) parts.push(fields.map((field) => field.join(':')).join(','));
+          if (fields !== undefined) parts.push(written(fields));
         return parts.join(' ');
       }),
   );

@@ -48,6 +48,14 @@ describe('write-path', () => {
     expect(words(2, 3, ['ack', 'ack', 'TIMEOUT'])).to.deep.equal(['open', 'acked', 'open']);
   });
 
+  it('write-path: ID-1: a write that one replica took has not failed because another knows of a drop', () => {
+    const dropped = 'NO_SUCH_NAMESPACE';
+    expect(words(2, 3, ['ack', dropped, dropped])).to.deep.equal(['open', 'open', 'TIMEOUT 1/2']);
+    expect(words(2, 3, ['TIMEOUT', dropped])).to.deep.equal(['open', 'TIMEOUT 0/2']);
+    expect(words(2, 3, [dropped, 'DISK_FULL', dropped])).to.deep.equal(['open', 'open', dropped]);
+    expect(words(2, 3, ['DISK_FULL', dropped, dropped])).to.deep.equal(['open', 'open', dropped]);
+  });
+
   it('write-path: ID-1: unknown as soon as too few can ack and somebody may have it', () => {
     expect(words(2, 3, ['TIMEOUT', 'TIMEOUT', 'ack'])).to.deep.equal([
       'open',

@@ -42,6 +42,7 @@ async function start({
     shards,
     operationsPerRound,
     valueBytesMax: 1_000,
+    sparesAfterMs: 100,
     waitingMax,
   });
   const peers = members.map((node) => ({ node, condition: 'alive' as const, phi: 0, shards }));

@@ -135,6 +135,7 @@ export class SerialWorld {
       },
       resolve: lastWriteWins,
       valueBytesMax: 1_000,
+      sparesAfterMs: 20,
       replicas: this.names,
       live: () => this.names.filter((name) => !this.away.has(name)),
       acceptorOf: (node: string) => refTo(Acceptor, node),

@@ -116,12 +116,14 @@ const stateOf = ({ state }: ManifestLog): readonly unknown[] => [
   state.flushedThrough,
 ];
 
+const flush = { table: frozen, isRecovered: false };
+
 describe('store steps', () => {
   it('store steps: a flushed table that cannot be read is named by no manifest, and is CORRUPT', async () => {
     const around = new Around();
     const { session, disk } = around;
     const manifest = await around.open();
-    const { code, fields } = await failureOf(writeTable(session, disk, parts, manifest, frozen));
+    const { code, fields } = await failureOf(writeTable(session, disk, parts, manifest, flush));
     expect([code, fields['file'], fields['offset']]).to.deep.equal([
       'CORRUPT',
       tablePath(directory, 1),
@@ -130,7 +132,7 @@ describe('store steps', () => {
     expect(stateOf(manifest)).to.deep.equal([[], 0]);
     expect(await around.stored()).to.deep.equal([[], 0]);
     // Tried again: another file.
-    await writeTable(session, disk, parts, manifest, frozen);
+    await writeTable(session, disk, parts, manifest, flush);
     expect(await around.stored()).to.deep.equal([['2@0'], 7]);
     expect(around.shown.map(({ added }) => added.length)).to.deep.equal([1]);
   });
@@ -141,7 +143,7 @@ describe('store steps', () => {
     const { session, disk } = around;
     const manifest = await around.open();
     disk.beforeSync = () => new KvError('DISK_FAILED', {});
-    const { code } = await failureOf(writeTable(session, disk, parts, manifest, frozen));
+    const { code } = await failureOf(writeTable(session, disk, parts, manifest, flush));
     expect(code).to.equal('DISK_FAILED');
     expect(around.shown.map(({ dropped }) => dropped)).to.deep.equal([[], [1]]);
   });

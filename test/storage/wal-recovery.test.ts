@@ -27,16 +27,22 @@ function twoSegments(writtenWith: WrittenWith): MemoryDisk {
 
 interface Run {
   readonly flushedThrough?: number;
+  readonly recoveredThrough?: number;
   readonly writtenWith?: WrittenWith;
   readonly acceptsLoss?: boolean;
 }
 
 function recover(disk: MemoryDisk, run: Run = {}): { records: number; losses: number } {
-  const { flushedThrough = 0, writtenWith = group, acceptsLoss = false } = run;
+  const {
+    flushedThrough = 0,
+    recoveredThrough = 0,
+    writtenWith = group,
+    acceptsLoss = false,
+  } = run;
   const { clusterName, node, shard } = identity;
   const recovery = new WalRecovery(
     { disk, directory, clusterName, node, shard },
-    { flushedThrough, writtenWith, acceptsLoss },
+    { flushedThrough, recoveredThrough, writtenWith, acceptsLoss },
   );
   for (let records = 0; ; ) {
     const part = recovery.next();
@@ -69,6 +75,13 @@ describe('wal recovery', () => {
 
   it('wal: a log of durability group that ends too early is corrupt, also when read with none', () => {
     const damage = damageOf(twoSegments(group), { flushedThrough: 9, writtenWith: none });
+    expect(damage.message).to.contain('LSN 9 is in tables, the log ends at 4');
+  });
+
+  it('wal: a log may end before what tables were made of when it was recovered', () => {
+    const disk = twoSegments(group);
+    expect(recover(disk, { flushedThrough: 9, recoveredThrough: 9 }).records).to.equal(0);
+    const damage = damageOf(disk, { flushedThrough: 9, recoveredThrough: 8 });
     expect(damage.message).to.contain('LSN 9 is in tables, the log ends at 4');
   });
 

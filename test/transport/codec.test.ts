@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { ByteWriter } from '../../runtime/bytes.ts';
 import type { Envelope, Link } from '../../runtime/envelope.ts';
 import { BugError, KvError } from '../../runtime/errors.ts';
-import { ask, protocol, tell } from '../../runtime/protocol.ts';
+import { ask, group, many, maybe as perhaps, protocol, tell } from '../../runtime/protocol.ts';
 import { Codec } from '../../transport/codec.ts';
 import { codeThrownBy } from '../kit.ts';
 import { echoCodec, echoDescriptor, echoEnvelope, noise } from '../kit-transport.ts';
@@ -28,6 +28,15 @@ interface Everything {
   readonly textList: readonly string[];
   readonly u32List: readonly number[];
   readonly u53List: readonly number[];
+  readonly group: Point;
+  readonly groupMaybe: Point | undefined;
+  readonly groupList: readonly Point[];
+}
+
+interface Point {
+  readonly x: number;
+  readonly name: string | undefined;
+  readonly inner: { readonly y: number };
 }
 
 const Types = protocol('types', 201, {
@@ -49,6 +58,9 @@ const Types = protocol('types', 201, {
       textList: 'text[]',
       u32List: 'u32[]',
       u53List: 'u53[]',
+      group: group({ x: 'f64', name: 'text?', inner: group({ y: 'u53' }) }),
+      groupMaybe: perhaps({ x: 'f64', name: 'text?', inner: group({ y: 'u53' }) }),
+      groupList: many({ x: 'f64', name: 'text?', inner: group({ y: 'u53' }) }),
     },
   }),
 });
@@ -59,6 +71,11 @@ const bytes = fc.uint8Array({ maxLength: 50 });
 const text = fc.string({ unit: 'grapheme', maxLength: 30 });
 const maybe = <T>(one: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
   fc.option(one, { nil: undefined });
+const point: fc.Arbitrary<Point> = fc.record({
+  x: fc.double(),
+  name: maybe(text),
+  inner: fc.record({ y: u53 }),
+});
 const everything: fc.Arbitrary<Everything> = fc.record({
   u8: fc.integer({ min: 0, max: 255 }),
   u16: fc.integer({ min: 0, max: 65_535 }),
@@ -76,6 +93,9 @@ const everything: fc.Arbitrary<Everything> = fc.record({
   textList: fc.array(text, { maxLength: 5 }),
   u32List: fc.array(u32, { maxLength: 5 }),
   u53List: fc.array(u53, { maxLength: 5 }),
+  group: point,
+  groupMaybe: maybe(point),
+  groupList: fc.array(point, { maxLength: 5 }),
 });
 
 const codec = echoCodec();
