@@ -7,10 +7,12 @@ import { lastWriteWins } from '../actors/model/resolve.ts';
 import { Ring } from '../actors/model/ring.ts';
 import { storageKey } from '../actors/model/record.ts';
 import { hashKey } from '../actors/model/token.ts';
+import { HintKeeper } from '../actors/handoff/protocol.ts';
 import type { PeerCondition } from '../actors/membership/protocol.ts';
 import { coordinator, type CoordinatorOptions } from '../actors/replication/coordinator.actor.ts';
 import {
   Coordinator,
+  Replica,
   type ReadReply,
   type ReadRequest,
   type ScanReply,
@@ -20,6 +22,7 @@ import {
 } from '../actors/replication/protocol.ts';
 import { MemoryDisk } from './kit-disk.ts';
 import type { Outcome } from './kit.ts';
+import { Store } from '../actors/storage/protocol.ts';
 import { ReplicaKit, readReply } from './kit-replication.ts';
 
 /** The wall clock of the kit, which stands still unless a test moves it. */
@@ -33,6 +36,8 @@ export interface CoordinatorSetup {
   readonly shards?: number;
   readonly disk?: Disk;
   readonly openRequestsMax?: number;
+  /** Who keeps hints is played by the test too, as an actor of the node `keeper`. */
+  readonly hasHints?: boolean;
   /** Default true: the failure detector has said that all members are alive. */
   readonly knowsPeers?: boolean;
 }
@@ -42,7 +47,7 @@ export class CoordinatorKit extends ReplicaKit {
   wallMicros = wallMicros;
 
   constructor(disk: Disk, members: readonly string[]) {
-    super({ disk });
+    super({ disk }, [Coordinator, Replica, Store, HintKeeper]);
     this.members = members;
     this.host.clock.wallMicros = () => this.wallMicros;
   }
@@ -62,7 +67,9 @@ export class CoordinatorKit extends ReplicaKit {
       speculateAfterMs: 100,
       backgroundRepairs: 0,
       openRequestsMax: setup.openRequestsMax ?? 16_384,
+      ...(setup.hasHints === true ? { hints: refTo(HintKeeper, 'keeper') } : {}),
     };
+    kit.playPeer('keeper');
     await kit.spawn(coordinator, options);
     if (setup.knowsPeers !== false) kit.peers({});
     return kit;

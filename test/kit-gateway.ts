@@ -594,8 +594,10 @@ export function sendJson(
   method: string,
   path: string,
   body: string,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<Answer> {
-  return send(port, method, path, { headers: { 'content-type': 'application/json' }, body });
+  const json = { 'content-type': 'application/json' };
+  return send(port, method, path, { headers: { ...json, ...headers }, body });
 }
 
 export interface Problem {

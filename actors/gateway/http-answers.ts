@@ -20,7 +20,7 @@ import {
 } from '../model/record.ts';
 import type { ReadReply, SerialReply, WriteReply } from '../replication/protocol.ts';
 import { encodeBase64 } from './base64.ts';
-import { type CursorScope, encodeCursor } from './cursor.ts';
+import { type CursorScope, type CursorSeal, encodeCursor } from './cursor.ts';
 import type { HttpAnswer } from './protocol.ts';
 
 export type Part = string | Uint8Array;
@@ -220,6 +220,7 @@ export interface Page {
 export function pageAnswer(
   { records, next, nowMs, withValues }: Page,
   scope: CursorScope,
+  seal: CursorSeal,
 ): HttpAnswer {
   const keys = records.map((record) => keyText(userKey(recordKey(record))));
   const parts: Part[] = [`{"keys":[${keys.join(',')}]`];
@@ -231,7 +232,7 @@ export function pageAnswer(
     });
     parts.push(']');
   }
-  const cursor = next === undefined ? 'null' : `"${encodeCursor(scope, next)}"`;
+  const cursor = next === undefined ? 'null' : `"${encodeCursor(scope, next, seal)}"`;
   const isDone = next === undefined;
   parts.push(
     scope.kind === 'list'

@@ -435,7 +435,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const { namespace, session, level: asked } = this.#begin(exchange, 'scan');
     const level = session.pageLevel(asked);
     exchange.level = level;
-    const page = parsePage(exchange.request, kind, { namespace, limits: this.#options.limits });
+    const { sealer, limits } = this.#options;
+    const seal = { sealer, nowMs: this.#ctx.clock.wallMicros() / 1000 };
+    const page = parsePage(exchange.request, kind, { namespace, limits, ...seal });
     const { scope, after, limit, withValues } = page;
     if (withValues && this.#guard.keepsSiblings(namespace)) checkSiblingRoute('values');
     const shard = this.#nextScanShard;
@@ -451,7 +453,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
           if (reply === undefined)
             return this.#refuse(exchange, finalFailure('read', problem ?? failure('BUG')));
           session.sawPage(reply.records, level);
-          this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope));
+          this.#finish(exchange, pageAnswer({ ...reply, withValues }, scope, seal));
         },
       );
     this.#guard.admit(namespace, (refusal) => {

@@ -15,7 +15,7 @@ import {
 } from '../model/namespaces.ts';
 import { type Etag, formatEtag, valueTypes } from '../model/record.ts';
 import { decodeBase64 } from './base64.ts';
-import { type CursorKind, type CursorScope, decodeCursor } from './cursor.ts';
+import { type CursorKind, type CursorScope, type CursorSeal, decodeCursor } from './cursor.ts';
 import type { HttpRoute } from './http-routes.ts';
 import { JsonReader, type Slice } from '../model/json-slices.ts';
 import type { HttpRequest } from './protocol.ts';
@@ -453,7 +453,11 @@ export function parseBatchKeys(
 export function parsePage(
   { query }: HttpRequest,
   kind: CursorKind,
-  { namespace, limits }: { readonly namespace: number; readonly limits: GatewayLimits },
+  {
+    namespace,
+    limits,
+    ...seal
+  }: CursorSeal & { readonly namespace: number; readonly limits: GatewayLimits },
 ): PageRequest {
   const prefix = query['prefix'] ?? '';
   const filter = prefix === '' ? new Uint8Array(0) : parseKey(prefix, limits, 'prefix');
@@ -464,7 +468,7 @@ export function parsePage(
   return {
     scope,
     limit: limit === undefined ? pageRows : parseWhole(limit, rows, 1, limits.scanRows),
-    after: cursor === '' ? undefined : decodeCursor(cursor, scope),
+    after: cursor === '' ? undefined : decodeCursor(cursor, scope, seal),
     withValues: parseFlag(query['values'], 'values'),
   };
 }

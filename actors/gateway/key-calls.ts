@@ -79,7 +79,8 @@ export class KeyCalls {
     const { ctx, router } = this.#options;
     const { ask, clock, node } = ctx;
     const { namespace, key, level } = body;
-    const candidates = router.candidates(hashKey(storageKey(namespace, key)).token);
+    const { token } = hashKey(storageKey(namespace, key));
+    const candidates = router.candidates(token, verb === 'write' && level === 'ANY');
     const attempt = (index: number, earlier: Failure | undefined): void => {
       const target = candidates[index];
       const leftMs = deadlineMs - clock.monotonicMs();

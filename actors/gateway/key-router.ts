@@ -47,8 +47,11 @@ export class KeyRouter {
     });
   }
 
-  /** Coordinators to ask, best first; empty where no replica is reachable. */
-  candidates(token: number): readonly Ref<Coordinator>[] {
+  /**
+   * Coordinators to ask, best first; empty where no replica is reachable. `takesHints`: this node
+   * comes last also where it holds no copy, to keep the write for the replicas (ANY).
+   */
+  candidates(token: number, takesHints = false): readonly Ref<Coordinator>[] {
     const { node, ring, coordinatorShards } = this.#options;
     const replicas = ring.replicasOf(token);
     const own = refTo(Coordinator, node, shardOf(token, coordinatorShards));
@@ -59,6 +62,7 @@ export class KeyRouter {
         if (peer?.condition === condition && peer.shards > 0)
           found.push(refTo(Coordinator, replica, shardOf(token, peer.shards)));
       }
+    if (takesHints && !replicas.includes(node)) found.push(own);
     return found;
   }
 }

@@ -1,10 +1,11 @@
 // A file of hints for one node: frames one after the other, written once and read once.
 //
 //   frame   u32 length of the body, u32 CRC-32 of the body, body
-//   body    u53 when it was created (milliseconds since 1970), then the record's bytes
+//   body    u53 when it was created (milliseconds since 1970; + 2^52 where something counts on it),
+//           then the record's bytes
 //
 // A frame that fails its checksum is left out and the next one is read; where a length makes no
-// sense the file ends (HH-9). Nothing acknowledged depends on a hint: repair finds what is lost.
+// sense the file ends (HH-9). Repair finds what is lost.
 
 import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
@@ -13,18 +14,21 @@ import { checkRecord, recordBytesMax } from '../model/record.ts';
 export interface Hint {
   /** Milliseconds since 1970, by the clock of the node that keeps it. */
   readonly createdMs: number;
+  /** A batch that was completed or a write at ANY counts on it: the window does not end it. */
+  readonly isCounted: boolean;
   readonly record: Uint8Array;
 }
 
+const countedBit = 2 ** 52;
 const headerBytes = 8;
 const createdBytes = 8;
 
 /** Bytes of a hint on disk. */
 export const hintBytes = (record: Uint8Array): number => headerBytes + createdBytes + record.length;
 
-export function encodeHint({ createdMs, record }: Hint): Uint8Array {
+export function encodeHint({ createdMs, isCounted, record }: Hint): Uint8Array {
   const body = new ByteWriter(createdBytes + record.length);
-  body.u53(createdMs);
+  body.u53(createdMs + (isCounted ? countedBit : 0));
   body.raw(record);
   const frame = new ByteWriter(headerBytes + body.length);
   frame.u32(body.length);
@@ -63,5 +67,7 @@ function decodeBody(body: Uint8Array, checksum: number): Hint | undefined {
     if (!(error instanceof KvError)) throw error;
     return undefined;
   }
-  return { createdMs: new ByteReader(body).u53(), record };
+  const created = new ByteReader(body).u53();
+  const isCounted = created >= countedBit;
+  return { createdMs: isCounted ? created - countedBit : created, isCounted, record };
 }

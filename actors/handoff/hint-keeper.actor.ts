@@ -6,7 +6,8 @@
 //   replay   when the node is alive: one batch at a time, no faster than the rate, each record
 //            through the normal write path; a file goes when its last hint was acknowledged
 //   bounds   all hints of the shard together, and their age: beyond the window no hint is kept and
-//            old ones are dropped, counted; the next repair brings what they would have brought
+//            old ones are dropped, counted; the next repair brings what they would have brought.
+//            One that somebody counts on stays as long as its record cannot bring back the dead
 
 import { actor, type Context, type Deferred, type Later, refTo } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
@@ -15,7 +16,7 @@ import { syncFile } from '../../runtime/files.ts';
 import type { Counter } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import type { PeerState, PeerStates } from '../membership/protocol.ts';
-import { recordToken } from '../model/record.ts';
+import { recordHlc, recordToken } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import { Replica } from '../replication/protocol.ts';
 import { HintFiles, type OpenHintFile, parseHintFile } from './hint-files.ts';
@@ -27,6 +28,8 @@ export interface HintOptions {
   readonly directory: string;
   /** No hints for a node that has been away longer, none delivered that is older; 0: none at all. */
   readonly windowMs: number;
+  /** A hint that something counts on is brought until its record is so old. */
+  readonly countedMs: number;
   /** Bytes of all hints of the shard. */
   readonly bytesMax: number;
   /** Replay is no faster, for each node. */
@@ -138,7 +141,7 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
   keep({ node, record }: BodyOf<HintKeeper['keep']>): void {
     if (this.#options.windowMs === 0) return;
     const target = this.#target(node);
-    const file = this.#append(target, record);
+    const file = this.#append(target, record, false);
     if (typeof file === 'string') this.#dropped[file].add();
     else this.#syncSoon(target, syncAfterMs);
   }
@@ -148,7 +151,7 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
       new KvError('UNAVAILABLE', { reason, detail: `no hint for ${node} is kept` });
     if (this.#options.windowMs === 0) throw refuse('no hints');
     const target = this.#target(node);
-    const file = this.#append(target, record);
+    const file = this.#append(target, record, true);
     if (typeof file === 'string') throw refuse(file);
     const later = this.#ctx.later<object>();
     target.waiting.push({ file, later });
@@ -157,13 +160,13 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
   }
 
   /** The file that the hint was written to, or why it was not. */
-  #append(target: Target, record: Uint8Array): OpenHintFile | DropReason {
+  #append(target: Target, record: Uint8Array, isCounted: boolean): OpenHintFile | DropReason {
     const createdMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
     const refused = this.#refusal(target, createdMs, hintBytes(record));
     if (refused !== undefined) return refused;
     let file: OpenHintFile;
     try {
-      file = target.files.append({ createdMs, record });
+      file = target.files.append({ createdMs, isCounted, record });
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
       return 'disk';
@@ -306,7 +309,7 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
     while (batch.length < batchHints && bytes < batchBytes) {
       const hint = replay.hints[replay.next + batch.length];
       if (hint === undefined) break;
-      if (nowMs - hint.createdMs <= this.#options.windowMs) {
+      if (this.#isYoung(hint, nowMs)) {
         batch.push(hint);
         bytes += hint.record.length;
         continue;
@@ -318,6 +321,13 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
     }
     replay.bytes += bytes;
     return batch;
+  }
+
+  /** Stamps of records are what tombstones are purged by (HH-4). */
+  #isYoung({ createdMs, isCounted, record }: Hint, nowMs: number): boolean {
+    const { windowMs, countedMs } = this.#options;
+    if (isCounted) return nowMs - recordHlc(record) / 1000 <= countedMs;
+    return nowMs - createdMs <= windowMs;
   }
 
   #send(target: Target, replay: Replay, batch: readonly Hint[]): void {

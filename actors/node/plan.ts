@@ -74,7 +74,7 @@ import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
 import { walArchiver } from '../storage/wal-archiver.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
-import type { Durability, Tunables } from './settings.ts';
+import { type Durability, recordAgeMaxMs, type Tunables } from './settings.ts';
 
 export interface Member {
   readonly node: string;
@@ -412,8 +412,8 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   const hintOptions = {
     directory: `${shardDirectory(shard)}/hints`,
     windowMs: hintWindowMs,
-    bytesMax: hintBytesMax,
-    bytesPerSecond: hintBytesPerSecond,
+    countedMs: recordAgeMaxMs(tunables),
+    ...{ bytesMax: hintBytesMax, bytesPerSecond: hintBytesPerSecond },
     reserveBytes,
   };
   const repairOptions = {
@@ -478,8 +478,7 @@ function batchRows(settings: NodeSettings, ring: Ring): Row[] {
     ...common,
     store: refTo(Store, node, 0),
     afterMs: 2 * tunables.writeTimeoutMs,
-    // What hides a record of the batch is younger than the batch, and is kept for longer.
-    oldMs: Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs) * 0.9,
+    oldMs: recordAgeMaxMs(tunables),
   };
   const at = { shard: 0, capacity: tunables.mailboxMessages, onCrash: fatal };
   return [

@@ -191,6 +191,10 @@ export function tunablesFrom(overrides: Readonly<Record<string, unknown>>): Tuna
   return tunables;
 }
 
+/** What hides a record is kept for longer than this: an older one may not be brought any more. */
+export const recordAgeMaxMs = ({ tombstoneGraceMs, hintWindowMs }: Tunables): number =>
+  Math.max(tombstoneGraceMs, hintWindowMs) * 0.9;
+
 /** When a write is acknowledged: after an fdatasync (group), after a write to the page cache
  * with an fdatasync now and then (periodic), or without any (none). */
 export const durabilities = ['group', 'periodic', 'none'] as const;

@@ -47,6 +47,7 @@ import {
   type WriteReply,
   type WriteRequest,
 } from './protocol.ts';
+import { keepForReplicas } from './hinted-write.ts';
 import { MissedReplicas } from './missed-replicas.ts';
 import { BackgroundRepair } from './background-repair.ts';
 import { Explanation } from './explain.ts';
@@ -95,6 +96,11 @@ interface Unstamped {
   readonly deadlineMs: number;
   readonly later: Deferred<WriteReply>;
   readonly explanation: Explanation | undefined;
+}
+
+interface Stamped {
+  readonly record: Uint8Array;
+  readonly reply: WriteReply;
 }
 
 interface OpenRead {
@@ -195,6 +201,11 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     this.#openWrites += 1;
     const deadlineMs = this.#deadlineOf(call);
     const explanation = request.explain ? new Explanation(this.#ctx.clock) : undefined;
+    const terms = { targets, required, deadlineMs, later, explanation };
+    if (targets.length === 0) {
+      this.#proceed({ request, key, hashes, before: undefined, ...terms });
+      return later;
+    }
     this.#ctx.ask(
       this.#view.replica(this.#ctx.node, hashes.token),
       'read',
@@ -209,7 +220,6 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
           return this.#fail(later, failure('SERIAL_KEY'));
         if (before !== undefined && recordIsSet(before))
           return this.#fail(later, failure('WRONG_TYPE', { detail: 'this key keeps siblings' }));
-        const terms = { targets, required, deadlineMs, later, explanation };
         this.#proceed({ request, key, hashes, before, ...terms });
       },
     );
@@ -220,6 +230,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
     this.#refuseTooMany();
     const place = this.#placeOf(request);
+    if (place.targets.length === 0) throw notReplica(this.#ctx.node);
     const later = this.#ctx.later<SiblingWriteReply>();
     this.#openWrites += 1;
     const done = (problem: Failure | undefined, reply: SiblingWriteReply | undefined): void => {
@@ -247,7 +258,10 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     return later;
   }
 
-  /** Where a write goes. UNAVAILABLE where this is no replica of the key, or too few are alive. */
+  /**
+   * Where a write goes; at ANY perhaps to nobody, for somebody who holds no copy keeps it until a
+   * replica is back. UNAVAILABLE where this is no replica of the key, or too few are alive.
+   */
   #placeOf(request: Pick<WriteRequest, 'namespace' | 'key' | 'level'>): {
     readonly key: Uint8Array;
     readonly hashes: KeyHashes;
@@ -260,7 +274,10 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const replicas = this.#view.replicasOf(hashes.token);
     // Stamps are unique per coordinator: no other shard's may stamp this key.
     const isOurs = shardOf(hashes.token, this.#options.shards) === this.#ctx.shard;
-    if (!replicas.includes(this.#ctx.node) || !isOurs) throw notReplica(this.#ctx.node);
+    const isReplica = replicas.includes(this.#ctx.node);
+    if (!isOurs || (!isReplica && level !== 'ANY')) throw notReplica(this.#ctx.node);
+    if (!isReplica && this.#options.hints === undefined) throw notReplica(this.#ctx.node);
+    if (!isReplica) return { key, hashes, targets: [], required: 1 };
     const targets = this.#view.live(replicas);
     return { key, hashes, targets, required: admitLevel(level, replicas, targets) };
   }
@@ -273,9 +290,11 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   }
 
   /** Every write ends once: here or in #fail. */
-  #acknowledge(later: Deferred<WriteReply>, reply: WriteReply): void {
+  #acknowledge(write: Unstamped, reply: WriteReply): void {
+    const { request, required, hashes, later } = write;
     this.#openWrites -= 1;
-    later.resolve(reply);
+    const explanation = this.#explained(write.explanation, request.level, required, hashes.token);
+    later.resolve({ ...reply, explanation });
   }
 
   #fail(later: Deferred<WriteReply>, problem: Failure): void {
@@ -301,10 +320,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     this.#stampsOrBug().notExtended(problem);
   }
 
-  #stamp(
-    { request, key, hashes, before }: Unstamped,
-    wallMicros: number,
-  ): { record: Uint8Array; reply: WriteReply } {
+  #stamp({ request, key, hashes, before }: Unstamped, wallMicros: number): Stamped {
     const { writer, incarnation } = this.#options;
     const { token, hash } = hashes;
     const nowMs = Math.floor(wallMicros / 1000);
@@ -334,33 +350,31 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     return { record, reply };
   }
 
-  #send(
-    { request, targets, required, hashes, deadlineMs, later, explanation }: Unstamped,
-    { record, reply }: { record: Uint8Array; reply: WriteReply },
-  ): void {
-    const path = new WritePath(required, targets.length);
+  #send(write: Unstamped, { record, reply }: Stamped): void {
+    const { targets, required, hashes, deadlineMs, explanation } = write;
     const replicas = this.#view.replicasOf(hashes.token);
-    const missed = new MissedReplicas(replicas.filter((node) => !targets.includes(node)));
     const leftMs = this.#leftMs(deadlineMs);
+    const path = new WritePath(required, targets.length === 0 ? replicas.length : targets.length);
+    const answered = (problem: Failure | undefined): void => {
+      const outcome = problem === undefined ? path.acked() : path.failed(problem);
+      if (outcome.kind === 'acked') this.#acknowledge(write, reply);
+      else if (outcome.kind === 'failed') this.#fail(write.later, outcome.failure);
+    };
+    const { hints } = this.#options;
+    if (targets.length === 0 && hints !== undefined) {
+      const { ask } = this.#ctx;
+      keepForReplicas(ask, { hints, record, replicas, leftMs, explanation, answered });
+      return;
+    }
+    const missed = new MissedReplicas(replicas.filter((node) => !targets.includes(node)));
     for (const node of targets) {
       const note = explanation?.asked(node, 'write');
-      this.#ctx.ask(
-        this.#view.replica(node, hashes.token),
-        'write',
-        { record },
-        leftMs,
-        (problem) => {
-          for (const absent of missed.answered(node, problem)) this.#hint(absent, record);
-          note?.(problem);
-          const outcome = problem === undefined ? path.acked() : path.failed(problem);
-          if (outcome.kind === 'acked')
-            this.#acknowledge(later, {
-              ...reply,
-              explanation: this.#explained(explanation, request.level, required, hashes.token),
-            });
-          else if (outcome.kind === 'failed') this.#fail(later, outcome.failure);
-        },
-      );
+      const replica = this.#view.replica(node, hashes.token);
+      this.#ctx.ask(replica, 'write', { record }, leftMs, (problem) => {
+        for (const absent of missed.answered(node, problem)) this.#hint(absent, record);
+        note?.(problem);
+        answered(problem);
+      });
     }
   }
 

@@ -5,7 +5,7 @@ import type { Clock } from '../../runtime/environment.ts';
 import type { Failure } from '../../runtime/errors.ts';
 import { type Etag, formatEtag } from '../model/record.ts';
 
-export type ExplainedAsk = 'read' | 'digest' | 'repair' | 'write';
+export type ExplainedAsk = 'read' | 'digest' | 'repair' | 'write' | 'hint';
 
 interface Step {
   readonly node: string;

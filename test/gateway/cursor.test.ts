@@ -2,16 +2,24 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { type CursorScope, decodeCursor, encodeCursor } from '../../actors/gateway/cursor.ts';
+import {
+  type CursorScope,
+  type CursorSeal,
+  decodeCursor,
+  encodeCursor,
+} from '../../actors/gateway/cursor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { Sealer } from '../../runtime/seal.ts';
 
 const scope: CursorScope = { kind: 'list', namespace: 0, filter: utf8.encode('user:') };
-const cursor = encodeCursor(scope, utf8.encode('user:17'));
+const nowMs = 1_700_000_000_000;
+const seal: CursorSeal = { sealer: new Sealer('cluster'), nowMs };
+const cursor = encodeCursor(scope, utf8.encode('user:17'), seal);
 
-function refusalOf(text: string, other: CursorScope = scope): string {
+function refusalOf(text: string, other: CursorScope = scope, now: CursorSeal = seal): string {
   try {
-    decodeCursor(text, other);
+    decodeCursor(text, other, now);
   } catch (error) {
     if (error instanceof KvError && error.code === 'BAD_REQUEST')
       return String(error.fields['detail']);
@@ -26,9 +34,9 @@ describe('cursor', () => {
     fc.assert(
       fc.property(bytes, fc.uint8Array(), fc.nat(0xffff_ffff), (key, filter, namespace) => {
         const own: CursorScope = { kind: 'scan', namespace, filter };
-        const text = encodeCursor(own, key);
+        const text = encodeCursor(own, key, seal);
         expect(text).to.match(/^[A-Za-z0-9_-]+$/);
-        expect([...decodeCursor(text, own)]).to.deep.equal([...key]);
+        expect([...decodeCursor(text, own, seal)]).to.deep.equal([...key]);
       }),
     );
   });
@@ -61,5 +69,14 @@ describe('cursor', () => {
     expect(refusalOf(cursor, { ...scope, filter: utf8.encode('x') })).to.contain('another prefix');
     expect(refusalOf('A'.repeat(5000))).to.contain('not a cursor');
     expect(refusalOf(cursor)).to.equal('accepted');
+  });
+
+  it('cursor: it is good for a day, and for the cluster that gave it out', () => {
+    const dayMs = 24 * 3_600_000;
+    expect(refusalOf(cursor, scope, { ...seal, nowMs: nowMs + dayMs })).to.equal('accepted');
+    const late = refusalOf(cursor, scope, { ...seal, nowMs: nowMs + dayMs + 1 });
+    expect(late).to.contain('older than 24 hours');
+    const strange = refusalOf(cursor, scope, { sealer: new Sealer('other'), nowMs });
+    expect(strange).to.contain('of another cluster');
   });
 });

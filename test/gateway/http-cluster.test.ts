@@ -18,9 +18,10 @@ const nodes = ['n1', 'n2', 'n3'];
 
 describe('http gateway in a cluster', () => {
   let cluster: TestCluster;
-  const get = (key: string): Promise<Answer> => send(cluster.port, 'GET', `/api/v1/keys/${key}`);
-  const put = (key: string): Promise<Answer> =>
-    sendJson(cluster.port, 'PUT', `/api/v1/keys/${key}`, '{"value":1}');
+  const get = (key: string, headers = {}): Promise<Answer> =>
+    send(cluster.port, 'GET', `/api/v1/keys/${key}`, { headers });
+  const put = (key: string, headers = {}): Promise<Answer> =>
+    sendJson(cluster.port, 'PUT', `/api/v1/keys/${key}`, '{"value":1}', headers);
 
   const replicasOf = (key: string): readonly string[] =>
     cluster.ring.replicasOf(hashKey(storageKey(0, utf8.encode(key))).token);
@@ -61,6 +62,15 @@ describe('http gateway in a cluster', () => {
     expect(problemOf(answer)).to.include({ code: 'UNAVAILABLE', required: 2, alive: 0 });
     expect(answer.headers).to.include({ 'x-coordinator': 'n1', 'retry-after': '1' });
     expect(asked()).to.deep.equal([]);
+  });
+
+  it('routing: at ANY a write ends at this node where no replica is left, a read does not', async () => {
+    cluster.setPeers({ n2: 'dead', n3: 'dead' });
+    const key = keyAt('n2', 'n3');
+    const levels = { 'consistency-level': 'ANY' };
+    expect((await put(key, levels)).status).to.equal(200);
+    expect(asked()).to.deep.equal(['n1']);
+    expect((await get(key, levels)).status).to.equal(503);
   });
 
   it('routing: a link that takes nothing sends reads and writes to the next replica', async () => {

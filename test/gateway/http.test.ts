@@ -268,7 +268,6 @@ describe('http gateway', () => {
   const bad = [400, 'BAD_REQUEST'] as const;
   const tooLarge = [413, 'TOO_LARGE'] as const;
   const unsupported = [415, 'UNSUPPORTED_MEDIA_TYPE'] as const;
-  const later = [501, 'NOT_IMPLEMENTED'] as const;
   const putting = (body: string, headers = {}): readonly [string, string, Sent] => [
     'PUT',
     `${keys}/k`,
@@ -328,8 +327,7 @@ describe('http gateway', () => {
     refuse('no content type', ['PUT', `${keys}/k`, { body: '{"value":1}' }], unsupported, 'expected application/json or application/octet-stream'),
     refuse('no content type and no body', ['PUT', `${keys}/k`], unsupported, 'expected application/json or application/octet-stream, found none'),
     refuse('octet-stream for a batch', ['POST', `${batch}/get`, { headers: octets, body: '{}' }], unsupported, 'expected application/json, found application/octet-stream'),
-    refuse('unknown level', getting({ 'consistency-level': 'MOST' }), bad, 'unknown consistency level; expected one of ONE, TWO'),
-    refuse('level of later', getting({ 'consistency-level': 'ANY' }), later, 'consistency level ANY is not there yet'),
+    refuse('unknown level', getting({ 'consistency-level': 'MOST' }), bad, 'unknown consistency level; expected one of ANY, ONE, TWO'),
     refuse('unknown namespace', getting({ 'x-namespace': 'other' }), [404, 'NO_SUCH_NAMESPACE'], 'no such namespace: other'),
     refuse('namespace named __proto__', getting({ 'x-namespace': '__proto__' }), [404, 'NO_SUCH_NAMESPACE'], 'no such namespace'),
     refuse('namespace of odd characters', getting({ 'x-namespace': '../x' }), bad, 'X-Namespace: expected 1 to 64'),

@@ -3,15 +3,19 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { decodeHints, encodeHint } from '../../actors/handoff/hint-format.ts';
+import { decodeHints, encodeHint, type Hint } from '../../actors/handoff/hint-format.ts';
 import { HintFiles, parseHintFile } from '../../actors/handoff/hint-files.ts';
 import { concatBytes } from '../../runtime/bytes.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import { hexOf, makeRecord } from '../kit-replication.ts';
 
-const hintOf = (n: number) => ({ createdMs: 1_000 + n, record: makeRecord(`key-${n}`) });
-const shown = (hints: readonly { createdMs: number; record: Uint8Array }[]): string[] =>
-  hints.map(({ createdMs, record }) => `${createdMs} ${hexOf(record)}`);
+const hintOf = (n: number) => ({
+  createdMs: 1_000 + n,
+  isCounted: n % 2 === 1,
+  record: makeRecord(`key-${n}`),
+});
+const shown = (hints: readonly Hint[]): string[] =>
+  hints.map(({ createdMs, isCounted, record }) => `${createdMs} ${isCounted} ${hexOf(record)}`);
 const three = [hintOf(1), hintOf(2), hintOf(3)];
 const file = (): Uint8Array => concatBytes(three.map(encodeHint));
 
@@ -97,7 +101,7 @@ describe('hint-files', () => {
   it('hint-files: a file is closed at 1 MiB', () => {
     const { disk, files } = start();
     const record = makeRecord('key', { value: 'x'.repeat(300_000) });
-    for (let n = 0; n < 5; n += 1) files.append({ createdMs: n, record });
+    for (let n = 0; n < 5; n += 1) files.append({ createdMs: n, isCounted: false, record });
     expect(disk.list('hints').length).to.equal(2);
     expect(files.readFirst().length).to.equal(4);
   });

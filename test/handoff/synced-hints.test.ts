@@ -12,7 +12,12 @@ const target = refTo(HintKeeper, 'n1');
 
 async function start(disk: MemoryDisk, changes: object = {}): Promise<Kit> {
   const kit = new Kit([HintKeeper], { disk });
-  const bounds = { windowMs: 60_000, bytesMax: 1_000_000, bytesPerSecond: 1_000_000 };
+  const bounds = {
+    windowMs: 60_000,
+    countedMs: 600_000,
+    bytesMax: 1_000_000,
+    bytesPerSecond: 1_000_000,
+  };
   await kit.spawn(hintKeeper, { directory: 'hints', ...bounds, reserveBytes: 0, ...changes });
   return kit;
 }

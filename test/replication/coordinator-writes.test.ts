@@ -221,7 +221,6 @@ describe('coordinator: writes that fail', () => {
 
   for (const [level, code] of [
     ['SERIAL', 'BAD_REQUEST'],
-    ['ANY', 'NOT_IMPLEMENTED'],
     ['MOST', 'BAD_REQUEST'],
   ] as const)
     it(`coordinator: a level that is not served is refused by name (level=${level})`, async () => {
@@ -230,6 +229,57 @@ describe('coordinator: writes that fail', () => {
       expect(await kit.waiting()).to.deep.equal([]);
       for (const outcome of outcomes) expect(outcome.failure?.code).to.equal(code);
     });
+});
+
+describe('coordinator: level ANY', () => {
+  const setup = { replicationFactor: 2, hasHints: true };
+  const ring = new Ring({ members: ['n1', 'n2', 'n3'], virtualNodes: 4, replicationFactor: 2 });
+  const elsewhere = keyWhere((token) => !ring.replicasOf(token).includes('n1'));
+  const here = keyWhere((token) => ring.replicasOf(token)[0] === 'n1');
+
+  it('coordinator: ANY: where it holds no copy, a hint that is on disk acknowledges', async () => {
+    const kit = await CoordinatorKit.start(setup);
+    const written = kit.write(elsewhere, { level: 'ANY', explain: true });
+    await kit.host.settle();
+    expect(kit.asked.map(({ name }) => name)).to.deep.equal(['keepSynced', 'keepSynced']);
+    const nodes = kit.asked.map(({ body }) => (body as { readonly node: string }).node);
+    expect(nodes).to.have.members(['n2', 'n3']);
+    (await kit.take('keeper', 'keepSynced')).fail('UNAVAILABLE');
+    await kit.host.settle();
+    expect(written.calls).to.equal(0);
+    (await kit.take('keeper', 'keepSynced')).reply({});
+    await kit.host.settle();
+    expect(written.reply?.version).to.equal(1);
+    expect(written.reply?.explanation).to.contain('"ask":"hint"');
+  });
+
+  it('coordinator: ANY: with no hint on disk it has failed, or nobody knows', async () => {
+    for (const [codes, expected] of [
+      [['UNAVAILABLE', 'UNAVAILABLE'], 'UNAVAILABLE'],
+      [['UNAVAILABLE', 'TIMEOUT'], 'TIMEOUT'],
+    ] as const) {
+      const kit = await CoordinatorKit.start(setup);
+      const written = kit.write(elsewhere, { level: 'ANY' });
+      for (const code of codes) (await kit.take('keeper', 'keepSynced')).fail(code);
+      await kit.host.settle();
+      expect(written.failure?.code).to.equal(expected);
+    }
+  });
+
+  it('coordinator: ANY: a replica writes as at ONE, and everything else needs a replica', async () => {
+    const kit = await CoordinatorKit.start(setup);
+    const written = await kit.sentWrite(here, undefined, { level: 'ANY' });
+    (await kit.take('n1', 'write')).reply(lsn);
+    await kit.host.settle();
+    expect(written.reply?.version).to.equal(1);
+    const refused = kit.write(elsewhere, { level: 'ONE' });
+    const found = kit.read(elsewhere, 'ANY');
+    await kit.host.settle();
+    expect(refused.failure?.code).to.equal('UNAVAILABLE');
+    kit.asked.find(({ name }) => name === 'read')?.reply(readReply(undefined));
+    await kit.host.settle();
+    expect(found.reply).to.include({ record: undefined, hlc: 0 });
+  });
 });
 
 describe('coordinator: what a write becomes', () => {

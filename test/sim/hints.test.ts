@@ -123,4 +123,32 @@ describe('sim hints', () => {
       expect(replicas.reached('hint kept')).to.equal(2);
     });
   });
+
+  it('hints: a write at ANY is kept while no copy answers, and outlives a loss of power', async () => {
+    // The window is over when they are back: nobody else has it, so this hint stays.
+    const replicas = new ReplicasUnderTest({
+      tunables: { replicationFactor: 2, hintWindowMs: 20_000 },
+    });
+    const { cluster } = replicas;
+    await replicas.run(async () => {
+      const key = replicas.keyWithout('n1');
+      await replicas.write('n2', key, 'old');
+      await replicas.down('n2');
+      await replicas.down('n3');
+      let refused = '';
+      await replicas.write('n1', key, 'new', 'ONE').catch((error: unknown) => {
+        refused = String(error);
+      });
+      expect(refused).to.include('UNAVAILABLE');
+      await replicas.write('n1', key, 'new', 'ANY');
+      cluster.crash('n1', 'power-loss');
+      await replicas.up('n1');
+      await replicas.sleep(40);
+      await replicas.up('n2');
+      await replicas.up('n3');
+      await replicas.sleep(10);
+      expect(await replicas.holds('n2', key)).to.equal('new');
+      expect(await replicas.holds('n3', key)).to.equal('new');
+    });
+  });
 });

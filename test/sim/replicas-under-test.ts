@@ -3,6 +3,7 @@
 // repairs what a test looks at.
 
 import { recordIsTombstone, recordValue, storageKey } from '../../actors/model/record.ts';
+import { Ring } from '../../actors/model/ring.ts';
 import { hashKey, shardOf } from '../../actors/model/token.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
 import { Coordinator, Replica } from '../../actors/replication/protocol.ts';
@@ -27,6 +28,7 @@ export interface ReplicasOptions {
 export class ReplicasUnderTest {
   readonly cluster: SimCluster;
   readonly #shards: number;
+  readonly #tunables: Tunables;
 
   constructor({ seed = 1, shards = 1, tunables = {} }: ReplicasOptions = {}) {
     const small: Tunables = {
@@ -47,6 +49,7 @@ export class ReplicasUnderTest {
       ...tunables,
     };
     this.#shards = shards;
+    this.#tunables = small;
     const names = [...replicaNames];
     this.cluster = new SimCluster({
       world: new World({ seed }),
@@ -70,6 +73,16 @@ export class ReplicasUnderTest {
 
   sleep(seconds: number): Promise<void> {
     return this.cluster.world.sleep(seconds * 1000);
+  }
+
+  /** A key that this node has no copy of. */
+  keyWithout(node: string): string {
+    const { virtualNodes, replicationFactor } = this.#tunables;
+    const ring = new Ring({ members: [...replicaNames], virtualNodes, replicationFactor });
+    for (let n = 0; ; n += 1) {
+      const { token } = hashKey(storageKey(0, utf8.encode(`key-${n}`)));
+      if (!ring.replicasOf(token).includes(node)) return `key-${n}`;
+    }
   }
 
   /** Down, and noticed by the others. */
