@@ -111,6 +111,10 @@ class FakeReplica extends Fake implements Handlers<Replica> {
     return this.ask('write', body, call);
   }
 
+  writeMany(body: BodyOf<Replica['writeMany']>, call: Call): Later<{ readonly lsn: number }> {
+    return this.ask('writeMany', body, call);
+  }
+
   read(body: BodyOf<Replica['read']>, call: Call): Later<ReplyOf<Replica['read']>> {
     return this.ask('read', body, call);
   }

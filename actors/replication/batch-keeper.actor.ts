@@ -20,7 +20,13 @@ import {
   type Session,
 } from '../../runtime/actor.ts';
 import { ByteReader, ByteWriter, justAfter, noBytes } from '../../runtime/bytes.ts';
-import { describeFailure, type ErrorCode, KvError, toFailure } from '../../runtime/errors.ts';
+import {
+  describeFailure,
+  type ErrorCode,
+  type Failure,
+  KvError,
+  toFailure,
+} from '../../runtime/errors.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
 import type { Counter } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
@@ -44,6 +50,7 @@ import type { Ring } from '../model/ring.ts';
 import { shardOf } from '../model/token.ts';
 import type { RangeRequest, Store } from '../storage/protocol.ts';
 import { BatchDelivery } from './batch-delivery.ts';
+import { writeTogether } from './batch-write.ts';
 import { type BatchEntry, decodeBatchEntry } from './batch-log-format.ts';
 import { BatchKeeper, type Replica } from './protocol.ts';
 import { ReplicaView } from './replica-view.ts';
@@ -345,43 +352,61 @@ async function replayBatch(replay: Replay): Promise<ReplayOutcome> {
     return 'damaged';
   }
   if (isTooOld(entry.createdMs)) return 'old';
-  const delivery = new BatchDelivery(entry.records.map((one) => replicasOf(recordToken(one))));
-  for (const [i, one] of entry.records.entries()) await deliver(replay, delivery, i, one);
+  const { records } = entry;
+  const delivery = new BatchDelivery(records.map((one) => replicasOf(recordToken(one))));
+  const tokens = [...new Set(records.map(recordToken))];
+  for (const token of tokens) {
+    const places = [...records.keys()].filter(
+      (i) => recordToken(records[i] as Uint8Array) === token,
+    );
+    await deliver(replay, delivery, { token, places, records });
+  }
   return delivery.isSettled ? 'done' : 'again';
 }
 
+/** The records of one token, to each replica together, as their writer does it. */
 async function deliver(
   { session, node: self, replica, hints }: Replay,
   delivery: BatchDelivery,
-  i: number,
-  record: Uint8Array,
+  {
+    token,
+    places,
+    records,
+  }: {
+    readonly token: number;
+    readonly places: readonly number[];
+    readonly records: readonly Uint8Array[];
+  },
 ): Promise<void> {
-  const token = recordToken(record);
+  const [first = 0] = places;
+  const together = places.map((i) => records[i] as Uint8Array);
   await Promise.all(
-    delivery.openOf(i).map(async (node) => {
-      try {
-        await session.ask(replica(node, token), 'write', { record }, askTimeoutMs);
-        delivery.delivered(i, node);
-      } catch (error) {
-        if (!(error instanceof KvError)) throw error;
-        // Its namespace was dropped, say: nobody will ever take it.
-        if (isHopeless(error)) return delivery.delivered(i, node);
-        // Nobody brings a node its own hints: the entry stays.
-        if (node === self) return;
-        await session
-          .ask(hints(token), 'keepSynced', { node, record }, askTimeoutMs)
-          .then(() => delivery.hintSynced(i, node))
-          .catch((problem: unknown) => {
-            // Then the entry stays, and it is tried again.
-            if (!(problem instanceof KvError)) throw problem;
-          });
+    delivery.openOf(first).map(async (node) => {
+      const to = replica(node, token);
+      const problem = await writeTogether(session, to, together, () => askTimeoutMs);
+      // Its namespace was dropped, say: nobody will ever take it.
+      if (problem === undefined || isHopeless(problem)) {
+        for (const i of places) delivery.delivered(i, node);
+        return;
       }
+      // Nobody brings a node its own hints: the entry stays.
+      if (node === self) return;
+      const keep = (record: Uint8Array): Promise<object> =>
+        session.ask(hints(token), 'keepSynced', { node, record }, askTimeoutMs);
+      await Promise.all(together.map(keep))
+        .then(() => {
+          for (const i of places) delivery.hintSynced(i, node);
+        })
+        .catch((error: unknown) => {
+          // Then the entry stays, and it is tried again.
+          if (!(error instanceof KvError)) throw error;
+        });
     }),
   );
 }
 
 const hopeless: readonly ErrorCode[] = ['BAD_REQUEST', 'TOO_LARGE', 'NO_SUCH_NAMESPACE'];
-const isHopeless = ({ code }: KvError): boolean => hopeless.includes(code);
+const isHopeless = ({ code }: Failure): boolean => hopeless.includes(code);
 
 function decodeFromWire(entry: Uint8Array): BatchEntry {
   try {

@@ -3,7 +3,8 @@
 //   look    the newest record of each key, from one replica: nothing was done yet
 //   stamp   one for all keys, above everything that was found
 //   log     the whole batch is durable on two nodes, or it is called off
-//   send    every record to its replicas, at the level asked
+//   send    every record to its replicas, at the level asked; those of one token (of one hash tag,
+//           that is) to each replica together, which nobody then sees a part of
 //   end     all have met it: acknowledged, and the log may forget; else the log completes it
 //
 // From the moment that one node may have the entry the batch can no longer fail: only a node that
@@ -80,10 +81,11 @@ export async function writeBatch(batch: Batch): Promise<BatchReply> {
   const { hlc, nowMs } = await stampAbove(batch, Math.max(batch.afterHlc, ...found.map(hlcOf)));
   const stamped = batch.places.map((place, i) => stampedOf(batch, place, found[i], hlc, nowMs));
   await log(batch, stamped, hlc, nowMs);
-  const outcomes = await Promise.all(
-    batch.places.map((place, i) => send(batch, place, (stamped[i] as Stamped).record)),
-  );
-  const missed = outcomes.filter(({ kind }) => kind !== 'acked').length;
+  const groups = groupsOf(batch.places, stamped);
+  const outcomes = await Promise.all(groups.map((group) => send(batch, group)));
+  const missed = groups
+    .filter((_, i) => outcomes[i]?.kind !== 'acked')
+    .reduce((sum, { records }) => sum + records.length, 0);
   if (missed > 0)
     throw new KvError('UNKNOWN_OUTCOME', {
       willComplete: true,
@@ -196,20 +198,33 @@ interface Answered {
   readonly problem: Failure | undefined;
 }
 
-/** One record to its replicas; decided as soon as it is known. Who misses it gets a hint, also later. */
-async function send(batch: Batch, place: BatchPlace, record: Uint8Array): Promise<WriteOutcome> {
+/** Records of one token, which have the same replicas. */
+interface Group {
+  readonly place: BatchPlace;
+  readonly records: readonly Uint8Array[];
+}
+
+function groupsOf(places: readonly BatchPlace[], stamped: readonly Stamped[]): readonly Group[] {
+  const groups = new Map<number, { place: BatchPlace; records: Uint8Array[] }>();
+  for (const [i, place] of places.entries()) {
+    const { record } = stamped[i] as Stamped;
+    const group = groups.get(place.hashes.token);
+    if (group === undefined) groups.set(place.hashes.token, { place, records: [record] });
+    else group.records.push(record);
+  }
+  return [...groups.values()];
+}
+
+/** A group to its replicas; decided as soon as it is known. Who misses it gets hints, also later. */
+async function send(batch: Batch, { place, records }: Group): Promise<WriteOutcome> {
   const { session, replica, hint, leftMs } = batch;
   const { targets, absent, required, hashes } = place;
   const path = new WritePath(required, targets.length);
   const missed = new MissedReplicas(absent);
   const sendTo = async (node: string): Promise<Answered> => {
-    let problem: Failure | undefined;
-    try {
-      await session.ask(replica(node, hashes.token), 'write', { record }, leftMs());
-    } catch (error) {
-      problem = toFailure(error);
-    }
-    for (const other of missed.answered(node, problem)) hint(other, record);
+    const problem = await writeTogether(session, replica(node, hashes.token), records, leftMs);
+    for (const other of missed.answered(node, problem))
+      for (const record of records) hint(other, record);
     return { node, problem };
   };
   const open = new Map(targets.map((node) => [node, sendTo(node)]));
@@ -218,5 +233,26 @@ async function send(batch: Batch, place: BatchPlace, record: Uint8Array): Promis
     open.delete(node);
     const outcome = problem === undefined ? path.acked() : path.failed(problem);
     if (outcome.kind !== 'open') return outcome;
+  }
+}
+
+/** To one replica, in one record of its log where they fit into one; why it does not have all of them. */
+export async function writeTogether(
+  session: Session,
+  to: Ref<Replica>,
+  records: readonly Uint8Array[],
+  leftMs: () => number,
+): Promise<Failure | undefined> {
+  try {
+    const [record] = records;
+    if (records.length === 1 && record !== undefined)
+      await session.ask(to, 'write', { record }, leftMs());
+    else await session.ask(to, 'writeMany', { records }, leftMs());
+    return undefined;
+  } catch (error) {
+    const problem = toFailure(error);
+    if (problem.code !== 'TOO_LARGE' || records.length === 1) return problem;
+    const each = records.map((one) => writeTogether(session, to, [one], leftMs));
+    return (await Promise.all(each)).find((one) => one !== undefined);
   }
 }

@@ -85,6 +85,14 @@ export const Replica = protocol('replica', 20, {
     layout: { from: 'bytes', to: 'bytes?', limit: 'u32', bytes: 'u32' },
     replyLayout: { records: 'bytes[]', isDone: 'bool' },
   }),
+  /**
+   * Records of one token, in one record of the log: after a crash all of them are there or none, and
+   * no reader of this replica sees a part. TOO_LARGE: more than one log record takes; none is written.
+   */
+  writeMany: ask<{ readonly records: readonly Uint8Array[] }, { readonly lsn: number }>(4, {
+    layout: { records: 'bytes[]' },
+    replyLayout: { lsn: 'u53' },
+  }),
   /** A record that this replica has missed; answered when it is durable, or has no effect. */
   hint: ask<{ readonly record: Uint8Array }, { readonly isApplied: boolean }>(30, {
     lane: 'background',

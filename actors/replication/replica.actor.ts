@@ -100,6 +100,35 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
     return later;
   }
 
+  writeMany(
+    { records }: BodyOf<Replica['writeMany']>,
+    call: Call,
+  ): Later<ReplyOf<Replica['writeMany']>> {
+    for (const record of records) {
+      this.#check(record);
+      if (recordIsSet(record))
+        throw new KvError('BAD_REQUEST', { detail: 'a set of siblings is written by itself' });
+      this.#dropped.refuse(recordKey(record));
+    }
+    const later = this.#ctx.later<ReplyOf<Replica['writeMany']>>();
+    const { store } = this.#options;
+    const late = records.filter((record) => recordHlc(record) <= this.#floorHlc);
+    const apply = (): void =>
+      this.#ctx.ask(store, 'applyMany', { records }, this.#left(call), (problem, reply) =>
+        settle(later, problem, reply),
+      );
+    const announceRest = (): void => {
+      const next = late.pop();
+      if (next === undefined) return apply();
+      this.#announce(next, call, (problem) => {
+        if (problem === undefined) announceRest();
+        else later.fail(problem);
+      });
+    };
+    announceRest();
+    return later;
+  }
+
   hint({ record }: BodyOf<Replica['hint']>, call: Call): Later<{ readonly isApplied: boolean }> {
     this.#check(record);
     const later = this.#ctx.later<{ readonly isApplied: boolean }>();

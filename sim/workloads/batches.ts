@@ -21,7 +21,12 @@ interface BatchOptions {
   readonly thinkMs: number;
   readonly timeoutMs: number;
   readonly level: string;
+  /** All keys have one hash tag: each replica takes a batch as one record. */
+  readonly isTagged: boolean;
 }
+
+const nameOf = ({ isTagged }: BatchOptions, i: number): string =>
+  isTagged ? `{batches}-${i}` : `batch-${i}`;
 
 interface Wanted {
   readonly keys: readonly string[];
@@ -68,7 +73,7 @@ class Batches implements Workload {
     // A log waits for a node that is gone for good.
     for (const node of settlement.isWhole ? settlement.nodes : [])
       await settlement.untilOk(`end of all batches on ${node}`, () => this.#isLogEmpty(node));
-    const keys = Array.from({ length: this.#options.keys }, (_, i) => `batch-${i}`);
+    const keys = Array.from({ length: this.#options.keys }, (_, i) => nameOf(this.#options, i));
     const level = settlement.isWhole ? 'ALL' : 'QUORUM';
     await settlement.forEach(keys, async (key) => {
       await settlement.untilOk(`get ${key} at ${level}`, async (node) => {
@@ -91,7 +96,8 @@ class Batches implements Workload {
     const first = random.int(keys);
     const count = Math.min(keys, random.between(2, 4));
     const node = random.pick(this.#context.cluster.names);
-    return { node, keys: Array.from({ length: count }, (_, i) => `batch-${(first + i) % keys}`) };
+    const name = (i: number): string => nameOf(this.#options, (first + i) % keys);
+    return { node, keys: Array.from({ length: count }, (_, i) => name(i)) };
   }
 
   async #perform(asker: Asker, { keys, node }: Wanted): Promise<Outcome> {
@@ -145,11 +151,12 @@ export const batchWorkload: WorkloadKind = {
       thinkMs: random.logUniform(100, 800),
       timeoutMs: random.pick([300, 1_000, 3_000]),
       level: random.pick(['ONE', 'QUORUM', 'QUORUM', 'ALL']),
+      isTagged: random.chance(0.25),
     };
-    const { clients, keys, level, timeoutMs } = options;
+    const { clients, keys, level, timeoutMs, isTagged } = options;
     return {
       name: batchWorkloadName,
-      summary: `clients=${clients} keys=${keys} level=${level} timeout=${timeoutMs}ms`,
+      summary: `clients=${clients} keys=${keys} level=${level} timeout=${timeoutMs}ms${isTagged ? ' tagged' : ''}`,
       create: (context) => new Batches(context, options),
     };
   },

@@ -31,6 +31,21 @@ describe('replica', () => {
     expect(written.reply).to.deep.equal({ lsn: 12 });
   });
 
+  it('replica: several records are one question to the store, and all are checked before it', async () => {
+    const kit = await start();
+    const records = ['a', 'b', 'c'].map((key) => makeRecord(key));
+    const written = kit.ask(target, 'writeMany', { records });
+    const asked = await kit.take('n1', 'applyMany');
+    expect(asked.body).to.deep.equal({ records });
+    asked.reply({ lsn: 3 });
+    const bad = [...records.slice(1), makeRecord('d', { hlc: 0 })];
+    const refused = kit.ask(target, 'writeMany', { records: bad });
+    await kit.host.settle();
+    expect(written.reply).to.deep.equal({ lsn: 3 });
+    expect(refused.failure?.code).to.equal('BAD_REQUEST');
+    expect(kit.asked).to.deep.equal([]);
+  });
+
   it('replica: what the store refuses is answered in its words', async () => {
     const kit = await start();
     const written = kit.ask(target, 'write', { record });
