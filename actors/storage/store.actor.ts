@@ -218,7 +218,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#ctx.ask(wal, 'begin', body, internalTimeoutMs, (problem) => {
       this.#isBeginning = false;
       if (problem === undefined) this.logBegun();
-      else this.#ctx.after(flushRetryMs, 'resumeStart', {});
+      else if (problem.code === 'DISK_FULL') this.#ctx.after(flushRetryMs, 'resumeStart', {});
+      // Half of a segment may be there, which only a start makes sense of.
+      else this.#ctx.stopNode(`disk: the log could not be begun: ${describeFailure(problem)}`);
     });
   }
 

@@ -56,7 +56,7 @@ class FullDisk {
     }
   }
 
-  get storage(): { usedBytes: number; faults: { capacityBytes: number } } {
+  get storage(): { usedBytes: number; faults: { capacityBytes: number; errorRatio: number } } {
     return this.shard.cluster.machineOf('n1').storage;
   }
 
@@ -114,6 +114,33 @@ describe('sim disk full', () => {
         await disk.checkAll();
       });
     }).timeout(60_000);
+});
+
+describe('sim disk full and broken', () => {
+  it('disk full: a log that cannot be begun when there is space again stops the node', async () => {
+    const disk = new FullDisk(6);
+    const { cluster } = disk.shard;
+    await disk.run(async () => {
+      for (let i = 0; i < 3; i += 1) expect(await disk.write()).to.equal(undefined);
+      cluster.crash('n1', 'kill');
+      disk.storage.faults.capacityBytes = disk.storage.usedBytes + 32 * kiB;
+      expect(await cluster.start('n1')).to.equal(true);
+      expect(await disk.write()).to.equal('DISK_FULL');
+      disk.storage.faults.capacityBytes = 64 * 1024 * kiB;
+      // What was recovered goes to a table first.
+      const { storage } = cluster.machineOf('n1');
+      const segments = (): number => storage.list('shard-0/wal').length;
+      for (const before = segments(); segments() === before; ) await disk.sleep(0.1);
+      disk.storage.faults.errorRatio = 1;
+      await disk.sleep(3_000);
+      // It went on for ever, refusing writes, over the segment that it had begun itself.
+      expect(cluster.condition('n1')).to.equal('down');
+      disk.storage.faults.errorRatio = 0;
+      expect(await cluster.start('n1')).to.equal(true);
+      expect(await disk.write()).to.equal(undefined);
+      await disk.checkAll();
+    });
+  });
 });
 
 describe('sim lost files', () => {
