@@ -220,7 +220,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       if (problem === undefined) this.logBegun();
       else if (problem.code === 'DISK_FULL') this.#ctx.after(flushRetryMs, 'resumeStart', {});
       // Half of a segment may be there, which only a start makes sense of.
-      else this.#ctx.stopNode(`disk: the log could not be begun: ${describeFailure(problem)}`);
+      else this.#ctx.stopNode(`disk: the log could not be begun: ${problem.code}`);
     });
   }
 
