@@ -2,6 +2,7 @@
 // one is noticed.
 
 import { expect } from 'chai';
+import { checkBatches } from './batches.ts';
 import {
   checkCounters,
   checkLinearizable,
@@ -166,5 +167,25 @@ describe('system checks', () => {
         }),
       );
     expect(isLinearizable(history)).to.not.equal('undecided');
+  });
+
+  it('batches: all or nothing passes; a part, a lost one and a refused one that is seen do not', () => {
+    const batch = (startMs: number, value: string, outcome: Operation['outcome'] = 'ok') =>
+      op(startMs, startMs + 1, { kind: 'batch', key: 'a,b', keys: ['a', 'b'], value, outcome });
+    const final = (key: string, value: string, hlc: number): Operation =>
+      op(90, 91, { key, value, etag: etag(hlc) });
+    const violationsOf = (batches: readonly Operation[], finals: readonly Operation[]): number =>
+      checkBatches(batches, finals).violations.length;
+    const [first, second, third] = [batch(0, 'x'), batch(10, 'y'), batch(20, 'z', 'unknown')];
+    const both = [final('a', 'y', 2), final('b', 'y', 2)];
+    expect(violationsOf([first, second, third], both)).to.equal(0);
+    expect(violationsOf([first, third], [final('a', 'z', 2), final('b', 'z', 2)])).to.equal(0);
+    // A part, of one that was acknowledged and of one whose outcome nobody knew.
+    expect(violationsOf([first, second], [final('a', 'y', 2), final('b', 'x', 1)])).to.equal(1);
+    expect(violationsOf([first, third], [final('a', 'z', 2), final('b', 'x', 1)])).to.equal(1);
+    // Nothing of it, and nothing newer.
+    expect(violationsOf([first, second], [final('a', 'x', 1), final('b', 'x', 1)])).to.equal(2);
+    const refused = batch(30, 'w', 'fail');
+    expect(violationsOf([refused], [final('a', 'w', 3), final('b', 'w', 3)])).to.equal(1);
   });
 });

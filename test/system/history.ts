@@ -5,7 +5,7 @@ export type Outcome = 'ok' | 'fail' | 'unknown';
 
 export interface Operation {
   readonly client: number;
-  readonly kind: 'write' | 'delete' | 'read' | 'increment' | 'cas';
+  readonly kind: 'write' | 'delete' | 'read' | 'increment' | 'cas' | 'batch';
   readonly key: string;
   readonly level: string;
   readonly startMs: number;
@@ -13,6 +13,8 @@ export interface Operation {
   readonly outcome: Outcome;
   /** What was written; of a read, what was found (undefined: nothing). */
   readonly value: string | undefined;
+  /** Of a batch; `key` is all of them in one text. */
+  readonly keys?: readonly string[];
   /** Of a cas: what had to be there. */
   readonly expected?: string;
   /** Of a cas: false where something else was there. */

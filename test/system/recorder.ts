@@ -72,6 +72,15 @@ export class Recorder {
     this.history.push({ ...operation, value });
   }
 
+  /** One value under all of the keys, or nothing of it. */
+  async batch(at: Request, keys: readonly string[], value: string): Promise<void> {
+    const operations = keys.map((key) => ({ key, value }));
+    const body = { atomic: true, operations };
+    const sent = { method: 'POST', path: `${at.url}/api/v1/batch/put`, body };
+    const { operation } = await this.#record(at, 'batch', sent, value);
+    this.history.push({ ...operation, keys });
+  }
+
   /** Writes `value` where `expected` is found. */
   async cas(at: Request, expected: string, value: string): Promise<void> {
     const body = { expected_value: expected, new_value: value };

@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Prng } from '../../runtime/prng.ts';
+import { batchClient, batchesEnded, batchKeys, checkBatches } from './batches.ts';
 import {
   checkCounters,
   checkLinearizable,
@@ -36,6 +37,7 @@ export interface SystemReport {
 const registerClients = 8;
 const sessionClients = 4;
 const serialClients = 6;
+const batchClients = 4;
 const registerKeys = 12;
 /** A key of the serial register is left after so many: the search for an order stays small. */
 const serialKeyOperations = 60;
@@ -50,6 +52,7 @@ export async function runSystem(options: SystemOptions): Promise<SystemReport> {
     sessions: new Recorder(),
     serial: new Recorder(),
     counters: new Recorder(),
+    batches: new Recorder(),
   };
   try {
     const random = new Prng(options.seed);
@@ -64,6 +67,9 @@ export async function runSystem(options: SystemOptions): Promise<SystemReport> {
       ),
       ...many(sessionClients, (client) =>
         sessionClient(cluster, recorder.sessions, client, untilMs, random.fork(`s${client}`)),
+      ),
+      ...many(batchClients, (client) =>
+        batchClient(cluster, recorder.batches, client, untilMs, random.fork(`b${client}`)),
       ),
       ...(hasSerial
         ? [
@@ -84,10 +90,13 @@ export async function runSystem(options: SystemOptions): Promise<SystemReport> {
     const faults = await runStorm(cluster, random.fork('storm'), untilMs);
     await Promise.all(clients);
     await calm(cluster);
+    await batchesEnded(cluster);
     const last = await finalReads(cluster, recorder.registers);
+    const batched: Operation[] = [];
+    for (const key of batchKeys) batched.push(await eventualRead(cluster, key));
     const totals = hasSerial ? await counterTotals(cluster) : new Map<string, number>();
-    const { registers, sessions, serial, counters } = recorder;
-    const all = [registers, sessions, serial, counters].flatMap(({ history }) => history);
+    const { registers, sessions, serial, counters, batches } = recorder;
+    const all = Object.values(recorder).flatMap(({ history }) => history);
     const count = (outcome: string): number => all.filter((one) => one.outcome === outcome).length;
     return {
       operations: all.length,
@@ -103,6 +112,7 @@ export async function runSystem(options: SystemOptions): Promise<SystemReport> {
         checkValues(sessions.history),
         checkLinearizable(serial.history),
         checkCounters(counters.history, totals),
+        checkBatches(batches.history, batched),
         last,
       ],
     };
