@@ -1,5 +1,6 @@
 // Runs the simulator on copies of the program with one planted bug each and demands that it finds
-// every one within its number of seeds, with the exit code that its row says.
+// every one: within its number of seeds, with the exit code that its row says, or by the scenario
+// of its row, which must pass on the program as it is.
 //
 //   npm run test:mutants [-- --quick | --list | id ...]
 
@@ -8,10 +9,16 @@ import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { exitCodes } from '../../sim/report.ts';
-import { awaited, type Mutant, mutants, patched } from './mutants.ts';
+import { awaited, type Mutant, mutants, patched, patchesOf } from './mutants.ts';
+import { type Scenario, type ScenarioMutant, scenarioMutants } from './scenarios.ts';
 
-const output = fileURLToPath(new URL('../..', import.meta.url));
-const folders = ['actors', 'runtime', 'sim', 'transport'];
+type AnyMutant = Mutant | ScenarioMutant;
+
+const output = path.resolve(fileURLToPath(new URL('../..', import.meta.url)));
+const all: readonly AnyMutant[] = [...mutants, ...scenarioMutants];
+const programFolders = ['actors', 'runtime', 'sim', 'transport'];
+/** A scenario is a test, and may use the tools of an operator. */
+const scenarioFolders = [...programFolders, 'cli', 'test'];
 
 /** How a bug shows where no checker names it. */
 const endings: ReadonlyMap<number, string> = new Map([
@@ -25,20 +32,64 @@ interface Outcome {
   readonly what: string;
 }
 
-function run(mutant: Mutant): Outcome {
+function run(mutant: AnyMutant): Outcome {
   // Beside the original, so that packages are found in the same place.
-  const copy = path.join(path.dirname(path.resolve(output)), `dist-mutant-${mutant.id}`);
+  const copy = path.join(path.dirname(output), `dist-mutant-${mutant.id}`);
   rmSync(copy, { recursive: true, force: true });
   try {
-    for (const folder of folders)
+    for (const folder of 'scenario' in mutant ? scenarioFolders : programFolders)
       cpSync(path.join(output, folder), path.join(copy, folder), { recursive: true });
-    for (const patch of [mutant, ...(mutant.also ?? [])]) {
+    for (const patch of patchesOf(mutant)) {
       const file = path.join(copy, patch.file);
       writeFileSync(file, patched(readFileSync(file, 'utf8'), mutant.id, patch));
     }
+    if ('scenario' in mutant) return playScenario(mutant.scenario, copy);
     return play(mutant, path.join(copy, 'sim/main.js'));
   } finally {
     rmSync(copy, { recursive: true, force: true });
+  }
+}
+
+/** Only the two together say something: it passes without the bug and fails because of it. */
+function playScenario(scenario: Scenario, copy: string): Outcome {
+  const without = outcomeOf(scenario, output);
+  if (without.passes !== 1 || without.failures.length > 0)
+    return { isFound: false, what: `does not pass without the bug\n    ${without.report}` };
+  const { failures, report } = outcomeOf(scenario, copy);
+  const { failsWith } = scenario;
+  const isFound = failures.length === 1 && failures[0]?.includes(failsWith) === true;
+  if (!isFound)
+    return { isFound, what: `does not fail by ${JSON.stringify(failsWith)}\n    ${report}` };
+  return { isFound, what: `found by ${scenario.file}: ${failures[0] ?? ''}` };
+}
+
+interface MochaReport {
+  readonly stats: { readonly passes: number };
+  readonly failures: readonly { readonly err: { readonly message?: string } }[];
+}
+
+interface ScenarioOutcome {
+  readonly passes: number;
+  /** Messages. */
+  readonly failures: readonly string[];
+  readonly report: string;
+}
+
+function outcomeOf({ file, title }: Scenario, folder: string): ScenarioOutcome {
+  const root = path.dirname(output);
+  const mocha = path.join(root, 'node_modules/mocha/bin/mocha.js');
+  const args = [path.join(folder, file), '--fgrep', title, '--reporter', 'json'];
+  const { stdout, stderr } = spawnSync(process.execPath, [mocha, ...args], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  const report = `${stdout}\n${stderr}`.trim().split('\n').slice(-8).join('\n    ');
+  try {
+    const { stats, failures } = JSON.parse(stdout) as MochaReport;
+    return { passes: stats.passes, failures: failures.map(({ err }) => err.message ?? ''), report };
+  } catch {
+    // Where the file cannot even be loaded there is no report.
+    return { passes: 0, failures: [], report };
   }
 }
 
@@ -61,7 +112,7 @@ function play(mutant: Mutant, main: string): Outcome {
 }
 
 function list(): void {
-  for (const { id, rule = '-', what, isQuick = false } of mutants)
+  for (const { id, rule = '-', what, isQuick = false } of all)
     process.stdout.write(`${rule} ${id}${isQuick ? ' (quick)' : ''}: ${what}\n`);
   for (const { rule, what, feature } of awaited)
     process.stdout.write(`${rule} waits for ${feature}: ${what}\n`);
@@ -71,13 +122,13 @@ function main(args: readonly string[]): void {
   if (args.includes('--list')) return list();
   const isQuick = args.includes('--quick');
   const wanted = args.filter((arg) => !arg.startsWith('--'));
-  const chosen = mutants.filter(
+  const chosen = all.filter(
     (mutant) =>
       (wanted.length === 0 || wanted.includes(mutant.id)) && (!isQuick || mutant.isQuick === true),
   );
-  let failed = wanted.filter((id) => !mutants.some((mutant) => mutant.id === id)).length;
+  let failed = wanted.filter((id) => !all.some((mutant) => mutant.id === id)).length;
   for (const id of wanted)
-    if (!mutants.some((mutant) => mutant.id === id)) process.stdout.write(`${id}: unknown\n`);
+    if (!all.some((mutant) => mutant.id === id)) process.stdout.write(`${id}: unknown\n`);
   for (const mutant of chosen) {
     const { isFound, what } = run(mutant);
     if (!isFound) failed += 1;
