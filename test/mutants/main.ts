@@ -126,15 +126,16 @@ function main(args: readonly string[]): void {
     (mutant) =>
       (wanted.length === 0 || wanted.includes(mutant.id)) && (!isQuick || mutant.isQuick === true),
   );
-  let failed = wanted.filter((id) => !all.some((mutant) => mutant.id === id)).length;
-  for (const id of wanted)
-    if (!all.some((mutant) => mutant.id === id)) process.stdout.write(`${id}: unknown\n`);
+  const unknown = wanted.filter((id) => !all.some((mutant) => mutant.id === id));
+  for (const id of unknown) process.stdout.write(`${id}: unknown\n`);
+  let passed = 0;
   for (const mutant of chosen) {
     const { isFound, what } = run(mutant);
-    if (!isFound) failed += 1;
+    if (isFound) passed += 1;
     process.stdout.write(`${mutant.rule ?? '-'} ${mutant.id}: ${what}\n`);
   }
-  process.stdout.write(`${chosen.length - failed} passed, ${failed} failed\n`);
+  const failed = chosen.length + unknown.length - passed;
+  process.stdout.write(`${passed} passed, ${failed} failed\n`);
   process.exitCode = failed === 0 ? 0 : 1;
 }
 

@@ -27,7 +27,21 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     replace: 'belowHlc: Math.floor(wallMicros) - graceMs * 1000,',
     scenario: {
       file: 'test/sim/repair.test.js',
-      title: 'a tombstone stays while memory holds an older write of its key',
+      title: 'a tombstone stays while memory holds an older write of its key (memory=active)',
+      failsWith: 'a delete was undone',
+    },
+    isQuick: true,
+  },
+  {
+    id: 'purge-ignores-frozen-memory',
+    rule: 'M12',
+    what: 'a tombstone is purged while a memtable that is being flushed holds an older record of its key (TS-2, G8)',
+    file: 'actors/storage/memtable.actor.js',
+    find: 'oldest = Math.min(oldest, minHlc);',
+    replace: 'if (tree === this.#active.tree) oldest = Math.min(oldest, minHlc);',
+    scenario: {
+      file: 'test/sim/repair.test.js',
+      title: 'a tombstone stays while memory holds an older write of its key (memory=frozen)',
       failsWith: 'a delete was undone',
     },
     isQuick: true,
