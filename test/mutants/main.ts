@@ -83,13 +83,15 @@ function outcomeOf({ file, title }: Scenario, folder: string): ScenarioOutcome {
     cwd: root,
     encoding: 'utf8',
   });
-  const report = `${stdout}\n${stderr}`.trim().split('\n').slice(-8).join('\n    ');
   try {
-    const { stats, failures } = JSON.parse(stdout) as MochaReport;
-    return { passes: stats.passes, failures: failures.map(({ err }) => err.message ?? ''), report };
+    const report = JSON.parse(stdout) as MochaReport;
+    const { passes } = report.stats;
+    const failures = report.failures.map(({ err }) => err.message ?? '');
+    const what = [`${passes} passed, ${failures.length} failed`, ...failures];
+    return { passes, failures, report: what.join('\n    ') };
   } catch {
-    // Where the file cannot even be loaded there is no report.
-    return { passes: 0, failures: [], report };
+    // Where the file cannot even be loaded mocha reports nothing.
+    return { passes: 0, failures: [], report: lastLines(`${stdout}\n${stderr}`) };
   }
 }
 
@@ -106,10 +108,11 @@ function play(mutant: Mutant, main: string): Outcome {
     const broken = /^ {2}([A-Z]+-\d+) /m.exec(stdout)?.[1] ?? endings.get(exitCode);
     return { isFound: true, what: `found by ${broken} within ${tried} of ${seeds} seeds` };
   }
-  const report = `${stdout}\n${stderr}`.trim().split('\n').slice(-8).join('\n    ');
   const what = `exit code ${String(status)} within ${seeds} seeds, expected ${exitCode}`;
-  return { isFound: false, what: `${what}\n    ${report}` };
+  return { isFound: false, what: `${what}\n    ${lastLines(`${stdout}\n${stderr}`)}` };
 }
+
+const lastLines = (text: string): string => text.trim().split('\n').slice(-8).join('\n    ');
 
 function list(): void {
   for (const { id, rule = '-', what, isQuick = false } of all)

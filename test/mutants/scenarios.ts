@@ -18,6 +18,7 @@ export interface ScenarioMutant extends PlantedBug {
 }
 
 export const scenarioMutants: readonly ScenarioMutant[] = [
+  // Seeds last minutes, and with several copies marks of deletes stay for hours (tombstoneGraceMs).
   {
     id: 'purge-ignores-memory',
     rule: 'M12',
