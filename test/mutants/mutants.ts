@@ -1,6 +1,7 @@
 // Planted bugs that the simulator must find (rule 2.9). Each one is a text patch of a compiled
 // file: `find` must occur there exactly once, so that a patch which no longer fits is noticed.
 //
+// These rows are found by seeds; those that need a certain chain of events are in scenarios.ts.
 // Bugs of rule 2.9 whose feature is not there yet are rows of `awaited`, with the feature.
 
 import { exitCodes } from '../../sim/report.ts';
@@ -12,7 +13,8 @@ export interface Patch {
   readonly replace: string;
 }
 
-export interface Mutant extends Patch {
+/** What all rows have, however the bug is found. */
+export interface PlantedBug extends Patch {
   readonly id: string;
   /** Its number in rule 2.9, where it has one. */
   readonly rule?: string;
@@ -20,14 +22,18 @@ export interface Mutant extends Patch {
   readonly what: string;
   /** What else has to go for the bug to be one: a second guard of the same promise. */
   readonly also?: readonly Patch[];
+  /** Found quickly: part of every test run. */
+  readonly isQuick?: boolean;
+}
+
+/** A bug that seeds of the simulator find. */
+export interface Mutant extends PlantedBug {
   /** Found within so many seeds, from the first. */
   readonly seeds: number;
   /** Classes of faults that every seed gets: those without which the bug does nothing. */
   readonly with?: readonly string[];
   /** Exit code of the simulator. Default: safety. */
   readonly exitCode?: number;
-  /** Found within few seeds: part of every test run. */
-  readonly isQuick?: boolean;
 }
 
 export const mutants: readonly Mutant[] = [
@@ -516,12 +522,13 @@ const topology = 'changes of the topology';
 export const awaited: readonly Awaited[] = [
   { rule: 'M8', what: 'a pending replica does not count in a quorum', feature: topology },
   { rule: 'M9', what: 'a replica ignores the epoch of a request', feature: topology },
-  { rule: 'M12', what: 'a purge does not look into the memtable', feature: 'purging with several copies, behind a repair (TS-3): with one copy memory holds nothing older than a table' },
   { rule: 'M24', what: 'a node starts again with a lower generation', feature: topology },
-  { rule: 'M25', what: 'a restored backup keeps the id of its node', feature: 'a patch of its own: restore is there' },
   { rule: 'M27', what: 'streaming starts before the write barrier', feature: topology },
   { rule: 'M28', what: 'a cleanup while ranges are pending', feature: topology },
 ];
+
+/** All replacements of a bug, in the order in which they are made. */
+export const patchesOf = (bug: PlantedBug): readonly Patch[] => [bug, ...(bug.also ?? [])];
 
 /** The patched text; throws where the patch does not fit exactly once. */
 export function patched(text: string, id: string, { file, find, replace }: Patch): string {

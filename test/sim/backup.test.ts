@@ -5,25 +5,22 @@ import { expect } from 'chai';
 import { recordKey, recordValue, userKey } from '../../actors/model/record.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
 import { Coordinator } from '../../actors/replication/protocol.ts';
-import { Snapshotter } from '../../actors/storage/protocol.ts';
-import {
-  decodeSnapshot,
-  snapshotDirectory,
-  snapshotPath,
-  snapshotTablePath,
-} from '../../actors/storage/snapshot-format.ts';
-import { backupToDirectory } from '../../cli/backup/backup.ts';
-import { type BackupList, chunksOf, tablesOf } from '../../cli/backup/backup-format.ts';
+import { tablesOf } from '../../cli/backup/backup-format.ts';
 import { liveRecords } from '../../cli/backup/live-records.ts';
-import { restoreFromDirectory } from '../../cli/backup/restore-from.ts';
 import { refTo } from '../../runtime/actor.ts';
-import { noBytes, utf8 } from '../../runtime/bytes.ts';
+import { utf8 } from '../../runtime/bytes.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { SimCluster } from '../../sim/cluster.ts';
 import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
-import { MemoryDisk } from '../kit-disk.ts';
-import { copyOf } from '../storage/machine-under-test.ts';
+import type { MemoryDisk } from '../kit-disk.ts';
+import {
+  type Backup,
+  backupOf,
+  restoreInto,
+  snapshotOf,
+  takeSnapshot,
+} from './backup-of-cluster.ts';
 import { quickNetwork } from './small-cluster.ts';
 
 const names = ['n1', 'n2', 'n3'] as const;
@@ -104,9 +101,7 @@ class Writers {
   }
 }
 
-interface Copy {
-  readonly backup: MemoryDisk;
-  readonly list: BackupList;
+interface Copy extends Backup {
   readonly before: ReadonlyMap<string, number>;
   readonly tried: ReadonlyMap<string, number>;
 }
@@ -132,53 +127,24 @@ async function backedUp(seed: number): Promise<Copy> {
     await Promise.all(
       names.map(async (node) => {
         await world.sleep(random.int(300));
-        const target = refTo(Snapshotter, node);
-        const made = await cluster.ask(target, 'create', { name: 'b' }, 30_000);
-        expect(made.kind, JSON.stringify(made)).to.equal('reply');
+        await takeSnapshot(cluster, node);
       }),
     );
     await world.sleep(500);
     writers.end();
     await writing;
-    for (const node of names)
-      disks.set(node, copyOf(cluster.machineOf(node).storage, [snapshotDirectory]));
+    for (const node of names) disks.set(node, snapshotOf(cluster, node));
   });
-  const diskOf = (node: string): MemoryDisk => disks.get(node) ?? new MemoryDisk();
-  const nodes = names.map((node) =>
-    decodeSnapshot(node, diskOf(node).read(snapshotPath('b')) ?? noBytes),
-  );
-  const list = { id: 'b', nodes };
-  const backup = new MemoryDisk();
-  await backupToDirectory(backup, list, {
-    chunks: ({ node, shard, meta }) =>
-      chunksOf(diskOf(node), snapshotTablePath('b', shard, meta.fileNumber), meta.bytes),
-    onBytes: () => undefined,
-    parallel: 1,
-    verifiesAll: false,
-    codecs: sharedCodecs(),
-  });
+  const { backup, list } = await backupOf(disks);
   return { backup, list, before, tried: writers.tried };
 }
 
 /** A cluster on the restored directories: what a quorum reads through each node. */
-async function expectRestored({ backup, list, before, tried }: Copy, seed: number): Promise<void> {
+async function expectRestored(copy: Copy, seed: number): Promise<void> {
+  const { before, tried } = copy;
   const cluster = clusterOf(seed + 1_000);
   for (const node of names) {
-    const target = new MemoryDisk();
-    const plan = {
-      node,
-      clusterName: 'sim',
-      nowMs: 0,
-      codecs: sharedCodecs(),
-      onBytes: () => undefined,
-    };
-    await restoreFromDirectory(backup, list, { ...plan, target });
-    const { storage } = cluster.machineOf(node);
-    for (const path of target.paths()) {
-      const parts = path.split('/');
-      for (let i = 1; i < parts.length; i += 1) storage.addDirectory(parts.slice(0, i).join('/'));
-      storage.create(path).write(target.read(path) ?? noBytes, 0);
-    }
+    await restoreInto(cluster.machineOf(node).storage, copy, { node, clusterName: 'sim' });
   }
   await cluster.world.run(async () => {
     await cluster.startAll();

@@ -4,6 +4,7 @@
 
 import { expect } from 'chai';
 import type { Tunables } from '../../actors/node/settings.ts';
+import { Prng } from '../../runtime/prng.ts';
 import { replicaNames, ReplicasUnderTest } from './replicas-under-test.ts';
 
 const quiet: Partial<Tunables> = { hintWindowMs: 0, repairIntervalMs: 0, tombstoneGraceMs: 0 };
@@ -187,6 +188,27 @@ async function purgeRound(replicas: ReplicasUnderTest, round: number): Promise<v
   }
 }
 
+/**
+ * `n3` holds the delete of a key in a table that waits for its merge, and in memory a write of the
+ * key that was stamped before the delete and came after it. `n1` has the delete, `n2` the write.
+ */
+async function olderWriteInMemory(replicas: ReplicasUnderTest, key: string): Promise<void> {
+  const { network } = replicas.cluster;
+  const random = new Prng(1);
+  // Values that do not shrink: the merge needs as much space as they take.
+  for (const other of keysOf(100))
+    await replicas.write('n1', other, Buffer.from(random.bytes(500)).toString('hex'));
+  await replicas.flush('n3');
+  // Enough for what is written, too little for a merge.
+  replicas.limitSpace('n3', 16 * 1024);
+  replicas.cluster.machineOf('n1').clock.jump(400);
+  network.cut('n1', 'n2', 'drop');
+  await replicas.write('n1', key, undefined);
+  await replicas.flush('n3');
+  await replicas.write('n2', key, 'older');
+  network.healAll();
+}
+
 describe('sim repair: tombstones', () => {
   const keys = keysOf(20);
 
@@ -240,6 +262,31 @@ describe('sim repair: tombstones', () => {
       await expectAll(replicas, keys, 'nothing');
     });
   });
+
+  for (const memory of ['active', 'frozen'] as const)
+    it(`repair: a tombstone stays while memory holds an older write of its key (memory=${memory})`, async () => {
+      const replicas = start({ l0Tables: 2, l0TablesMax: 20 });
+      const { faults } = replicas.cluster.machineOf('n3').storage;
+      await replicas.run(async () => {
+        await olderWriteInMemory(replicas, 'gone');
+        await replicas.sleep(lagSeconds);
+        expect((await replicas.repair('n1')).sets[0]?.outcome).to.equal('complete');
+        expect(await replicas.held('gone')).to.deep.equal(['deleted', 'deleted', 'deleted']);
+        expect(replicas.reached('compaction installed'), 'not merged yet').to.equal(0);
+        // Its flush is under way when the merge is tried again.
+        if (memory === 'frozen') faults.syncMs = 30_000;
+        const flushing = memory === 'frozen' ? replicas.flush('n3') : undefined;
+        replicas.limitSpace('n3', Infinity);
+        await replicas.sleep(20);
+        faults.syncMs = 1;
+        await replicas.sleep(120);
+        await flushing;
+        expect(replicas.reached('compaction installed'), 'merged').to.be.above(0);
+        expect(await replicas.holds('n3', 'gone'), 'a delete was undone').to.equal('deleted');
+        await purgeRound(replicas, 1);
+        expect(await replicas.held('gone')).to.not.include('older');
+      });
+    });
 
   it('repair: the horizon survives a restart', async () => {
     const replicas = start({ l0Tables: 2, l0TablesMax: 20 });

@@ -5,11 +5,12 @@
 import { recordIsTombstone, recordValue, storageKey } from '../../actors/model/record.ts';
 import { Ring } from '../../actors/model/ring.ts';
 import { hashKey, shardOf } from '../../actors/model/token.ts';
+import { flushSpaceBytes } from '../../actors/node/plan.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
 import { Coordinator, Replica } from '../../actors/replication/protocol.ts';
 import { type RepairReport, type RepairRequest, Repairer } from '../../actors/repair/protocol.ts';
 import { Store } from '../../actors/storage/protocol.ts';
-import { refTo } from '../../runtime/actor.ts';
+import { type Ref, refTo } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { SimCluster } from '../../sim/cluster.ts';
 import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
@@ -104,11 +105,9 @@ export class ReplicasUnderTest {
     value: string | undefined,
     level = 'QUORUM',
   ): Promise<void> {
-    const bytes = utf8.encode(key);
-    const { token } = hashKey(storageKey(0, bytes));
     const request = {
       namespace: 0,
-      key: bytes,
+      key: utf8.encode(key),
       value: value === undefined ? undefined : utf8.encode(value),
       valueType: 0,
       ttlMs: 0,
@@ -116,9 +115,21 @@ export class ReplicasUnderTest {
       level,
       explain: false,
     };
-    const to = refTo(Coordinator, node, shardOf(token, this.#shards));
+    const to = this.#coordinator(node, key);
     const answer = await this.cluster.ask(to, 'write', request, 5_000);
     if (answer.kind !== 'reply') throw new Error(`${key}: ${JSON.stringify(answer)}`);
+  }
+
+  /** What a client is shown; `refused` where there is no answer. */
+  async read(node: string, key: string, level = 'QUORUM'): Promise<string> {
+    const request = { namespace: 0, key: utf8.encode(key), level, afterHlc: 0, explain: false };
+    const answer = await this.cluster.ask(this.#coordinator(node, key), 'read', request, 5_000);
+    return answer.kind === 'reply' ? shown(answer.reply.record) : 'refused';
+  }
+
+  #coordinator(node: string, key: string): Ref<Coordinator> {
+    const { token } = hashKey(storageKey(0, utf8.encode(key)));
+    return refTo(Coordinator, node, shardOf(token, this.#shards));
   }
 
   /** The value that one node holds; `deleted` for a mark of a delete, `nothing` where there is none. */
@@ -128,9 +139,7 @@ export class ReplicasUnderTest {
     const to = refTo(Replica, node, shardOf(token, this.#shards));
     const answer = await this.cluster.ask(to, 'read', { key: stored, hash, digest: false }, 5_000);
     if (answer.kind !== 'reply') throw new Error(`${node} ${key}: ${JSON.stringify(answer)}`);
-    const { record } = answer.reply;
-    if (record === undefined) return 'nothing';
-    return recordIsTombstone(record) ? 'deleted' : utf8.decode(recordValue(record));
+    return shown(answer.reply.record);
   }
 
   /** What the three nodes hold of a key. */
@@ -144,6 +153,14 @@ export class ReplicasUnderTest {
   async flush(node: string): Promise<void> {
     for (let shard = 0; shard < this.#shards; shard += 1)
       await this.cluster.ask(refTo(Store, node, shard), 'flush', {}, 60_000);
+  }
+
+  /** The disk of a node holds so many bytes more than what a node needs free to take writes. */
+  limitSpace(node: string, spareBytes: number): void {
+    const { storage } = this.cluster.machineOf(node);
+    const neededBytes =
+      this.#tunables.reserveBytes + flushSpaceBytes(this.#tunables) * this.#shards;
+    storage.faults.capacityBytes = storage.usedBytes + neededBytes + spareBytes;
   }
 
   /** Starts a repair on a node and waits for its end, at most ten minutes. */
@@ -168,4 +185,9 @@ export class ReplicasUnderTest {
   logged(event: string): readonly string[] {
     return this.cluster.log.last(100_000).filter((line) => line.includes(event));
   }
+}
+
+function shown(record: Uint8Array | undefined): string {
+  if (record === undefined) return 'nothing';
+  return recordIsTombstone(record) ? 'deleted' : utf8.decode(recordValue(record));
 }

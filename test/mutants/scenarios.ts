@@ -1,0 +1,65 @@
+// Planted bugs that show after a chain of events which no seed can be relied on to draw: each one is
+// found by a test that plays the chain in the simulator. The test must pass without the bug, and
+// fail with it by the assertion that the row names: a patch that breaks anything else finds nothing.
+
+import type { PlantedBug } from './mutants.ts';
+
+export interface Scenario {
+  /** Compiled test file, below the output folder. */
+  readonly file: string;
+  /** In the title of the test. */
+  readonly title: string;
+  /** In the message of the assertion that fails. */
+  readonly failsWith: string;
+}
+
+export interface ScenarioMutant extends PlantedBug {
+  readonly scenario: Scenario;
+}
+
+export const scenarioMutants: readonly ScenarioMutant[] = [
+  // Seeds last minutes, and with several copies marks of deletes stay for hours (tombstoneGraceMs).
+  {
+    id: 'purge-ignores-memory',
+    rule: 'M12',
+    what: 'a tombstone is purged while memory holds an older record of its key (TS-2, G8)',
+    file: 'actors/storage/store-steps.js',
+    find: 'belowHlc: Math.min(minHlc, Math.floor(wallMicros) - graceMs * 1000),',
+    replace: 'belowHlc: Math.floor(wallMicros) - graceMs * 1000,',
+    scenario: {
+      file: 'test/sim/repair.test.js',
+      title: 'a tombstone stays while memory holds an older write of its key (memory=active)',
+      failsWith: 'a delete was undone',
+    },
+    isQuick: true,
+  },
+  {
+    id: 'purge-ignores-frozen-memory',
+    rule: 'M12',
+    what: 'a tombstone is purged while a memtable that is being flushed holds an older record of its key (TS-2, G8)',
+    file: 'actors/storage/memtable.actor.js',
+    find: 'oldest = Math.min(oldest, minHlc);',
+    replace: 'if (tree === this.#active.tree) oldest = Math.min(oldest, minHlc);',
+    scenario: {
+      file: 'test/sim/repair.test.js',
+      title: 'a tombstone stays while memory holds an older write of its key (memory=frozen)',
+      failsWith: 'a delete was undone',
+    },
+    isQuick: true,
+  },
+  {
+    id: 'restore-keeps-the-name',
+    rule: 'M25',
+    what: 'a restored node is of the cluster that was backed up, and has forgotten what it acknowledged (BK-3, CO-4)',
+    file: 'cli/backup/restore.js',
+    find: 'this.#options = options;\n        this.#snapshot = snapshotOfNode(list, options.node);',
+    replace:
+      'this.#snapshot = snapshotOfNode(list, options.node);\n        this.#options = { ...options, clusterName: this.#snapshot.clusterName };',
+    scenario: {
+      file: 'test/sim/restored-node.test.js',
+      title: 'the cluster that was backed up does not take it for the one it was',
+      failsWith: 'a stale quorum read',
+    },
+    isQuick: true,
+  },
+];
