@@ -348,7 +348,7 @@ export const mutants: readonly Mutant[] = [
     also: [
       {
         file: 'actors/handoff/hint-keeper.actor.js',
-        find: 'if (nowMs - hint.createdMs <= this.#options.windowMs) {',
+        find: 'if (this.#isYoung(hint, nowMs)) {',
         replace: 'if (nowMs >= 0) {',
       },
     ],
