@@ -17,6 +17,8 @@ export interface Evidence {
   readonly replicas: number;
   /** Copies of a record that the faults of the seed may have destroyed: 0 is the usual case. */
   readonly lostCopies: number;
+  /** Of what a quorum acknowledged none counts as destroyed. */
+  readonly isRefilled: boolean;
   /** What the replicas held at the end, after a read of all of them. */
   readonly copies: CopiesByKey;
   /** No wall clock was ever further from the true time than this, milliseconds. */
@@ -57,6 +59,7 @@ export function evidenceOf(
   return {
     replicas: 3,
     lostCopies: 0,
+    isRefilled: false,
     copies: new Map(),
     clockErrorMs: 0,
     clockErrorsMs: new Map(),

@@ -80,6 +80,8 @@ export interface RunOptions {
   readonly victim: string | undefined;
   /** Copies of a record that the damage may take: 0, 1, or all. */
   readonly lostCopies: number;
+  /** What a quorum has acknowledged is there all the same: the node knows what it has lost (CO-4). */
+  readonly isRefilled: boolean;
   readonly network: NetworkOptions;
   readonly clocks: ReadonlyMap<string, { readonly offsetMs: number; readonly driftPpm: number }>;
   /** Wall clocks show multiples of this, so that nodes give equal stamps; microseconds. */
@@ -153,7 +155,7 @@ function drawFaults(random: Prng): { faults: FaultClass[]; intensity: number } {
   return { faults, intensity: random.logUniform(0.05, 1) };
 }
 
-type Damage = Pick<RunOptions, 'damage' | 'victim' | 'lostCopies'>;
+type Damage = Pick<RunOptions, 'damage' | 'victim' | 'lostCopies' | 'isRefilled'>;
 
 function drawDamage(
   random: Prng,
@@ -161,20 +163,22 @@ function drawDamage(
   replicationFactor: number,
   forced: readonly string[],
 ): Damage {
-  const none: Damage = { damage: [], victim: undefined, lostCopies: 0 };
+  const none: Damage = { damage: [], victim: undefined, lostCopies: 0, isRefilled: false };
   const wanted = damageClasses.filter((name) => forced.includes(name));
   const copies = Math.min(replicationFactor, names.length);
   if (wanted.length > 0) return copies < 3 ? none : damageTo(random.pick(names), wanted);
   if (!random.chance(0.2)) return none;
   const first = random.pick(damageClasses);
   const damage = random.chance(0.7) ? [first] : [...new Set([first, random.pick(damageClasses)])];
-  if (copies < 3 || random.chance(0.05)) return { damage, victim: undefined, lostCopies: copies };
+  if (copies < 3 || random.chance(0.05))
+    return { damage, victim: undefined, lostCopies: copies, isRefilled: false };
   return damageTo(random.pick(names), damage);
 }
 
 function damageTo(victim: string, damage: readonly DamageClass[]): Damage {
-  const isShown = damage.every((name) => detectable.has(name));
-  return { damage, victim, lostCopies: isShown ? 0 : 1 };
+  const hidden = damage.filter((name) => !detectable.has(name));
+  const isRefilled = hidden.length > 0 && hidden.every((name) => name === 'wiped-disk');
+  return { damage, victim, lostCopies: hidden.length === 0 ? 0 : 1, isRefilled };
 }
 
 const kiB = 1024;

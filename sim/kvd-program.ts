@@ -61,12 +61,18 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
         shards,
       };
       const unixSeconds = host.clock.wallMicros() / 1e6;
-      const { incarnation } = await openIdentity(host.capabilities.disk, identity, unixSeconds);
+      const { incarnation, birth, isWhole } = await openIdentity(
+        host.capabilities.disk,
+        identity,
+        unixSeconds,
+      );
       const at = names.indexOf(node);
       const planned = planNode({
         node,
         clusterName,
         incarnation,
+        birth,
+        isWhole,
         members,
         placement,
         host: '127.0.0.1',

@@ -22,6 +22,7 @@ export const declaredLabels: readonly string[] = [
   'memtable flushed',
   'merges slowed down',
   'namespace changed',
+  'node filled',
   'own decision found in history',
   'primary taken over',
   'record repaired',

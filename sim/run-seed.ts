@@ -349,6 +349,7 @@ class SeedRun {
     return evidenceOf(this.#history.operations, {
       replicas: this.#ring.replicationFactor,
       lostCopies: this.#options.lostCopies,
+      isRefilled: this.#options.isRefilled,
       copies: this.#settlement?.copies ?? new Map(),
       clockErrorMs: Math.max(...errors.map(([, errorMs]) => errorMs)),
       clockErrorsMs: new Map(errors),

@@ -131,6 +131,10 @@ class FakeReplica extends Fake implements Handlers<Replica> {
     return this.ask('event', body, call);
   }
 
+  open(): void {
+    // Nothing to answer.
+  }
+
   repairFloor(body: BodyOf<Replica['repairFloor']>, call: Call): Later<object> {
     return this.ask('repairFloor', body, call);
   }

@@ -19,6 +19,7 @@ import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
+import type { Rejoiner } from '../rejoin/protocol.ts';
 import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Level } from '../model/consistency.ts';
@@ -102,6 +103,8 @@ export interface HttpGatewayOptions extends GatewaySettings {
   /** Absent: there is `default` alone. */
   readonly catalog?: Ref<Catalog>;
   /** Seals session tokens; the same on every node. */
+  /** Says whether this node counts; absent: it does. */
+  readonly rejoiner?: Ref<Rejoiner>;
   readonly sealer: Sealer;
   /** Figures as the text of /metrics: actors/observability/prometheus-text.ts. */
   readonly renderMetrics: (samples: Iterable<MetricSample>) => string;
@@ -497,10 +500,23 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #ready(exchange: Exchange): void {
-    const isReady = !this.#isDraining && this.#router.knowsPeers;
-    if (isReady) return this.#finish(exchange, jsonAnswer(this.#health('ready')));
-    const detail = this.#isDraining ? 'this node is stopping' : 'this node is starting';
-    this.#refuse(exchange, failure('DRAINING', { node: this.#ctx.node, detail }));
+    const { ask, node } = this.#ctx;
+    const { rejoiner } = this.#options;
+    const refuse = (detail: string): void =>
+      this.#refuse(exchange, failure('DRAINING', { node, detail }));
+    if (this.#isDraining) return refuse('this node is stopping');
+    if (!this.#router.knowsPeers) return refuse('this node is starting');
+    const ready = (): void => this.#finish(exchange, jsonAnswer(this.#health('ready')));
+    if (rejoiner === undefined) return ready();
+    ask(rejoiner, 'status', {}, figuresTimeoutMs, (problem, reply) => {
+      if (reply === undefined) return this.#refuse(exchange, problem ?? failure('BUG'));
+      if (reply.phase === 'whole') return ready();
+      refuse(
+        reply.phase === 'asking'
+          ? 'this node is new: it waits for the others to say whether they know it'
+          : `this node has lost its data and is filled; ${reply.detail}`,
+      );
+    });
   }
 
   #cluster(exchange: Exchange, render: (view: ClusterView) => object): void {

@@ -9,6 +9,7 @@ import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { decodeHeardGeneration, heardGenerationFile } from '../model/heard-generation.ts';
 import { openText, sealText } from '../model/sealed-text.ts';
+import { decodeWhole, encodeWhole, wholeFile } from '../model/wholeness.ts';
 
 /** Below a node's data directory. */
 export const identityFile = 'identity.json';
@@ -29,6 +30,15 @@ export interface Identity {
 interface Stored extends Identity {
   readonly formatVersion: number;
   readonly incarnation: number;
+  /** Incarnation of the first start; absent in directories of before, which are whole. */
+  readonly birth?: number;
+}
+
+export interface Opened {
+  readonly incarnation: number;
+  readonly birth: number;
+  /** False: it may lack what its node has acknowledged in an earlier directory (CO-4). */
+  readonly isWhole: boolean;
 }
 
 /**
@@ -39,30 +49,40 @@ export async function openIdentity(
   disk: Disk,
   identity: Identity,
   unixSeconds: number,
-): Promise<{ readonly incarnation: number }> {
+): Promise<Opened> {
   const bytes = disk.read(identityFile);
   const heard = disk.read(heardGenerationFile);
   const above = heard === undefined ? 0 : decodeHeardGeneration(heard) + 1;
   let incarnation = Math.max(Math.floor(unixSeconds), above);
-  if (bytes === undefined) refuseUnmarked(disk);
+  const stored = bytes === undefined ? undefined : decode(bytes);
+  if (stored === undefined) refuseUnmarked(disk);
   else {
-    const stored = decode(bytes);
     refuseOther(stored, identity);
     incarnation = Math.max(incarnation, stored.incarnation + 1);
   }
-  await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation }));
+  const birth = stored?.birth ?? incarnation;
+  const isAlone = identity.members.length === 1;
+  const isOfBefore = stored !== undefined && stored.birth === undefined;
+  // Nobody else could tell, or nobody was told yet.
+  if (isAlone || isOfBefore) await disk.replace(wholeFile, encodeWhole(birth));
+  await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation, birth }));
   disk.remove(restoreMarker);
   if (heard !== undefined) disk.remove(heardGenerationFile);
-  return { incarnation };
+  const whole = disk.read(wholeFile);
+  return { incarnation, birth, isWhole: whole !== undefined && decodeWhole(whole) === birth };
 }
 
-/** The last step of a restore: from here on the directory is that node's. */
+/**
+ * The last step of a restore: from here on the directory is that node's. It is born anew: where the
+ * others have gone on without it, it has to be filled before it counts.
+ */
 export async function restoreIdentity(
   disk: Disk,
   identity: Identity,
   incarnation: number,
 ): Promise<void> {
-  await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation }));
+  const birth = incarnation;
+  await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation, birth }));
 }
 
 /** Data without its identity may be anybody's, and its last incarnation is unknown. */

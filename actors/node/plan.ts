@@ -8,7 +8,6 @@
 import type { ActorKind, Ref } from '../../runtime/actor.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { fingerprint32Text } from '../../runtime/hash.ts';
-import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Placement, ThreadGroup } from '../../runtime/placement.ts';
 import { Sealer } from '../../runtime/seal.ts';
 import { type ActorSpec, type CrashPolicy, restart, stopNode } from '../../runtime/supervisor.ts';
@@ -52,7 +51,6 @@ import {
 import { replica } from '../replication/replica.actor.ts';
 import { siblingEpochFile } from '../replication/sibling-epoch.ts';
 import { siblingKeeper } from '../replication/sibling-keeper.actor.ts';
-import { type CompactionStrategy } from '../storage/compaction-picker.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
 import {
@@ -67,65 +65,18 @@ import {
 } from '../storage/protocol.ts';
 import type { TombstonePurge } from '../storage/purge-rule.ts';
 import { scrubber } from '../storage/scrubber.actor.ts';
+import { Rejoiner } from '../rejoin/protocol.ts';
+import { rejoiner } from '../rejoin/rejoiner.actor.ts';
 import { snapshotter } from '../storage/snapshotter.actor.ts';
 import { archiveDirectory } from '../storage/archive-format.ts';
-import type { Compression } from '../storage/sstable-format.ts';
 import { store } from '../storage/store.actor.ts';
 import { tableReader } from '../storage/table-reader.actor.ts';
 import { walArchiver } from '../storage/wal-archiver.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
-import { type Durability, recordAgeMaxMs, type Tunables } from './settings.ts';
+import type { NodeSettings, StorageSettings } from './plan-settings.ts';
+import { recordAgeMaxMs, type Tunables } from './settings.ts';
 
-export interface Member {
-  readonly node: string;
-  readonly host: string;
-  /** Port of the member's first thread; its other threads listen on the ports after it. */
-  readonly internodePort: number;
-}
-
-/** One node, completely. */
-export interface NodeSettings {
-  readonly node: string;
-  readonly clusterName: string;
-  /** Of this start; from openIdentity. */
-  readonly incarnation: number;
-  /** All members, this node included. */
-  readonly members: readonly Member[];
-  readonly placement: Placement;
-  readonly host: string;
-  readonly httpPort: number;
-  /** Of the Redis protocol; undefined: not served. */
-  readonly respPort?: number | undefined;
-  readonly internodePort: number;
-  readonly durability: Durability;
-  /** Default `leveled`. */
-  readonly compaction?: CompactionStrategy;
-  /** Of tables. Default `auto`. */
-  readonly compression?: Compression;
-  /** Closed log segments go to the host's archive before they are released. Default false. */
-  readonly hasWalArchive?: boolean | undefined;
-  readonly tunables: Tunables;
-  /** Starts with what is left where stored data is missing or damaged. Default false. */
-  readonly acceptDataLoss?: boolean;
-  /** Figures of the thread that calls it. */
-  readonly samples: () => readonly MetricSample[];
-}
-
-/** What the storage of a node needs to know. */
-export type StorageSettings = Pick<
-  NodeSettings,
-  'node' | 'clusterName' | 'incarnation' | 'durability' | 'tunables'
-> & {
-  readonly compaction?: CompactionStrategy;
-  /** Of tables. Default `auto`. */
-  readonly compression?: Compression;
-  readonly hasWalArchive?: boolean | undefined;
-  readonly acceptDataLoss?: boolean;
-  /** Shards on the same disk; default 1. */
-  readonly shards?: number;
-  /** Hears of what is written; the engine alone has none. */
-  readonly watcher?: Ref<Watcher>;
-};
+export type { Member, NodeSettings, StorageSettings } from './plan-settings.ts';
 
 export interface PlannedActor {
   readonly group: ThreadGroup;
@@ -158,6 +109,7 @@ export function arenaCount({ arenasPerShard }: Tunables, shards: number): number
 /** The thread group of each actor, for the router. */
 export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Monitor.name]: 'control',
+  [Rejoiner.name]: 'control',
   [WalWriter.name]: 'shard',
   [Memtable.name]: 'shard',
   [TableReader.name]: 'shard',
@@ -376,6 +328,10 @@ function catalogRow(settings: NodeSettings, ring: Ring): Row {
   return { kind: row(catalog), options, shard: 0, capacity: 1_024, onCrash: forgiving };
 }
 
+/** An operator may take its data for all that there is. */
+const counts = ({ isWhole = true, acceptDataLoss = false }: NodeSettings): boolean =>
+  isWhole || acceptDataLoss;
+
 function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   const { node, incarnation, placement, tunables } = settings;
   const capacity = tunables.mailboxMessages;
@@ -385,8 +341,8 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
     catalog: { acceptDataLoss: settings.acceptDataLoss ?? false },
     shards: placement.shards,
-    rangeRowsMax: 1_024,
-    rangeBytesMax: 4 * 1024 * 1024,
+    ...{ rangeRowsMax: 1_024, rangeBytesMax: 4 * 1024 * 1024 },
+    isOpen: counts(settings),
   };
   const writer = fingerprint32Text(node);
   const siblingOptions = {
@@ -455,7 +411,8 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   };
   const { shards } = placement;
   const catalog = { acceptDataLoss: settings.acceptDataLoss ?? false };
-  const acceptorOptions = { store: refTo(Store, node, shard), shards, catalog };
+  const isOpen = counts(settings);
+  const acceptorOptions = { store: refTo(Store, node, shard), shards, catalog, isOpen };
   const at = { shard, capacity: tunables.mailboxMessages, onCrash: fatal };
   return [
     { kind: row(acceptor), options: acceptorOptions, ...at },
@@ -487,6 +444,21 @@ function batchRows(settings: NodeSettings, ring: Ring): Row[] {
   ];
 }
 
+function rejoinRow(settings: NodeSettings, ring: Ring): Row {
+  const { node, members, incarnation, placement } = settings;
+  const options = {
+    birth: settings.birth ?? incarnation,
+    isWhole: counts(settings),
+    others: members.map((member) => member.node).filter((member) => member !== node),
+    ring,
+    sets: new ReplicaSets(ring),
+    shards: placement.shards,
+    repairer: ring.replicationFactor > 1 ? refTo(Repairer, node) : undefined,
+    settleMs: 5_000,
+  };
+  return { kind: row(rejoiner), options, shard: 0, capacity: 1_024, onCrash: fatal };
+}
+
 function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
   const copies = ring.replicationFactor;
   const { node, members, placement, tunables, incarnation, host } = settings;
@@ -501,6 +473,7 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
     ...(copies > 1 ? shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>) : []),
     refTo(PrimaryWatch, node) as Ref<never>,
     refTo(Catalog, node) as Ref<never>,
+    refTo(Rejoiner, node) as Ref<never>,
     refTo(HttpGateway, node) as Ref<never>,
     refTo(RespGateway, node) as Ref<never>,
   ];
@@ -536,6 +509,7 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
   };
   const at = { shard: 0, capacity: 1_024, onCrash: forgiving };
   return [
+    rejoinRow(settings, ring),
     { kind: row(failureDetector), options: detectorOptions, ...at },
     { kind: row(gossiper), options: gossipOptions, ...at },
     { kind: row(primaryWatch), options: { ranges: ring.ranges() }, ...at },
@@ -558,6 +532,7 @@ function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
     ...common,
     durability: settings.durability,
     detector: refTo(FailureDetector, node),
+    rejoiner: refTo(Rejoiner, node),
     monitors: [...Array(placement.threads).keys()].map((thread) => refTo(Monitor, node, thread)),
     renderMetrics: renderPrometheus,
     // A token gives no right to anything: the seal keeps out damage and other clusters' tokens.

@@ -7,6 +7,7 @@ import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import { FailureDetector, Gossiper, PrimaryWatch } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
+import { Rejoiner } from '../rejoin/protocol.ts';
 import { Repairer } from '../repair/protocol.ts';
 import {
   Acceptor,
@@ -50,6 +51,7 @@ export const allProtocols: readonly Protocol[] = [
   FailureDetector,
   PrimaryWatch,
   Catalog,
+  Rejoiner,
   HttpGateway,
   RespGateway,
   Watcher,

@@ -47,6 +47,10 @@ export const emptyState: AcceptorState = {
 export const stateKeyOf = (key: Uint8Array): Uint8Array =>
   storageKey(namespaceOf(key) + privateNamespaces, userKey(key));
 
+/** The key whose state is stored there. */
+export const keyOfState = (stateKey: Uint8Array): Uint8Array =>
+  storageKey(namespaceOf(stateKey) - privateNamespaces, userKey(stateKey));
+
 const newest = (a: Ballot, b: Ballot): Ballot => (compareEtags(a, b) >= 0 ? a : b);
 
 /** The newest ballot that this replica has seen for the key. */
@@ -82,6 +86,29 @@ export function commit(state: AcceptorState, decided: Proposal): AcceptorState |
     ...state,
     committed: { ballot, original, history },
     accepted: isDone ? undefined : state.accepted,
+  };
+}
+
+/**
+ * What a replica that has lost its state takes over from another one (CO-4): it refuses what that
+ * one would refuse, and knows what that one has accepted and committed. Merged with the states of all
+ * other replicas of the key, no decision can be overlooked that any majority has made.
+ */
+export function adopt(state: AcceptorState, other: AcceptorState): AcceptorState {
+  const isBehind = compareEtags(state.committed.ballot, other.committed.ballot) < 0;
+  const committed = isBehind ? other.committed : state.committed;
+  const accepted = [state.accepted, other.accepted]
+    .filter((one) => one !== undefined)
+    .filter((one) => compareEtags(one.ballot, committed.ballot) > 0)
+    .reduce<Proposal | undefined>(
+      (best, one) => (best === undefined || compareEtags(one.ballot, best.ballot) > 0 ? one : best),
+      undefined,
+    );
+  return {
+    promised: newest(highestOf(state), highestOf(other)),
+    promisedWrite: newest(state.promisedWrite, other.promisedWrite),
+    accepted,
+    committed,
   };
 }
 

@@ -10,14 +10,17 @@ import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
-import { checkRecord } from '../model/record.ts';
+import { checkRecord, recordKey, recordToken, recordValue } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import type { Store } from '../storage/protocol.ts';
 import {
   accept,
   type AcceptorState,
+  adopt,
   commit,
+  decodeState,
   highestOf,
+  keyOfState,
   promise,
   type Proposal,
 } from './acceptor-state.ts';
@@ -30,6 +33,8 @@ export interface AcceptorOptions {
   readonly shards: number;
   /** How the catalog of namespaces is read; absent: none is ever dropped. */
   readonly catalog?: CatalogFileOptions;
+  /** False: it votes only after `open`. Default true. */
+  readonly isOpen?: boolean;
 }
 
 /** Of a decision that a simulation holds back, milliseconds. */
@@ -40,10 +45,12 @@ class AcceptorActor implements Handlers<Acceptor> {
   readonly #options: AcceptorOptions;
   readonly #turns = new KeyTurns();
   readonly #dropped = new DroppedKeys();
+  #isOpen: boolean;
 
   constructor(ctx: Context<object, 'disk'>, options: AcceptorOptions) {
     this.#ctx = ctx;
     this.#options = options;
+    this.#isOpen = options.isOpen ?? true;
   }
 
   start(): void {
@@ -107,11 +114,44 @@ class AcceptorActor implements Handlers<Acceptor> {
     });
   }
 
+  open(): void {
+    this.#isOpen = true;
+  }
+
+  /** Of the same keys, in their place (acceptor-state.ts). */
+  adopt({ records }: BodyOf<Acceptor['adopt']>, call: Call): Later<object> {
+    for (const record of records) checkRecord(record);
+    const { store } = this.#options;
+    const { clock } = this.#ctx;
+    const turns = this.#turns;
+    const leftMs = (): number => call.deadlineMs - clock.monotonicMs();
+    return this.#ctx.session(async (session) => {
+      for (const record of records) {
+        const key = keyOfState(recordKey(record));
+        const at = { key, token: recordToken(record), hash: 0 };
+        const work = async (): Promise<void> => {
+          const steps = new KeySteps(session, store, at, leftMs);
+          const stored = await steps.load();
+          await steps.save(stored, adopt(stored.state, decodeState(recordValue(record))));
+        };
+        await turns.run(base64url.encode(key), work);
+      }
+      return {};
+    });
+  }
+
+  /** A replica that has forgotten what it promised must not vote (PX-17). */
   #step<Reply>(
     at: AcceptorKey,
     { deadlineMs }: Call,
     work: (steps: KeySteps) => Promise<Reply>,
   ): Later<Reply> {
+    const { node } = this.#ctx;
+    if (!this.#isOpen)
+      throw new KvError('DRAINING', {
+        node,
+        detail: `node ${node} is filled with what it has lost`,
+      });
     if (shardOf(at.token, this.#options.shards) !== this.#ctx.shard)
       throw new KvError('BAD_REQUEST', { detail: 'key of another shard' });
     this.#dropped.refuse(at.key);

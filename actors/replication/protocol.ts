@@ -103,6 +103,8 @@ export const Replica = protocol('replica', 20, {
   repairFloor: ask<{ readonly hlc: number }, object>(31, { lane: 'control' }),
   /** From now on keys of namespaces that were dropped are refused. */
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
+  /** Its node has all that it ever acknowledged: it counts from now on. */
+  open: tell<object>(71, { lane: 'control', layout: {} }),
   /** A write of a key that keeps siblings, seen from this replica (DV-2). */
   event: ask<SiblingEvent, SiblingEventReply>(100, {
     layout: siblingEventLayout,
@@ -405,6 +407,12 @@ export const Acceptor = protocol('acceptor', 25, {
   }),
   /** From now on keys of namespaces that were dropped are refused. */
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
+  /** Records of states of another replica of their keys, taken over before this one votes (CO-4). */
+  adopt: ask<{ readonly records: readonly Uint8Array[] }, object>(71, {
+    layout: { records: 'bytes[]' },
+  }),
+  /** Its node has all that it ever acknowledged: it votes from now on. */
+  open: tell<object>(72, { lane: 'control', layout: {} }),
 });
 export type Acceptor = typeof Acceptor.messages;
 

@@ -45,6 +45,8 @@ export interface ReplicaOptions {
   readonly repairer?: Ref<Repairer>;
   /** How the catalog of namespaces is read; absent: none is ever dropped. */
   readonly catalog?: CatalogFileOptions;
+  /** False: it counts only after `open`. Default true. */
+  readonly isOpen?: boolean;
 }
 
 type ReadReply = ReplyOf<Replica['read']>;
@@ -60,11 +62,13 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   readonly #options: ReplicaOptions;
   /** Records up to here are late. */
   #floorHlc = 0;
+  #isOpen: boolean;
   readonly #dropped = new DroppedKeys();
 
   constructor(ctx: Context<Own, 'disk'>, options: ReplicaOptions) {
     this.#ctx = ctx;
     this.#options = options;
+    this.#isOpen = options.isOpen ?? true;
   }
 
   start(): Later<void> | undefined {
@@ -87,7 +91,22 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
     this.#floorHlc = Math.max(this.#floorHlc, hlc);
   }
 
+  /** What is taken then must not count: its node may lack what this replica has acknowledged. */
+  #refuseClosed(): void {
+    const { node } = this.#ctx;
+    if (!this.#isOpen)
+      throw new KvError('DRAINING', {
+        node,
+        detail: `node ${node} is filled with what it has lost`,
+      });
+  }
+
+  open(): void {
+    this.#isOpen = true;
+  }
+
   write({ record }: { readonly record: Uint8Array }, call: Call): Later<{ readonly lsn: number }> {
+    this.#refuseClosed();
     this.#check(record);
     this.#dropped.refuse(recordKey(record));
     const later = this.#ctx.later<{ readonly lsn: number }>();
@@ -104,6 +123,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
     { records }: BodyOf<Replica['writeMany']>,
     call: Call,
   ): Later<ReplyOf<Replica['writeMany']>> {
+    this.#refuseClosed();
     for (const record of records) {
       this.#check(record);
       if (recordIsSet(record))
@@ -200,6 +220,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   }
 
   event(event: BodyOf<Replica['event']>, call: Call): Later<SiblingEventReply> {
+    this.#refuseClosed();
     this.#checkShard(event.token);
     this.#dropped.refuse(event.key);
     const later = this.#ctx.later<SiblingEventReply>();
@@ -211,6 +232,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   }
 
   read({ key, hash, digest }: BodyOf<Replica['read']>, call: Call): Later<ReadReply> {
+    this.#refuseClosed();
     this.#dropped.refuse(key);
     const later = this.#ctx.later<ReadReply>();
     this.#ctx.ask(
@@ -227,6 +249,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   }
 
   range(request: RangeRequest, call: Call): Later<RecordPage> {
+    this.#refuseClosed();
     const { rangeRowsMax, rangeBytesMax, store } = this.#options;
     if (request.from.length >= namespaceBytes) this.#dropped.refuse(request.from);
     const later = this.#ctx.later<RecordPage>();

@@ -91,7 +91,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
   const self: Member = { node, host, internodePort };
   const members = config.seeds.length === 0 ? [self] : config.seeds;
   const { replicationFactor, virtualNodes } = tunables;
-  const { incarnation } = await openIdentity(
+  const { incarnation, birth, isWhole } = await openIdentity(
     createNodeDisk(root),
     {
       clusterName,
@@ -114,6 +114,8 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     node,
     clusterName,
     incarnation,
+    birth,
+    isWhole,
     members,
     host,
     httpPort,

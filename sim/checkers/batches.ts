@@ -14,12 +14,13 @@ import type { Violation } from './violation.ts';
 
 export const batchChecker: Checker = {
   id: 'BL-1 batches',
-  check: ({ of, lostCopies }) => {
+  check: ({ of, lostCopies, isRefilled }) => {
     const operations = of('batches');
     const batches = operations.filter(({ kind }) => kind === 'batch');
     // Where copies were destroyed, what was acknowledged may be gone with them.
-    const violations = lostCopies > 0 ? [] : checkBatches(operations);
-    return { judged: lostCopies > 0 ? 0 : batches.length, violations };
+    const mayBeLost = ({ level }: Operation): boolean => !isRefilled || level === 'ONE';
+    if (lostCopies > 0 && batches.some(mayBeLost)) return { judged: 0, violations: [] };
+    return { judged: batches.length, violations: checkBatches(operations) };
   },
 };
 

@@ -6,7 +6,7 @@
 import { compareEtags, type Etag, noEtag } from '../../actors/model/record.ts';
 import type { Checker } from '../checker.ts';
 import { byKey, type Operation } from '../history.ts';
-import { acksOf, holdersAfterRead, sightOf } from './versions.ts';
+import { acksOf, type Copies, holdersAfterRead, sightOf, sureCopies } from './versions.ts';
 import type { Violation } from './violation.ts';
 
 /** The newest version known to be on so many replicas, and who said so. */
@@ -17,19 +17,13 @@ interface Floor {
 
 const noFloor: Floor = { version: noEtag, source: undefined };
 
-/** `lost`: copies of a record that faults may have destroyed, of `replicas`. */
-interface Copies {
-  readonly replicas: number;
-  readonly lost: number;
-}
-
 export const quorumFloorChecker: Checker = {
   id: 'CK-4',
-  check: ({ of, replicas, lostCopies }) => {
+  check: ({ of, replicas, lostCopies, isRefilled }) => {
     const operations = [...of('registers'), ...of('serial').filter(isOnRegister)];
     return {
       judged: operations.filter(({ kind, outcome }) => kind === 'get' && outcome === 'ok').length,
-      violations: checkQuorumFloor(operations, replicas, lostCopies),
+      violations: checkQuorumFloor(operations, replicas, lostCopies, isRefilled),
     };
   },
 };
@@ -43,10 +37,11 @@ export function checkQuorumFloor(
   operations: readonly Operation[],
   replicas: number,
   lost = 0,
+  isRefilled = false,
 ): Violation[] {
   const violations: Violation[] = [];
   for (const [key, ofKey] of byKey(operations))
-    for (const broken of brokenReads(ofKey, { replicas, lost }))
+    for (const broken of brokenReads(ofKey, { replicas, lost, isRefilled }))
       violations.push({ rule: 'CK-4', key, ...broken });
   return violations;
 }
@@ -64,7 +59,7 @@ function brokenReads(
 ): Pick<Violation, 'what' | 'operations'>[] {
   const broken: Pick<Violation, 'what' | 'operations'>[] = [];
   const deletes = operations.filter(({ kind }) => kind === 'delete');
-  const { replicas, lost } = copies;
+  const { replicas } = copies;
   const finished = finishedWrites(operations, copies);
   const reads = operations.filter(({ kind, outcome }) => kind === 'get' && outcome === 'ok');
   reads.sort((a, b) => a.invokedMs - b.invokedMs);
@@ -83,7 +78,7 @@ function brokenReads(
       });
       continue;
     }
-    const holders = holdersAfterRead(read.level, replicas) - lost;
+    const holders = sureCopies(holdersAfterRead(read.level, replicas), copies);
     if (holders > 0 && read.returnedMs !== undefined)
       insert(finished, {
         operation: read,
@@ -97,7 +92,7 @@ function brokenReads(
 
 /** In the order in which they will be needed: the first to return is last. */
 function finishedWrites(operations: readonly Operation[], copies: Copies): Finished[] {
-  const { replicas, lost } = copies;
+  const { replicas } = copies;
   const finished: Finished[] = [];
   for (const operation of operations) {
     const { kind, outcome, etag, returnedMs, level } = operation;
@@ -106,7 +101,7 @@ function finishedWrites(operations: readonly Operation[], copies: Copies): Finis
     finished.push({
       operation,
       returnedMs,
-      holders: acksOf(level, replicas) - lost,
+      holders: sureCopies(acksOf(level, replicas), copies),
       version: etag,
     });
   }

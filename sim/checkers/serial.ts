@@ -11,8 +11,8 @@ const kinds = { get: 'read', put: 'write', delete: 'delete', cas: 'cas' } as con
 
 export const linearizabilityChecker: Checker = {
   id: 'CK-2',
-  check: ({ of, lostCopies }) => {
-    if (lostCopies > 0) return { judged: 0, violations: [] };
+  check: ({ of, lostCopies, isRefilled }) => {
+    if (lostCopies > 0 && !isRefilled) return { judged: 0, violations: [] };
     const operations = of('serial').filter(
       ({ key, level }) => !key.startsWith('counter') && level === 'SERIAL',
     );
@@ -68,8 +68,8 @@ function registerOperationOf(operation: Operation): RegisterOperation {
 
 export const counterChecker: Checker = {
   id: 'CK-8',
-  check: ({ of, lostCopies }) => {
-    if (lostCopies > 0) return { judged: 0, violations: [] };
+  check: ({ of, lostCopies, isRefilled }) => {
+    if (lostCopies > 0 && !isRefilled) return { judged: 0, violations: [] };
     const operations = of('serial');
     const counters = [...byKey(operations)].filter(([, all]) =>
       all.some(({ kind }) => kind === 'increment'),

@@ -10,7 +10,7 @@
 import { compareEtags, type Etag, noEtag } from '../../actors/model/record.ts';
 import type { Checker } from '../checker.ts';
 import { byKey, type Operation } from '../history.ts';
-import { acksOf, sightOf } from './versions.ts';
+import { acksOf, type Copies, sightOf, sureCopies } from './versions.ts';
 import type { Violation } from './violation.ts';
 
 const isFinalRead = ({ phase, kind, outcome }: Operation): boolean =>
@@ -18,11 +18,11 @@ const isFinalRead = ({ phase, kind, outcome }: Operation): boolean =>
 
 export const durabilityChecker: Checker = {
   id: 'CK-1',
-  check: ({ of, replicas, lostCopies }) => {
+  check: ({ of, replicas, lostCopies, isRefilled }) => {
     const operations = of('registers');
     return {
       judged: operations.filter(isFinalRead).length,
-      violations: checkDurability(operations, replicas, lostCopies),
+      violations: checkDurability(operations, replicas, lostCopies, isRefilled),
     };
   },
 };
@@ -37,13 +37,14 @@ export function checkDurability(
   operations: readonly Operation[],
   replicas: number,
   lost = 0,
+  isRefilled = false,
 ): Violation[] {
   const violations: Violation[] = [];
   for (const [key, ofKey] of byKey(operations)) {
     const deletes = ofKey.filter(({ kind }) => kind === 'delete');
     for (const read of ofKey) {
       if (!isFinalRead(read)) continue;
-      const newest = newestAcknowledged(ofKey, read, { replicas, lost });
+      const newest = newestAcknowledged(ofKey, read, { replicas, lost, isRefilled });
       if (newest === undefined) continue;
       const sight = sightOf(read, newest.etag ?? noEtag, deletes);
       if (sight.kind === 'stale')
@@ -61,14 +62,15 @@ export function checkDurability(
 function newestAcknowledged(
   operations: readonly Operation[],
   read: Operation,
-  { replicas, lost }: { readonly replicas: number; readonly lost: number },
+  copies: Copies,
 ): Operation | undefined {
+  const { replicas } = copies;
   const asked = acksOf(read.level, replicas);
   let newest: Operation | undefined;
   for (const write of operations) {
     if (write.kind === 'get' || write.outcome !== 'ok' || write.etag === undefined) continue;
     if ((write.returnedMs ?? Infinity) > read.invokedMs) continue;
-    if (acksOf(write.level, replicas) - lost + asked <= replicas) continue;
+    if (sureCopies(acksOf(write.level, replicas), copies) + asked <= replicas) continue;
     if (newest === undefined || compareEtags(write.etag, newest.etag ?? noEtag) > 0) newest = write;
   }
   return newest;

@@ -11,16 +11,16 @@
 
 import type { Checker } from '../checker.ts';
 import { byKey, type Operation } from '../history.ts';
-import { acksOf } from './versions.ts';
+import { acksOf, type Copies, sureCopies } from './versions.ts';
 import type { Violation } from './violation.ts';
 
 export const siblingChecker: Checker = {
   id: 'DV-1 siblings',
-  check: ({ of, replicas, lostCopies }) => {
+  check: ({ of, replicas, lostCopies, isRefilled }) => {
     const operations = of('siblings');
     return {
       judged: operations.filter(isRead).length,
-      violations: checkSiblings(operations, replicas, lostCopies),
+      violations: checkSiblings(operations, replicas, lostCopies, isRefilled),
     };
   },
 };
@@ -32,12 +32,13 @@ export function checkSiblings(
   operations: readonly Operation[],
   replicas: number,
   lost = 0,
+  isRefilled = false,
 ): Violation[] {
   const violations: Violation[] = [];
   for (const [key, ofKey] of byKey(operations)) {
     const writes = ofKey.filter(({ kind }) => kind !== 'get');
     for (const read of ofKey.filter(isRead)) {
-      const found = { read, writes, isSure: surely(read, replicas, lost) };
+      const found = { read, writes, isSure: surely(read, { replicas, lost, isRefilled }) };
       for (const { what, write } of [...lostOf(found), ...undeadOf(found), ...unwrittenOf(found)])
         violations.push({
           rule: 'DV-1',
@@ -63,11 +64,12 @@ interface Broken {
 }
 
 const surely =
-  (read: Operation, replicas: number, lost: number) =>
+  (read: Operation, copies: Copies) =>
   (write: Operation): boolean =>
     write.outcome === 'ok' &&
     (write.returnedMs ?? Infinity) <= read.invokedMs &&
-    acksOf(write.level, replicas) - lost + acksOf(read.level, replicas) > replicas;
+    sureCopies(acksOf(write.level, copies.replicas), copies) + acksOf(read.level, copies.replicas) >
+      copies.replicas;
 
 const hasSeen = (write: Operation, value: string | undefined): boolean =>
   value !== undefined && write.siblings?.includes(value) === true;

@@ -13,6 +13,19 @@ export function acksOf(level: string, replicas: number): number {
   return requiredAcks(parseLevel(level), replicas);
 }
 
+/** Copies of a record that faults may have destroyed, of `replicas`. */
+export interface Copies {
+  readonly replicas: number;
+  readonly lost: number;
+  /** Nothing is lost of what a quorum has acknowledged. */
+  readonly isRefilled?: boolean;
+}
+
+/** Of so many copies, how many are sure to be there. */
+export function sureCopies(acks: number, { replicas, lost, isRefilled = false }: Copies): number {
+  return isRefilled && acks >= quorumOf(replicas) ? acks : acks - lost;
+}
+
 /**
  * Replicas that hold what a read returned: a read at a quorum or above answers only when a quorum
  * holds it (RR-3); others promise nothing.

@@ -55,10 +55,31 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     find: 'this.#options = options;\n        this.#snapshot = snapshotOfNode(list, options.node);',
     replace:
       'this.#snapshot = snapshotOfNode(list, options.node);\n        this.#options = { ...options, clusterName: this.#snapshot.clusterName };',
+    also: [
+      // Of the cluster that it came from, it would be filled before it counts.
+      {
+        file: 'actors/node/identity.js',
+        find: 'isWhole: whole !== undefined && decodeWhole(whole) === birth',
+        replace: 'isWhole: true',
+      },
+    ],
     scenario: {
       file: 'test/sim/restored-node.test.js',
       title: 'the cluster that was backed up does not take it for the one it was',
       failsWith: 'a stale quorum read',
+    },
+    isQuick: true,
+  },
+  {
+    id: 'votes-not-taken-over',
+    what: 'a node that lost its disk votes without what the others know of its keys (PX-17, CO-4)',
+    file: 'actors/rejoin/filling.js',
+    find: 'await takeOverVotes({',
+    replace: 'void ({',
+    scenario: {
+      file: 'test/sim/rejoin.test.js',
+      title: 'a vote that went with the disk is not given again before the others were asked',
+      failsWith: 'has committed',
     },
     isQuick: true,
   },

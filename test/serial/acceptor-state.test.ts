@@ -7,6 +7,7 @@ import { compareEtags } from '../../actors/model/record.ts';
 import {
   accept,
   type AcceptorState,
+  adopt,
   commit,
   decodeState,
   emptyState,
@@ -117,6 +118,32 @@ describe('acceptor state', () => {
             expect(compareEtags(next.promised, next.accepted.ballot)).to.be.at.least(0);
           state = next;
         }
+      }),
+    );
+  });
+
+  it('acceptor state: what is adopted refuses and knows what both did, in any order (CO-4)', () => {
+    fc.assert(
+      fc.property(steps, steps, steps, (first, second, third) => {
+        const [a, b, c] = [first, second, third].map((taken) => taken.reduce(take, emptyState)) as [
+          AcceptorState,
+          AcceptorState,
+          AcceptorState,
+        ];
+        const both = adopt(a, b);
+        for (const one of [a, b]) {
+          expect(compareEtags(both.promised, highestOf(one))).to.be.at.least(0);
+          expect(compareEtags(both.promisedWrite, one.promisedWrite)).to.be.at.least(0);
+          expect(compareEtags(both.committed.ballot, one.committed.ballot)).to.be.at.least(0);
+          const { accepted } = one;
+          if (accepted === undefined) continue;
+          const isSettled = compareEtags(both.committed.ballot, accepted.ballot) >= 0;
+          const known = both.accepted?.ballot ?? at(0);
+          expect(isSettled || compareEtags(known, accepted.ballot) >= 0).to.equal(true);
+        }
+        expect(adopt(b, a)).to.deep.equal(both);
+        expect(adopt(both, a)).to.deep.equal(both);
+        expect(adopt(adopt(a, b), c)).to.deep.equal(adopt(a, adopt(b, c)));
       }),
     );
   });

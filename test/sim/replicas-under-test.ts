@@ -187,7 +187,7 @@ export class ReplicasUnderTest {
   }
 }
 
-function shown(record: Uint8Array | undefined): string {
+export function shown(record: Uint8Array | undefined): string {
   if (record === undefined) return 'nothing';
   return recordIsTombstone(record) ? 'deleted' : utf8.decode(recordValue(record));
 }

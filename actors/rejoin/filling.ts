@@ -1,0 +1,122 @@
+// How a node finds out whether it is new, and how it is filled where it is not: functions of a
+// session that keep nothing. What they wait for may take hours; they end when it is there.
+
+import { type Ref, refTo, type Session } from '../../runtime/actor.ts';
+import type { Clock } from '../../runtime/environment.ts';
+import { KvError } from '../../runtime/errors.ts';
+import type { ReplicaSets } from '../model/replica-sets.ts';
+import type { Ring } from '../model/ring.ts';
+import type { Repairer, RepairReport } from '../repair/protocol.ts';
+import { Acceptor, Replica } from '../replication/protocol.ts';
+import { Rejoiner } from './protocol.ts';
+import { takeOverVotes } from './votes.ts';
+
+export interface FillingParts {
+  readonly session: Session;
+  readonly clock: Clock;
+  readonly node: string;
+  readonly birth: number;
+  /** All other members. */
+  readonly others: readonly string[];
+  readonly ring: Ring;
+  readonly sets: ReplicaSets;
+  /** Shards of this node. */
+  readonly shards: number;
+  /** Undefined: not known yet. */
+  readonly shardsOf: (node: string) => number | undefined;
+  readonly repairer: Ref<Repairer>;
+  /** Rounds that the lost state had promised something to have ended after so long, milliseconds. */
+  readonly settleMs: number;
+  /** What it waits for now. */
+  readonly tell: (detail: string) => void;
+}
+
+type Asking = Pick<FillingParts, 'session' | 'node' | 'birth' | 'others'>;
+
+const askTimeoutMs = 2_000;
+const againMs = 300;
+const repairPollMs = 250;
+
+/** So many others that any two choices of them have one in common. */
+const enoughOf = (others: readonly string[]): number =>
+  others.length === 0 ? 0 : Math.floor(others.length / 2) + 1;
+
+/** What those others who answer know of this node's birth. */
+async function knownBirths(
+  { session, node, birth, others }: Asking,
+  isFilled: boolean,
+): Promise<readonly number[]> {
+  const body = { node, birth, isFilled };
+  const answers = await Promise.allSettled(
+    others.map((other) => session.ask(refTo(Rejoiner, other), 'admit', body, askTimeoutMs)),
+  );
+  return answers.flatMap((one) => (one.status === 'fulfilled' ? [one.value.birth] : []));
+}
+
+/** False as soon as one other knows an older directory of this node. */
+export async function isNewNode(asking: Asking): Promise<boolean> {
+  for (;;) {
+    const known = await knownBirths(asking, false);
+    if (known.some((birth) => birth !== asking.birth)) return false;
+    if (known.length >= enoughOf(asking.others)) return true;
+    await asking.session.sleep(againMs);
+  }
+}
+
+/** Enough others take this directory for the one that counts. */
+export async function announceFilled(asking: Asking): Promise<void> {
+  while ((await knownBirths(asking, true)).length < enoughOf(asking.others))
+    await asking.session.sleep(againMs);
+}
+
+/** Everything that a quorum with this node has acknowledged is here, and what it had promised. */
+export async function fillNode(parts: FillingParts): Promise<void> {
+  const { session, clock, node, sets, settleMs, tell, repairer } = parts;
+  const sinceMs = clock.monotonicMs();
+  for (;;) {
+    const report = await repairAll(session, repairer);
+    const open = report === undefined ? ['?'] : openSets(report, sets, node);
+    if (open.length === 0) break;
+    tell(`all of these replicas have to take part in a repair: ${open.join(' ')}`);
+    await session.sleep(againMs);
+  }
+  tell('it takes over votes');
+  const { others, ring, shards, shardsOf } = parts;
+  await takeOverVotes({
+    ...{ session, node, others, ring, shards, shardsOf },
+    replicaOf: (other, shard) => refTo(Replica, other, shard),
+    acceptorOf: (shard) => refTo(Acceptor, node, shard),
+  });
+  const leftMs = settleMs - (clock.monotonicMs() - sinceMs);
+  if (leftMs > 0) await session.sleep(leftMs);
+}
+
+/** The report of a repair of all sets; undefined where it could not be run. */
+async function repairAll(
+  session: Session,
+  repairer: Ref<Repairer>,
+): Promise<RepairReport | undefined> {
+  try {
+    // One that runs already counts as well: it began after this start.
+    const wanted = { set: undefined, isFull: true };
+    let report = await session.ask(repairer, 'run', wanted, askTimeoutMs);
+    const { id } = report;
+    while (report.isRunning && report.id === id) {
+      await session.sleep(repairPollMs);
+      report = (await session.ask(repairer, 'status', {}, askTimeoutMs)).report ?? report;
+    }
+    return report.isRunning ? undefined : report;
+  } catch (error) {
+    // The repairer is busy, or just starts.
+    if (!(error instanceof KvError)) throw error;
+    return undefined;
+  }
+}
+
+/** Sets of the node that not all of their members have repaired together. */
+function openSets({ sets: done }: RepairReport, sets: ReplicaSets, node: string): string[] {
+  return sets
+    .ofNode(node)
+    .map((set) => sets.sets[set]?.id ?? '')
+    .filter((id) => !done.some(({ set, outcome }) => set === id && outcome === 'complete'));
+}
