@@ -34,6 +34,8 @@ export interface FillingParts {
 type Asking = Pick<FillingParts, 'session' | 'node' | 'birth' | 'others'>;
 
 const askTimeoutMs = 2_000;
+/** The others of a new cluster start in the same moment. */
+const firstPauseMs = 10;
 const againMs = 300;
 const repairPollMs = 250;
 
@@ -55,11 +57,11 @@ async function knownBirths(
 
 /** False as soon as one other knows an older directory of this node. */
 export async function isNewNode(asking: Asking): Promise<boolean> {
-  for (;;) {
+  for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(againMs, 2 * pauseMs)) {
     const known = await knownBirths(asking, false);
     if (known.some((birth) => birth !== asking.birth)) return false;
     if (known.length >= enoughOf(asking.others)) return true;
-    await asking.session.sleep(againMs);
+    await asking.session.sleep(pauseMs);
   }
 }
 

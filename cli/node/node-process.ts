@@ -3,8 +3,11 @@
 // the control actors; it relays no messages.
 
 import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openIdentity } from '../../actors/node/identity.ts';
 import { arenaBytes, arenaCount, type Member } from '../../actors/node/plan.ts';
+import { Rejoiner } from '../../actors/rejoin/protocol.ts';
+import { refTo } from '../../runtime/actor.ts';
 import type { Log } from '../../runtime/environment.ts';
 import { lockDirectory } from '../../runtime/host/directory-lock.ts';
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
@@ -18,6 +21,7 @@ import {
   watchStalls,
 } from '../../runtime/host/threads.ts';
 import { placementOf } from '../../runtime/placement.ts';
+import type { ReplyOf } from '../../runtime/protocol.ts';
 import { createRing } from '../../transport/thread-link.ts';
 import type { NodeConfig } from './config.ts';
 import { exitCodes, startFailure } from './exit-codes.ts';
@@ -30,6 +34,10 @@ const drainTimeoutMs = 8_000;
 const stopTimeoutMs = 1_000;
 /** A second signal after this ends the process without a drain. */
 const impatientAfterMs = 1_000;
+/** How often a node that serves looks whether it counts already, and after how long it says that it waits. */
+const wholePollMs = 25;
+const statusTimeoutMs = 1_000;
+const patienceMs = 5_000;
 
 /** Starts the node and returns when it serves; it then runs until a signal or a failure. */
 export async function runNode(config: NodeConfig): Promise<void> {
@@ -81,7 +89,30 @@ async function start(config: NodeConfig, log: Log): Promise<void> {
     endWatch();
     await lock.release();
   });
+  await untilWhole(main, config.nodeId, log);
   announce(config, Date.now() - startedMs, log);
+}
+
+/**
+ * A node of a new cluster has to hear from the others first, and one that has lost its data has to be
+ * filled (docs/operations.md): until then others run what it is asked.
+ */
+async function untilWhole({ kernel }: ThreadRuntime, node: string, log: Log): Promise<void> {
+  const ask = (): Promise<ReplyOf<Rejoiner['status']> | undefined> =>
+    new Promise((resolve) => {
+      kernel.ask(refTo(Rejoiner, node), 'status', {}, statusTimeoutMs, (_, reply) =>
+        resolve(reply),
+      );
+    });
+  for (let told = '', beganMs = Date.now(); ; ) {
+    const status = await ask();
+    if (status?.phase === 'whole') return;
+    if (status !== undefined && status.phase !== told && Date.now() - beganMs > patienceMs) {
+      told = status.phase;
+      log.warn('node.waits', { ...status });
+    }
+    await sleep(wholePollMs);
+  }
 }
 
 /** What each thread of a node starts from. Marks the start in the data directory. */

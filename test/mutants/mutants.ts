@@ -107,7 +107,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/catalog/spread.js',
     find: 'if (isCovered(ring, have))',
     replace: 'if (have.size > 0)',
-    seeds: 60,
+    seeds: 240,
   },
   {
     id: 'purge-of-living-namespaces',

@@ -5,6 +5,8 @@ import { crc32, utf8 } from '../../runtime/bytes.ts';
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { encodeHeardGeneration, heardGenerationFile } from '../../actors/model/heard-generation.ts';
+import { sealText } from '../../actors/model/sealed-text.ts';
+import { encodeWhole, wholeFile } from '../../actors/model/wholeness.ts';
 import { type Identity, openIdentity } from '../../actors/node/identity.ts';
 import { codeRejectedBy } from '../kit.ts';
 import { MemoryDisk } from '../kit-disk.ts';
@@ -47,15 +49,24 @@ async function problemOf(promise: Promise<unknown>): Promise<unknown> {
 describe('identity', () => {
   it('identity: a new directory is marked, with the time as its first incarnation', async () => {
     const disk = new MemoryDisk();
-    expect(await openIdentity(disk, identity, now + 0.9)).to.deep.equal({ incarnation: now });
+    expect(await openIdentity(disk, identity, now + 0.9)).to.include({
+      incarnation: now,
+      birth: now,
+    });
     const text = utf8.decode(bytesOf(disk)).split('\n')[0] ?? '';
-    expect(JSON.parse(text)).to.deep.equal({ ...identity, formatVersion: 1, incarnation: now });
+    expect(JSON.parse(text)).to.deep.equal({
+      ...identity,
+      ...{ formatVersion: 1, incarnation: now, birth: now },
+    });
   });
 
   it('identity: a restart has a higher incarnation, at least the time', async () => {
     const disk = new MemoryDisk();
     await openIdentity(disk, identity, now);
-    expect(await openIdentity(disk, identity, now + 60)).to.deep.equal({ incarnation: now + 60 });
+    expect(await openIdentity(disk, identity, now + 60)).to.include({
+      incarnation: now + 60,
+      birth: now,
+    });
   });
 
   it('identity: it rises also within one second and with the clock set back', async () => {
@@ -70,10 +81,10 @@ describe('identity', () => {
   it('identity: a new directory starts above what others were heard to know', async () => {
     const disk = new MemoryDisk();
     await disk.replace(heardGenerationFile, encodeHeardGeneration(now + 29));
-    expect(await openIdentity(disk, identity, now)).to.deep.equal({ incarnation: now + 30 });
+    expect(await openIdentity(disk, identity, now)).to.include({ incarnation: now + 30 });
     expect(disk.exists(heardGenerationFile), 'it is in the identity now').to.equal(false);
     await disk.replace(heardGenerationFile, utf8.encode('99999999999\n1\n'));
-    expect(await openIdentity(disk, identity, now), 'damaged').to.deep.equal({
+    expect(await openIdentity(disk, identity, now), 'damaged').to.include({
       incarnation: now + 31,
     });
   });
@@ -139,7 +150,7 @@ describe('identity', () => {
     expect((problem as KvError).fields['field']).to.equal('identity');
     expect(disk.exists(file)).to.equal(false);
     disk.names = ['kvd.pid', 'lost+found'];
-    expect(await openIdentity(disk, identity, now)).to.deep.equal({ incarnation: now });
+    expect(await openIdentity(disk, identity, now)).to.include({ incarnation: now, birth: now });
   });
 
   it('identity: a directory of another format version is refused', async () => {
@@ -153,5 +164,30 @@ describe('identity', () => {
     newer.put(file, utf8.encode(`${text}\n${crc32(utf8.encode(text))}\n`));
     const problem = await problemOf(openIdentity(newer, identity, now));
     expect((problem as KvError).fields['field']).to.equal('formatVersion');
+  });
+
+  it('identity: a new directory is whole where nobody else could know better, or it was told', async () => {
+    const disk = new MemoryDisk();
+    const { birth, isWhole } = await openIdentity(disk, identity, now);
+    expect([birth, isWhole]).to.deep.equal([now, false]);
+    await disk.replace(wholeFile, encodeWhole(birth));
+    expect(await openIdentity(disk, identity, now + 9)).to.include({ birth: now, isWhole: true });
+    // The mark of another directory, and one that is damaged, count for nothing.
+    for (const mark of [encodeWhole(now + 1), utf8.encode(`${now}\n1\n`)]) {
+      await disk.replace(wholeFile, mark);
+      expect((await openIdentity(disk, identity, now)).isWhole).to.equal(false);
+    }
+    const alone = await openIdentity(new MemoryDisk(), { ...identity, members: ['n1'] }, now);
+    expect(alone.isWhole).to.equal(true);
+  });
+
+  it('identity: a directory from before births were written down is whole', async () => {
+    const disk = new MemoryDisk();
+    const before = { ...identity, formatVersion: 1, incarnation: now };
+    await disk.replace(file, sealText(JSON.stringify(before)));
+    for (const seconds of [now + 5, now + 6]) {
+      const opened = await openIdentity(disk, identity, seconds);
+      expect(opened).to.deep.equal({ incarnation: seconds, birth: now + 5, isWhole: true });
+    }
   });
 });

@@ -265,7 +265,7 @@ class Run {
     const segments = storage.list(`${shard}/wal`).filter((name) => name.endsWith('.wal'));
     const newest = segments[segments.length - 1] ?? '';
     const expected = new Set([
-      ...['identity.json', `${shard}/CURRENT`, manifest, `${shard}/clock-bound`],
+      ...['identity.json', 'whole', `${shard}/CURRENT`, manifest, `${shard}/clock-bound`],
       ...[...state.tables.keys()].map((table) => tablePath(shard, table)),
       `${shard}/wal/${newest}`,
       `${shard}/wal/NEWEST`,
