@@ -4,12 +4,13 @@
 // fewer feeds than a majority have a gap at the same time. More, and the watch says `reset`.
 //
 // A gap is over when every other feed has been read to its end some time after it: whatever was
-// acknowledged before the gap has come out of one of them by then.
+// acknowledged before the gap has come out of one of them by then. Times are those of one process: a
+// watch that goes on elsewhere knows no more than that a gap was open, and takes it for a new one.
 //
 // As text it is the id of an event, with which a watch goes on elsewhere. It says nothing that a
 // client may not know, gives no right, and is checked as input from anywhere:
 //
-//   1.crc32 of the question.node:epoch:number:gap:head,node:...     times in base 36
+//   2.crc32 of the question.node:epoch:number:gap,node:...     number in base 36; gap 1: open, else 0
 
 import { crc32 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
@@ -18,9 +19,9 @@ export interface FeedPosition {
   /** Empty: nothing was read of this feed yet. */
   readonly epoch: string;
   readonly after: number;
-  /** Wall milliseconds of the gap that is not over; 0: none. */
+  /** Monotonic milliseconds of the gap that is not over; 0: none. */
   readonly gapMs: number;
-  /** Wall milliseconds of the last time that it was read to its end. */
+  /** Monotonic milliseconds of the last time that it was read to its end; 0: not here. */
   readonly headMs: number;
 }
 
@@ -28,10 +29,9 @@ export const unread: FeedPosition = { epoch: '', after: 0, gapMs: 0, headMs: 0 }
 
 /** Longer than a write may be under way and an answer between two threads may take. */
 export const gapSettleMs = 10_000;
-const formatVersion = '1';
+const formatVersion = '2';
 const textLengthMax = 8192;
-const feedForm =
-  /^([A-Za-z0-9_-]{1,64}):([0-9a-z-]{0,32}):([0-9a-z]{1,11}):([0-9a-z]{1,9}):([0-9a-z]{1,9})$/;
+const feedForm = /^([A-Za-z0-9_-]{1,64}):([0-9a-z-]{0,32}):([0-9a-z]{1,11}):([01])$/;
 
 export class WatchPositions {
   readonly #feeds = new Map<string, FeedPosition>();
@@ -57,7 +57,7 @@ export class WatchPositions {
     const { gapMs, headMs } = this.get(node);
     this.set(node, {
       ...to,
-      gapMs: how.isGap ? how.nowMs : gapMs,
+      gapMs: how.isGap ? Math.max(1, how.nowMs) : gapMs,
       headMs: how.isHead ? how.nowMs : headMs,
     });
     // Before gaps are closed: without other feeds this one would close its own.
@@ -83,29 +83,29 @@ export class WatchPositions {
   }
 
   text(question: Uint8Array): string {
-    const feeds = [...this.#feeds].map(([node, { epoch, after, gapMs, headMs }]) =>
-      [node, epoch, ...[after, gapMs, headMs].map((number) => number.toString(36))].join(':'),
+    const feeds = [...this.#feeds].map(([node, { epoch, after, gapMs }]) =>
+      [node, epoch, after.toString(36), gapMs > 0 ? '1' : '0'].join(':'),
     );
     return `${formatVersion}.${crc32(question).toString(36)}.${feeds.join(',')}`;
   }
 
   /** Goes on where `text` was given out. BAD_REQUEST where it is no event id of this question. */
-  resume(text: string, question: Uint8Array): void {
+  resume(text: string, question: Uint8Array, nowMs: number): void {
     const [version, checksum, feeds, ...rest] = text.split('.');
     if (text.length > textLengthMax || version !== formatVersion || rest.length > 0)
       return refuse('it is no event id of this service');
     if (checksum !== crc32(question).toString(36)) return refuse('it belongs to another prefix');
-    for (const feed of (feeds ?? '').split(',')) this.set(...parseFeed(feed));
+    for (const feed of (feeds ?? '').split(',')) this.set(...parseFeed(feed, nowMs));
   }
 }
 
-function parseFeed(text: string): readonly [string, FeedPosition] {
+function parseFeed(text: string, nowMs: number): readonly [string, FeedPosition] {
   const parsed = feedForm.exec(text);
   if (parsed === null) return refuse('it is damaged');
-  const [, node = '', epoch = '', ...numbers] = parsed;
-  const [after = 0, gapMs = 0, headMs = 0] = numbers.map((one) => Number.parseInt(one, 36));
+  const [, node = '', epoch = '', number = '', gap = '0'] = parsed;
+  const after = Number.parseInt(number, 36);
   if (!Number.isSafeInteger(after)) return refuse('it is damaged');
-  return [node, { epoch, after, gapMs, headMs }];
+  return [node, { epoch, after, gapMs: gap === '1' ? Math.max(1, nowMs) : 0, headMs: 0 }];
 }
 
 export interface ReadHow {

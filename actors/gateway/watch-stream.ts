@@ -27,6 +27,12 @@ interface Queued {
 const queueBytesMax = 512 * 1024;
 const answerBytes = 256 * 1024;
 
+/** One moment on both clocks. */
+export interface Moment {
+  readonly wallMs: number;
+  readonly monotonicMs: number;
+}
+
 export class WatchStream {
   readonly prefix: Uint8Array;
   readonly nodes: readonly string[];
@@ -61,8 +67,9 @@ export class WatchStream {
   // ---- beginning -----------------------------------------------------------------------------
 
   /** Goes on after the event with this id; BAD_REQUEST where it is none of this question. */
-  resume(lastEventId: string): void {
-    for (const positions of [this.#read, this.#told]) positions.resume(lastEventId, this.prefix);
+  resume(lastEventId: string, monotonicMs: number): void {
+    for (const positions of [this.#read, this.#told])
+      positions.resume(lastEventId, this.prefix, monotonicMs);
     this.#pushBeginning(readyEvent());
   }
 
@@ -77,8 +84,8 @@ export class WatchStream {
   }
 
   /** The end of a node's feed, where the watch begins. */
-  found(node: string, { epoch, next: after }: ChangesReply, nowMs: number): void {
-    const feed = { epoch, after, gapMs: 0, headMs: nowMs };
+  found(node: string, { epoch, next: after }: ChangesReply, monotonicMs: number): void {
+    const feed = { epoch, after, gapMs: 0, headMs: monotonicMs };
     this.#read.set(node, feed);
     this.#told.set(node, feed);
   }
@@ -95,14 +102,15 @@ export class WatchStream {
   // ---- events --------------------------------------------------------------------------------
 
   /** What a feed has brought. False: a change may be lost; the watch has to restart. */
-  take(node: string, reply: ChangesReply, nowMs: number): boolean {
+  take(node: string, reply: ChangesReply, { wallMs, monotonicMs }: Moment): boolean {
     const { epoch, next: after, records, isGap, isHead } = reply;
-    if (!this.#read.read(node, { epoch, after }, { isGap, isHead, nowMs })) return false;
+    const how = { isGap, isHead, nowMs: monotonicMs };
+    if (!this.#read.read(node, { epoch, after }, how)) return false;
     const position = { node, feed: this.#read.get(node) };
     const news = records.filter((record) => this.#memory.isNews(record));
     const last = news.length - 1;
     for (const [i, record] of news.entries()) {
-      const bytes = changeEvent(record, this.#question.withValues, nowMs);
+      const bytes = changeEvent(record, this.#question.withValues, wallMs);
       this.#push(bytes, i === last ? position : undefined);
     }
     // With nothing to tell, and nothing waiting before it, this is told already.

@@ -192,7 +192,7 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
       prefix: storageKey(namespace, prefix),
       withValues,
     });
-    if (lastEventId !== '') stream.resume(lastEventId);
+    if (lastEventId !== '') stream.resume(lastEventId, this.#ctx.clock.monotonicMs());
     const watch: OpenWatch = {
       id: this.#nextWatch++,
       stream,
@@ -271,7 +271,7 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
     for (const node of stream.nodes)
       this.#ask(node, { epoch: '', after: 0 }, watch, 0, (reply) => {
         if (watch.generation !== generation) return;
-        if (reply !== undefined) stream.found(node, reply, this.#nowMs());
+        if (reply !== undefined) stream.found(node, reply, this.#ctx.clock.monotonicMs());
         open -= 1;
         if (open > 0) return;
         if (stream.isEstablished) {
@@ -316,7 +316,8 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
   }
 
   #took(watch: OpenWatch, node: string, reply: ChangesReply): void {
-    if (watch.stream.take(node, reply, this.#nowMs())) {
+    const monotonicMs = this.#ctx.clock.monotonicMs();
+    if (watch.stream.take(node, reply, { wallMs: this.#nowMs(), monotonicMs })) {
       this.#tell(watch);
       return this.#readFeeds(watch);
     }

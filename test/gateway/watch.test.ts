@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import { ChangeFeed } from '../../actors/gateway/change-feed.ts';
 import { changeEvent, withId } from '../../actors/gateway/watch-events.ts';
 import { WatchMemory } from '../../actors/gateway/watch-memory.ts';
-import { WatchStream } from '../../actors/gateway/watch-stream.ts';
+import { type Moment, WatchStream } from '../../actors/gateway/watch-stream.ts';
 import { gapSettleMs, WatchPositions } from '../../actors/gateway/watch-positions.ts';
 import { encodeRecord, recordKey, storageKey, valueTypes } from '../../actors/model/record.ts';
 import { EventStreamParser } from '../../cli/client/event-stream.ts';
@@ -39,6 +39,11 @@ const record = (key: string, fields: Fields = {}): Uint8Array =>
 const prefixOf = (text: string): Uint8Array => storageKey(0, utf8.encode(text));
 const keysOf = (records: readonly Uint8Array[]): string[] =>
   records.map((one) => utf8.decode(recordKey(one).subarray(4)));
+
+const at = (monotonicMs: number): Moment => ({
+  wallMs: 1_700_000_000_000 + monotonicMs,
+  monotonicMs,
+});
 
 describe('watch: buffer of changes', () => {
   const feedOf = (count: number, bytesMax = 1_000_000): ChangeFeed => {
@@ -155,23 +160,49 @@ describe('watch: positions', () => {
     read(positions, 'a', 1_767_225_600_000, true);
     const text = positions.text(question);
     const again = new WatchPositions(['a', 'b', 'c'], 2);
-    again.resume(text, question);
+    again.resume(text, question, 7);
     expect(again.text(question)).to.equal(text);
     const bad = [
       '',
       'x',
-      '1.2',
+      '2.2',
       `${text}.x`,
       `${text},`,
-      `${text},a:e:-1:0:0`,
-      text.replace('1.', '2.'),
-      `${text}${',a:e:1:1:1'.repeat(2000)}`,
+      `${text},a:e:-1:0`,
+      text.replace('2.', '1.'),
+      `${text}${',a:e:1:1'.repeat(2000)}`,
     ];
-    for (const one of bad) expect(() => again.resume(one, question), one).to.throw(KvError);
-    expect(() => again.resume(text, prefixOf('q'))).to.throw(/another prefix/);
+    for (const one of bad) expect(() => again.resume(one, question, 7), one).to.throw(KvError);
+    expect(() => again.resume(text, prefixOf('q'), 7)).to.throw(/another prefix/);
     const smaller = new WatchPositions(['a'], 1);
-    smaller.resume(text, question);
+    smaller.resume(text, question, 7);
     expect(smaller.get('b').epoch).to.equal('');
+  });
+});
+
+describe('watch: positions elsewhere', () => {
+  const question = prefixOf('p');
+  const feedAt = { epoch: 'e', after: 0, gapMs: 0 };
+
+  it('positions: a watch that goes on elsewhere trusts no clock of before', () => {
+    // Read to their ends on a node that runs for long: here these times would be far ahead.
+    const before = new WatchPositions(['a', 'b'], 2);
+    for (const node of ['a', 'b']) before.set(node, { ...feedAt, headMs: 1_000_000 });
+    const here = new WatchPositions(['a', 'b'], 2);
+    here.resume(before.text(question), question, 50);
+    const gap = { isGap: true, isHead: true, nowMs: 60 };
+    expect(here.read('a', { epoch: 'new', after: 0 }, gap)).to.equal(true);
+    expect(here.read('b', { epoch: 'new', after: 0 }, gap), 'both are gone').to.equal(false);
+  });
+
+  it('positions: a gap that was open is open elsewhere too', () => {
+    const before = new WatchPositions(['a', 'b'], 2);
+    before.set('a', { ...feedAt, gapMs: 5, headMs: 0 });
+    before.set('b', { ...feedAt, headMs: 1_000_000 });
+    const here = new WatchPositions(['a', 'b'], 2);
+    here.resume(before.text(question), question, 50);
+    const gap = { isGap: true, isHead: true, nowMs: 60 };
+    expect(here.read('b', { epoch: 'new', after: 0 }, gap)).to.equal(false);
   });
 });
 
@@ -226,13 +257,13 @@ describe('watch: a stream', () => {
     stream.begin(undefined);
     const value = JSON.stringify('x'.repeat(200_000));
     for (let i = 1; i <= 3; i += 1)
-      expect(stream.take('a', reply(i, [record(`k${i}`, { value })]), i)).to.equal(true);
+      expect(stream.take('a', reply(i, [record(`k${i}`, { value })]), at(i))).to.equal(true);
     expect([stream.isFull, stream.position('a').after]).to.deep.equal([true, 3]);
     const toldBy = (): number => {
       const ids = [...utf8.decode(stream.drain()).matchAll(/^id: (.*)$/gm)];
       const id = ids.at(-1)?.[1] ?? '';
       const positions = new WatchPositions(['a'], 1);
-      positions.resume(id, prefixOf(''));
+      positions.resume(id, prefixOf(''), 7);
       return positions.get('a').after;
     };
     expect([toldBy(), toldBy(), stream.hasNews]).to.deep.equal([2, 3, false]);
@@ -248,8 +279,8 @@ describe('watch: a stream', () => {
     const reply = { epoch: 'e', next: 4, records: [], isGap: false, isHead: true };
     stream.found('a', reply, 1);
     stream.begin(undefined);
-    stream.take('a', { ...reply, next: 5, records: [record('k1')] }, 2);
-    stream.take('a', { ...reply, next: 6, records: [record('k2')] }, 3);
+    stream.take('a', { ...reply, next: 5, records: [record('k1')] }, at(2));
+    stream.take('a', { ...reply, next: 6, records: [record('k2')] }, at(3));
     const events = new EventStreamParser().feed(stream.drain());
     const afters = events.map(({ name, id }) => `${name} ${/:e:(\d+):/.exec(id)?.[1] ?? 'none'}`);
     expect(afters).to.deep.equal(['ready 4', 'put 4', 'put 6']);
@@ -264,14 +295,14 @@ describe('watch: a stream', () => {
     });
     const quiet = { epoch: 'e', records: [], isGap: false, isHead: true };
     stream.found('a', { ...quiet, next: 0 }, 1);
-    stream.take('a', { ...quiet, next: 5 }, 2);
+    stream.take('a', { ...quiet, next: 5 }, at(2));
     expect(stream.hasNews).to.equal(false);
     stream.begin(undefined);
-    stream.take('a', { ...quiet, next: 7 }, 3);
+    stream.take('a', { ...quiet, next: 7 }, at(3));
     // The beginning has its own id; the next answer, a sign of life, has this one.
-    expect(utf8.decode(stream.drain())).to.include('a:e:5:0:2');
-    expect(utf8.decode(stream.drain())).to.include('a:e:7:0:3');
-    expect(stream.take('a', { ...quiet, next: 9, isGap: true }, 4)).to.equal(false);
+    expect(utf8.decode(stream.drain())).to.include('a:e:5:0');
+    expect(utf8.decode(stream.drain())).to.include('a:e:7:0');
+    expect(stream.take('a', { ...quiet, next: 9, isGap: true }, at(4))).to.equal(false);
   });
 });
 
