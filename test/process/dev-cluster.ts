@@ -133,13 +133,9 @@ export class DevCluster {
 /** A port with room for the nodes after it; the launcher fails loudly if somebody is faster. */
 export async function freeBasePort(nodes: number): Promise<number> {
   for (;;) {
-    const base = 20_000 + Math.floor(Math.random() * 30_000);
-    const wanted = Array.from({ length: nodes }, (_, i) => base + 10 * i).flatMap((port) => [
-      port,
-      port + 1,
-      port + 2,
-      port + 3,
-    ]);
+    // Below the ports that systems give to outgoing connections: those come and go at any time.
+    const base = 12_000 + Math.floor(Math.random() * 18_000);
+    const wanted = Array.from({ length: 10 * nodes }, (_, i) => base + i);
     const areFree = await Promise.all(wanted.map(isFree));
     if (areFree.every(Boolean)) return base;
   }

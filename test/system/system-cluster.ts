@@ -32,10 +32,17 @@ export class SystemCluster {
   /** Starts all nodes and waits until each sees every other. */
   static async start(count: number, basePort: number): Promise<SystemCluster> {
     const cluster = new SystemCluster(count, basePort);
-    await cluster.#openProxies();
-    for (const node of cluster.nodes) cluster.startNode(node);
-    await cluster.whole();
-    return cluster;
+    try {
+      await cluster.#openProxies();
+      for (const node of cluster.nodes) cluster.startNode(node);
+      await cluster.whole();
+      return cluster;
+    } catch (error) {
+      // What listens would keep the process of the test alive.
+      await cluster.stop();
+      cluster.remove();
+      throw error;
+    }
   }
 
   url(node: string): string {
@@ -140,12 +147,12 @@ export class SystemCluster {
       for (const to of this.nodes) {
         if (from === to) continue;
         const proxies: TcpProxy[] = [];
+        this.#proxies.set(`${from}>${to}`, proxies);
         for (let thread = 0; thread < dialledThreads; thread += 1) {
           const proxy = new TcpProxy(this.#port(to) + 2 + thread);
           await proxy.listen(this.#proxyPort(from, to) + thread);
           proxies.push(proxy);
         }
-        this.#proxies.set(`${from}>${to}`, proxies);
       }
   }
 
