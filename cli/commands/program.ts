@@ -100,7 +100,7 @@ function createProgram(io: CommandIo): Command {
     .addOption(
       new Option('-o, --output <form>', 'how to print').choices(['table', 'json', 'jsonl', 'raw']),
     )
-    .option('--consistency <level>', 'ONE, TWO, THREE, QUORUM, ALL or SERIAL')
+    .option('--consistency <level>', 'ANY, ONE, TWO, THREE, QUORUM, ALL or SERIAL')
     .option('--ns <namespace>', 'namespace')
     .option('--endpoint <url>', 'a node, repeatable; default KVCTL_ENDPOINT', collect)
     .option('--tls-ca <file>', 'authority of https endpoints; default KVCTL_TLS_CA')
