@@ -15,10 +15,15 @@ import {
   firstDocument,
   systemNamespace,
 } from '../model/namespaces.ts';
-import { recordValue, recordVersion, storageKey, valueTypes } from '../model/record.ts';
+import { recordValue, recordVersion, storageKey } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
 import { hashKey, shardOf } from '../model/token.ts';
-import { Proposer, type SerialReply, type SerialRequest } from '../replication/protocol.ts';
+import {
+  plainSerial,
+  Proposer,
+  type SerialReply,
+  type SerialRequest,
+} from '../replication/protocol.ts';
 
 export interface DecidedOptions {
   readonly node: string;
@@ -37,18 +42,7 @@ export interface Decided {
 
 const catalogKey = utf8.encode('catalog');
 const { token } = hashKey(storageKey(systemNamespace, catalogKey));
-const plain: Omit<SerialRequest, 'verb'> = {
-  namespace: systemNamespace,
-  key: catalogKey,
-  value: undefined,
-  valueType: valueTypes.json,
-  offset: 0,
-  ttlMs: 0,
-  keepTtl: false,
-  delta: 0,
-  condition: { kind: 'none' },
-  requestId: '',
-};
+const plain = { ...plainSerial, namespace: systemNamespace, key: catalogKey };
 
 export class DecidedDocument {
   readonly #options: DecidedOptions;

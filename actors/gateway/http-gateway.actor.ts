@@ -19,7 +19,6 @@ import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
-import type { Rejoiner } from '../rejoin/protocol.ts';
 import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Level } from '../model/consistency.ts';
@@ -27,6 +26,7 @@ import { recordEtag, recordIsSet } from '../model/record.ts';
 import type { Usage } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Monitor } from '../observability/protocol.ts';
+import type { Rejoiner } from '../rejoin/protocol.ts';
 import {
   Coordinator,
   type ReadReply,
@@ -102,9 +102,9 @@ export interface HttpGatewayOptions extends GatewaySettings {
   readonly monitors: readonly Ref<Monitor>[];
   /** Absent: there is `default` alone. */
   readonly catalog?: Ref<Catalog>;
-  /** Seals session tokens; the same on every node. */
   /** Says whether this node counts; absent: it does. */
   readonly rejoiner?: Ref<Rejoiner>;
+  /** Seals session tokens and cursors; the same on every node. */
   readonly sealer: Sealer;
   /** Figures as the text of /metrics: actors/observability/prometheus-text.ts. */
   readonly renderMetrics: (samples: Iterable<MetricSample>) => string;

@@ -5,13 +5,14 @@ import { utf8 } from '../../runtime/bytes.ts';
 import { failure, KvError } from '../../runtime/errors.ts';
 import { isSerial } from '../model/consistency.ts';
 import { JsonReader } from '../model/json-slices.ts';
-import { type Etag, formatEtag, valueTypes } from '../model/record.ts';
-import type {
-  ReadReply,
-  SerialCondition,
-  SerialReply,
-  SerialRequest,
-  WriteReply,
+import { type Etag, formatEtag } from '../model/record.ts';
+import {
+  plainSerial,
+  type ReadReply,
+  type SerialCondition,
+  type SerialReply,
+  type SerialRequest,
+  type WriteReply,
 } from '../replication/protocol.ts';
 import {
   casAnswer,
@@ -40,28 +41,20 @@ function refuse(field: string, expected: string): never {
   throw new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
 }
 
-/** What most requests leave as it is. */
-const plain = {
-  value: undefined,
-  valueType: valueTypes.json,
-  offset: 0,
-  ttlMs: 0,
-  keepTtl: false,
-  delta: 0,
-  condition: always,
-  requestId: '',
-};
-
 function basis({ headers }: HttpRequest, at: KeyPlace): Omit<SerialRequest, 'verb'> {
   const requestId = headers['x-request-id'] ?? '';
   if (utf8.encode(requestId).length > requestIdBytesMax)
     refuse('X-Request-Id', `at most ${requestIdBytesMax} bytes`);
-  return { ...plain, ...at, requestId };
+  return { ...plainSerial, ...at, requestId };
 }
 
 // ---- reads, puts and deletes -----------------------------------------------------------------
 
-export const serialRead = (at: KeyPlace): SerialRequest => ({ ...plain, ...at, verb: 'read' });
+export const serialRead = (at: KeyPlace): SerialRequest => ({
+  ...plainSerial,
+  ...at,
+  verb: 'read',
+});
 
 /** Conditions are of single keys: a batch has none. */
 export function refuseConditions({ headers }: HttpRequest): void {

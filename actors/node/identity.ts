@@ -9,7 +9,7 @@ import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { decodeHeardGeneration, heardGenerationFile } from '../model/heard-generation.ts';
 import { openText, sealText } from '../model/sealed-text.ts';
-import { decodeWhole, encodeWhole, wholeFile } from '../model/wholeness.ts';
+import { isMarkedWhole, markWhole } from '../model/wholeness.ts';
 
 /** Below a node's data directory. */
 export const identityFile = 'identity.json';
@@ -63,13 +63,14 @@ export async function openIdentity(
   const birth = stored?.birth ?? incarnation;
   const isAlone = identity.members.length === 1;
   const isOfBefore = stored !== undefined && stored.birth === undefined;
-  // Nobody else could tell, or nobody was told yet.
-  if (isAlone || isOfBefore) await disk.replace(wholeFile, encodeWhole(birth));
+  // Without a mark: nobody else could tell, or nobody was told yet.
+  const isMarked = isMarkedWhole(disk, birth);
+  const isWhole = isMarked || isAlone || isOfBefore;
+  if (isWhole && !isMarked) await markWhole(disk, birth);
   await disk.replace(identityFile, encode({ ...identity, formatVersion, incarnation, birth }));
   disk.remove(restoreMarker);
   if (heard !== undefined) disk.remove(heardGenerationFile);
-  const whole = disk.read(wholeFile);
-  return { incarnation, birth, isWhole: whole !== undefined && decodeWhole(whole) === birth };
+  return { incarnation, birth, isWhole };
 }
 
 /**

@@ -32,6 +32,8 @@ import { mergeReplicas } from '../model/siblings.ts';
 import { monitor } from '../observability/monitor.actor.ts';
 import { renderPrometheus } from '../observability/prometheus-text.ts';
 import { Monitor } from '../observability/protocol.ts';
+import { Rejoiner } from '../rejoin/protocol.ts';
+import { rejoiner } from '../rejoin/rejoiner.actor.ts';
 import { Repairer } from '../repair/protocol.ts';
 import { repairer } from '../repair/repairer.actor.ts';
 import { acceptor } from '../replication/acceptor.actor.ts';
@@ -65,8 +67,6 @@ import {
 } from '../storage/protocol.ts';
 import type { TombstonePurge } from '../storage/purge-rule.ts';
 import { scrubber } from '../storage/scrubber.actor.ts';
-import { Rejoiner } from '../rejoin/protocol.ts';
-import { rejoiner } from '../rejoin/rejoiner.actor.ts';
 import { snapshotter } from '../storage/snapshotter.actor.ts';
 import { archiveDirectory } from '../storage/archive-format.ts';
 import { store } from '../storage/store.actor.ts';

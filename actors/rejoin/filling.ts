@@ -4,6 +4,7 @@
 import { type Ref, refTo, type Session } from '../../runtime/actor.ts';
 import type { Clock } from '../../runtime/environment.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { quorumOf } from '../model/consistency.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
 import type { Ring } from '../model/ring.ts';
 import type { Repairer, RepairReport } from '../repair/protocol.ts';
@@ -39,9 +40,8 @@ const firstPauseMs = 10;
 const againMs = 300;
 const repairPollMs = 250;
 
-/** So many others that any two choices of them have one in common. */
-const enoughOf = (others: readonly string[]): number =>
-  others.length === 0 ? 0 : Math.floor(others.length / 2) + 1;
+/** So many others that any two choices of them have one in common; a node alone asks nobody. */
+const enoughOf = (others: readonly string[]): number => quorumOf(others.length);
 
 /** What those others who answer know of this node's birth. */
 async function knownBirths(

@@ -16,7 +16,7 @@ import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts'
 import type { PeerStates } from '../membership/protocol.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
 import type { Ring } from '../model/ring.ts';
-import { encodeWhole, wholeFile } from '../model/wholeness.ts';
+import { isMarkedWhole, markWhole } from '../model/wholeness.ts';
 import type { Repairer } from '../repair/protocol.ts';
 import { Acceptor, Replica } from '../replication/protocol.ts';
 import { Births } from './births.ts';
@@ -66,8 +66,7 @@ class RejoinerActor implements Handlers<Rejoiner>, Handlers<Own> {
     this.#births = new Births(disk);
     if (!isWhole) this.#rejoin();
     // An operator has accepted the loss.
-    else if (disk.read(wholeFile) === undefined)
-      session(() => disk.replace(wholeFile, encodeWhole(birth)));
+    else if (!isMarkedWhole(disk, birth)) session(() => markWhole(disk, birth));
   }
 
   peersChanged({ peers }: PeerStates): void {
@@ -100,7 +99,7 @@ class RejoinerActor implements Handlers<Rejoiner>, Handlers<Own> {
         else await fillNode({ ...asking, ...options, clock, repairer, shardsOf, tell });
         await announceFilled(asking);
       }
-      await disk.replace(wholeFile, encodeWhole(birth));
+      await markWhole(disk, birth);
       toSelf('becameWhole', {});
     });
   }

@@ -12,6 +12,7 @@ import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.
 import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord, recordKey, recordToken, recordValue } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
+import { notWhole } from '../model/wholeness.ts';
 import type { Store } from '../storage/protocol.ts';
 import {
   accept,
@@ -146,12 +147,7 @@ class AcceptorActor implements Handlers<Acceptor> {
     { deadlineMs }: Call,
     work: (steps: KeySteps) => Promise<Reply>,
   ): Later<Reply> {
-    const { node } = this.#ctx;
-    if (!this.#isOpen)
-      throw new KvError('DRAINING', {
-        node,
-        detail: `node ${node} is filled with what it has lost`,
-      });
+    if (!this.#isOpen) throw notWhole(this.#ctx.node);
     if (shardOf(at.token, this.#options.shards) !== this.#ctx.shard)
       throw new KvError('BAD_REQUEST', { detail: 'key of another shard' });
     this.#dropped.refuse(at.key);

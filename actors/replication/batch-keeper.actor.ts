@@ -50,7 +50,7 @@ import type { Ring } from '../model/ring.ts';
 import { shardOf } from '../model/token.ts';
 import type { RangeRequest, Store } from '../storage/protocol.ts';
 import { BatchDelivery } from './batch-delivery.ts';
-import { writeTogether } from './batch-write.ts';
+import { byToken, writeTogether } from './batch-write.ts';
 import { type BatchEntry, decodeBatchEntry } from './batch-log-format.ts';
 import { BatchKeeper, type Replica } from './protocol.ts';
 import { ReplicaView } from './replica-view.ts';
@@ -354,13 +354,8 @@ async function replayBatch(replay: Replay): Promise<ReplayOutcome> {
   if (isTooOld(entry.createdMs)) return 'old';
   const { records } = entry;
   const delivery = new BatchDelivery(records.map((one) => replicasOf(recordToken(one))));
-  const tokens = [...new Set(records.map(recordToken))];
-  for (const token of tokens) {
-    const places = [...records.keys()].filter(
-      (i) => recordToken(records[i] as Uint8Array) === token,
-    );
+  for (const [token, places] of byToken(records))
     await deliver(replay, delivery, { token, places, records });
-  }
   return delivery.isSettled ? 'done' : 'again';
 }
 

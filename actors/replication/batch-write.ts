@@ -20,6 +20,7 @@ import {
   recordHlc,
   recordIsSerial,
   recordIsSet,
+  recordToken,
   recordVersion,
   valueTypes,
 } from '../model/record.ts';
@@ -204,15 +205,24 @@ interface Group {
   readonly records: readonly Uint8Array[];
 }
 
-function groupsOf(places: readonly BatchPlace[], stamped: readonly Stamped[]): readonly Group[] {
-  const groups = new Map<number, { place: BatchPlace; records: Uint8Array[] }>();
-  for (const [i, place] of places.entries()) {
-    const { record } = stamped[i] as Stamped;
-    const group = groups.get(place.hashes.token);
-    if (group === undefined) groups.set(place.hashes.token, { place, records: [record] });
-    else group.records.push(record);
+/** Indexes of the records of each token. */
+export function byToken(records: readonly Uint8Array[]): ReadonlyMap<number, readonly number[]> {
+  const groups = new Map<number, number[]>();
+  for (const [i, record] of records.entries()) {
+    const token = recordToken(record);
+    const group = groups.get(token);
+    if (group === undefined) groups.set(token, [i]);
+    else group.push(i);
   }
-  return [...groups.values()];
+  return groups;
+}
+
+function groupsOf(places: readonly BatchPlace[], stamped: readonly Stamped[]): readonly Group[] {
+  const records = stamped.map(({ record }) => record);
+  return [...byToken(records).values()].map((indexes) => ({
+    place: places[indexes[0] ?? 0] as BatchPlace,
+    records: indexes.map((i) => records[i] as Uint8Array),
+  }));
 }
 
 /** A group to its replicas; decided as soon as it is known. Who misses it gets hints, also later. */

@@ -275,8 +275,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     // Stamps are unique per coordinator: no other shard's may stamp this key.
     const isOurs = shardOf(hashes.token, this.#options.shards) === this.#ctx.shard;
     const isReplica = replicas.includes(this.#ctx.node);
-    if (!isOurs || (!isReplica && level !== 'ANY')) throw notReplica(this.#ctx.node);
-    if (!isReplica && this.#options.hints === undefined) throw notReplica(this.#ctx.node);
+    const keepsHints = level === 'ANY' && this.#options.hints !== undefined;
+    if (!isOurs || !(isReplica || keepsHints)) throw notReplica(this.#ctx.node);
     if (!isReplica) return { key, hashes, targets: [], required: 1 };
     const targets = this.#view.live(replicas);
     return { key, hashes, targets, required: admitLevel(level, replicas, targets) };

@@ -4,7 +4,7 @@
 import { ask, group, type Layout, maybe, protocol, tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import { type PeerStates, peerStatesLayout } from '../membership/protocol.ts';
-import type { Etag } from '../model/record.ts';
+import { type Etag, valueTypes } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Proposal } from './acceptor-state.ts';
 import type { RangeRequest } from '../storage/protocol.ts';
@@ -256,6 +256,18 @@ export interface SerialRequest {
   /** The client's, 1 to 64 bytes; empty: none. */
   readonly requestId: string;
 }
+
+/** What most requests leave as it is. */
+export const plainSerial: Omit<SerialRequest, 'namespace' | 'key' | 'verb'> = {
+  value: undefined,
+  valueType: valueTypes.json,
+  offset: 0,
+  ttlMs: 0,
+  keepTtl: false,
+  delta: 0,
+  condition: { kind: 'none' },
+  requestId: '',
+};
 
 export interface SerialReply extends Etag {
   /** False: the condition did not hold. */

@@ -28,6 +28,7 @@ import {
 import { setOf } from '../model/siblings.ts';
 import { shardOf } from '../model/token.ts';
 import type { RecordPage } from '../model/record-pages.ts';
+import { notWhole } from '../model/wholeness.ts';
 import type { Repairer } from '../repair/protocol.ts';
 import type { RangeRequest, Store } from '../storage/protocol.ts';
 import { Replica, type SiblingEventReply, type SiblingKeeper } from './protocol.ts';
@@ -93,12 +94,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
 
   /** What is taken then must not count: its node may lack what this replica has acknowledged. */
   #refuseClosed(): void {
-    const { node } = this.#ctx;
-    if (!this.#isOpen)
-      throw new KvError('DRAINING', {
-        node,
-        detail: `node ${node} is filled with what it has lost`,
-      });
+    if (!this.#isOpen) throw notWhole(this.#ctx.node);
   }
 
   open(): void {

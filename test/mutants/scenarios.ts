@@ -59,8 +59,8 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
       // Of the cluster that it came from, it would be filled before it counts.
       {
         file: 'actors/node/identity.js',
-        find: 'isWhole: whole !== undefined && decodeWhole(whole) === birth',
-        replace: 'isWhole: true',
+        find: 'const isWhole = isMarked || isAlone || isOfBefore;',
+        replace: 'const isWhole = true;',
       },
     ],
     scenario: {

@@ -20,7 +20,7 @@ import {
   promise,
   type Proposal,
 } from '../../actors/replication/acceptor-state.ts';
-import { Acceptor, type SerialRequest } from '../../actors/replication/protocol.ts';
+import { Acceptor, plainSerial, type SerialRequest } from '../../actors/replication/protocol.ts';
 import type { Ballot } from '../../actors/replication/serial-history.ts';
 import { type Decided, SerialRound } from '../../actors/replication/serial-round.ts';
 
@@ -30,17 +30,10 @@ export const facts = { key, ...hashKey(key) };
 /** A read with what a test changes. */
 export function requestOf(changes: Partial<SerialRequest> = {}): SerialRequest {
   return {
+    ...plainSerial,
     namespace: 1,
     key: utf8.encode('key'),
     verb: 'read',
-    value: undefined,
-    valueType: 1,
-    offset: 0,
-    ttlMs: 0,
-    keepTtl: false,
-    delta: 0,
-    condition: { kind: 'none' },
-    requestId: '',
     ...changes,
   };
 }

@@ -5,24 +5,22 @@ import { expect } from 'chai';
 import { storageKey } from '../../actors/model/record.ts';
 import { hashKey } from '../../actors/model/token.ts';
 import { Rejoiner } from '../../actors/rejoin/protocol.ts';
-import { Acceptor, Proposer, type SerialRequest } from '../../actors/replication/protocol.ts';
+import {
+  Acceptor,
+  plainSerial,
+  Proposer,
+  type SerialRequest,
+} from '../../actors/replication/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { ReplicasUnderTest, shown } from './replicas-under-test.ts';
 
 const key = 'key';
 const plain: SerialRequest = {
+  ...plainSerial,
   namespace: 0,
   key: utf8.encode(key),
   verb: 'read',
-  value: undefined,
-  valueType: 0,
-  offset: 0,
-  ttlMs: 0,
-  keepTtl: false,
-  delta: 0,
-  condition: { kind: 'none' },
-  requestId: '',
 };
 
 async function phaseOf(replicas: ReplicasUnderTest, node: string): Promise<string> {

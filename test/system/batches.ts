@@ -34,7 +34,7 @@ export async function batchClient(
       { length: count },
       (_, at) => batchKeys[(first + at * step) % keyCount] as string,
     );
-    const url = cluster.url(cluster.nodes[random.int(cluster.nodes.length)] as string);
+    const url = cluster.anyUrl(random);
     const level = random.chance(0.3) ? 'ONE' : 'QUORUM';
     await recorder.batch({ client, url, key: keys.join(), level }, keys, `b${client}:${i}`);
     await sleep(pauseMs);

@@ -129,9 +129,6 @@ export async function runSystem(options: SystemOptions): Promise<SystemReport> {
 const many = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => make(index));
 
-const urlOf = (cluster: SystemCluster, random: Prng): string =>
-  cluster.url(cluster.nodes[random.int(cluster.nodes.length)] as string);
-
 async function servesSerial(cluster: SystemCluster): Promise<boolean> {
   const url = `${cluster.url('n1')}/api/v1/keys/probe/incr`;
   const headers = { 'content-type': 'application/json' };
@@ -150,7 +147,7 @@ async function registerClient(
 ): Promise<void> {
   for (let i = 0; performance.now() < untilMs; i += 1) {
     const key = `register-${random.int(registerKeys)}`;
-    const request = { client, url: urlOf(cluster, random), key, level: 'QUORUM' };
+    const request = { client, url: cluster.anyUrl(random), key, level: 'QUORUM' };
     const choice = random.float();
     if (choice < 0.5) await recorder.read(request);
     else await recorder.write(request, choice < 0.95 ? `${client}:${i}` : undefined);
@@ -170,7 +167,7 @@ async function sessionClient(
   for (let i = 0; performance.now() < untilMs; i += 1) {
     const key = `session-${random.int(registerKeys)}`;
     const level = random.chance(0.5) ? 'ONE' : 'QUORUM';
-    const request = { client, url: urlOf(cluster, random), key, level, token };
+    const request = { client, url: cluster.anyUrl(random), key, level, token };
     const next = random.chance(0.5)
       ? await recorder.read(request)
       : await recorder.write(request, `${client}:${i}`);
@@ -195,7 +192,7 @@ async function serialClient(
 ): Promise<void> {
   while (performance.now() < untilMs) {
     const key = `serial-${era.number}`;
-    const request = { client, url: urlOf(cluster, random), key, level: 'SERIAL' };
+    const request = { client, url: cluster.anyUrl(random), key, level: 'SERIAL' };
     const choice = random.float();
     const value = String(random.int(5));
     if (choice < 0.35) await recorder.read(request);
@@ -228,7 +225,7 @@ async function counterClient(
 ): Promise<void> {
   while (performance.now() < untilMs) {
     const key = counterKeys[random.int(counterKeys.length)] as string;
-    await recorder.increment({ client, url: urlOf(cluster, random), key, level: 'SERIAL' });
+    await recorder.increment({ client, url: cluster.anyUrl(random), key, level: 'SERIAL' });
     await sleep(2 * pauseMs);
   }
 }

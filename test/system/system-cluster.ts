@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Prng } from '../../runtime/prng.ts';
 import { TcpProxy } from './tcp-proxy.ts';
 
 const kvdPath = fileURLToPath(new URL('../../cli/kvd.js', import.meta.url));
@@ -47,6 +48,11 @@ export class SystemCluster {
 
   url(node: string): string {
     return `http://127.0.0.1:${this.#port(node)}`;
+  }
+
+  /** That of a node drawn from all, also of one that is down. */
+  anyUrl(random: Prng): string {
+    return this.url(random.pick(this.nodes));
   }
 
   /** Proxies by which `from` reaches `to`. */
