@@ -4,10 +4,11 @@
 
 import type { Done } from '../../runtime/actor.ts';
 import { recordValue, valueTypes } from '../model/record.ts';
-import type {
-  ExpiryWord,
-  SerialCondition,
-  SerialRequest as ProposerRequest,
+import {
+  type ExpiryWord,
+  plainSerial,
+  type SerialCondition,
+  type SerialRequest as ProposerRequest,
 } from '../replication/protocol.ts';
 import type { KeyCalls } from './key-calls.ts';
 
@@ -84,17 +85,8 @@ const valueOf = (record: Uint8Array | undefined): Uint8Array | undefined =>
   record === undefined ? undefined : recordValue(record);
 
 const exists: SerialCondition = { kind: 'exists' };
-const always: SerialCondition = { kind: 'none' };
-const usual = {
-  value: undefined,
-  valueType: valueTypes.bytes,
-  ttlMs: 0,
-  keepTtl: true,
-  delta: 0,
-  offset: 0,
-  condition: always,
-  requestId: '',
-};
+/** A change of the Redis protocol keeps the time to live, unless its command says otherwise. */
+const usual = { ...plainSerial, valueType: valueTypes.bytes, keepTtl: true };
 
 type Terms = Pick<ProposerRequest, 'verb'> & Partial<ProposerRequest>;
 

@@ -35,7 +35,6 @@ export interface SerialExchange {
 export type KeyPlace = { readonly namespace: number; readonly key: Uint8Array };
 
 const requestIdBytesMax = 64;
-const always: SerialCondition = { kind: 'none' };
 
 function refuse(field: string, expected: string): never {
   throw new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
@@ -138,7 +137,7 @@ function conditionOf({ headers }: HttpRequest): SerialCondition {
     if (noneMatch !== '*') refuse('If-None-Match', '* on a write');
     return { kind: 'absent' };
   }
-  if (match === undefined) return always;
+  if (match === undefined) return plainSerial.condition;
   if (match === '*') return { kind: 'exists' };
   return { kind: 'etag', etag: etagOf(match, 'If-Match') };
 }

@@ -40,7 +40,7 @@ const firstPauseMs = 10;
 const againMs = 300;
 const repairPollMs = 250;
 
-/** So many others that any two choices of them have one in common; a node alone asks nobody. */
+/** So many others that any two choices of them have one in common. A node alone is always whole. */
 const enoughOf = (others: readonly string[]): number => quorumOf(others.length);
 
 /** What those others who answer know of this node's birth. */

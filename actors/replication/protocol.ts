@@ -223,10 +223,10 @@ export type SerialVerb =
   /** Puts the value at an offset; what is missing before it becomes zeros. */
   | 'overwrite';
 
-/** What has to hold for the operation to be done; version 0 stands for "nothing there". */
 /** What EXPIRE asks of the time to live that a key has; a key without one counts as for ever. */
 export type ExpiryWord = 'nx' | 'xx' | 'gt' | 'lt';
 
+/** What has to hold for the operation to be done; version 0 stands for "nothing there". */
 export type SerialCondition =
   | { readonly kind: 'none' | 'absent' | 'exists' }
   | { readonly kind: 'version'; readonly version: number }

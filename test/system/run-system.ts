@@ -224,7 +224,7 @@ async function counterClient(
   random: Prng,
 ): Promise<void> {
   while (performance.now() < untilMs) {
-    const key = counterKeys[random.int(counterKeys.length)] as string;
+    const key = random.pick(counterKeys);
     await recorder.increment({ client, url: cluster.anyUrl(random), key, level: 'SERIAL' });
     await sleep(2 * pauseMs);
   }

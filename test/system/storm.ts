@@ -15,10 +15,6 @@ interface Fault {
 
 const nothing: Undo = () => undefined;
 
-function pick<T>(items: readonly T[], random: Prng): T {
-  return items[random.int(items.length)] as T;
-}
-
 function others(cluster: SystemCluster, node: string): readonly string[] {
   return cluster.nodes.filter((other) => other !== node);
 }
@@ -27,7 +23,7 @@ const faults: readonly Fault[] = [
   {
     name: 'kill -9',
     begin: async (cluster, random) => {
-      const node = pick(cluster.nodes, random);
+      const node = random.pick(cluster.nodes);
       await cluster.kill(node);
       return () => cluster.startNode(node);
     },
@@ -43,7 +39,7 @@ const faults: readonly Fault[] = [
   {
     name: 'pause',
     begin: (cluster, random) => {
-      const node = pick(cluster.nodes, random);
+      const node = random.pick(cluster.nodes);
       cluster.signal(node, 'SIGSTOP');
       return Promise.resolve(() => cluster.signal(node, 'SIGCONT'));
     },
@@ -51,7 +47,7 @@ const faults: readonly Fault[] = [
   {
     name: 'isolate',
     begin: (cluster, random) => {
-      const node = pick(cluster.nodes, random);
+      const node = random.pick(cluster.nodes);
       for (const other of others(cluster, node))
         for (const proxy of [...cluster.proxies(node, other), ...cluster.proxies(other, node)]) {
           proxy.stop('there');
@@ -63,8 +59,8 @@ const faults: readonly Fault[] = [
   {
     name: 'one way',
     begin: (cluster, random) => {
-      const node = pick(cluster.nodes, random);
-      const other = pick(others(cluster, node), random);
+      const node = random.pick(cluster.nodes);
+      const other = random.pick(others(cluster, node));
       for (const proxy of cluster.proxies(node, other)) proxy.stop('there');
       for (const proxy of cluster.proxies(other, node)) proxy.stop('back');
       return Promise.resolve(() => cluster.healNetwork());
@@ -85,7 +81,7 @@ const faults: readonly Fault[] = [
   {
     name: 'reset',
     begin: (cluster, random) => {
-      const node = pick(cluster.nodes, random);
+      const node = random.pick(cluster.nodes);
       for (const other of others(cluster, node))
         for (const proxy of [...cluster.proxies(node, other), ...cluster.proxies(other, node)])
           proxy.cut();
@@ -102,7 +98,7 @@ export async function runStorm(
 ): Promise<ReadonlyMap<string, number>> {
   const counts = new Map<string, number>();
   while (performance.now() < untilMs) {
-    const fault = pick(faults, random);
+    const fault = random.pick(faults);
     const undo = await fault.begin(cluster, random);
     if (undo !== nothing || fault.name === 'reset')
       counts.set(fault.name, (counts.get(fault.name) ?? 0) + 1);
