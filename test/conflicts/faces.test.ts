@@ -161,6 +161,8 @@ describe('conflicts: atomic batches over REST', function () {
 
   it('atomic: one bad operation refuses the whole batch', async () => {
     await send('POST', '/keys/counted/incr', { delta: 5 });
+    // A batch looks at one replica of a key, and a decision is answered when a majority has it.
+    await send('GET', '/keys/counted', undefined, { 'consistency-level': 'ALL' });
     const good = { key: 'y1', value: 1 };
     const refusals: [object, Record<string, string>, string][] = [
       [{ operations: [good, { key: 'counted', value: 1 }] }, {}, 'SERIAL_KEY'],
@@ -229,6 +231,7 @@ describe('conflicts: client and kvctl', function () {
     const outcomes = await client.deleteMany(['m1', 'm3'], { atomic: true });
     expect(outcomes.map((outcome) => outcome.ok && outcome.result)).to.deep.equal([true, false]);
     await client.incr('decided');
+    await client.get('decided', { level: 'ALL' });
     const refused = await client
       .putMany(
         [
