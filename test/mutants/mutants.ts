@@ -102,14 +102,6 @@ export const mutants: readonly Mutant[] = [
     seeds: 60,
   },
   {
-    id: 'change-answered-too-early',
-    what: 'a change of the namespaces is answered when one node acts by it',
-    file: 'actors/catalog/spread.js',
-    find: 'if (isCovered(ring, have))',
-    replace: 'if (have.size > 0)',
-    seeds: 240,
-  },
-  {
     id: 'purge-of-living-namespaces',
     what: 'a merge leaves out what is below the next id, dropped or not',
     file: 'actors/model/dropped-keys.js',
@@ -140,14 +132,6 @@ export const mutants: readonly Mutant[] = [
     find: 'this.#rows.written(record, recordHash(record));',
     replace: 'void record;',
     seeds: 40,
-  },
-  {
-    id: 'row-cache-late-fill',
-    what: 'a look-up that began before a write fills the row cache after it (G1)',
-    file: 'actors/storage/row-cache.js',
-    find: '|| ticket !== this.ticket(hash)',
-    replace: '',
-    seeds: 60,
   },
   {
     id: 'purge-without-overlap-check',

@@ -83,4 +83,32 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // One stale replica of three hides behind its quorum, so no seed shows this one.
+  {
+    id: 'row-cache-late-fill',
+    what: 'a look-up that began before a write fills the row cache after it (G1)',
+    file: 'actors/storage/row-cache.js',
+    find: '|| ticket !== this.ticket(hash)',
+    replace: '',
+    scenario: {
+      file: 'test/sim/caches.test.js',
+      title: 'a look-up that a write overtakes leaves nothing behind',
+      failsWith: 'an answer is older than what was acknowledged',
+    },
+    isQuick: true,
+  },
+  // Who makes the change has to be cut off in the moment in which it is decided.
+  {
+    id: 'change-answered-too-early',
+    what: 'a change of the namespaces is answered when one node acts by it',
+    file: 'actors/catalog/spread.js',
+    find: 'if (isCovered(ring, have))',
+    replace: 'if (have.size > 0)',
+    scenario: {
+      file: 'test/catalog/change-answers.test.js',
+      title: 'a drop is not answered while a quorum takes writes to what was dropped',
+      failsWith: 'a drop was answered, and a write after it taken',
+    },
+    isQuick: true,
+  },
 ];

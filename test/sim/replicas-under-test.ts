@@ -104,9 +104,10 @@ export class ReplicasUnderTest {
     key: string,
     value: string | undefined,
     level = 'QUORUM',
+    namespace = 0,
   ): Promise<void> {
     const request = {
-      namespace: 0,
+      namespace,
       key: utf8.encode(key),
       value: value === undefined ? undefined : utf8.encode(value),
       valueType: 0,
@@ -115,7 +116,7 @@ export class ReplicasUnderTest {
       level,
       explain: false,
     };
-    const to = this.#coordinator(node, key);
+    const to = this.#coordinator(node, key, namespace);
     const answer = await this.cluster.ask(to, 'write', request, 5_000);
     if (answer.kind !== 'reply') throw new Error(`${key}: ${JSON.stringify(answer)}`);
   }
@@ -127,8 +128,8 @@ export class ReplicasUnderTest {
     return answer.kind === 'reply' ? shown(answer.reply.record) : 'refused';
   }
 
-  #coordinator(node: string, key: string): Ref<Coordinator> {
-    const { token } = hashKey(storageKey(0, utf8.encode(key)));
+  #coordinator(node: string, key: string, namespace = 0): Ref<Coordinator> {
+    const { token } = hashKey(storageKey(namespace, utf8.encode(key)));
     return refTo(Coordinator, node, shardOf(token, this.#shards));
   }
 

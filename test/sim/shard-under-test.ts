@@ -2,7 +2,7 @@
 // go through flushes and compactions; asked as a client on the network would ask it.
 
 import { storageKey } from '../../actors/model/record.ts';
-import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
+import { defaultTunables, type Durability, type Tunables } from '../../actors/node/settings.ts';
 import type { CompactionStrategy } from '../../actors/storage/compaction-picker.ts';
 import type { Compression } from '../../actors/storage/sstable-format.ts';
 import { Store, type StoreStats } from '../../actors/storage/protocol.ts';
@@ -28,13 +28,16 @@ export interface ShardOptions {
   readonly compression?: Compression;
   /** 1: tombstones may be purged. 2: never. */
   readonly copies: 1 | 2;
+  readonly durability?: Durability;
   readonly tunables?: Partial<Tunables>;
 }
 
 export class ShardUnderTest {
   readonly cluster: SimCluster;
 
-  constructor({ seed, compaction, compression = 'auto', copies, tunables = {} }: ShardOptions) {
+  constructor(shard: ShardOptions) {
+    const { seed, compaction, compression = 'auto', copies, tunables = {} } = shard;
+    const { durability = 'group' } = shard;
     const names = ['n1', 'n2'].slice(0, copies);
     const small: Tunables = {
       ...defaultTunables(),
@@ -53,7 +56,7 @@ export class ShardUnderTest {
       ...tunables,
     };
     const stored = { compaction, compression, tunables: small };
-    const options = { names, shards: 1, durability: 'group', ...stored } as const;
+    const options = { names, shards: 1, durability, ...stored } as const;
     this.cluster = new SimCluster({
       world: new World({ seed }),
       names,
@@ -79,6 +82,18 @@ export class ShardUnderTest {
     body: BodyOf<Store[K]>,
   ): Promise<ClientAnswer<ReplyOf<Store[K]>>> {
     return this.cluster.ask(refTo(Store, 'n1'), name, body, timeoutMs);
+  }
+
+  /** Asked within the node, in the turn of the call: several in one turn arrive together. */
+  askWithin<K extends AskNames<Store>>(name: K, body: BodyOf<Store[K]>): Promise<ReplyOf<Store[K]>> {
+    const kernel = this.cluster.kernelOf('n1');
+    if (kernel === undefined) throw new Error('n1 is down');
+    return new Promise((resolve, reject) => {
+      kernel.ask(refTo(Store, 'n1'), name, body, timeoutMs, (problem, reply) => {
+        if (reply === undefined) reject(new Error(JSON.stringify(problem)));
+        else resolve(reply);
+      });
+    });
   }
 
   /** True: durable. False: refused or lost, because the node went down. */
