@@ -85,7 +85,10 @@ export class ShardUnderTest {
   }
 
   /** Asked within the node, in the turn of the call: several in one turn arrive together. */
-  askWithin<K extends AskNames<Store>>(name: K, body: BodyOf<Store[K]>): Promise<ReplyOf<Store[K]>> {
+  askWithin<K extends AskNames<Store>>(
+    name: K,
+    body: BodyOf<Store[K]>,
+  ): Promise<ReplyOf<Store[K]>> {
     const kernel = this.cluster.kernelOf('n1');
     if (kernel === undefined) throw new Error('n1 is down');
     return new Promise((resolve, reject) => {
