@@ -186,6 +186,7 @@ export class KeyCalls {
   }
 }
 
-function writeOf({ value, valueType, ttlMs }: WriteRequest): Partial<SerialRequest> {
-  return value === undefined ? { verb: 'delete' } : { verb: 'write', value, valueType, ttlMs };
+function writeOf({ value, valueType, ttlMs, afterHlc }: WriteRequest): Partial<SerialRequest> {
+  if (value === undefined) return { verb: 'delete', afterHlc };
+  return { verb: 'write', value, valueType, ttlMs, afterHlc };
 }

@@ -119,7 +119,8 @@ export class SessionCalls {
     done: Done<SerialReply>,
   ): void {
     const keyId = keyIdOf(storageKey(request.namespace, request.key));
-    this.#calls.serial(request, deadlineMs, (problem, reply) => {
+    const body = { ...request, afterHlc: session.afterHlc(keyId) };
+    this.#calls.serial(body, deadlineMs, (problem, reply) => {
       if (reply !== undefined && reply.hlc > 0) {
         const deadFromMs = reply.record === undefined ? 1 : reply.expiresAt;
         session.wrote(keyId, reply, deadFromMs, 'QUORUM');
@@ -134,11 +135,26 @@ export class SessionCalls {
     deadlineMs: number,
     done: Done<ReadReply & { readonly level: Level }>,
   ): void {
-    const { namespace, level } = terms;
-    this.serial(terms, serialRead({ namespace, key }), deadlineMs, (problem, reply) => {
-      if (reply === undefined) return done(problem, undefined);
-      done(undefined, { ...asRead(reply), level });
-    });
+    const { namespace, session, level } = terms;
+    const keyId = keyIdOf(storageKey(namespace, key));
+    const attempt = (isLast: boolean): void =>
+      this.#calls.serial(serialRead({ namespace, key }), deadlineMs, (problem, reply) => {
+        if (reply === undefined) return done(problem, undefined);
+        const seen = asRead(reply);
+        if (session.accepts(keyId, seen, level)) {
+          session.saw(keyId, seen, level);
+          return done(undefined, { ...seen, level });
+        }
+        const detail = 'what is decided is behind this session';
+        if (isLast) return done(failure('SESSION_UNSATISFIED', { level, detail }), undefined);
+        // A plain write that no majority has seen: a read of all brings it to all that answer.
+        const widest = { namespace, key, level: 'ALL', explain: false };
+        this.#calls.run('read', widest, deadlineMs, (refused) => {
+          if (refused === undefined) attempt(true);
+          else done(refused, undefined);
+        });
+      });
+    attempt(false);
   }
 
   /** Writes of different keys as one: in the end all of them or none, not isolated (BL-5). */

@@ -24,7 +24,14 @@ import { KvError } from '../../runtime/errors.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
 import type { Sealer } from '../../runtime/seal.ts';
 import { type Level, quorumOf, requiredAcks } from '../model/consistency.ts';
-import { compareEtags, type Etag, recordExpiresAt, recordHlc } from '../model/record.ts';
+import {
+  compareEtags,
+  type Etag,
+  recordEtag,
+  recordExpiresAt,
+  recordHlc,
+  recordKey,
+} from '../model/record.ts';
 
 interface Known {
   readonly etag: Etag;
@@ -88,6 +95,17 @@ export class Session {
     if (records.length === 0) return;
     for (const record of records) this.#highWater = Math.max(this.#highWater, recordHlc(record));
     this.#isHighWaterQuorum &&= this.#isQuorum(level);
+    // The high water is not asked about keys that the session knows one by one.
+    if (this.#recent.size > 0) for (const record of records) this.#sawListed(record, level);
+  }
+
+  #sawListed(record: Uint8Array, level: Level): void {
+    const keyId = keyIdOf(recordKey(record));
+    const known = this.#recent.get(keyId);
+    const etag = recordEtag(record);
+    if (known === undefined || compareEtags(etag, known.etag) <= 0) return;
+    const deadFromMs = recordExpiresAt(record);
+    this.#recent.set(keyId, { etag, deadFromMs, isQuorum: this.#isQuorum(level) });
   }
 
   #remember(keyId: number, known: Known): void {

@@ -298,6 +298,7 @@ function snapshotRow(settings: NodeSettings, ring: Ring): Row {
     stores: [...Array(shards).keys()].map((shard) => refTo(Store, node, shard)),
     identity: { clusterName, node, incarnation },
     shape: { members: [...ring.members].sort(), replicationFactor, virtualNodes, shards },
+    birth: counts(settings) ? undefined : (settings.birth ?? incarnation),
   };
   // Its garbage is removed at a start, and nothing acknowledged depends on it.
   return { kind: row(snapshotter), options, shard: 0, capacity: 256, onCrash: forgiving };

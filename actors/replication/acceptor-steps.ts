@@ -1,7 +1,15 @@
 // What an acceptor reads and writes of one key, as steps of a session: its own state, and the newest
 // record of the data. A decision writes both in one record of the log.
+//
+// A record is visible when it is durable, so a state that is still on its way to the disk cannot be
+// read: whoever went on from the one before it would store a second state under the same stamp, and
+// either of them might be the one that stays. So a turn lasts until the store has answered, also
+// when its caller gave up; and a state of which nobody can tell whether it was stored (`Doubts`) is
+// stored again, above that stamp, before anything else happens to its key. It may as well count: an
+// acceptor may promise and accept whatever it was asked to.
 
 import type { Ref, Session } from '../../runtime/actor.ts';
+import { errorTable, KvError, toFailure } from '../../runtime/errors.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
 import { encodeRecord, recordHlc, recordValue, valueTypes } from '../model/record.ts';
 import type { Store } from '../storage/protocol.ts';
@@ -20,23 +28,59 @@ export interface Stored {
   readonly stamp: number;
 }
 
+/** It may be stored under `stamp`, or not; with the record of a decision. */
+interface Doubt extends Stored {
+  readonly record: Uint8Array | undefined;
+}
+
+/** By name of the key. */
+export type Doubts = Map<string, Doubt>;
+
+export interface KeyStepsParts {
+  readonly session: Session;
+  readonly store: Ref<Store>;
+  readonly at: AcceptorKey;
+  /** Names the key among the doubts. */
+  readonly name: string;
+  readonly doubts: Doubts;
+  readonly leftMs: () => number;
+}
+
+const storeTimeoutMs = 60_000;
+/** With more than that the disk is not usable. */
+const doubtsMax = 4_096;
+
 /** Reads and writes of the store for one key's state. */
 export class KeySteps {
   readonly #session: Session;
   readonly #store: Ref<Store>;
   readonly #at: AcceptorKey;
+  readonly #name: string;
+  readonly #doubts: Doubts;
   readonly #leftMs: () => number;
   readonly #stateKey: Uint8Array;
 
-  constructor(session: Session, store: Ref<Store>, at: AcceptorKey, leftMs: () => number) {
+  constructor({ session, store, at, name, doubts, leftMs }: KeyStepsParts) {
     this.#session = session;
     this.#store = store;
     this.#at = at;
+    this.#name = name;
+    this.#doubts = doubts;
     this.#leftMs = leftMs;
     this.#stateKey = stateKeyOf(at.key);
   }
 
+  /** The state, of which nothing is in doubt any more. UNAVAILABLE: the caller waits no longer. */
   async load(): Promise<Stored> {
+    this.#timeLeft();
+    const doubt = this.#doubts.get(this.#name);
+    if (doubt !== undefined) {
+      const { state, stamp } = doubt;
+      await this.save(doubt, state, doubt.record);
+      return { state, stamp: stamp + 1 };
+    }
+    if (this.#doubts.size >= doubtsMax)
+      throw new KvError('DISK_FAILED', { detail: 'the store does not answer' });
     const record = await this.#read(this.#stateKey, fingerprint32(this.#stateKey));
     if (record === undefined) return { state: emptyState, stamp: 0 };
     return { state: decodeState(recordValue(record)), stamp: recordHlc(record) };
@@ -58,11 +102,18 @@ export class KeySteps {
       token: this.#at.token,
       hash: fingerprint32(this.#stateKey),
     });
-    if (record === undefined)
-      await this.#session.ask(this.#store, 'apply', { record: stateRecord }, this.#leftMs());
-    else {
-      const records = [record, stateRecord];
-      await this.#session.ask(this.#store, 'applyMany', { records }, this.#leftMs());
+    try {
+      if (record === undefined)
+        await this.#session.ask(this.#store, 'apply', { record: stateRecord }, storeTimeoutMs);
+      else {
+        const records = [record, stateRecord];
+        await this.#session.ask(this.#store, 'applyMany', { records }, storeTimeoutMs);
+      }
+      this.#doubts.delete(this.#name);
+    } catch (error) {
+      if (errorTable[toFailure(error).code].effect !== 'none')
+        this.#doubts.set(this.#name, { state, stamp: stamp + 1, record });
+      throw error;
     }
   }
 
@@ -75,7 +126,13 @@ export class KeySteps {
   }
 
   async #read(key: Uint8Array, hash: number): Promise<Uint8Array | undefined> {
-    const reply = await this.#session.ask(this.#store, 'read', { key, hash }, this.#leftMs());
+    const reply = await this.#session.ask(this.#store, 'read', { key, hash }, this.#timeLeft());
     return reply.record;
+  }
+
+  #timeLeft(): number {
+    const leftMs = this.#leftMs();
+    if (leftMs <= 0) throw new KvError('UNAVAILABLE', { detail: 'no time was left' });
+    return leftMs;
   }
 }

@@ -25,7 +25,7 @@ import {
   promise,
   type Proposal,
 } from './acceptor-state.ts';
-import { KeySteps } from './acceptor-steps.ts';
+import { type Doubts, KeySteps } from './acceptor-steps.ts';
 import { Acceptor, type AcceptorKey, type PrepareReply, type ProposeReply } from './protocol.ts';
 
 export interface AcceptorOptions {
@@ -45,6 +45,7 @@ class AcceptorActor implements Handlers<Acceptor> {
   readonly #ctx: Context<object, 'disk'>;
   readonly #options: AcceptorOptions;
   readonly #turns = new KeyTurns();
+  readonly #doubts: Doubts = new Map();
   readonly #dropped = new DroppedKeys();
   #isOpen: boolean;
 
@@ -125,17 +126,19 @@ class AcceptorActor implements Handlers<Acceptor> {
     const { store } = this.#options;
     const { clock } = this.#ctx;
     const turns = this.#turns;
+    const doubts = this.#doubts;
     const leftMs = (): number => call.deadlineMs - clock.monotonicMs();
     return this.#ctx.session(async (session) => {
       for (const record of records) {
         const key = keyOfState(recordKey(record));
         const at = { key, token: recordToken(record), hash: 0 };
+        const name = base64url.encode(key);
         const work = async (): Promise<void> => {
-          const steps = new KeySteps(session, store, at, leftMs);
+          const steps = new KeySteps({ session, store, at, name, doubts, leftMs });
           const stored = await steps.load();
           await steps.save(stored, adopt(stored.state, decodeState(recordValue(record))));
         };
-        await turns.run(base64url.encode(key), work);
+        await turns.run(name, work);
       }
       return {};
     });
@@ -155,9 +158,10 @@ class AcceptorActor implements Handlers<Acceptor> {
     const { clock } = this.#ctx;
     const { store } = this.#options;
     const turns = this.#turns;
+    const doubts = this.#doubts;
     const leftMs = (): number => deadlineMs - clock.monotonicMs();
     return this.#ctx.session((session) =>
-      turns.run(name, () => work(new KeySteps(session, store, at, leftMs))),
+      turns.run(name, () => work(new KeySteps({ session, store, at, name, doubts, leftMs }))),
     );
   }
 }

@@ -12,13 +12,14 @@ import {
   refTo,
 } from '../../runtime/actor.ts';
 import { base64url } from '../../runtime/bytes.ts';
-import { type Failure, KvError, toFailure } from '../../runtime/errors.ts';
+import { type Failure, failure, KvError, toFailure } from '../../runtime/errors.ts';
 import type { Counter } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
 import {
   keyBytesMax,
+  noEtag,
   recordEtag,
   recordExpiresAt,
   recordVersion,
@@ -129,9 +130,27 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     return later;
   }
 
+  /** Those whose time is over are not done any more: their clients have been told so. */
+  #takeDue({ waiting }: KeyQueue): readonly Waiting[] {
+    const nowMs = this.#ctx.clock.monotonicMs();
+    const due: Waiting[] = [];
+    while (due.length < this.#options.operationsPerRound) {
+      const one = waiting.shift();
+      if (one === undefined) break;
+      if (one.deadlineMs > nowMs) {
+        due.push(one);
+        continue;
+      }
+      this.#waiting -= 1;
+      one.later.fail(failure('CONTENTION', { detail: 'its turn did not come in time' }));
+    }
+    return due;
+  }
+
   #begin(name: string, queue: KeyQueue): void {
-    queue.underWay = queue.waiting.splice(0, this.#options.operationsPerRound);
+    queue.underWay = this.#takeDue(queue);
     const { facts, underWay } = queue;
+    if (underWay.length === 0) return void this.#queues.delete(name);
     const { clock, random, probe, toSelf } = this.#ctx;
     const { resolve, valueBytesMax, sparesAfterMs } = this.#options;
     const requests = underWay.map(({ request }) => request);
@@ -143,6 +162,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     const parts = {
       ...{ clock, random, probe, facts, replicas, resolve, valueBytesMax, sparesAfterMs },
       deadlineMs: Math.max(...underWay.map((one) => one.deadlineMs)),
+      afterHlc: Math.max(...requests.map(({ afterHlc = 0 }) => afterHlc)),
       live: () => view.live(replicas),
       acceptorOf: (node: string) => refTo(Acceptor, node, shardOf(token, view.shardsOf(node))),
       nextBallot: (floor: number, count: number) => this.#nextBallot(floor, count),
@@ -204,11 +224,10 @@ function replyOf(
   nowMs: number,
   coordinator: string,
 ): SerialReply {
-  const { isApplied, record, written, before, number } = outcome;
+  const { isApplied, record, written, before, number, mark = noEtag } = outcome;
   const facts = { isApplied, record, before, number, nowMs, coordinator };
   if (written !== undefined) return { ...facts, ...written };
-  if (record === undefined)
-    return { ...facts, hlc: 0, writer: 0, incarnation: 0, version: 0, expiresAt: 0 };
+  if (record === undefined) return { ...facts, ...mark, version: 0, expiresAt: 0 };
   const version = recordVersion(record);
   return { ...facts, ...recordEtag(record), version, expiresAt: recordExpiresAt(record) };
 }

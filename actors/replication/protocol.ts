@@ -255,6 +255,8 @@ export interface SerialRequest {
   readonly condition: SerialCondition;
   /** The client's, 1 to 64 bytes; empty: none. */
   readonly requestId: string;
+  /** What it writes is stamped above this hlc: the newest that the client's session knows. */
+  readonly afterHlc?: number;
 }
 
 /** What most requests leave as it is. */

@@ -29,6 +29,8 @@ export interface SerialOutcome {
   readonly before: Uint8Array | undefined;
   /** Of an increment. */
   readonly number: number | undefined;
+  /** Of a read that finds nothing: the mark of a delete, or what has expired. */
+  readonly mark?: Etag;
 }
 
 export type Evaluated =
@@ -112,7 +114,7 @@ class Evaluation {
       return { ...unchanged, isApplied: false };
     switch (request.verb) {
       case 'read':
-        return { ...unchanged, isApplied: true };
+        return { ...unchanged, isApplied: true, ...this.#mark() };
       case 'write':
         return this.#write(
           request,
@@ -138,6 +140,10 @@ class Evaluation {
       case 'overwrite':
         return this.#splice(request, live);
     }
+  }
+
+  #mark(): Pick<SerialOutcome, 'mark'> {
+    return this.#record === undefined ? {} : { mark: recordEtag(this.#record) };
   }
 
   /** When what the request writes would expire; 0: never. */

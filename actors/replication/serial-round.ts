@@ -46,6 +46,8 @@ export interface RoundParts {
   readonly sparesAfterMs: number;
   /** Monotonic. */
   readonly deadlineMs: number;
+  /** What it writes is stamped above this hlc. */
+  readonly afterHlc: number;
 }
 
 export interface Decided {
@@ -59,6 +61,11 @@ interface Attempt extends Decided {
 
 /** Milliseconds for one step; a replica that takes longer is not waited for. */
 const stepTimeoutMs = 1_000;
+/**
+ * Nothing is proposed on promises that are older: a node that stood still in between cannot know
+ * whether a disk that went meanwhile has taken one of them with it (docs/decisions/0017).
+ */
+const promiseLifeMs = 3_000;
 const pauseMsMin = 10;
 const pauseMsMax = 100;
 
@@ -76,6 +83,7 @@ export class SerialRound {
   constructor(parts: RoundParts, requests: readonly SerialRequest[]) {
     this.#parts = parts;
     this.#requests = requests;
+    this.#floor = parts.afterHlc;
     this.#required = quorumOf(parts.replicas.length);
   }
 
@@ -134,8 +142,11 @@ export class SerialRound {
 
   /** Undefined: overtaken, or too few answered; try again. */
   async #attempt(ballot: Ballot): Promise<Decided | undefined> {
+    const { clock } = this.#parts;
+    const sinceMs = clock.monotonicMs();
+    const isOld = (): boolean => clock.monotonicMs() - sinceMs > promiseLifeMs;
     const promised = await this.#prepare(ballot);
-    if (promised === undefined) return undefined;
+    if (promised === undefined || isOld()) return undefined;
     const unfinished = newestAccepted(promised);
     if (unfinished !== undefined) {
       this.#parts.probe.reach('unfinished decision completed');
@@ -144,11 +155,11 @@ export class SerialRound {
       return finished ? this.#ownDecision(unfinished.original) : undefined;
     }
     const committed = newestCommitted(promised);
+    if (!(await this.#catchUp(promised, committed)) || isOld()) return undefined;
     const history = SerialHistory.decode(committed.history);
+    // A majority has it: nothing may be acknowledged that a quorum read can miss (PX-11).
     const own = this.#decidedByOthers(history);
-    if (own !== undefined) return own;
-    if (!(await this.#catchUp(promised, committed))) return undefined;
-    return this.#evaluate(ballot, promised, history);
+    return own ?? this.#evaluate(ballot, promised, history);
   }
 
   async #prepare(ballot: Ballot): Promise<Promised | undefined> {

@@ -234,7 +234,8 @@ export interface SnapshotSummary {
 export const Snapshotter = protocol('snapshotter', 16, {
   /**
    * Holds everything that was acknowledged before the request. CONFLICT where the name is taken or
-   * another one is being made; DISK_FULL: nothing was made.
+   * another one is being made; DRAINING: this node is filled with what it has lost (CO-4);
+   * DISK_FULL: nothing was made.
    */
   create: ask<{ readonly name: string }, SnapshotSummary>(1),
   /** By name, in order. */

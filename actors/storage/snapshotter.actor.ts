@@ -10,6 +10,7 @@ import { actor, type Context, type Later, type Ref, type Session } from '../../r
 import type { Disk, Log } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import { isMarkedWhole, notWhole } from '../model/wholeness.ts';
 import { Snapshotter, type SnapshotSummary, type Store } from './protocol.ts';
 import {
   checkSnapshotName,
@@ -37,6 +38,8 @@ export interface SnapshotterOptions {
     readonly incarnation: number;
   };
   readonly shape: ClusterShape;
+  /** Of the data directory: what has lost something is not snapshotted (CO-4). Absent: it is whole. */
+  readonly birth?: number | undefined;
 }
 
 interface Own {
@@ -75,7 +78,9 @@ class SnapshotterActor implements Handlers<Snapshotter>, Handlers<Own> {
 
   create({ name }: BodyOf<Snapshotter['create']>): Later<SnapshotSummary> {
     checkSnapshotName(name);
-    const { disk, log, clock } = this.#ctx;
+    const { disk, log, clock, node } = this.#ctx;
+    const { birth } = this.#options;
+    if (birth !== undefined && !isMarkedWhole(disk, birth)) throw notWhole(node);
     const names = namesIn(disk);
     if (names.has(name))
       throw new KvError('CONFLICT', { detail: `there is a snapshot ${name} already` });

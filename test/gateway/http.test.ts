@@ -112,6 +112,23 @@ describe('http gateway', () => {
     expect((await call('GET', `${keys}/mine`)).status).to.equal(404);
   });
 
+  it('http: SS-2: a serial read that does not see what its session wrote asks all, and is refused', async () => {
+    const written = await put('mine', '{"value":1}');
+    const token = String(written.headers['x-session-token']);
+    const headers = { 'x-session-token': token, 'consistency-level': 'SERIAL' };
+    expect((await call('GET', `${keys}/mine`, { headers })).status).to.equal(200);
+    cluster.backend.records.clear();
+    cluster.backend.seen.length = 0;
+    const behind = await call('GET', `${keys}/mine`, { headers });
+    expect([behind.status, problemOf(behind).code]).to.deep.equal([503, 'SESSION_UNSATISFIED']);
+    const asked = cluster.backend.seen.map(({ request }) => request.level);
+    expect(asked).to.deep.equal(['ALL']);
+    // What is decided within the session is stamped above what it knows.
+    const json = { 'content-type': 'application/json' };
+    await call('PUT', `${keys}/mine`, { body: '{"value":2}', headers: { ...headers, ...json } });
+    expect(cluster.backend.serial.at(-1)?.request.afterHlc).to.be.at.least(nowMs * 1000);
+  });
+
   it('http: a session writes above what it knows, and sees its delete', async () => {
     const first = await put('own', '{"value":1}');
     const token = String(first.headers['x-session-token']);

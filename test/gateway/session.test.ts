@@ -140,6 +140,16 @@ describe('session', () => {
     expect(session.pageLevel('QUORUM')).to.equal('ALL');
   });
 
+  it('session: SS-2: a key that it knows is not shown older than a page has shown it', () => {
+    const session = new Session(0, 3);
+    session.wrote(idOf('k'), etagOf(5), 0, 'QUORUM');
+    session.sawPage([recordOf(9)], 'ONE');
+    expect(session.accepts(idOf('k'), seenOf(5), 'ONE')).to.equal(false);
+    expect(session.accepts(idOf('k'), seenOf(9), 'ONE')).to.equal(true);
+    session.sawPage([recordOf(7)], 'QUORUM');
+    expect(session.accepts(idOf('k'), seenOf(8), 'QUORUM'), 'an older page').to.equal(false);
+  });
+
   it('session: reads its writes and never goes back, at any level, through replicas that lag', () => {
     const levels: readonly Level[] = ['ONE', 'QUORUM', 'ALL'];
     const step = fc.record({

@@ -71,6 +71,20 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     isQuick: true,
   },
   {
+    id: 'acceptor-passes-its-store',
+    what: 'an acceptor goes on from the state before the one that is on its way to the disk (PX-3, PX-4)',
+    file: 'actors/replication/acceptor-steps.js',
+    find: "await this.#session.ask(this.#store, 'apply', { record: stateRecord }, storeTimeoutMs);",
+    replace:
+      "await this.#session.ask(this.#store, 'apply', { record: stateRecord }, this.#leftMs());",
+    scenario: {
+      file: 'test/serial/acceptor.test.js',
+      title: 'a state that may be stored or not is stored again before the next step',
+      failsWith: 'the store has not answered',
+    },
+    isQuick: true,
+  },
+  {
     id: 'votes-not-taken-over',
     what: 'a node that lost its disk votes without what the others know of its keys (PX-17, CO-4)',
     file: 'actors/rejoin/filling.js',

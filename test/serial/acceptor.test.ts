@@ -134,6 +134,59 @@ describe('acceptor', () => {
     expect(await kit.waiting()).to.deep.equal(['n1/apply', 'n1/read']);
   });
 
+  it('acceptor: a state that may be stored or not is stored again before the next step (PX-3, PX-4)', async () => {
+    const kit = await start();
+    const newer = { ...ballot, hlc: 200 };
+    const promised = kit.ask(target, 'prepare', { ...facts, ballot: newer, isWrite: true }, 1_000);
+    (await kit.take('n1', 'read')).reply({ record: undefined });
+    const lost = await kit.take('n1', 'apply');
+    await kit.host.advance(1_500);
+    expect(promised.failure?.code).to.equal('TIMEOUT');
+    const accepted = kit.ask(target, 'propose', { ...facts, proposal });
+    expect(await kit.waiting(), 'the store has not answered').to.deep.equal([]);
+    lost.fail('DISK_FAILED');
+    const again = await kit.take('n1', 'apply');
+    expect(decodeState(recordValue(recordOf(again))).promised).to.deep.equal(newer);
+    expect(recordHlc(recordOf(again)), 'above the one in doubt').to.equal(2);
+    again.reply({ lsn: 2 });
+    await kit.host.settle();
+    expect(accepted.reply).to.deep.equal({ isAccepted: false, highest: newer });
+    expect(kit.asked).to.deep.equal([]);
+  });
+
+  it('acceptor: a decision in doubt is stored again with its record', async () => {
+    const kit = await start();
+    kit.ask(target, 'commit', { ...facts, proposal });
+    (await kit.take('n1', 'read')).reply({ record: undefined });
+    (await kit.take('n1', 'applyMany')).fail('ACTOR_RESTARTED');
+    await kit.host.settle();
+    const newer = { ...ballot, hlc: 200 };
+    const promised = kit.ask(target, 'prepare', { ...facts, ballot: newer, isWrite: true });
+    const again = await kit.take('n1', 'applyMany');
+    const { records } = again.body as { records: readonly Uint8Array[] };
+    expect(records[0]).to.deep.equal(proposal.record);
+    again.reply({ lsn: 2 });
+    const saving = await kit.take('n1', 'apply');
+    expect(recordHlc(recordOf(saving))).to.equal(3);
+    saving.reply({ lsn: 3 });
+    (await kit.take('n1', 'read')).reply({ record: proposal.record });
+    await kit.host.settle();
+    expect(promised.reply).to.deep.include({ isPromised: true });
+    expect(promised.reply?.committed.ballot).to.deep.equal(ballot);
+  });
+
+  it('acceptor: a step whose time is over when its turn comes does nothing', async () => {
+    const kit = await start();
+    kit.ask(target, 'prepare', { ...facts, ballot, isWrite: true }, 1_000);
+    (await kit.take('n1', 'read')).reply({ record: undefined });
+    const saving = await kit.take('n1', 'apply');
+    const late = kit.ask(target, 'propose', { ...facts, proposal }, 1_000);
+    await kit.host.advance(1_500);
+    expect(late.failure?.code).to.equal('TIMEOUT');
+    saving.reply({ lsn: 1 });
+    expect(await kit.waiting()).to.deep.equal([]);
+  });
+
   it('acceptor: keys of another shard and records that are none are refused', async () => {
     const kit = await start(2);
     const other = kit.ask(target, 'prepare', { ...facts, token: 1, ballot, isWrite: true });

@@ -91,6 +91,37 @@ describe('proposer', () => {
       expect(stamps.size).to.equal(6);
     });
 
+  it('proposer: an operation whose time is over when its turn comes is not done (WR-6)', async () => {
+    const kit = await start({ operationsPerRound: 1 });
+    const first = kit.ask(target, 'run', increment(1), 5_000);
+    const late = kit.ask(target, 'run', increment(1), 500);
+    const last = kit.ask(target, 'run', increment(1), 5_000);
+    await kit.host.advance(700);
+    expect(await agree(kit)).to.equal(2);
+    expect([first.reply?.isApplied, last.reply?.isApplied]).to.deep.equal([true, true]);
+    expect(late.failure?.code).to.equal('TIMEOUT');
+  });
+
+  it('proposer: a node that stood still proposes nothing on its old promises (PX-17)', async () => {
+    const kit = await start();
+    kit.ask(target, 'run', increment(1), 30_000);
+    const prepares = [await kit.take('n2', 'prepare'), await kit.take('n3', 'prepare')];
+    // Stopped and continued: the clock went on, no timer of this node did.
+    kit.host.nowMs += 20_000;
+    for (const asked of prepares) asked.reply(promised);
+    expect(await kit.waiting()).to.deep.equal([]);
+    await kit.host.advance(200);
+    expect(await kit.waiting()).to.deep.equal(['n2/prepare', 'n3/prepare']);
+  });
+
+  it('proposer: what an operation writes is stamped above what its session knows (SS-1)', async () => {
+    const kit = await start();
+    const known = 1_700_000_000_000_000 + 400_000;
+    const after = kit.ask(target, 'run', { ...increment(1), afterHlc: known });
+    await agree(kit);
+    expect(after.reply?.hlc).to.be.greaterThan(known);
+  });
+
   it('proposer: rounds of different keys do not wait for each other', async () => {
     const kit = await start();
     kit.ask(target, 'run', increment(1));

@@ -153,6 +153,29 @@ describe('serial round', () => {
     expect(world.labels.has('unfinished decision completed')).to.equal(true);
   });
 
+  it('serial round: an update that another round has finished is held by a majority when it is acknowledged (PX-7 b, PX-11)', async () => {
+    let isOthersTurn = true;
+    const world = new SerialWorld({
+      fateOf: (from, node, step) => {
+        if (!isOthersTurn || step === 'prepare') return 'heard';
+        if (from === 1) return 'unheard';
+        return step === 'propose' || node === 'n1' ? 'heard' : 'lost';
+      },
+    });
+    const first = world.round(1, [add], 4_000);
+    world.after(20, () => {
+      void world.round(2, [add], 100).catch(() => {
+        isOthersTurn = false;
+      });
+    });
+    let holders = 0;
+    void first.then(() => {
+      holders = [...world.replicas.values()].filter(({ record }) => record !== undefined).length;
+    });
+    expect(outcomeOf(await ended(world, first)).number).to.equal(1);
+    expect(holders).to.be.at.least(2);
+  });
+
   it('serial round: too few replicas before anything was proposed is UNAVAILABLE, after it TIMEOUT', async () => {
     const world = new SerialWorld({ fateOf: halfDone('n1') });
     world.away.add('n1').add('n2');

@@ -134,6 +134,7 @@ export class SerialWorld {
       acceptorOf: (node: string) => refTo(Acceptor, node),
       nextBallot: (floor: number, count: number) => this.#nextBallot(proposer, floor, count),
       deadlineMs: this.nowMs + timeoutMs,
+      afterHlc: 0,
     };
     return new SerialRound(parts, requests).run();
   }

@@ -11,6 +11,7 @@ import {
   Proposer,
   type SerialRequest,
 } from '../../actors/replication/protocol.ts';
+import { Snapshotter } from '../../actors/storage/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { ReplicasUnderTest, shown } from './replicas-under-test.ts';
@@ -34,6 +35,17 @@ async function decided(replicas: ReplicasUnderTest, node: string): Promise<strin
   if (answer.kind === 'failure') return answer.failure.code;
   if (answer.kind !== 'reply') return answer.kind;
   return shown(answer.reply.record);
+}
+
+/** `reply`, or the code of the failure. */
+async function snapshotOf(replicas: ReplicasUnderTest, node: string): Promise<string> {
+  const answer = await replicas.cluster.ask(
+    refTo(Snapshotter, node),
+    'create',
+    { name: 's' },
+    4_000,
+  );
+  return answer.kind === 'failure' ? answer.failure.code : answer.kind;
 }
 
 async function votesOf(replicas: ReplicasUnderTest, node: string): Promise<unknown> {
@@ -90,9 +102,11 @@ describe('sim rejoin', () => {
       expect(await phaseOf(replicas, 'n1')).to.not.equal('whole');
       for (const node of ['n1', 'n3'])
         expect(await replicas.read(node, key), `through ${node}`).to.equal('refused');
+      expect(await snapshotOf(replicas, 'n1'), 'a snapshot without the data').to.equal('DRAINING');
       await replicas.up('n2');
       await replicas.sleep(20);
       expect(await phaseOf(replicas, 'n1')).to.equal('whole');
+      expect(await snapshotOf(replicas, 'n1')).to.equal('reply');
       // Filled by what n2 had: now n1 may speak for both of them.
       await replicas.down('n2');
       expect(await replicas.read('n3', key)).to.equal('new');
