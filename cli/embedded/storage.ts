@@ -48,6 +48,7 @@ import type { Kernel } from '../../runtime/kernel.ts';
 import { createRing } from '../../transport/thread-link.ts';
 import type { BackgroundData } from './background-thread.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
+import { giveArenasBack, takeArenas } from './arena-pool.ts';
 import {
   type Bytes,
   bytesOf,
@@ -218,6 +219,7 @@ class OpenStorage implements Storage {
   #closing: Promise<void> | undefined;
   #reads = 0;
   #directory = '';
+  #arenas: readonly SharedArrayBuffer[] = [];
   #snapshotsTaken = 0;
   readonly #snapshots = new Set<StorageSnapshot>();
 
@@ -235,7 +237,9 @@ class OpenStorage implements Storage {
   ): Promise<void> {
     this.#directory = directory;
     removeOldSnapshots(createNodeDisk(directory));
-    const seeds = seedsOf(settings, directory);
+    const { tunables } = settings;
+    this.#arenas = takeArenas(arenaCount(tunables, 1), arenaBytes(tunables));
+    const seeds = seedsOf(settings, directory, this.#arenas);
     const fatal = (reason: string): void => this.#fail(reason);
     const [background] = startThreads({
       threads: storagePlacement.threads,
@@ -279,6 +283,8 @@ class OpenStorage implements Storage {
   async abandon(): Promise<void> {
     await this.#own?.stop(this.#closed);
     await this.#background?.stop(stopTimeoutMs).catch(() => undefined);
+    giveArenasBack(this.#arenas);
+    this.#arenas = [];
     await this.#lock.release();
   }
 
@@ -490,12 +496,8 @@ class OpenStorage implements Storage {
 function seedsOf(
   settings: StorageSeed['settings'],
   directory: string,
+  arenas: readonly SharedArrayBuffer[],
 ): (thread: number) => StorageSeed {
-  const { tunables } = settings;
-  const arenas = Array.from(
-    { length: arenaCount(tunables, 1) },
-    () => new SharedArrayBuffer(arenaBytes(tunables)),
-  );
   const parts = createThreadMesh(workerThread + 1, ringBytes, createRing);
   return (thread) => ({
     settings,
