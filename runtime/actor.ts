@@ -98,6 +98,16 @@ export interface BaseContext<Own> {
     timeoutMs: number,
     done: Done<ReplyOf<P[K]>>,
   ) => void;
+  /**
+   * The answer here and now, as if the message had been sent and its turn had come at once: for
+   * messages that are marked `isPeek`, of an actor of this thread that has no mail and is not this
+   * one. Undefined otherwise: ask. No envelope, no open ask, no turn of another actor in between.
+   */
+  readonly peek: <P, K extends AskNames<P>>(
+    ref: Ref<P>,
+    name: K,
+    body: BodyOf<P[K]>,
+  ) => Outcome<ReplyOf<P[K]>> | undefined;
   readonly later: <Reply>() => Deferred<Reply>;
   /** Runs `work` now up to its first await; a KvError in it becomes the answer. */
   readonly session: <Reply>(work: (session: Session) => Promise<Reply>) => Later<Reply>;

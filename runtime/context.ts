@@ -2,7 +2,7 @@
 // kernel. Both belong to one incarnation of their actor: after a crash the old ones go on existing
 // in closures, but nothing that they do has an effect any more.
 
-import type { BaseContext, Deferred, Done, Later, Ref, Session } from './actor.ts';
+import type { BaseContext, Deferred, Done, Later, Outcome, Ref, Session } from './actor.ts';
 import { type Cell, DeferredReply } from './cell.ts';
 import type { Host, TimerHandle } from './environment.ts';
 import { CorruptionError, errorOf, type Failure, failure, KvError, toFailure } from './errors.ts';
@@ -21,6 +21,12 @@ export interface KernelSide {
     timeoutMs: number,
     done: Done<never>,
   ) => void;
+  readonly peek: (
+    cell: Cell,
+    ref: Ref<unknown>,
+    name: string,
+    body: unknown,
+  ) => Outcome<never> | undefined;
   /** Puts a message of the actor to itself into its mailbox. */
   readonly own: (cell: Cell, name: string, body: unknown) => void;
   /** The actor of this thread under `ref`. */
@@ -64,6 +70,8 @@ export function createContext(kernel: KernelSide, cell: Cell): AnyContext {
     ): void => {
       if (isCurrent()) kernel.ask(cell, ref, name, body, timeoutMs, done);
     },
+    peek: (ref: Ref<unknown>, name: string, body: unknown): Outcome<never> | undefined =>
+      isCurrent() ? kernel.peek(cell, ref, name, body) : undefined,
     later: <Reply>() => new DeferredReply<Reply>() as unknown as Deferred<Reply>,
     session: <Reply>(work: (session: Session) => Promise<Reply>): Later<Reply> =>
       startSession(kernel, cell, work),

@@ -53,6 +53,7 @@ export class Kernel {
   readonly #runQueue = new Ring<Cell>();
   readonly #asks: AskTable;
   readonly #side: KernelSide;
+  readonly #direct: DirectAsks;
   #scheduled = false;
   #running = false;
   #stopped = false;
@@ -90,7 +91,8 @@ export class Kernel {
       this.#asks.tick(this.#nowMs);
     };
     this.#side = this.#sideOfContexts();
-    ({ now: this.askNow, ahead: this.askAhead } = new DirectAsks(this.#sideOfDirectAsks()));
+    this.#direct = new DirectAsks(this.#sideOfDirectAsks());
+    ({ now: this.askNow, ahead: this.askAhead } = this.#direct);
   }
 
   /** Asks that wait for an answer. */
@@ -528,6 +530,7 @@ export class Kernel {
       tell: (ref, name, body) => this.#tell(ref, name, body),
       ask: (cell, ref, name, body, timeoutMs, done) =>
         this.#ask(cell, ref, name, body, timeoutMs, done),
+      peek: (cell, ref, name, body) => this.#direct.peek(cell, ref, name, body),
       own: (cell, name, body) => this.#own(cell, name, body),
       find: (ref) => this.#cells.get(ref.actor)?.[ref.shard],
       crash: (cell, error) => this.#crash(cell, error, undefined),
@@ -539,18 +542,17 @@ export class Kernel {
   #sideOfDirectAsks(): TurnSide {
     return {
       ...this.#side,
-      isTranscoding: this.#options.transcode !== undefined,
+      transcode: this.#options.transcode,
+      descriptorOf: (actor, name) => this.#descriptors.get(actor)?.get(name),
       isRunning: () => this.#running,
       ask: (ref, name, body, done) => {
         this.#isDirect = true;
         this.#ask(undefined, ref, name, body, Infinity, done);
         this.#isDirect = false;
       },
-      inTurn: (work) => {
-        this.#nowMs = this.#host.clock.monotonicMs();
-        this.#running = true;
-        work();
-        this.#running = false;
+      setRunning: (isRunning) => {
+        if (isRunning) this.#nowMs = this.#host.clock.monotonicMs();
+        this.#running = isRunning;
       },
       takeTurns: (isDone) => {
         while (!isDone() && !this.#stopped && this.#runQueue.length > 0) this.#takeTurns(1);

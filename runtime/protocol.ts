@@ -111,6 +111,7 @@ export interface Ask<Request, Reply> {
   readonly lane: Lane;
   readonly layout: FieldTable | undefined;
   readonly replyLayout: FieldTable | undefined;
+  readonly isPeek: boolean;
   readonly [types]?: { request: Request; reply: Reply };
 }
 
@@ -132,6 +133,8 @@ export function ask<Request, Reply>(
   options: MessageOptions & {
     readonly layout?: Layout<Request>;
     readonly replyLayout?: Layout<Reply>;
+    /** It only reads, and is answered in the turn of its handler: see BaseContext.peek. */
+    readonly isPeek?: boolean;
   } = {},
 ): Ask<Request, Reply> {
   return {
@@ -140,6 +143,7 @@ export function ask<Request, Reply>(
     lane: options.lane ?? 'user',
     layout: fields(options.layout),
     replyLayout: fields(options.replyLayout),
+    isPeek: options.isPeek ?? false,
   };
 }
 
@@ -153,6 +157,8 @@ export interface Descriptor {
   readonly lane: Lane;
   readonly layout: FieldTable | undefined;
   readonly replyLayout: FieldTable | undefined;
+  /** An actor of the same thread may have its answer within its own turn. */
+  readonly isPeek: boolean;
 }
 
 export interface Protocol<Messages extends MessageTable = MessageTable> {
@@ -181,6 +187,7 @@ export function protocol<const Messages extends MessageTable>(
       lane: message.lane,
       layout: message.layout,
       replyLayout: message.kind === 'ask' ? message.replyLayout : undefined,
+      isPeek: message.kind === 'ask' && message.isPeek,
     });
   }
   return { name, id, messages, descriptors };

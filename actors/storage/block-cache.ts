@@ -10,6 +10,7 @@
 import { assert } from '../../runtime/errors.ts';
 import type { CacheFigures } from './cache-figures.ts';
 import type { DataBlock } from './data-block.ts';
+import { EntryQueue, EntryTable } from './entry-table.ts';
 import {
   mainQueue,
   type QueueName,
@@ -28,6 +29,9 @@ interface Entry {
   readonly bytes: number;
   queue: QueueName;
   uses: number;
+  chained: Entry | undefined;
+  older: Entry | undefined;
+  newer: Entry | undefined;
 }
 
 /** Block numbers of a table are below this. */
@@ -45,9 +49,11 @@ export class BlockCache {
   readonly #bytesMax: number;
   /** Of the bound: what indexes and filters leave. */
   #blockBytesMax: number;
-  readonly #entries = new Map<number, Entry>();
-  /** By queue, oldest first. */
-  readonly #queues: readonly [Set<Entry>, Set<Entry>] = [new Set(), new Set()];
+  readonly #entries = new EntryTable<Entry>();
+  readonly #queues: readonly [EntryQueue<Entry>, EntryQueue<Entry>] = [
+    new EntryQueue(),
+    new EntryQueue(),
+  ];
   readonly #queueBytes: [number, number] = [0, 0];
   readonly #policy: S3Fifo<Entry>;
   #tables = 0;
@@ -165,7 +171,8 @@ export class BlockCache {
     if (bytes > this.#blockBytesMax) return;
     const queue = this.#policy.queueFor(fingerprintOf(key));
     this.#policy.makeRoom(queue, bytes);
-    this.#append({ key, block: content, bytes, queue, uses: 0 });
+    const links = { chained: undefined, older: undefined, newer: undefined };
+    this.#enter({ key, block: content, bytes, queue, uses: 0, ...links });
   }
 
   /** What `work` reads is of a range: it does not count as used, and little of it is kept. */
@@ -195,9 +202,13 @@ export class BlockCache {
     return main === 0 || (small > 0 && isSmallFull) ? smallQueue : mainQueue;
   }
 
+  #enter(entry: Entry): void {
+    this.#entries.add(entry);
+    this.#append(entry);
+  }
+
   #append(entry: Entry): void {
-    this.#entries.set(entry.key, entry);
-    this.#queues[entry.queue].add(entry);
+    this.#queues[entry.queue].push(entry);
     this.#queueBytes[entry.queue] += entry.bytes;
     if (entry.key < 0) this.#countIndex(1, entry.bytes);
   }
@@ -208,7 +219,7 @@ export class BlockCache {
   }
 
   #unqueue(entry: Entry): void {
-    this.#queues[entry.queue].delete(entry);
+    this.#queues[entry.queue].remove(entry);
     this.#queueBytes[entry.queue] -= entry.bytes;
     if (entry.key < 0) this.#countIndex(-1, -entry.bytes);
   }
@@ -216,7 +227,7 @@ export class BlockCache {
   #remove(key: number): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
-    this.#entries.delete(key);
+    this.#entries.remove(entry);
     this.#unqueue(entry);
   }
 
@@ -229,10 +240,7 @@ export class BlockCache {
     };
     return {
       crowded: (_queue, bytes) => this.#crowded(bytes),
-      oldest: (queue) => {
-        const [first] = this.#queues[queue];
-        return first;
-      },
+      oldest: (queue) => this.#queues[queue].oldest,
       usesOf: ({ uses }) => uses,
       fingerprintOf: ({ key }) => fingerprintOf(key),
       promote: (entry) => requeue(entry, 0),

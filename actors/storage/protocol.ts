@@ -149,6 +149,7 @@ export const Memtable = protocol('memtable', 12, {
   get: ask<{ readonly key: Uint8Array }, { readonly record: Uint8Array | undefined }>(2, {
     layout: { key: 'bytes' },
     replyLayout: { record: 'bytes?' },
+    isPeek: true,
   }),
   range: ask<RangeRequest, RecordPage>(3, { layout: rangeLayout, replyLayout: pageLayout }),
   /** Fails with OVERLOADED where the table is full: recovery flushes and tries again. */
@@ -198,6 +199,7 @@ export const TableReader = protocol('table-reader', 13, {
   >(1, {
     layout: { key: 'bytes', hash: 'u32', aboveHlc: 'u53' },
     replyLayout: { record: 'bytes?' },
+    isPeek: true,
   }),
   range: ask<RangeRequest, RecordPage>(2, { layout: rangeLayout, replyLayout: pageLayout }),
   /**

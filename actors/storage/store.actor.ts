@@ -23,14 +23,14 @@ import {
   refTo,
 } from '../../runtime/actor.ts';
 import { assert, describeFailure, type ErrorCode, failure, KvError } from '../../runtime/errors.ts';
-import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
+import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { Watcher } from '../gateway/protocol.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
-import { checkRecord, recordBytesMax, recordHash, recordHlc } from '../model/record.ts';
-import { mergePages, type RecordPage } from '../model/record-pages.ts';
-import { type Resolve, resolveAll } from '../model/resolve.ts';
+import { checkRecord, recordBytesMax, recordHash } from '../model/record.ts';
+import type { RecordPage } from '../model/record-pages.ts';
+import type { Resolve } from '../model/resolve.ts';
 import { Admission, heldBytes } from './admission.ts';
 import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
@@ -61,6 +61,7 @@ import {
   type RecoveryOptions,
   recoverStore,
 } from './store-recovery.ts';
+import { type Found, StoreReads } from './store-reads.ts';
 import { tableNumber } from './table-files.ts';
 
 export interface StoreOptions extends RecoveryOptions {
@@ -84,8 +85,6 @@ export interface StoreOptions extends RecoveryOptions {
   /** Merges pause when the p99 of the delay of requests is above, milliseconds; 0: never. */
   readonly foregroundDelayMs: number;
 }
-
-type Found = ReplyOf<Store['read']>;
 
 interface Own {
   readonly recovered: Tell<Recovered>;
@@ -148,6 +147,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
   readonly #rows: RowCache;
+  readonly #reads: StoreReads;
   /** Tells the watcher, while somebody watches. */
   #told: ((records: readonly Uint8Array[]) => void) | undefined;
   /** Records that the watcher was told of. */
@@ -168,6 +168,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const pool = new BytePool();
     this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
     registerCache(metrics, { ...labels, cache: 'rows' }, () => this.#rows.figures);
+    this.#reads = new StoreReads(ctx, options, this.#rows);
   }
 
   // ---- life --------------------------------------------------------------------------------
@@ -302,43 +303,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   // ---- reads -------------------------------------------------------------------------------
 
-  read({ key, hash }: BodyOf<Store['read']>): Found | Later<Found> {
-    const rows = this.#rows;
-    const cached = rows.get(key, hash);
-    if (cached !== undefined) return { record: cached === 'absent' ? undefined : cached };
-    const ticket = rows.ticket(hash);
-    const { memtable, tables, resolve } = this.#options;
-    const later = this.#ctx.later<Found>();
-    const answer = (record: Uint8Array | undefined): void => {
-      rows.fill(key, hash, record, ticket);
-      later.resolve({ record });
-    };
-    this.#ctx.ask(memtable, 'get', { key }, internalTimeoutMs, (problem, found) => {
-      if (found === undefined) return later.fail(problem ?? failure('BUG'));
-      const { record } = found;
-      const aboveHlc = record === undefined ? 0 : recordHlc(record);
-      if (this.#tableCount === 0 || aboveHlc > this.#tablesMaxHlc) return answer(record);
-      const look = { key, hash, aboveHlc };
-      this.#ctx.ask(tables, 'get', look, internalTimeoutMs, (trouble, stored) => {
-        if (stored === undefined) later.fail(trouble ?? failure('BUG'));
-        else answer(resolveAll([record, stored.record], resolve));
-      });
-    });
-    return later;
+  read(look: BodyOf<Store['read']>): Found | Later<Found> {
+    return this.#reads.read(look);
   }
 
   range(request: RangeRequest): Later<RecordPage> {
-    const { memtable, tables, resolve } = this.#options;
-    const later = this.#ctx.later<RecordPage>();
-    this.#ctx.ask(memtable, 'range', request, internalTimeoutMs, (problem, recent) => {
-      if (recent === undefined) return later.fail(problem ?? failure('BUG'));
-      if (this.#tableCount === 0) return later.resolve(recent);
-      this.#ctx.ask(tables, 'range', request, internalTimeoutMs, (trouble, stored) => {
-        if (stored === undefined) later.fail(trouble ?? failure('BUG'));
-        else later.resolve(mergePages([recent, stored], request.limit, resolve));
-      });
-    });
-    return later;
+    return this.#reads.range(request);
   }
 
   // ---- flush -------------------------------------------------------------------------------
@@ -578,6 +548,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       this.#tablesMaxHlc = Math.max(this.#tablesMaxHlc, maxHlc);
       levels = Math.max(levels, level + 1);
     }
+    this.#reads.tablesChanged(this.#tableCount, this.#tablesMaxHlc);
     const { compaction, waitingTablesMax } = this.#options;
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const pressure = compactionPressure([...tables.values()], compaction, nowMs);

@@ -30,7 +30,7 @@ import {
 import { Store, type StoreStats } from '../../actors/storage/protocol.ts';
 import { type Outcome, refTo } from '../../runtime/actor.ts';
 import { justAfter, noBytes } from '../../runtime/bytes.ts';
-import { errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
+import { assert, errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import { type CodecModules, createCodecs } from '../../runtime/block-codecs.ts';
 import { fingerprint32Text } from '../../runtime/hash.ts';
 import { type DirectoryLock, lockDirectory } from '../../runtime/host/directory-lock.ts';
@@ -48,6 +48,7 @@ import type { Kernel } from '../../runtime/kernel.ts';
 import { createRing } from '../../transport/thread-link.ts';
 import type { BackgroundData } from './background-thread.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
+import { giveArenasBack, takeArenas } from './arena-pool.ts';
 import {
   type Bytes,
   bytesOf,
@@ -172,6 +173,9 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
 const refusal = (field: string, expected: string): KvError =>
   new KvError('BAD_REQUEST', { field, detail: `${field}: ${expected}` });
 
+const rejection = (error: unknown): Promise<never> =>
+  Promise.reject(error instanceof Error ? error : new Error(String(error)));
+
 function checkedPath(directory: unknown): string {
   if (typeof directory === 'string' && directory !== '') return directory;
   throw refusal('directory', 'expected a path');
@@ -215,6 +219,7 @@ class OpenStorage implements Storage {
   #closing: Promise<void> | undefined;
   #reads = 0;
   #directory = '';
+  #arenas: readonly SharedArrayBuffer[] = [];
   #snapshotsTaken = 0;
   readonly #snapshots = new Set<StorageSnapshot>();
 
@@ -232,7 +237,9 @@ class OpenStorage implements Storage {
   ): Promise<void> {
     this.#directory = directory;
     removeOldSnapshots(createNodeDisk(directory));
-    const seeds = seedsOf(settings, directory);
+    const { tunables } = settings;
+    this.#arenas = takeArenas(arenaCount(tunables, 1), arenaBytes(tunables));
+    const seeds = seedsOf(settings, directory, this.#arenas);
     const fatal = (reason: string): void => this.#fail(reason);
     const [background] = startThreads({
       threads: storagePlacement.threads,
@@ -276,6 +283,8 @@ class OpenStorage implements Storage {
   async abandon(): Promise<void> {
     await this.#own?.stop(this.#closed);
     await this.#background?.stop(stopTimeoutMs).catch(() => undefined);
+    giveArenasBack(this.#arenas);
+    this.#arenas = [];
     await this.#lock.release();
   }
 
@@ -297,18 +306,38 @@ class OpenStorage implements Storage {
 
   // ---- writes ------------------------------------------------------------------------------
 
-  readonly put = (key: Bytes, value: Bytes): Promise<void> =>
-    this.#write(() => [this.#putRecord(key, value)]);
+  // A refusal is a rejection, as of every other failure: no call throws.
 
-  readonly delete = (key: Bytes): Promise<void> => this.#write(() => [this.#record(key)]);
+  readonly put = (key: Bytes, value: Bytes): Promise<void> => {
+    try {
+      return this.#queue().write(this.#putRecord(key, value));
+    } catch (error) {
+      return rejection(error);
+    }
+  };
 
-  readonly batch = (operations: readonly Operation[]): Promise<void> =>
-    this.#write(() => operations.map((operation) => this.#recordOf(operation)));
+  readonly delete = (key: Bytes): Promise<void> => {
+    try {
+      return this.#queue().write(this.#record(key));
+    } catch (error) {
+      return rejection(error);
+    }
+  };
 
-  async #write(records: () => readonly Uint8Array[]): Promise<void> {
+  readonly batch = (operations: readonly Operation[]): Promise<void> => {
+    try {
+      const queue = this.#queue();
+      const records = operations.map((operation) => this.#recordOf(operation));
+      return records.length === 0 ? Promise.resolve() : queue.writeAll(records);
+    } catch (error) {
+      return rejection(error);
+    }
+  };
+
+  #queue(): WriteQueue {
     this.#kernel();
-    const made = records();
-    if (made.length > 0) await this.#writes?.write(made);
+    assert(this.#writes !== undefined, 'an open store has a queue of writes');
+    return this.#writes;
   }
 
   #recordOf(operation: Operation): Uint8Array {
@@ -467,12 +496,8 @@ class OpenStorage implements Storage {
 function seedsOf(
   settings: StorageSeed['settings'],
   directory: string,
+  arenas: readonly SharedArrayBuffer[],
 ): (thread: number) => StorageSeed {
-  const { tunables } = settings;
-  const arenas = Array.from(
-    { length: arenaCount(tunables, 1) },
-    () => new SharedArrayBuffer(arenaBytes(tunables)),
-  );
   const parts = createThreadMesh(workerThread + 1, ringBytes, createRing);
   return (thread) => ({
     settings,

@@ -1,7 +1,11 @@
-// Writes on their way to the store. What the store refuses because it is busy (memory waits for its
-// flush, tables for their merge) is no error for a program that has the engine inside: its writes
-// wait here and are sent again, so a loop of puts runs as fast as the disk takes them. How much may
-// wait here is up to the caller, who waits for the promises.
+// Writes on their way to the store. Those of one turn of the program travel together: one message,
+// one log record, one promise that all their callers get. A program with many writes in flight pays
+// for a batch then, and not for each of them (docs/performance.md).
+//
+// What the store refuses because it is busy (memory waits for its flush, tables for their merge) is
+// no error for a program that has the engine inside: its writes wait here and are sent again, so a
+// loop of puts runs as fast as the disk takes them. How much may wait here is up to the caller, who
+// waits for the promises.
 
 import type { Store } from '../../actors/storage/protocol.ts';
 import type { Ref } from '../../runtime/actor.ts';
@@ -9,28 +13,46 @@ import { errorOf, type Failure } from '../../runtime/errors.ts';
 import type { Kernel } from '../../runtime/kernel.ts';
 import { Ring } from '../../runtime/mailbox.ts';
 
-interface Write {
-  readonly records: readonly Uint8Array[];
-  readonly bytes: number;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
+/** Records that reach the store as one unit: all of them or none. */
+class Batch {
+  readonly records: Uint8Array[] = [];
+  bytes = 0;
+  readonly written: Promise<void>;
+  resolve: () => void = nothing;
+  reject: (error: Error) => void = nothing;
+
+  constructor() {
+    this.written = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+  }
 }
 
+const nothing = (): void => undefined;
+
 export interface WriteLimits {
-  /** Bytes of records at the store; one write of any size always goes. */
+  /** Bytes of records at the store; one batch of any size always goes. */
   readonly bytes: number;
-  /** Writes at the store: below the capacity of its mailbox. */
+  /** Batches at the store: below the capacity of its mailbox. */
   readonly writes: number;
 }
 
 /** The store is asked again after so long, milliseconds. */
 const retryAfterMs = 2;
+/** Writes of one turn are one batch up to so many bytes and records; a longer one is its own. */
+const batchBytesMax = 256 * 1024;
+const batchRecordsMax = 1_024;
 
 export class WriteQueue {
   readonly #kernel: Kernel;
   readonly #store: Ref<Store>;
   readonly #limits: WriteLimits;
-  readonly #waiting = new Ring<Write>();
+  readonly #batchBytesMax: number;
+  readonly #waiting = new Ring<Batch>();
+  /** The last one that waits, where it takes more. */
+  #open: Batch | undefined;
+  #isScheduled = false;
   /** At the store. */
   #bytes = 0;
   #writes = 0;
@@ -42,16 +64,25 @@ export class WriteQueue {
     this.#kernel = kernel;
     this.#store = store;
     this.#limits = limits;
+    this.#batchBytesMax = Math.min(batchBytesMax, limits.bytes / 2);
+  }
+
+  /** Ends when the record is acknowledged. */
+  write(record: Uint8Array): Promise<void> {
+    const batch = this.#batchFor(record.length, 1);
+    batch.records.push(record);
+    batch.bytes += record.length;
+    return batch.written;
   }
 
   /** All records or none; ends when they are acknowledged. */
-  write(records: readonly Uint8Array[]): Promise<void> {
+  writeAll(records: readonly Uint8Array[]): Promise<void> {
     let bytes = 0;
     for (const record of records) bytes += record.length;
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ records, bytes, resolve, reject });
-      this.#sendNext();
-    });
+    const batch = this.#batchFor(bytes, records.length);
+    for (const record of records) batch.records.push(record);
+    batch.bytes += bytes;
+    return batch.written;
   }
 
   /** Ends when no write is open. */
@@ -68,12 +99,37 @@ export class WriteQueue {
     this.#sendNext();
   }
 
+  #batchFor(bytes: number, records: number): Batch {
+    const open = this.#open;
+    if (
+      open !== undefined &&
+      open.bytes + bytes <= this.#batchBytesMax &&
+      open.records.length + records <= batchRecordsMax
+    )
+      return open;
+    const batch = new Batch();
+    this.#waiting.push(batch);
+    this.#open = batch;
+    if (!this.#isScheduled) {
+      this.#isScheduled = true;
+      // When everything that goes on in this turn has had its say.
+      process.nextTick(this.#sendScheduled);
+    }
+    return batch;
+  }
+
+  readonly #sendScheduled = (): void => {
+    this.#isScheduled = false;
+    this.#sendNext();
+  };
+
   #sendNext(): void {
     while (this.#maySend()) {
-      const write = this.#waiting.shift();
-      if (write === undefined) break;
-      if (this.#failure === undefined) this.#send(write);
-      else write.reject(errorOf(this.#failure));
+      const batch = this.#waiting.shift();
+      if (batch === undefined) break;
+      if (batch === this.#open) this.#open = undefined;
+      if (this.#failure === undefined) this.#send(batch);
+      else batch.reject(errorOf(this.#failure));
     }
     if (this.#writes > 0 || this.#waiting.length > 0) return;
     for (const resolve of this.#idle.splice(0)) resolve();
@@ -85,24 +141,25 @@ export class WriteQueue {
     return this.#writes < this.#limits.writes && this.#bytes < this.#limits.bytes;
   }
 
-  #send(write: Write): void {
-    const { records, bytes } = write;
+  #send(batch: Batch): void {
+    const { records, bytes } = batch;
     this.#bytes += bytes;
     this.#writes += 1;
     const done = (problem: Failure | undefined): void => {
       this.#bytes -= bytes;
       this.#writes -= 1;
-      if (problem === undefined) write.resolve();
-      else if (problem.code === 'OVERLOADED') this.#sendAgain(write);
-      else write.reject(errorOf(problem));
+      if (problem === undefined) batch.resolve();
+      else if (problem.code === 'OVERLOADED') this.#sendAgain(batch);
+      else batch.reject(errorOf(problem));
       this.#sendNext();
     };
     this.#kernel.ask(this.#store, 'applyMany', { records }, Infinity, done);
   }
 
   /** The store wrote nothing of it. Stamps decide who wins, so the order does not matter. */
-  #sendAgain(write: Write): void {
-    this.#waiting.push(write);
+  #sendAgain(batch: Batch): void {
+    this.#waiting.push(batch);
+    this.#open = undefined;
     if (this.#isPaused) return;
     this.#isPaused = true;
     setTimeout(() => {

@@ -3,6 +3,8 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { AskTable, type PendingAsk } from '../../runtime/ask-table.ts';
 import { ManualHost } from '../kit.ts';
 
@@ -33,6 +35,12 @@ function wheel(): Wheel {
   });
   table.onTimer = () => table.tick(host.nowMs);
   return { host, table, ended };
+}
+
+/** Collects young objects only, as happens while a node is under load. */
+function youngCollection(): (options: { readonly type: 'minor' }) => void {
+  setFlagsFromString('--expose-gc');
+  return runInNewContext('gc') as (options: { readonly type: 'minor' }) => void;
 }
 
 describe('ask table', () => {
@@ -82,5 +90,56 @@ describe('ask table', () => {
     table.open(pending, host.nowMs, host.nowMs + 1);
     const id = table.open(other, host.nowMs, host.nowMs + 1);
     expect(table.select(({ to }) => to === 'n3')).to.deep.equal([id]);
+  });
+
+  it('ask table: long waits among many short ones, over every growth of the table, against a Map', () => {
+    const { host, table } = wheel();
+    const steps = fc.array(fc.record({ take: fc.nat({ max: 3 }), at: fc.nat() }), {
+      minLength: 1,
+      maxLength: 400,
+    });
+    fc.assert(
+      fc.property(steps, (list) => {
+        const model = new Map<number, PendingAsk>();
+        for (const { take, at } of list) {
+          const ids = [...model.keys()];
+          const id = ids[at % Math.max(1, ids.length)];
+          if (take === 0 && id !== undefined) {
+            expect(table.take(id)).to.equal(model.get(id));
+            model.delete(id);
+          } else {
+            const ask = { ...pending };
+            model.set(table.open(ask, host.nowMs, Infinity), ask);
+          }
+          expect(table.size).to.equal(model.size);
+        }
+        for (const [id, ask] of model) expect(table.get(id)).to.equal(ask);
+        expect(table.select(() => true)).to.deep.equal([...model.keys()]);
+        for (const id of model.keys()) table.take(id);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('ask table: what was answered is young garbage, whatever else is open', () => {
+    const { host, table } = wheel();
+    const collect = youngCollection();
+    const open: number[] = [];
+    const turn = (): void => {
+      open.push(table.open({ ...pending, trace: 'x' }, host.nowMs, Infinity));
+      if (open.length > 64) table.take(open.shift() as number);
+    };
+    const heldAfter = (turns: number): number => {
+      for (let i = 0; i < turns; i += 1) {
+        turn();
+        if (i % 1000 === 0) collect({ type: 'minor' });
+      }
+      collect({ type: 'minor' });
+      collect({ type: 'minor' });
+      return process.memoryUsage().heapUsed;
+    };
+    const before = heldAfter(20_000);
+    // An ask has about 100 bytes: 100,000 of them that were kept would be ten megabytes.
+    expect(heldAfter(100_000) - before).to.be.below(1_000_000);
   });
 });

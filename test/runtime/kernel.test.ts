@@ -20,7 +20,8 @@ const Probe = protocol('probe', 200, {
   note: tell<{ readonly text: string }>(1),
   urgent: tell<{ readonly text: string }>(2, { lane: 'control' }),
   slow: tell<{ readonly text: string }>(3, { lane: 'background' }),
-  get: ask<{ readonly text: string }, { readonly text: string }>(4),
+  get: ask<{ readonly text: string }, { readonly text: string }>(4, { isPeek: true }),
+  hold: ask<{ readonly text: string }, { readonly text: string }>(5),
 });
 type Probe = typeof Probe.messages;
 
@@ -82,6 +83,10 @@ class ProbeActor implements Handlers<Probe>, Handlers<Own> {
   get({ text }: Reply, call: Call): Reply | Later<Reply> {
     this.#heard.push(text);
     return this.#script.get?.(this.#ctx, text, call) ?? { text };
+  }
+
+  hold({ text }: Reply): Reply {
+    return { text };
   }
 
   mine({ text }: Reply): void | Later<void> {
@@ -662,6 +667,79 @@ describe('kernel: what an actor is given', () => {
     expect(k.kernel.askAhead(missing, 'get', { text: 'x' })?.problem?.code).to.equal(
       'NOT_CONNECTED',
     );
+  });
+
+  /** What `peeks` of the first probe gave, in a turn of it. */
+  async function peeked(
+    k: Kit,
+    scripts: readonly [Script, Script],
+    peeks: (ctx: Ctx) => unknown,
+    heard: Heard = [],
+  ): Promise<unknown> {
+    let seen: unknown;
+    const note = (ctx: Ctx): void => {
+      try {
+        seen = peeks(ctx);
+      } catch (error) {
+        seen = error;
+      }
+    };
+    await k.spawn(probe, { script: { ...scripts[0], note }, heard: [] });
+    await k.spawn(probe, { script: scripts[1], heard }, { shard: 1 });
+    k.kernel.tell(here, 'note', { text: 'go' });
+    await k.host.settle();
+    return seen;
+  }
+
+  it('kernel: a peek has the answer in the turn of its actor, and opens no ask', async () => {
+    const k = kit();
+    const get = (ctx: Ctx, text: string): Reply => {
+      // Who is peeked at peeks at nobody: its own actors might stand in the middle of a turn.
+      const back = ctx.peek(here, 'get', { text: 'back' });
+      return { text: `${text}, ${back === undefined ? 'not back' : 'back'}` };
+    };
+    const seen = await peeked(k, [{}, { get }], (ctx) => [
+      ctx.peek(second, 'get', { text: 'x' }),
+      k.kernel.openAsks,
+    ]);
+    expect(seen).to.deep.equal([{ problem: undefined, reply: { text: 'x, not back' } }, 0]);
+  });
+
+  it('kernel: who has mail, is elsewhere, is oneself or does not run is not peeked at', async () => {
+    const heard: Heard = [];
+    const seen = await peeked(
+      kit(),
+      [{}, {}],
+      (ctx) => {
+        const none = [here, remote, refTo(Probe, 'n1', 9)].map((ref) =>
+          ctx.peek(ref, 'get', { text: 'x' }),
+        );
+        ctx.tell(second, 'note', { text: 'sent before' });
+        return [...none, ctx.peek(second, 'get', { text: 'after' })];
+      },
+      heard,
+    );
+    expect(seen).to.deep.equal([undefined, undefined, undefined, undefined]);
+    expect(heard).to.deep.equal(['start', 'sent before']);
+  });
+
+  it('kernel: a peek tells failures and crashes, and takes only messages that are marked', async () => {
+    const get = (_: Ctx, text: string): Reply => {
+      if (text === 'fail') throw new KvError('NOT_FOUND');
+      return bug();
+    };
+    const codes = await peeked(kit(), [{}, { get }], (ctx) => [
+      ctx.peek(second, 'get', { text: 'fail' })?.problem?.code,
+      ctx.peek(second, 'get', { text: 'crash' })?.problem?.code,
+      ctx.peek(second, 'get', { text: 'it is not running' }),
+    ]);
+    expect(codes).to.deep.equal(['NOT_FOUND', 'ACTOR_RESTARTED', undefined]);
+    const thrown = await peeked(kit(), [{}, {}], (ctx) => ctx.peek(second, 'hold', { text: 'x' }));
+    expect(thrown).to.be.instanceOf(BugError);
+    const later = await peeked(kit(), [{}, { get: (ctx) => ctx.later<Reply>() }], (ctx) =>
+      ctx.peek(second, 'get', { text: 'x' }),
+    );
+    expect(later).to.be.instanceOf(BugError);
   });
 
   it('kernel: a crash in an askAhead is told to its caller', async () => {
