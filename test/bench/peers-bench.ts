@@ -1,16 +1,13 @@
 // `npm run bench -- peers [--quick] [--rounds N]`: three nodes of kvd beside an etcd cluster of three
-// members and a Redis server with two replicas, all of them on this machine at the same time, under
-// the same load one after the other: 50 connections, one request at a time on each, values of 100
-// bytes, 20,000 keys. A put is answered when it is on the disk of a majority everywhere: kvd at
-// QUORUM with durability `group`; etcd as it always is; Redis with `appendfsync always` on all three
-// servers and WAIT 1 after each SET, in one write. Connections are spread over the nodes of kvd and
-// the members of etcd; etcd is measured with all of them at its leader too, and those of Redis are at
-// the one server that takes writes.
+// members and a Redis server with two replicas, all of them on this machine, under the same load in
+// turns: 50 connections, one request at a time on each, values of 100 bytes, 20,000 keys. A put is
+// answered when it is on the disk of two of three: kvd at QUORUM with durability `group`; etcd as it
+// is; Redis with `appendfsync always` everywhere and WAIT 1 after each SET, in one write. Connections
+// are spread over kvd and etcd, once more all are at etcd's leader, those of Redis at its primary.
 //
-// Each client speaks the server's own protocol with prepared bytes (closed-loop.ts). Rounds go
-// through all cells in turns, and the median of the rounds counts. Beside the rate stands the
-// processor time that the servers used for a request, the figure that suffers least from whatever
-// else the machine does. What is not installed is named and left out.
+// Each client speaks the server's own protocol with prepared bytes (closed-loop.ts). The median of
+// the rounds counts. Beside the rate stands the processor time of the servers for a request, which
+// suffers least from whatever else the machine does. What is not installed is named and left out.
 
 import { parseArgs } from 'node:util';
 import { DevCluster } from '../process/dev-cluster.ts';
