@@ -16,6 +16,7 @@ import { Sealer } from '../runtime/seal.ts';
 import { stopNode } from '../runtime/supervisor.ts';
 import { httpGateway, type HttpGatewayOptions } from '../actors/gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings, type GatewayLimits } from '../actors/gateway/http-requests.ts';
+import { openApiDocument } from '../actors/gateway/openapi.ts';
 import { HttpGateway, RespGateway } from '../actors/gateway/protocol.ts';
 import { respGateway } from '../actors/gateway/resp-gateway.actor.ts';
 import type { SerialOperations } from '../actors/gateway/serial-operations.ts';
@@ -565,6 +566,24 @@ export interface Answer {
   readonly text: string;
 }
 
+type Paths = Readonly<Record<string, Readonly<Record<string, { readonly responses: object }>>>>;
+
+const operations = Object.entries(openApiDocument('1')['paths'] as Paths).map(
+  ([path, methods]) => ({
+    pattern: new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{[a-z]+\}/g, '[^/]+')}$`),
+    methods,
+  }),
+);
+
+/** Whatever a test provokes: an answer that the OpenAPI document does not name fails the test. */
+function problemWith(method: string, path: string, status: number): Error | undefined {
+  const [bare = ''] = path.split('?', 1);
+  const found = operations.find(({ pattern }) => pattern.test(bare));
+  const responses = found?.methods[method.toLowerCase()]?.responses;
+  if (responses === undefined || Object.hasOwn(responses, status)) return undefined;
+  return new Error(`${method} ${bare} was answered with ${status}, which is not documented`);
+}
+
 /** One request on a connection of its own. `path` goes out as it is. */
 export function send(port: number, method: string, path: string, sent: Sent = {}): Promise<Answer> {
   const { headers = {}, body } = sent;
@@ -579,6 +598,8 @@ export function send(port: number, method: string, path: string, sent: Sent = {}
         response.on('end', () => {
           const bytes = Buffer.concat(chunks);
           const { statusCode = 0 } = response;
+          const undocumented = problemWith(method, path, statusCode);
+          if (undocumented !== undefined) return reject(undocumented);
           resolve({ status: statusCode, headers: response.headers, bytes, text: bytes.toString() });
         });
       },

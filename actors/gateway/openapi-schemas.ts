@@ -15,7 +15,9 @@ export interface RouteSchema {
   readonly answer?: Schema;
   /** Of an answer that is not JSON. */
   readonly answerType?: string;
-  /** Refusals beyond those of every route, by status. */
+  /** Other answers when all is well, by status; null: without a body. */
+  readonly others?: Readonly<Record<number, Schema | null>>;
+  /** Refusals beyond those that follow from the route's path and body, by status. */
   readonly refusals?: readonly number[];
 }
 
@@ -95,6 +97,12 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     ...namespaceSettings,
   }),
   Entry: object({ key: shownKey, ...stored }, storedOptional),
+  Siblings: object({
+    key: shownKey,
+    version: count,
+    values: listOf(object(stored, storedOptional)),
+    context: { ...text, description: 'For X-Causal-Context of the write that replaces them.' },
+  }),
   Put: object(
     { value: anyJson, ttl, encoding, if_not_exists: flag },
     ['ttl', 'encoding', 'if_not_exists'],
@@ -160,10 +168,18 @@ const repairReport = object({
 });
 
 export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
-  put: { request: ref('Put'), takesBytes: true, answer: ref('Written'), refusals: [413, 415] },
-  get: { takesBytes: true, answer: ref('Entry'), refusals: [404] },
-  head: { refusals: [404] },
-  delete: { answer: object({ key: shownKey, deleted: flag, version: count }) },
+  put: {
+    request: ref('Put'),
+    takesBytes: true,
+    answer: ref('Written'),
+    refusals: [409, 422],
+  },
+  get: { takesBytes: true, answer: ref('Entry'), others: { 300: ref('Siblings'), 304: null } },
+  head: { others: { 304: null } },
+  delete: {
+    answer: object({ key: shownKey, deleted: flag, version: count }),
+    refusals: [409, 422],
+  },
   cas: {
     request: {
       ...object(
@@ -182,17 +198,17 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
       })),
     },
     answer: object({ success: { const: true }, new_version: count }),
-    refusals: [409, 413, 415],
+    refusals: [409, 422],
   },
   incr: {
     request: object({ delta: { type: 'integer' } }, ['delta'], false),
     answer: object({ key: shownKey, value: { type: 'integer' }, version: count }),
-    refusals: [415, 422],
+    refusals: [422],
   },
   ttl: {
     request: object({ ttl_seconds: { ...ttl, minimum: 0 } }, [], false),
     answer: object({ key: shownKey, ttl_remaining: { type: ['integer', 'null'] }, version: count }),
-    refusals: [404, 415],
+    refusals: [422],
   },
   list: {
     answer: object(
@@ -224,17 +240,16 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
       false,
     ),
     answer: batchWritten,
-    refusals: [413, 415],
+    refusals: [409],
   },
   'batch-get': {
     request: object({ keys: keyList, atomic: flag }, ['atomic'], false),
     answer: object({ results: listOf(batchRow) }),
-    refusals: [413, 415],
   },
   'batch-delete': {
     request: object({ keys: keyList, atomic: flag }, ['atomic'], false),
     answer: batchWritten,
-    refusals: [413, 415],
+    refusals: [409],
   },
   'cluster-status': {
     answer: object({
@@ -265,11 +280,11 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
   'snapshot-create': {
     request: object({ name: text, nodes: listOf(text) }, ['nodes'], false),
     answer: object({ name: text, complete: flag, nodes: perNode(snapshot) }),
-    refusals: [409, 415],
+    refusals: [409],
   },
   'snapshot-delete': {
     answer: object({ name: text, complete: flag, nodes: perNode({ deleted: flag }) }),
-    refusals: [404, 409],
+    refusals: [404],
   },
   snapshot: { answerType: 'application/octet-stream', refusals: [404] },
   'snapshot-table': { answerType: 'application/octet-stream', refusals: [404] },
@@ -277,7 +292,6 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
     request: object({ set: text, full: flag }, ['set', 'full'], false),
     answer: object({ node: text, repair: repairReport }),
     answerStatus: 202,
-    refusals: [415],
   },
   'repair-status': {
     answer: object({
@@ -288,7 +302,6 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
   flush: {
     request: object({ nodes: listOf(text) }, ['nodes'], false),
     answer: object({ complete: flag, nodes: perNode({ tables: count }) }),
-    refusals: [415],
   },
   namespaces: { answer: object({ epoch: count, namespaces: listOf(ref('Namespace')) }) },
   'namespace-create': {
@@ -298,13 +311,13 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
       false,
     ),
     answer: oneNamespace,
-    refusals: [409, 413, 415, 501],
+    refusals: [409, 501],
   },
   namespace: { answer: oneNamespace, refusals: [404] },
   'namespace-alter': {
     request: object(namespaceSettings, Object.keys(namespaceSettings), false),
     answer: oneNamespace,
-    refusals: [404, 409, 415, 501],
+    refusals: [404, 409, 501],
   },
   'namespace-drop': {
     answer: object({ name: text, dropped: flag, epoch: count }),

@@ -30,7 +30,9 @@ export function openApiDocument(version: string): Schema {
     info: {
       title: 'kvd',
       version,
-      description: 'A distributed key-value store.',
+      description:
+        'A distributed key-value store. What cannot be read as a request is refused before it is ' +
+        'one of these: with 400, 408 (too slow) or 431 (headers); another method with 405.',
       license: { name: 'MIT', identifier: 'MIT' },
     },
     servers: [{ url: '/' }],
@@ -48,7 +50,7 @@ function operationOf(route: HttpRoute, path: string): Schema {
     summary: route.what,
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(body === undefined ? {} : { requestBody: body }),
-    responses: responsesOf(route, schema),
+    responses: responsesOf(route, path, schema),
   };
 }
 
@@ -76,15 +78,32 @@ function requestOf(route: HttpRoute, { request, takesBytes }: RouteSchema): Sche
   return { required: true, content: { 'application/json': { schema: request }, ...bytes } };
 }
 
-function responsesOf(route: HttpRoute, schema: RouteSchema): Schema {
+/** Of every route: a defect, a full queue, too few nodes, no answer in time. */
+const refusalsOfAll = [400, 429, 500, 503, 504];
+
+function responsesOf(route: HttpRoute, path: string, schema: RouteSchema): Schema {
   if (!route.isServed) return { 501: refusal(501) };
-  const statuses = [400, ...(schema.refusals ?? []), 429, 503, 504];
-  const refusals = statuses.map((status) => [status, refusal(status)]);
+  const { answerStatus = 200, others = {}, refusals = [] } = schema;
+  const isAboutKeys = pathsOf(route).length > 1;
+  const hasLimits = path.includes(':') || route.query.includes('prefix');
+  const statuses = [
+    ...refusalsOfAll,
+    ...refusals,
+    ...(isAboutKeys ? [404] : []),
+    ...(route.body === 'none' ? [] : [413, 415]),
+    ...(hasLimits ? [413] : []),
+  ];
   return {
-    [schema.answerStatus ?? 200]: successOf(schema),
-    ...(Object.fromEntries(refusals) as Schema),
+    [answerStatus]: successOf(schema),
+    ...Object.fromEntries(Object.entries(others).map(([status, one]) => [status, otherOf(one)])),
+    ...Object.fromEntries(statuses.map((status) => [status, refusal(status)])),
   };
 }
+
+const otherOf = (schema: Schema | null): Schema =>
+  schema === null
+    ? { description: 'Unchanged.' }
+    : { description: 'Several values.', content: { 'application/json': { schema } } };
 
 function successOf({ answer, answerType, takesBytes }: RouteSchema): Schema {
   const description = 'Done.';

@@ -6,15 +6,18 @@
 // another bench: the engine as a library beside others (storage-bench.ts); `npm run bench -- resp` is
 // the Redis face beside redis-server (resp-bench.ts), `npm run bench -- serial` serial operations
 // (serial-bench.ts), `npm run bench -- failover` what clients see when a node dies (failover-bench.ts),
-// `npm run bench -- latency` what one request costs (latency-bench.ts).
+// `npm run bench -- latency` what one request costs (latency-bench.ts), `npm run bench -- peers` three
+// nodes beside etcd and Redis (peers-bench.ts).
 
 import { writeFileSync } from 'node:fs';
 import { DevCluster } from '../process/dev-cluster.ts';
+import type { LoadResult } from './closed-loop.ts';
 import { benchFailover } from './failover-bench.ts';
-import { getRequest, httpLoad, type LoadResult, putRequest } from './http-load.ts';
+import { getRequest, httpLoad, putRequest } from './http-load.ts';
 import { benchLatency } from './latency-bench.ts';
 import { benchTcpLink, benchThreadLink } from './link-bench.ts';
 import { benchMemtable } from './memtable-bench.ts';
+import { benchPeers } from './peers-bench.ts';
 import { benchResp } from './resp-bench.ts';
 import { benchSerial } from './serial-bench.ts';
 import { benchStorage } from './storage-bench.ts';
@@ -94,6 +97,10 @@ function show(rows: readonly Row[]): void {
 
 if (process.argv[2] === 'resp') {
   await benchResp(process.argv.slice(3));
+  process.exit(0);
+}
+if (process.argv[2] === 'peers') {
+  await benchPeers(process.argv.slice(3));
   process.exit(0);
 }
 if (process.argv[2] === 'serial') {

@@ -5,13 +5,10 @@
 // does not hold up the rest: under four minutes, with `--quick` under 90 seconds. `--one`: kvd alone;
 // `--three`: three nodes with group commit as well. Where no redis-server is, its part is left out.
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { DevCluster, freeBasePort } from '../process/dev-cluster.ts';
-import { pipelines, respLoad, type RespLoadResult } from './resp-load.ts';
+import { DevCluster } from '../process/dev-cluster.ts';
+import type { LoadResult } from './closed-loop.ts';
+import { isInstalled, Programs, startRedis } from './programs.ts';
+import { pipelines, respLoad } from './resp-load.ts';
 
 interface Target {
   readonly name: string;
@@ -32,7 +29,6 @@ const keysTogether = 10;
 /** Different pipelines of a cell, used in turn. */
 const preparedCommands = 4096;
 const commandsMax = 10_000_000;
-const startTimeoutMs = 10_000;
 const cells: readonly Cell[] = [100, 1024].flatMap((valueBytes) =>
   [1, 16, 64].flatMap((depth) =>
     (['SET', 'GET', 'MSET', 'MGET'] as const).map((verb) => ({ verb, depth, valueBytes })),
@@ -60,59 +56,34 @@ async function kvd(nodes: number, durability: string): Promise<Target> {
 }
 
 async function redis(): Promise<Target> {
-  const port = await freeBasePort(1);
-  const directory = mkdtempSync(join(tmpdir(), 'kvd-redis-'));
-  const log = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'everysec'];
-  const child: ChildProcess = spawn(
-    'redis-server',
-    ['--port', String(port), '--bind', '127.0.0.1', '--dir', directory, ...log],
-    { stdio: 'ignore' },
-  );
-  const stop = async (): Promise<void> => {
-    if (child.exitCode === null) {
-      const ended = new Promise((resolve) => child.once('exit', resolve));
-      child.kill('SIGTERM');
-      await ended;
-    }
-    rmSync(directory, { recursive: true, force: true });
-  };
-  const endMs = performance.now() + startTimeoutMs;
-  while (!(await answers(port))) {
-    if (child.exitCode === null && performance.now() < endMs) continue;
-    await stop();
-    throw new Error('redis-server did not start');
+  const programs = new Programs();
+  try {
+    const { ports } = await startRedis(programs, ['--appendfsync', 'everysec']);
+    const [port] = ports;
+    return { name: 'redis-server, AOF everysec', port, stop: () => programs.stop() };
+  } catch (error) {
+    await programs.stop();
+    throw error;
   }
-  return { name: 'redis-server, AOF everysec', port, stop };
-}
-
-function answers(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ port, host: '127.0.0.1' });
-    socket.on('error', () => setTimeout(() => resolve(false), 20));
-    socket.on('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-  });
 }
 
 async function measure(
   { name, port }: Target,
   durationMs: number,
-): Promise<ReadonlyMap<Cell, RespLoadResult>> {
-  const results = new Map<Cell, RespLoadResult>();
+): Promise<ReadonlyMap<Cell, LoadResult>> {
+  const results = new Map<Cell, LoadResult>();
   let filledBytes = 0;
   for (const cell of cells) {
     const { verb, depth, valueBytes } = cell;
     if (valueBytes !== filledBytes) {
       const value = 'x'.repeat(valueBytes);
       const fill = pipelines(keys / 50, 50, (n) => ['SET', `bench:${n}`, value]);
-      await respLoad({ port, connections: 8, depth: 50, requests: keys, pipeline: fill });
+      await respLoad({ ports: [port], connections: 8, depth: 50, requests: keys, pipeline: fill });
       filledBytes = valueBytes;
     }
     const count = Math.ceil(preparedCommands / (verb.startsWith('M') ? keysTogether : 1) / depth);
     const pipeline = pipelines(count, depth, (n) => commandOf(cell, n));
-    const options = { port, connections, depth, requests: commandsMax, pipeline };
+    const options = { ports: [port], connections, depth, requests: commandsMax, pipeline };
     const result = await respLoad({ ...options, durationMs });
     results.set(cell, result);
     process.stdout.write(`${line(name, cell, result)}\n`);
@@ -123,14 +94,14 @@ async function measure(
 const line = (
   name: string,
   { verb, depth, valueBytes }: Cell,
-  { perSecond, p50Ms, p99Ms, errors }: RespLoadResult,
+  { perSecond, p50Ms, p99Ms, errors }: LoadResult,
 ): string =>
   `${name.padEnd(26)} ${String(valueBytes).padStart(4)} B  -P ${String(depth).padEnd(2)} ${verb.padEnd(4)} ${String(Math.round(perSecond)).padStart(8)} per second  p50 ${p50Ms.toFixed(2)} ms  p99 ${p99Ms.toFixed(2)} ms  errors ${errors}`;
 
 async function measureAll(
   start: () => Promise<Target>,
   durationMs: number,
-): Promise<ReadonlyMap<Cell, RespLoadResult>> {
+): Promise<ReadonlyMap<Cell, LoadResult>> {
   const target = await start();
   try {
     return await measure(target, durationMs);
@@ -144,7 +115,7 @@ export async function benchResp(args: readonly string[]): Promise<void> {
   const ours = await measureAll(() => kvd(1, 'periodic'), cellMs);
   if (args.includes('--three')) await measureAll(() => kvd(3, 'group'), cellMs);
   if (args.includes('--one')) return;
-  if (spawnSync('redis-server', ['--version']).status !== 0) {
+  if (!isInstalled('redis-server')) {
     process.stdout.write('no redis-server in the PATH: the comparison is left out\n');
     return;
   }

@@ -1,11 +1,10 @@
-// A closed-loop load on a Redis port: each connection keeps one pipeline of commands on its way and
-// sends the next when the last answer is there. Requests are prepared bytes; answers are counted by
-// their lengths alone, so that the client takes little of the shared processors.
+// The Redis protocol for closed-loop.ts: each connection keeps one pipeline of commands on its way.
+// Answers are counted by their lengths alone.
 
-import { connect } from 'node:net';
+import { closedLoop, type Conversation, type LoadResult } from './closed-loop.ts';
 
 export interface RespLoadOptions {
-  readonly port: number;
+  readonly ports: readonly number[];
   readonly connections: number;
   /** Commands of one pipeline. */
   readonly depth: number;
@@ -13,16 +12,10 @@ export interface RespLoadOptions {
   readonly requests: number;
   /** No pipeline begins later, milliseconds. */
   readonly durationMs?: number;
+  /** A command that each connection sends first. */
+  readonly opening?: readonly string[] | undefined;
   /** One pipeline: bytes of `depth` commands from the n-th on. */
   readonly pipeline: (n: number) => Buffer;
-}
-
-export interface RespLoadResult {
-  readonly perSecond: number;
-  /** Of whole pipelines, milliseconds. */
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly errors: number;
 }
 
 const encoded = (args: readonly string[]): string =>
@@ -40,64 +33,39 @@ export function pipelines(
   return (n) => prepared[n % count] as Buffer;
 }
 
-/** Rejects when a connection breaks. */
-export async function respLoad(options: RespLoadOptions): Promise<RespLoadResult> {
-  const total = Math.ceil(options.requests / options.depth);
-  const { durationMs = Number.POSITIVE_INFINITY } = options;
-  const latencies = new Float64Array(total);
-  const startMs = performance.now();
-  const state = { next: 0, done: 0, errors: 0, endMs: startMs + durationMs };
-  await Promise.all(
-    Array.from({ length: options.connections }, () => runConnection(options, state, latencies)),
-  );
-  const seconds = (performance.now() - startMs) / 1000;
-  const sorted = latencies.subarray(0, state.done).sort();
-  const at = (part: number): number => sorted[Math.floor(part * (sorted.length - 1))] ?? 0;
-  const { errors, done } = state;
-  return { perSecond: (done * options.depth) / seconds, p50Ms: at(0.5), p99Ms: at(0.99), errors };
-}
-
-interface LoadState {
-  next: number;
-  done: number;
-  errors: number;
-  readonly endMs: number;
-}
-
-function runConnection(
-  { port, depth, pipeline }: RespLoadOptions,
-  state: LoadState,
-  latencies: Float64Array,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true });
-    let sentMs = 0;
-    let left = 0;
-    const sendNext = (): void => {
-      sentMs = performance.now();
-      if (state.next >= latencies.length || sentMs >= state.endMs) {
-        socket.destroy();
-        resolve();
-        return;
-      }
-      left = depth;
-      socket.write(pipeline(state.next));
-      state.next += 1;
-    };
-    const counter = new AnswerCounter();
-    socket.on('connect', sendNext);
-    socket.on('data', (chunk) => {
-      left -= counter.feed(chunk);
-      if (left > 0) return;
-      state.errors += counter.errors;
-      counter.errors = 0;
-      latencies[state.done] = performance.now() - sentMs;
-      state.done += 1;
-      sendNext();
-    });
-    socket.on('error', reject);
-    socket.on('end', () => reject(new Error('the server closed a connection')));
+/** `perSecond` counts commands, the latencies are of whole pipelines. */
+export async function respLoad(options: RespLoadOptions): Promise<LoadResult> {
+  const { depth, pipeline, opening, requests } = options;
+  const result = await closedLoop({
+    ...options,
+    requests: Math.ceil(requests / depth),
+    converse: () => respConversation(pipeline, () => depth, opening),
   });
+  return { ...result, perSecond: result.perSecond * depth };
+}
+
+/** `answersOf`: how many answers the n-th request has. */
+export function respConversation(
+  request: (n: number) => Buffer,
+  answersOf: (n: number) => number,
+  opening?: readonly string[],
+): Conversation {
+  const counter = new AnswerCounter();
+  let left = 1;
+  return {
+    opening: opening === undefined ? undefined : Buffer.from(encoded(opening)),
+    ask: (n) => {
+      left = answersOf(n);
+      return request(n);
+    },
+    feed: (chunk) => {
+      left -= counter.feed(chunk);
+      if (left > 0) return undefined;
+      const { errors } = counter;
+      counter.errors = 0;
+      return errors;
+    },
+  };
 }
 
 const lf = 0x0a;

@@ -4,7 +4,8 @@
 // spread over many keys, where nothing can be merged, beside plain quorum writes.
 
 import { DevCluster } from '../process/dev-cluster.ts';
-import { httpLoad, keyPath, type LoadResult, putRequest, requestBytes } from './http-load.ts';
+import type { LoadResult } from './closed-loop.ts';
+import { httpLoad, keyPath, putRequest, requestBytes } from './http-load.ts';
 
 const connections = 200;
 const spreadConnections = 50;

@@ -1,0 +1,120 @@
+// A closed-loop load on TCP ports: each connection sends its next request when the last one was
+// answered. Requests are prepared bytes and answers are only followed to their end, so that the
+// client takes as little of the shared processors as it can; what it measures is the server and the
+// kernel. What is said on a connection is a `Conversation`: HTTP/1.1 (http-load.ts), Redis
+// (resp-load.ts), gRPC (grpc-load.ts).
+
+import { connect } from 'node:net';
+
+/** What one connection says and hears. */
+export interface Conversation {
+  /** Bytes before the first request, which is sent when `feed` has called them answered. */
+  readonly opening?: Buffer | undefined;
+  /** Bytes of the n-th request, whose answer comes next. */
+  readonly ask: (n: number) => Buffer;
+  /** Errors in the answer when it is complete, undefined while it is not. */
+  readonly feed: (chunk: Buffer) => number | undefined;
+}
+
+export interface LoopOptions {
+  /** Connections are spread over these, in turn. */
+  readonly ports: readonly number[];
+  readonly connections: number;
+  /** Requests in all, at most. */
+  readonly requests: number;
+  /** No request begins later, milliseconds. */
+  readonly durationMs?: number | undefined;
+  /** `send`: bytes that are no request, such as an acknowledgement. */
+  readonly converse: (send: (bytes: Buffer) => void) => Conversation;
+}
+
+export interface LoadResult {
+  /** Requests per second. */
+  readonly perSecond: number;
+  readonly done: number;
+  /** Of one request, milliseconds. */
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly errors: number;
+}
+
+interface LoopState {
+  next: number;
+  done: number;
+  errors: number;
+  readonly endMs: number;
+}
+
+/** Rejects when a connection breaks. */
+export async function closedLoop(options: LoopOptions): Promise<LoadResult> {
+  const { durationMs = Number.POSITIVE_INFINITY } = options;
+  const latencies = new Float64Array(options.requests);
+  const startMs = performance.now();
+  const state = { next: 0, done: 0, errors: 0, endMs: startMs + durationMs };
+  await Promise.all(
+    Array.from({ length: options.connections }, (_, i) =>
+      runConnection(options, i, state, latencies),
+    ),
+  );
+  const seconds = (performance.now() - startMs) / 1000;
+  const { done, errors } = state;
+  const sorted = latencies.subarray(0, done).sort();
+  const at = (part: number): number => sorted[Math.floor(part * (sorted.length - 1))] ?? 0;
+  return { perSecond: done / seconds, done, p50Ms: at(0.5), p99Ms: at(0.99), errors };
+}
+
+function runConnection(
+  { ports, requests, converse }: LoopOptions,
+  index: number,
+  state: LoopState,
+  latencies: Float64Array,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const port = ports[index % ports.length] as number;
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+    const { opening, ask, feed } = converse((bytes) => socket.write(bytes));
+    let isOpening = opening !== undefined;
+    let sentMs = 0;
+    const sendNext = (): void => {
+      sentMs = performance.now();
+      if (state.next >= requests || sentMs >= state.endMs) {
+        socket.destroy();
+        resolve();
+        return;
+      }
+      const n = state.next;
+      state.next += 1;
+      socket.write(ask(n));
+    };
+    const fail = (error: Error): void => {
+      socket.destroy();
+      reject(error);
+    };
+    const heard = (chunk: Buffer): void => {
+      const errors = feed(chunk);
+      if (errors === undefined) return;
+      if (isOpening) {
+        isOpening = false;
+        if (errors > 0) throw new Error('what opens a connection was refused');
+      } else {
+        latencies[state.done] = performance.now() - sentMs;
+        state.done += 1;
+        state.errors += errors;
+      }
+      sendNext();
+    };
+    socket.on('connect', () => {
+      if (opening === undefined) sendNext();
+      else socket.write(opening);
+    });
+    socket.on('data', (chunk) => {
+      try {
+        heard(chunk);
+      } catch (error) {
+        fail(error as Error);
+      }
+    });
+    socket.on('error', fail);
+    socket.on('end', () => fail(new Error('the server closed a connection')));
+  });
+}
