@@ -51,7 +51,7 @@ async function oldAnswers(shard: ShardUnderTest, seed: number): Promise<string[]
  */
 async function overtakenLookUps(shard: ShardUnderTest): Promise<string[]> {
   const random = new Prng(1);
-  const names = Array.from({ length: 200 }, (_, n) => `k${n}`);
+  const names = Array.from({ length: 150 }, (_, n) => `k${n}`);
   for (const name of names) await shard.apply(recordOf(name, shard.stamp(), utf8.encode('old')));
   await shard.ask('flush', {});
   const look = (name: string): Promise<unknown> => {
@@ -61,7 +61,7 @@ async function overtakenLookUps(shard: ShardUnderTest): Promise<string[]> {
   const stale: string[] = [];
   for (const name of names) {
     const record = recordOf(name, shard.stamp(), utf8.encode('new'));
-    const others = Array.from({ length: 200 + random.int(100) }, (_, n) => `${name}-other-${n}`);
+    const others = Array.from({ length: 800 + random.int(100) }, (_, n) => `${name}-other-${n}`);
     const write = (): Promise<unknown> => shard.askWithin('apply', { record });
     const looks = random.shuffled([name, ...others]).map((each) => () => look(each));
     looks.splice(random.int(looks.length), 0, write);
@@ -85,19 +85,22 @@ describe('sim caches', () => {
       }
     });
 
-  // Without a sync the log answers as soon as it has its turn.
+  // Without a sync the log answers as soon as it has its turn; and this seed is one of those in which
+  // the store asks memory and tables now and then where it could peek.
   it('caches: a look-up that a write overtakes leaves nothing behind', async () => {
     const shard = new ShardUnderTest({
       seed: 1,
       compaction: 'leveled',
       copies: 1,
       durability: 'none',
+      hasBuggify: true,
       tunables: { rowCacheBytes: 1024 * 1024 },
     });
-    const old = await shard.cluster.world.run(async () => {
+    const stale = await shard.cluster.world.run(async () => {
       await shard.cluster.startAll();
       return overtakenLookUps(shard);
     });
-    expect(old, 'an answer is older than what was acknowledged').to.deep.equal([]);
+    expect(shard.reached('buggify:asked instead of peeked')).to.be.above(0);
+    expect(stale, 'an answer is older than what was acknowledged').to.deep.equal([]);
   });
 });

@@ -29,6 +29,8 @@ export interface ShardOptions {
   /** 1: tombstones may be purged. 2: never. */
   readonly copies: 1 | 2;
   readonly durability?: Durability;
+  /** Some sites of rare choices take them (rule SIM-7). */
+  readonly hasBuggify?: boolean;
   readonly tunables?: Partial<Tunables>;
 }
 
@@ -37,7 +39,7 @@ export class ShardUnderTest {
 
   constructor(shard: ShardOptions) {
     const { seed, compaction, compression = 'auto', copies, tunables = {} } = shard;
-    const { durability = 'group' } = shard;
+    const { durability = 'group', hasBuggify = false } = shard;
     const names = ['n1', 'n2'].slice(0, copies);
     const small: Tunables = {
       ...defaultTunables(),
@@ -64,6 +66,7 @@ export class ShardUnderTest {
       codec: kvdCodec(),
       codecs: sharedCodecs(),
       network: quickNetwork,
+      hasBuggify,
     });
   }
 
