@@ -126,6 +126,12 @@ class FakeReplica extends Fake implements Handlers<Replica> {
   hint(body: BodyOf<Replica['hint']>, call: Call): Later<ReplyOf<Replica['hint']>> {
     return this.ask('hint', body, call);
   }
+  countedHint(
+    body: BodyOf<Replica['countedHint']>,
+    call: Call,
+  ): Later<ReplyOf<Replica['countedHint']>> {
+    return this.ask('countedHint', body, call);
+  }
 
   event(body: BodyOf<Replica['event']>, call: Call): Later<ReplyOf<Replica['event']>> {
     return this.ask('event', body, call);

@@ -335,9 +335,10 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
     const shards = target.peer?.shards ?? 1;
     replay.open = batch.length;
     replay.failed = false;
-    for (const { record } of batch) {
+    for (const { record, isCounted } of batch) {
       const replica = refTo(Replica, node, shardOf(recordToken(record), shards));
-      this.#ctx.ask(replica, 'hint', { record }, hintTimeoutMs, (problem) => {
+      const name = isCounted ? 'countedHint' : 'hint';
+      this.#ctx.ask(replica, name, { record }, hintTimeoutMs, (problem) => {
         if (problem === undefined) this.#delivered.add();
         else if (isHopeless(problem)) this.#dropped.refused.add();
         else replay.failed = true;

@@ -413,7 +413,11 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   const { shards } = placement;
   const catalog = { acceptDataLoss: settings.acceptDataLoss ?? false };
   const isOpen = counts(settings);
-  const acceptorOptions = { store: refTo(Store, node, shard), shards, catalog, isOpen };
+  const acceptorOptions = {
+    store: refTo(Store, node, shard),
+    ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
+    ...{ shards, catalog, isOpen },
+  };
   const at = { shard, capacity: tunables.mailboxMessages, onCrash: fatal };
   return [
     { kind: row(acceptor), options: acceptorOptions, ...at },

@@ -73,6 +73,8 @@ export const Repairer = protocol('repairer', 24, {
       readonly nowMs: number;
       /** By number of the set. */
       readonly floors: readonly number[];
+      /** By number of the set: some member may have purged up to here. */
+      readonly purged: readonly number[];
       /** The horizon that the session will set, if it succeeds. */
       readonly horizon: number;
     },

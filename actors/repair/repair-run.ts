@@ -124,15 +124,18 @@ async function begin(run: Run): Promise<{ readonly bits: number } | undefined> {
   const records = [...surveys.values()].map((parts) =>
     parts.reduce((sum, part) => sum + part.records, 0),
   );
-  const floors = run.plan.sets.sets.map(() => 0);
-  for (const { horizons } of all)
-    for (const { set, purge } of horizons) floors[set] = Math.max(floors[set] ?? 0, purge);
+  const horizons = run.plan.sets.sets.map((set, i) => horizonsOf(i, set.members, surveys));
+  // Where one went back, its members have something that came late and that the others have to get,
+  // also if some of them have purged what is younger (TS-7): so the lowest.
+  const floors = horizons.map((known) => Math.min(...known));
+  const purged = horizons.map((known) => Math.max(...known));
   const bits = leafBitsFor(Math.max(...records));
   const request = {
     session: run.id,
     bits,
     nowMs: Math.floor(wallMicros / 1000),
     floors,
+    purged,
     horizon: Math.max(0, Math.floor(wallMicros) - maxSkewMicros - run.plan.lagMicros),
   };
   run.progress.phase = 'sum up';
@@ -140,6 +143,17 @@ async function begin(run: Run): Promise<{ readonly bits: number } | undefined> {
   for (const parts of begun.values())
     for (const part of parts) run.progress.recordsScanned += part.records;
   return { bits };
+}
+
+/** Purge horizons of all parts of a set's members that answer; at least one. */
+function horizonsOf(
+  i: number,
+  members: readonly string[],
+  surveys: ReadonlyMap<string, readonly ReplyOf<Repairer['survey']>[]>,
+): readonly number[] {
+  const parts = members.flatMap((node) => surveys.get(node) ?? []);
+  const known = parts.flatMap(({ horizons }) => horizons.filter(({ set }) => set === i));
+  return known.length === 0 ? [0] : known.map(({ purge }) => purge);
 }
 
 // ---- compare -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import { checkRecord, recordIsSet, recordKey, recordToken } from '../model/recor
 import type { ReplicaSets } from '../model/replica-sets.ts';
 import type { SumTree } from '../model/sum-tree.ts';
 import { shardOf } from '../model/token.ts';
-import { Replica, type SiblingKeeper } from '../replication/protocol.ts';
+import { Acceptor, Replica, type SiblingKeeper } from '../replication/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
 import { Horizons } from './horizons.ts';
 import { Repairer, type RepairReport, type RepairRequest } from './protocol.ts';
@@ -139,8 +139,8 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     this.#dropIdle();
     if (this.#hosted !== undefined)
       throw new KvError('OVERLOADED', { detail: 'another repair is under way' });
-    const { session: id, bits, nowMs, floors, horizon } = request;
-    this.#refuseOldDisk('a repair', floors);
+    const { session: id, bits, nowMs, floors, purged, horizon } = request;
+    this.#refuseOldDisk('a repair', purged);
     const { clock, node, shard, toSelf } = this.#ctx;
     const view: ScanView = { bits, nowMs, floors };
     const hosted: Hosted = {
@@ -154,14 +154,16 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     this.#hosted = hosted;
     const place = this.#place();
     const replica = refTo(Replica, node, shard);
+    const acceptor = refTo(Acceptor, node, shard);
     const floor = this.floor();
     const isWanted = (): boolean => {
       hosted.heardMs = clock.monotonicMs();
       return this.#hosted === hosted;
     };
     return this.#ctx.session(async (session) => {
-      // From here on the replica announces what comes late, and only then the shard is read.
+      // From here on these announce what comes late, and only then the shard is read.
       await session.ask(replica, 'repairFloor', floor, storeTimeoutMs);
+      await session.ask(acceptor, 'repairFloor', floor, storeTimeoutMs);
       const tree = await sumShard(session, place, view, isWanted);
       toSelf('summed', { tree, session: id });
       if (tree === undefined) throw new KvError('CONFLICT', { detail: 'the session has ended' });
@@ -257,13 +259,11 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
   #dropSession(): void {
     this.#hosted = undefined;
     const { node, shard } = this.#ctx;
-    this.#ctx.ask(
-      refTo(Replica, node, shard),
-      'repairFloor',
-      this.floor(),
-      storeTimeoutMs,
-      () => undefined,
-    );
+    const { ask } = this.#ctx;
+    const floor = this.floor();
+    const ignore = (): void => undefined;
+    ask(refTo(Replica, node, shard), 'repairFloor', floor, storeTimeoutMs, ignore);
+    ask(refTo(Acceptor, node, shard), 'repairFloor', floor, storeTimeoutMs, ignore);
   }
 
   #place(): ScanPlace {
@@ -349,10 +349,10 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
   }
 
   /** A member may have purged what this shard would bring back (TS-4). */
-  #refuseOldDisk(who: string, floors: readonly number[]): void {
+  #refuseOldDisk(who: string, purged: readonly number[]): void {
     if (this.#horizons.isFresh) return;
     const own = this.#options.sets.ofNode(this.#ctx.node);
-    const behind = own.find((set) => (floors[set] ?? 0) > this.#horizons.agreedOf(set));
+    const behind = own.find((set) => (purged[set] ?? 0) > this.#horizons.agreedOf(set));
     if (behind === undefined) return;
     const { id } = this.#options.sets.sets[behind] ?? { id: '' };
     this.#ctx.stopNode(
@@ -375,9 +375,9 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     this.#ctx.ask(refTo(Repairer, peer), 'survey', {}, surveyTimeoutMs, (_, survey) => {
       // Next time, then.
       if (survey === undefined) return void this.#compared.delete(peer);
-      const floors = this.#options.sets.sets.map(() => 0);
-      for (const { set, purge } of survey.horizons) floors[set] = purge;
-      this.#refuseOldDisk(peer, floors);
+      const purged = this.#options.sets.sets.map(() => 0);
+      for (const { set, purge } of survey.horizons) purged[set] = purge;
+      this.#refuseOldDisk(peer, purged);
     });
   }
 

@@ -44,6 +44,8 @@ export interface KeyStepsParts {
   readonly name: string;
   readonly doubts: Doubts;
   readonly leftMs: () => number;
+  /** Ends when the repairer has heard of a record that comes late, and nobody purges what it hides. */
+  readonly announce: (record: Uint8Array) => Promise<unknown>;
 }
 
 const storeTimeoutMs = 60_000;
@@ -58,15 +60,17 @@ export class KeySteps {
   readonly #name: string;
   readonly #doubts: Doubts;
   readonly #leftMs: () => number;
+  readonly #announce: KeyStepsParts['announce'];
   readonly #stateKey: Uint8Array;
 
-  constructor({ session, store, at, name, doubts, leftMs }: KeyStepsParts) {
+  constructor({ session, store, at, name, doubts, leftMs, announce }: KeyStepsParts) {
     this.#session = session;
     this.#store = store;
     this.#at = at;
     this.#name = name;
     this.#doubts = doubts;
     this.#leftMs = leftMs;
+    this.#announce = announce;
     this.#stateKey = stateKeyOf(at.key);
   }
 
@@ -88,6 +92,7 @@ export class KeySteps {
 
   /** Durable when it returns; with a record, both at once. */
   async save({ stamp }: Stored, state: AcceptorState, record?: Uint8Array): Promise<void> {
+    if (record !== undefined) await this.#announce(record);
     const stateRecord = encodeRecord({
       key: this.#stateKey,
       value: encodeState(state),

@@ -2,17 +2,25 @@
 // decides by acceptor-state.ts, and answers only when the new state is durable. Steps of one key run
 // one after the other; those of different keys beside each other.
 
-import { actor, type Call, type Context, type Later, type Ref } from '../../runtime/actor.ts';
+import {
+  actor,
+  type Call,
+  type Context,
+  type Later,
+  type Ref,
+  type Session,
+} from '../../runtime/actor.ts';
 import { base64url } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
-import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
+import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
-import { checkRecord, recordKey, recordToken, recordValue } from '../model/record.ts';
+import { checkRecord, recordHlc, recordKey, recordToken, recordValue } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import { notWhole } from '../model/wholeness.ts';
+import type { Repairer } from '../repair/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
 import {
   accept,
@@ -25,7 +33,7 @@ import {
   promise,
   type Proposal,
 } from './acceptor-state.ts';
-import { type Doubts, KeySteps } from './acceptor-steps.ts';
+import { type Doubts, KeySteps, type KeyStepsParts } from './acceptor-steps.ts';
 import { Acceptor, type AcceptorKey, type PrepareReply, type ProposeReply } from './protocol.ts';
 
 export interface AcceptorOptions {
@@ -34,31 +42,56 @@ export interface AcceptorOptions {
   readonly shards: number;
   /** How the catalog of namespaces is read; absent: none is ever dropped. */
   readonly catalog?: CatalogFileOptions;
+  /** Hears of decisions that come late; absent: nobody repairs. */
+  readonly repairer?: Ref<Repairer>;
   /** False: it votes only after `open`. Default true. */
   readonly isOpen?: boolean;
 }
 
+interface Own {
+  readonly floorKnown: Tell<{ readonly hlc: number }>;
+}
+
+const startTimeoutMs = 60_000;
+/** The horizon is stored before a late record is. */
+const lateTimeoutMs = 30_000;
 /** Of a decision that a simulation holds back, milliseconds. */
 const lateMs = 300;
 
-class AcceptorActor implements Handlers<Acceptor> {
-  readonly #ctx: Context<object, 'disk'>;
+class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
+  readonly #ctx: Context<Own, 'disk'>;
   readonly #options: AcceptorOptions;
   readonly #turns = new KeyTurns();
   readonly #doubts: Doubts = new Map();
   readonly #dropped = new DroppedKeys();
+  /** Records up to here are late. */
+  readonly #floor = { hlc: 0 };
   #isOpen: boolean;
 
-  constructor(ctx: Context<object, 'disk'>, options: AcceptorOptions) {
+  constructor(ctx: Context<Own, 'disk'>, options: AcceptorOptions) {
     this.#ctx = ctx;
     this.#options = options;
     this.#isOpen = options.isOpen ?? true;
   }
 
-  start(): void {
-    const { catalog } = this.#options;
+  start(): Later<void> | undefined {
+    const { catalog, repairer } = this.#options;
     // Not asked for: the actor that keeps it may start later than this one.
     if (catalog !== undefined) this.#dropped.knows(readCatalogFile(this.#ctx.disk, catalog));
+    if (repairer === undefined) return undefined;
+    const { toSelf } = this.#ctx;
+    return this.#ctx.session(async (session) => {
+      toSelf('floorKnown', await session.ask(repairer, 'floor', {}, startTimeoutMs));
+    });
+  }
+
+  floorKnown({ hlc }: { readonly hlc: number }): void {
+    this.#floor.hlc = Math.max(this.#floor.hlc, hlc);
+  }
+
+  repairFloor({ hlc }: { readonly hlc: number }): object {
+    this.#floor.hlc = hlc;
+    return {};
   }
 
   namespacesChanged(known: CatalogBytes): object {
@@ -123,18 +156,15 @@ class AcceptorActor implements Handlers<Acceptor> {
   /** Of the same keys, in their place (acceptor-state.ts). */
   adopt({ records }: BodyOf<Acceptor['adopt']>, call: Call): Later<object> {
     for (const record of records) checkRecord(record);
-    const { store } = this.#options;
-    const { clock } = this.#ctx;
     const turns = this.#turns;
-    const doubts = this.#doubts;
-    const leftMs = (): number => call.deadlineMs - clock.monotonicMs();
+    const parts = this.#partsOf(call);
     return this.#ctx.session(async (session) => {
       for (const record of records) {
         const key = keyOfState(recordKey(record));
         const at = { key, token: recordToken(record), hash: 0 };
         const name = base64url.encode(key);
         const work = async (): Promise<void> => {
-          const steps = new KeySteps({ session, store, at, name, doubts, leftMs });
+          const steps = new KeySteps({ session, at, name, ...parts(session) });
           const stored = await steps.load();
           await steps.save(stored, adopt(stored.state, decodeState(recordValue(record))));
         };
@@ -147,7 +177,7 @@ class AcceptorActor implements Handlers<Acceptor> {
   /** A replica that has forgotten what it promised must not vote (PX-17). */
   #step<Reply>(
     at: AcceptorKey,
-    { deadlineMs }: Call,
+    call: Call,
     work: (steps: KeySteps) => Promise<Reply>,
   ): Later<Reply> {
     if (!this.#isOpen) throw notWhole(this.#ctx.node);
@@ -155,14 +185,31 @@ class AcceptorActor implements Handlers<Acceptor> {
       throw new KvError('BAD_REQUEST', { detail: 'key of another shard' });
     this.#dropped.refuse(at.key);
     const name = base64url.encode(at.key);
-    const { clock } = this.#ctx;
-    const { store } = this.#options;
     const turns = this.#turns;
-    const doubts = this.#doubts;
-    const leftMs = (): number => deadlineMs - clock.monotonicMs();
+    const parts = this.#partsOf(call);
     return this.#ctx.session((session) =>
-      turns.run(name, () => work(new KeySteps({ session, store, at, name, doubts, leftMs }))),
+      turns.run(name, () => work(new KeySteps({ session, at, name, ...parts(session) }))),
     );
+  }
+
+  /** What the steps of all keys share. */
+  #partsOf({
+    deadlineMs,
+  }: Call): (session: Session) => Omit<KeyStepsParts, 'session' | 'at' | 'name'> {
+    const { store, repairer } = this.#options;
+    const { clock } = this.#ctx;
+    const doubts = this.#doubts;
+    const floor = this.#floor;
+    const leftMs = (): number => deadlineMs - clock.monotonicMs();
+    return (session) => ({
+      ...{ store, doubts, leftMs },
+      announce: async (record) => {
+        const hlc = recordHlc(record);
+        if (repairer === undefined || hlc > floor.hlc) return;
+        const late = { token: recordToken(record), hlc, isHint: false };
+        await session.ask(repairer, 'late', late, lateTimeoutMs);
+      },
+    });
   }
 }
 
@@ -178,6 +225,5 @@ function checkProposal({ record }: Proposal): void {
 export const acceptor = actor({
   protocol: Acceptor,
   needs: ['disk'],
-  create: (ctx: Context<object, 'disk'>, options: AcceptorOptions) =>
-    new AcceptorActor(ctx, options),
+  create: (ctx: Context<Own, 'disk'>, options: AcceptorOptions) => new AcceptorActor(ctx, options),
 });

@@ -101,6 +101,12 @@ export const Replica = protocol('replica', 20, {
   }),
   /** From now on records up to here are announced to the repairer before they are applied. */
   repairFloor: ask<{ readonly hlc: number }, object>(31, { lane: 'control' }),
+  /** The same of one that perhaps no replica had: a repair that has passed it by overtakes nothing. */
+  countedHint: ask<{ readonly record: Uint8Array }, { readonly isApplied: boolean }>(32, {
+    lane: 'background',
+    layout: { record: 'bytes' },
+    replyLayout: { isApplied: 'bool' },
+  }),
   /** From now on keys of namespaces that were dropped are refused. */
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
   /** Its node has all that it ever acknowledged: it counts from now on. */
@@ -427,6 +433,8 @@ export const Acceptor = protocol('acceptor', 25, {
   }),
   /** Its node has all that it ever acknowledged: it votes from now on. */
   open: tell<object>(72, { lane: 'control', layout: {} }),
+  /** Decisions whose record is not above it have to be announced to the repairer (TS-7). */
+  repairFloor: ask<{ readonly hlc: number }, object>(73, { lane: 'control' }),
 });
 export type Acceptor = typeof Acceptor.messages;
 

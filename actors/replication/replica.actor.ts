@@ -146,6 +146,18 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   }
 
   hint({ record }: BodyOf<Replica['hint']>, call: Call): Later<{ readonly isApplied: boolean }> {
+    return this.#missed(record, call, true);
+  }
+
+  countedHint(
+    { record }: BodyOf<Replica['countedHint']>,
+    call: Call,
+  ): Later<{ readonly isApplied: boolean }> {
+    return this.#missed(record, call, false);
+  }
+
+  /** `isHint`: a repair may have overtaken it. */
+  #missed(record: Uint8Array, call: Call, isHint: boolean): Later<{ readonly isApplied: boolean }> {
     this.#check(record);
     const later = this.#ctx.later<{ readonly isApplied: boolean }>();
     if (this.#dropped.has(recordKey(record))) {
@@ -167,7 +179,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
           else if (reply.isOvertaken) later.resolve({ isApplied: false });
           else apply();
         },
-        true,
+        isHint,
       );
     return later;
   }

@@ -71,6 +71,42 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     isQuick: true,
   },
   {
+    id: 'late-decision-not-announced',
+    what: 'a decision that is older than a finished repair is applied without a word to the repairer (TS-7, G8)',
+    file: 'actors/replication/acceptor.actor.js',
+    find: 'if (repairer === undefined || hlc > floor.hlc)',
+    replace: 'if (repairer === undefined || hlc > 0)',
+    scenario: {
+      file: 'test/sim/repair.test.js',
+      title: 'a serial delete by a clock that was set back stays until all have it',
+      failsWith: 'before n3 had it',
+    },
+  },
+  {
+    id: 'repair-passes-what-came-late',
+    what: 'a repair leaves out what came late where another member may have purged it (AE-3, TS-7)',
+    file: 'actors/repair/repair-run.js',
+    find: 'Math.min(...known)',
+    replace: 'Math.max(...known)',
+    scenario: {
+      file: 'test/sim/repair.test.js',
+      title: 'a serial delete by a clock that was set back stays until all have it',
+      failsWith: 'a delete was undone',
+    },
+  },
+  {
+    id: 'counted-hint-overtaken',
+    what: 'a repair overtakes a hint that alone holds an acknowledged write (WR-4)',
+    file: 'actors/replication/replica.actor.js',
+    find: 'return this.#missed(record, call, false);',
+    replace: 'return this.#missed(record, call, true);',
+    scenario: {
+      file: 'test/sim/hints.test.js',
+      title: 'what a write at ANY has left is brought also where a repair was faster',
+      failsWith: 'acknowledged',
+    },
+  },
+  {
     id: 'acceptor-passes-its-store',
     what: 'an acceptor goes on from the state before the one that is on its way to the disk (PX-3, PX-4)',
     file: 'actors/replication/acceptor-steps.js',

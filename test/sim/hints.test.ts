@@ -151,4 +151,28 @@ describe('sim hints', () => {
       expect(await replicas.holds('n3', key)).to.equal('new');
     });
   });
+
+  it('hints: what a write at ANY has left is brought also where a repair was faster (WR-4)', async () => {
+    const replicas = new ReplicasUnderTest({
+      tunables: { replicationFactor: 2, repairIntervalMs: 0, hintBytesPerSecond: 1_024 },
+    });
+    await replicas.run(async () => {
+      const key = replicas.keyWithout('n1');
+      await replicas.down('n2');
+      await replicas.down('n3');
+      // The hint waits behind others, which are as long as the repair needs.
+      for (let i = 0; i < 40; i += 1) await replicas.write('n1', key, 'x'.repeat(1_000), 'ANY');
+      await replicas.write('n1', key, 'new', 'ANY');
+      await replicas.sleep(10);
+      await replicas.up('n2');
+      await replicas.up('n3');
+      await replicas.sleep(4);
+      const { sets } = await replicas.repair('n2');
+      const [done] = sets.filter(({ set }) => set === 'n2,n3');
+      expect(done?.outcome).to.equal('complete');
+      await replicas.sleep(120);
+      expect(await replicas.holds('n2', key), 'acknowledged').to.equal('new');
+      expect(await replicas.holds('n3', key), 'acknowledged').to.equal('new');
+    });
+  });
 });

@@ -4,6 +4,9 @@
 
 import { expect } from 'chai';
 import type { Tunables } from '../../actors/node/settings.ts';
+import { plainSerial, Proposer } from '../../actors/replication/protocol.ts';
+import { refTo } from '../../runtime/actor.ts';
+import { utf8 } from '../../runtime/bytes.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { replicaNames, ReplicasUnderTest } from './replicas-under-test.ts';
 
@@ -287,6 +290,32 @@ describe('sim repair: tombstones', () => {
         expect(await replicas.held('gone')).to.not.include('older');
       });
     });
+
+  it('repair: a serial delete by a clock that was set back stays until all have it (TS-3, HLC-9)', async () => {
+    const replicas = start({ l0Tables: 2, l0TablesMax: 20 });
+    const decide = async (node: string, value: string | undefined): Promise<void> => {
+      const changes = value === undefined ? {} : { value: utf8.encode(value) };
+      const verb = value === undefined ? ('delete' as const) : ('write' as const);
+      const at = { ...plainSerial, namespace: 0, key: utf8.encode('gone') };
+      const request = { ...at, verb, ...changes };
+      const answer = await replicas.cluster.ask(refTo(Proposer, node), 'run', request, 5_000);
+      expect(answer.kind, `${node} decides`).to.equal('reply');
+    };
+    await replicas.run(async () => {
+      await decide('n1', 'value');
+      await replicas.sleep(60);
+      expect((await replicas.repair('n1')).sets[0]?.outcome).to.equal('complete');
+      await replicas.down('n3');
+      replicas.cluster.machineOf('n2').clock.jump(-30_000);
+      await decide('n2', undefined);
+      await purgeRound(replicas, 1);
+      expect(await replicas.holds('n1', 'gone'), 'before n3 had it').to.equal('deleted');
+      await replicas.up('n3');
+      await replicas.sleep(5);
+      await replicas.repair('n1');
+      expect(await replicas.held('gone'), 'a delete was undone').to.not.include('value');
+    });
+  });
 
   it('repair: the horizon survives a restart', async () => {
     const replicas = start({ l0Tables: 2, l0TablesMax: 20 });
