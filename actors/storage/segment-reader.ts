@@ -148,9 +148,16 @@ function judgeEnd(
   return { kind: 'torn', reason: `${end - offset} bytes of an unsynced write`, ...ended };
 }
 
-/** Behind the last byte from `from` on that is not zero; `from` where all are. */
+/** Behind the last byte from `from` on that is not zero; `from` where all are. Mostly zeros: by words. */
 function contentEnd(bytes: Uint8Array, from: number): number {
+  const { buffer, byteOffset } = bytes;
   let end = bytes.length;
-  while (end > from && bytes[end - 1] === 0) end -= 1;
+  const isZero = (): boolean => end > from && bytes[end - 1] === 0;
+  while (isZero() && (byteOffset + end) % 4 !== 0) end -= 1;
+  const words = new Int32Array(buffer, 0, Math.floor((byteOffset + end) / 4));
+  let word = words.length;
+  while (word * 4 - byteOffset - 4 >= from && words[word - 1] === 0) word -= 1;
+  if (word < words.length) end = word * 4 - byteOffset;
+  while (isZero()) end -= 1;
   return Math.max(end, from);
 }
