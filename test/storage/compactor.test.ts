@@ -298,9 +298,9 @@ describe('compactor: flushes beside a compaction', () => {
     const merged = shard.kit.ask(target, 'compact', job);
     await shard.kit.host.settle();
     const table = { arena: 0, records: 1, bytes: tree.bytesUsed, throughLsn: 1 };
-    const flushed = shard.kit.ask(target, 'flush', { table, fileNumber: 71 });
+    const flushed = shard.kit.ask(target, 'flush', { table, fileNumbers: [71] });
     await shard.kit.host.settle();
-    expect(flushed.reply?.table.records).to.equal(1);
+    expect(flushed.reply?.tables[0]?.records).to.equal(1);
     expect(merged.calls).to.equal(0);
     release?.();
     await shard.kit.host.settle();
