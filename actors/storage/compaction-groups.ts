@@ -44,8 +44,8 @@ export interface GroupJob extends CompactionJob {
 }
 
 export interface GroupState extends PickerState {
-  /** Mixed tables below this number are cut at once: they are from before the last change. */
-  readonly changedAt: number;
+  /** Mixed tables below this number are cut at once: they are from before a change, or the start. */
+  readonly cutBelow: number;
 }
 
 export interface GroupPressure extends CompactionPressure {
@@ -187,13 +187,13 @@ function cutMixed(
   mixed: readonly TableMeta[],
   groups: readonly CompactionGroup[],
   { l0Tables, tableBytes }: Sizes,
-  { damaged, changedAt }: GroupState,
+  { damaged, cutBelow }: GroupState,
 ): GroupJob | undefined {
   const readable = mixed
     .filter(({ fileNumber }) => !damaged.has(fileNumber))
     .sort((a, b) => a.fileNumber - b.fileNumber);
   const isDue = ({ fileNumber, bytes }: TableMeta): boolean =>
-    fileNumber < changedAt || bytes >= tableBytes;
+    fileNumber < cutBelow || bytes >= tableBytes;
   const [due] = readable.filter(isDue);
   const small = readable.length >= l0Tables ? readable.slice(0, inputsMax) : [];
   const inputs = due === undefined ? small : [due];
@@ -224,14 +224,14 @@ export function rewriteJob(
 }
 
 /**
- * How far behind each group is. Tables from before the last change do not count as waiting: the new
+ * How far behind each group is. Tables below `changedAt`, from before a change, do not count as waiting: the new
  * strategy may find many of them, and they were not written faster than they could be merged.
  */
 export function groupPressures(
   tables: readonly TableMeta[],
   groups: readonly CompactionGroup[],
   sizes: Sizes,
-  { nowMs, changedAt }: Pick<GroupState, 'nowMs' | 'changedAt'>,
+  { nowMs, changedAt }: { readonly nowMs: number; readonly changedAt: number },
 ): Pressures {
   const { own, mixed } = sortTables(tables, groups);
   const isNew = ({ fileNumber }: TableMeta): boolean => fileNumber >= changedAt;

@@ -44,7 +44,9 @@ export class GroupBoard {
   readonly #figures = new Map<string, Figures>();
   #groups: readonly CompactionGroup[];
   #sections: readonly TableSection[];
+  /** No table of this number was written yet when the groups changed. */
   #changedAt = 0;
+  #cutBelow = 0;
   #mixedBytes = 0;
 
   constructor(defaults: GroupDefaults, sizes: PickerOptions, metrics: MetricRegistry, labels: Labels) {
@@ -65,7 +67,13 @@ export class GroupBoard {
     this.#groups = groups;
     this.#sections = sectionsOf(groups);
     this.#changedAt = nextFileNumber;
+    this.#cutBelow = nextFileNumber;
     return true;
+  }
+
+  /** A start: the last run may have ended before it had cut everything. */
+  begin(nextFileNumber: number): void {
+    this.#cutBelow = nextFileNumber;
   }
 
   get sections(): readonly TableSection[] {
@@ -77,8 +85,8 @@ export class GroupBoard {
   }
 
   pick(tables: readonly TableMeta[], state: PickerState): GroupJob | undefined {
-    const changedAt = this.#changedAt;
-    return pickGroupJob(tables, this.#groups, this.#sizes, { ...state, changedAt });
+    const cutBelow = this.#cutBelow;
+    return pickGroupJob(tables, this.#groups, this.#sizes, { ...state, cutBelow });
   }
 
   rewrite(table: TableMeta, tables: readonly TableMeta[]): GroupJob {

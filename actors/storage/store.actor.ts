@@ -216,6 +216,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#manifest = manifest;
     this.#recovered = [...unflushed];
     this.#afterLsn = afterLsn;
+    this.#groups.begin(manifest.state.nextFileNumber);
     this.#countTables();
     this.checkSpace();
     if (!this.#isLogBegun) this.#ctx.after(flushRetryMs, 'resumeStart', {});

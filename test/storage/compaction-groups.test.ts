@@ -73,7 +73,7 @@ class Shard {
 
   compact(damaged: ReadonlySet<number> = new Set()): GroupJob | undefined {
     const { nowMs, changedAt } = this;
-    const job = pickGroupJob(this.tables, this.groups, sizes, { nowMs, changedAt, damaged });
+    const job = pickGroupJob(this.tables, this.groups, sizes, { nowMs, cutBelow: changedAt, damaged });
     if (job === undefined) return undefined;
     const inputs = job.inputs.map(({ fileNumber }) => this.contents.get(fileNumber));
     for (const { fileNumber } of job.inputs) this.contents.delete(fileNumber);
@@ -249,7 +249,7 @@ describe('compaction groups', () => {
     const groups = groupsOf(documentOf(3, { 1: { compaction: 'size-tiered' } }), defaults);
     const mixed = tableAt(1, [100, 10_100], { level: 2 });
     const own = [2, 3, 4, 5].map((fileNumber) => tableAt(fileNumber, [50, 60]));
-    const state = { nowMs: 0, changedAt: 0, damaged: new Set<number>() };
+    const state = { nowMs: 0, cutBelow: 0, damaged: new Set<number>() };
     const job = pickGroupJob([...own, mixed], groups, sizes, state);
     expect(job?.inputs).to.deep.equal([mixed]);
     expect([job?.outputLevel, job?.group, job?.isMove]).to.deep.equal([2, undefined, false]);
@@ -259,7 +259,7 @@ describe('compaction groups', () => {
 
   it('groups: the group in which most tables wait comes first', () => {
     const groups = groupsOf(documentOf(3, { 1: { compression: 'none' } }), defaults);
-    const state = { nowMs: 0, changedAt: 0, damaged: new Set<number>() };
+    const state = { nowMs: 0, cutBelow: 0, damaged: new Set<number>() };
     const few = [1, 2, 3, 4].map((fileNumber) => tableAt(fileNumber, [1, 2]));
     const many = [5, 6, 7, 8, 9].map((fileNumber) => tableAt(fileNumber, [10_001, 10_002]));
     const job = pickGroupJob([...few, ...many], groups, sizes, state);
@@ -276,7 +276,7 @@ describe('compaction groups', () => {
       const before = groupsOf(documentOf(1, { 0: { compaction: strategy } }), defaults);
       expect(groupPressures(tables, before, sizes, { nowMs: 0, changedAt: 0 }).mixed).to.deep.equal([]);
       const now = groupsOf(documentOf(1, {}), defaults);
-      const state = { nowMs: 0, changedAt: 42, damaged: new Set<number>() };
+      const state = { nowMs: 0, changedAt: 42, cutBelow: 42, damaged: new Set<number>() };
       const pressures = groupPressures(tables, now, sizes, state);
       expect([pressures.waitingTables, pressures.debtBytes > 0]).to.deep.equal([0, true]);
       const first = pickGroupJob(tables, now, sizes, state);
