@@ -115,6 +115,8 @@ class ModelRun {
       let told = 0;
       while (this.report.ops < ops) {
         await this.#step();
+        // Also a short run has one.
+        if (this.report.switches === 0 && this.report.ops > ops / 3) await this.#switch();
         if (this.report.ops - told < 10_000) continue;
         told = this.report.ops;
         progress?.(told);
@@ -135,8 +137,8 @@ class ModelRun {
     if (dice < 0.62) await this.#write(this.#drawBatches());
     else if (dice < 0.9) await this.#readSome();
     else if (dice < 0.96) await this.#readPage();
-    else if (dice < 0.98) await this.#flush();
-    else if (dice < 0.988) await world.sleep(random.between(1, 3_000));
+    else if (dice < 0.977) await this.#flush();
+    else if (dice < 0.983) await world.sleep(random.between(1, 3_000));
     else if (dice < 0.99) await this.#switch();
     else await this.#crash(this.#drawBatches());
   }
