@@ -59,6 +59,7 @@ class CompactorActor implements Handlers<Compactor> {
     const { directory, compression } = this.#options;
     const { table, fileNumbers, sections, sectionBytesMin = 0 } = job;
     const terms = { bytesMin: sectionBytesMin, plain: compression };
+    const whole = [{ fromId: 0, compression }];
     const memory = arenas[table.arena];
     assert(memory !== undefined, `no arena ${table.arena}`);
     return this.#ctx.session(async (session) => {
@@ -71,7 +72,7 @@ class CompactorActor implements Handlers<Compactor> {
           : joinSmall(sections, await sizesOf(tree.cursor(), sections, pause), terms);
       const expectedRecords = (joined?.length ?? 1) === 1 ? { expectedRecords: tree.records } : {};
       const plan = { directory, fileNumbers, level: 0, ...expectedRecords, keep: () => true };
-      const cuts = { sections: this.#packed(joined, false) };
+      const cuts = { sections: packed(joined ?? whole, false) };
       const tables = await writeTables(tree.cursor(), { ...plan, ...cuts }, tools);
       assert(tables.length > 0, 'a frozen memtable without records');
       for (const { fileNumber, records, bytes } of tables)
@@ -80,22 +81,12 @@ class CompactorActor implements Handlers<Compactor> {
     });
   }
 
-  #packed(
-    sections: readonly TableSection[] | undefined,
-    isCold: boolean,
-  ): TablePlan['sections'] {
-    const { compression } = this.#options;
-    return (sections ?? [{ fromId: 0, compression }]).map((section) => ({
-      fromId: section.fromId,
-      codec: codecFor(section.compression, isCold),
-    }));
-  }
-
   compact(job: BodyOf<Compactor['compact']>): Later<ReplyOf<Compactor['compact']>> {
     const { disk, codecs, tasks } = this.#ctx;
     const { directory, resolve } = this.#options;
     const { inputs, level, splitBytes, fileNumbers, purge, dropped, isCold } = job;
-    const sections = this.#packed(job.sections, isCold);
+    const whole = [{ fromId: 0, compression: this.#options.compression }];
+    const sections = packed(job.sections ?? whole, isCold);
     const running = { all: inputs.reduce((sum, { records }) => sum + records, 0), done: 0 };
     this.#running = running;
     const pauseMs = (): number => this.#pauseMs;
@@ -132,6 +123,9 @@ function codecFor(compression: Compression, isCold: boolean): CodecName {
   if (compression !== 'auto') return compression;
   return isCold ? 'zstd' : 'lz4';
 }
+
+const packed = (sections: readonly TableSection[], isCold: boolean): TablePlan['sections'] =>
+  sections.map(({ fromId, compression }) => ({ fromId, codec: codecFor(compression, isCold) }));
 
 /** Records between two turns of others. */
 const sizedAtOnce = 10_000;

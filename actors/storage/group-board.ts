@@ -49,7 +49,12 @@ export class GroupBoard {
   #cutBelow = 0;
   #mixedBytes = 0;
 
-  constructor(defaults: GroupDefaults, sizes: PickerOptions, metrics: MetricRegistry, labels: Labels) {
+  constructor(
+    defaults: GroupDefaults,
+    sizes: PickerOptions,
+    metrics: MetricRegistry,
+    labels: Labels,
+  ) {
     this.#defaults = defaults;
     this.#sizes = sizes;
     this.#metrics = metrics;
@@ -78,10 +83,6 @@ export class GroupBoard {
 
   get sections(): readonly TableSection[] {
     return this.#sections;
-  }
-
-  get groups(): readonly CompactionGroup[] {
-    return this.#groups;
   }
 
   pick(tables: readonly TableMeta[], state: PickerState): GroupJob | undefined {

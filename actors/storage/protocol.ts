@@ -82,6 +82,8 @@ export interface StoreStats {
   readonly memtableBytes: number;
   readonly tables: number;
   readonly tableBytes: number;
+  /** Memory that open tables always take: tops of indexes, and filters; within the block cache's. */
+  readonly tableIndexBytes: number;
   readonly walBytes: number;
   /** Highest hlc in tables; right after the start that is the highest of all. */
   readonly newestHlc: number;
@@ -212,9 +214,16 @@ export const TableReader = protocol('table-reader', 13, {
     { readonly added: readonly TableMeta[]; readonly dropped: readonly number[] },
     { readonly tables: number }
   >(3),
-  stats: ask<object, { readonly tables: number; readonly bytes: number; readonly records: number }>(
-    4,
-  ),
+  stats: ask<
+    object,
+    {
+      readonly tables: number;
+      readonly bytes: number;
+      readonly records: number;
+      /** What open tables always keep in memory: tops of indexes, and filters. */
+      readonly indexBytes: number;
+    }
+  >(4),
 });
 export type TableReader = typeof TableReader.messages;
 

@@ -348,6 +348,7 @@ export async function statsOf(
     memtableBytes: recent.bytes,
     tables: stored.tables,
     tableBytes: stored.bytes,
+    tableIndexBytes: stored.indexBytes,
     walBytes: log.bytes,
     newestHlc,
   };

@@ -465,13 +465,10 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   /** Tables of other groups stay valid; the new strategies take them from here on. */
   #regroup(): void {
-    const manifest = this.#manifest;
-    const nextFileNumber = manifest?.state.nextFileNumber ?? 0;
-    if (!this.#groups.know(this.#dropped.document, nextFileNumber)) return;
-    const { probe, log, shard } = this.#ctx;
-    probe.reach('compaction groups changed');
-    log.info('compaction.groups', { shard, groups: this.#groups.groups.length });
-    if (manifest === undefined) return;
+    const nextFileNumber = this.#manifest?.state.nextFileNumber;
+    if (!this.#groups.know(this.#dropped.document, nextFileNumber ?? 0)) return;
+    this.#ctx.probe.reach('compaction groups changed');
+    if (nextFileNumber === undefined) return;
     this.#countTables();
     this.#compact();
   }

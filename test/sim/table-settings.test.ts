@@ -3,11 +3,7 @@
 // at any call on the way of cutting tables apart leaves one version or the other.
 
 import { expect } from 'chai';
-import {
-  namespaceOf,
-  recordIsTombstone,
-  recordKey,
-} from '../../actors/model/record.ts';
+import { namespaceOf, recordIsTombstone, recordKey } from '../../actors/model/record.ts';
 import { lastWriteWins } from '../../actors/model/resolve.ts';
 import {
   type CompactionStrategy,

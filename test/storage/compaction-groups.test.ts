@@ -73,7 +73,11 @@ class Shard {
 
   compact(damaged: ReadonlySet<number> = new Set()): GroupJob | undefined {
     const { nowMs, changedAt } = this;
-    const job = pickGroupJob(this.tables, this.groups, sizes, { nowMs, cutBelow: changedAt, damaged });
+    const job = pickGroupJob(this.tables, this.groups, sizes, {
+      nowMs,
+      cutBelow: changedAt,
+      damaged,
+    });
     if (job === undefined) return undefined;
     const inputs = job.inputs.map(({ fileNumber }) => this.contents.get(fileNumber));
     for (const { fileNumber } of job.inputs) this.contents.delete(fileNumber);
@@ -274,7 +278,9 @@ describe('compaction groups', () => {
         tables.push(tableAt(i, [i, 500 + i], { bytes: 2_000, maxHlc: i * 2_000_000 }));
       tables.push(tableAt(41, [0, 900], { bytes: 3_000_000 }));
       const before = groupsOf(documentOf(1, { 0: { compaction: strategy } }), defaults);
-      expect(groupPressures(tables, before, sizes, { nowMs: 0, changedAt: 0 }).mixed).to.deep.equal([]);
+      expect(groupPressures(tables, before, sizes, { nowMs: 0, changedAt: 0 }).mixed).to.deep.equal(
+        [],
+      );
       const now = groupsOf(documentOf(1, {}), defaults);
       const state = { nowMs: 0, changedAt: 42, cutBelow: 42, damaged: new Set<number>() };
       const pressures = groupPressures(tables, now, sizes, state);
@@ -312,4 +318,3 @@ describe('compaction groups', () => {
     }
   });
 });
-

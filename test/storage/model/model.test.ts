@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { compactionStrategies } from '../../../actors/storage/compaction-picker.ts';
 import { codecNames, runModel } from './model-run.ts';
 
-const ops = 6_000;
+const ops = 9_000;
 
 describe('storage model', () => {
   for (const strategy of compactionStrategies)
