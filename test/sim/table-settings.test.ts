@@ -12,7 +12,9 @@ import {
 } from '../../actors/model/table-choices.ts';
 import { groupsOf } from '../../actors/storage/compaction-groups.ts';
 import { onlySectionOf } from '../../actors/storage/table-sections.ts';
+import { Catalog } from '../../actors/catalog/protocol.ts';
 import type { TableMeta } from '../../actors/storage/protocol.ts';
+import { refTo } from '../../runtime/actor.ts';
 import { Prng } from '../../runtime/prng.ts';
 import type { CrashKind } from '../../sim/cluster.ts';
 import { type Choice, documentOf, toldOf } from '../storage/groups-under-test.ts';
@@ -119,6 +121,34 @@ describe('sim table settings', () => {
       expect(shard.reached('compaction groups changed')).to.be.greaterThan(5);
       expect(shard.reached('compaction failed')).to.equal(0);
     }).timeout(120_000);
+
+  it('table settings: a start merges nothing before it knows what was chosen', async () => {
+    const tunables = { l0Tables: 2 };
+    const shard = new ShardUnderTest({ seed: 4, compaction: 'leveled', copies: 1, tunables });
+    const { cluster } = shard;
+    await cluster.world.run(async () => {
+      await cluster.startAll();
+      const chosen = toldOf(documentOf(2, { 1: { compaction: 'time-window' } }));
+      await cluster.ask(refTo(Catalog, 'n1'), 'install', chosen, 10_000);
+      for (let window = 0; window < 4; window += 1) {
+        for (let i = 0; i < 40; i += 1)
+          await shard.apply(recordOf(`key-${i}`, shard.stamp(), value(i), 1));
+        await shard.ask('flush', {});
+        // A window ends.
+        await cluster.world.sleep(21_000);
+      }
+      const own = async (): Promise<number[]> =>
+        (await tablesOf(shard))
+          .filter(({ firstKey }) => namespaceOf(firstKey) === 1)
+          .map(({ fileNumber }) => fileNumber);
+      const before = await own();
+      expect(before.length).to.equal(4);
+      cluster.crash('n1', 'power-loss');
+      expect(await cluster.start('n1')).to.equal(true);
+      await cluster.world.sleep(10_000);
+      expect(await own(), 'tables of a window of their own').to.deep.equal(before);
+    });
+  });
 
   it('table settings: a new codec takes hold with the tables that are written from then on', async () => {
     const shard = new ShardUnderTest({ seed: 3, compaction: 'leveled', copies: 1 });
