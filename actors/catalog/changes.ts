@@ -12,6 +12,8 @@ import {
   plainSettings,
   settingsProblem,
   systemNamespace,
+  tableGroups,
+  tableGroupsMax,
 } from '../model/namespaces.ts';
 import type { NamespaceChange } from './protocol.ts';
 
@@ -38,7 +40,19 @@ export function changed(
       field: 'conflicts',
       detail: 'conflicts: what a namespace holds is written for one mode; create another one',
     });
-  return { ...next, namespaces: namespaces.map((each) => (each === old ? altered : each)) };
+  const others = namespaces.map((each) => (each === old ? altered : each));
+  checkTableGroups(namespaces, others);
+  return { ...next, namespaces: others };
+}
+
+/** TOO_LARGE where a shard would have to keep too many sets of tables apart. */
+function checkTableGroups(before: readonly Namespace[], after: readonly Namespace[]): void {
+  const groups = tableGroups(after);
+  if (groups <= tableGroupsMax || groups <= tableGroups(before)) return;
+  const detail =
+    `more than ${tableGroupsMax} groups of namespaces with a compaction or compression of ` +
+    'their own; neighbours that have the same are one group';
+  throw new KvError('TOO_LARGE', { limit: tableGroupsMax, detail });
 }
 
 function created(
@@ -57,7 +71,9 @@ function created(
       detail: `more than ${namespacesMax} namespaces`,
     });
   const namespace = checked({ ...plainSettings, ...settings, name, id: nextId, createdMs: nowMs });
-  return { ...next, nextId: nextId + 1, namespaces: [...namespaces, namespace] };
+  const others = [...namespaces, namespace];
+  checkTableGroups(namespaces, others);
+  return { ...next, nextId: nextId + 1, namespaces: others };
 }
 
 function checked(namespace: Namespace): Namespace {

@@ -2,6 +2,8 @@
 // the routes. Requests are checked by http-requests.ts, which reads bytes and builds no objects;
 // the tests hold the two against each other with the same examples.
 
+import { compactionStrategies, compressions } from '../model/table-choices.ts';
+
 export type Schema = Readonly<Record<string, unknown>>;
 
 export interface RouteSchema {
@@ -82,6 +84,14 @@ const namespaceSettings = {
     ['bytes', 'keys', 'operations_per_second'],
     false,
   ),
+  compaction: {
+    enum: ['', ...compactionStrategies],
+    description: 'How its tables are merged. Empty: as the nodes are configured.',
+  },
+  compression: {
+    enum: ['', ...compressions],
+    description: 'How its tables are packed. Empty: as the nodes are configured.',
+  },
 };
 const oneNamespace = object({ epoch: count, namespace: ref('Namespace') });
 

@@ -31,6 +31,11 @@ export class DroppedKeys {
     return true;
   }
 
+  /** What is known. */
+  get document(): CatalogDocument {
+    return this.#namespaces.document;
+  }
+
   /** Of a storage key, or the beginning of one. */
   has(key: Uint8Array): boolean {
     return this.#namespaces.document.nextId > 1 && this.#namespaces.isDroppedKey(key);

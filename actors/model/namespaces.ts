@@ -12,6 +12,12 @@ import { KvError } from '../../runtime/errors.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { levels } from './consistency.ts';
 import { namespaceOf, privateNamespaces } from './record.ts';
+import {
+  type CompactionStrategy,
+  compactionStrategies,
+  type Compression,
+  compressions,
+} from './table-choices.ts';
 
 /** `lww`: the newest write wins. `siblings`: all that nobody has seen stay. */
 export type ConflictMode = 'lww' | 'siblings';
@@ -33,6 +39,9 @@ export interface NamespaceSettings {
   readonly bytesMax: number;
   readonly keysMax: number;
   readonly operationsPerSecondMax: number;
+  /** How its tables are merged and packed; empty: as the node is configured. */
+  readonly compaction: CompactionStrategy | '';
+  readonly compression: Compression | '';
 }
 
 export interface Namespace extends NamespaceSettings {
@@ -75,7 +84,12 @@ export const plainSettings: NamespaceSettings = {
   bytesMax: 0,
   keysMax: 0,
   operationsPerSecondMax: 0,
+  compaction: '',
+  compression: '',
 };
+
+/** Of documents from before these could be chosen. */
+const unchosenTables = { compaction: '', compression: '' } as const;
 
 export const defaultNamespace = 'default';
 
@@ -111,7 +125,22 @@ export function settingsProblem(settings: Fields): SettingProblem | undefined {
   if (typeof owner !== 'string' || !ownerPattern.test(owner))
     return bad('owner', 'up to 128 printable ASCII characters');
   if (!conflictModes.includes(conflicts)) return bad('conflicts', 'lww or siblings');
-  return levelProblem(settings) ?? ttlProblem(settings) ?? quotaProblem(settings);
+  return (
+    levelProblem(settings) ??
+    ttlProblem(settings) ??
+    quotaProblem(settings) ??
+    tableProblem(settings)
+  );
+}
+
+function tableProblem({ compaction, compression }: Fields): SettingProblem | undefined {
+  const isOneOf = (words: readonly unknown[], word: unknown): boolean =>
+    word === '' || words.includes(word);
+  if (!isOneOf(compactionStrategies, compaction))
+    return bad('compaction', `${compactionStrategies.join(', ')}, or empty`);
+  if (!isOneOf(compressions, compression))
+    return bad('compression', `${compressions.join(', ')}, or empty`);
+  return undefined;
 }
 
 function levelProblem({ readLevel, writeLevel }: Fields): SettingProblem | undefined {
@@ -176,7 +205,7 @@ function parsed(bytes: Uint8Array): Fields {
 
 function namespaceFrom(value: unknown, nextId: number): Namespace {
   if (typeof value !== 'object' || value === null) return refuse('a namespace is no object');
-  const fields = value as Fields;
+  const fields: Fields = { ...unchosenTables, ...value };
   const { name, id, createdMs } = fields;
   if (typeof name !== 'string' || !isNamespaceName(name)) refuse('a namespace has no name');
   if (!isCount(id, nextId - 1)) refuse('a namespace has no id');
@@ -239,6 +268,20 @@ export const firstNamespaces = new Namespaces(firstDocument);
 
 export const noSuchNamespace = (namespace: string | number): KvError =>
   new KvError('NO_SUCH_NAMESPACE', { namespace, detail: `no such namespace: ${namespace}` });
+
+/**
+ * Neighbours by id whose tables are kept alike, and not as the node keeps those of all others: as
+ * many sets of tables does a shard keep apart at most, beside what lies between them.
+ */
+export const tableGroupsMax = 64;
+
+export const tableGroups = (namespaces: readonly Namespace[]): number =>
+  namespaces.filter((each, i) => {
+    const { compaction, compression } = each;
+    const before = namespaces[i - 1] ?? plainSettings;
+    const isAsBefore = before.compaction === compaction && before.compression === compression;
+    return !isAsBefore && (compaction !== '' || compression !== '');
+  }).length;
 
 export const hasSizeQuota = ({ bytesMax, keysMax }: NamespaceSettings): boolean =>
   bytesMax > 0 || keysMax > 0;

@@ -158,6 +158,14 @@ export function recordKey(record: Uint8Array): Uint8Array {
   return record.subarray(recordHeaderBytes, recordHeaderBytes + recordKeyLength(record));
 }
 
+/** The namespace of its key, without a view of it. */
+export const recordNamespace = (record: Uint8Array): number =>
+  (((record[recordHeaderBytes] as number) << 24) |
+    ((record[recordHeaderBytes + 1] as number) << 16) |
+    ((record[recordHeaderBytes + 2] as number) << 8) |
+    (record[recordHeaderBytes + 3] as number)) >>>
+  0;
+
 /** A view of the value. */
 export function recordValue(record: Uint8Array): Uint8Array {
   return record.subarray(recordHeaderBytes + recordKeyLength(record));

@@ -12,11 +12,11 @@
 // (MF-9); choices differ in what they read, write and keep. A choice with a damaged table in it is
 // passed over: only a table that was read whole may be dropped.
 
+import type { CompactionStrategy } from '../model/table-choices.ts';
 import { byFirstKey, isRun, overlapInRun, unionOf } from './key-ranges.ts';
 import type { TableMeta } from './protocol.ts';
 
-export const compactionStrategies = ['leveled', 'size-tiered', 'time-window'] as const;
-export type CompactionStrategy = (typeof compactionStrategies)[number];
+export { type CompactionStrategy, compactionStrategies } from '../model/table-choices.ts';
 
 export interface PickerOptions {
   readonly strategy: CompactionStrategy;
@@ -133,6 +133,8 @@ function pickLeveled(
   options: PickerOptions,
   damaged: ReadonlySet<number>,
 ): CompactionJob | undefined {
+  const large = largeJob(levels, options, damaged);
+  if (large !== undefined) return large;
   const full = levels
     .map((members, level) => ({ level, score: scoreOf(members, level, options) }))
     .filter(({ score }) => score >= 1)
@@ -145,9 +147,32 @@ function pickLeveled(
   return undefined;
 }
 
-/** All of level 0 with what it overlaps in level 1. */
-function flushedJob(levels: Levels, { tableBytes }: PickerOptions): CompactionJob {
-  const flushed = levels[0] ?? [];
+/**
+ * A table that no flush writes: another strategy has left it. It goes alone to the level that it
+ * would fill, since merging it with level 1 would rewrite it once for every level on the way.
+ */
+function largeJob(
+  levels: Levels,
+  options: PickerOptions,
+  damaged: ReadonlySet<number>,
+): CompactionJob | undefined {
+  const large = (levels[0] ?? [])
+    .filter(({ bytes }) => bytes > levelTargetBytes(2, options))
+    .sort((a, b) => b.bytes - a.bytes || a.fileNumber - b.fileNumber);
+  for (const table of large) {
+    let level = 3;
+    while (levelTargetBytes(level, options) < table.bytes) level += 1;
+    const inputs = [table, ...overlapInRun(levels[level] ?? [], table)];
+    if (inputs.some(({ fileNumber }) => damaged.has(fileNumber))) continue;
+    const isCold = levels.slice(level + 1).every((deeper) => deeper.length === 0);
+    return { inputs, outputLevel: level, splitBytes: options.tableBytes, isMove: false, isCold };
+  }
+  return undefined;
+}
+
+/** Level 0, the oldest first where it is more than one job, with what it overlaps in level 1. */
+function flushedJob(levels: Levels, { tableBytes, l0Tables }: PickerOptions): CompactionJob {
+  const flushed = (levels[0] ?? []).slice(0, Math.max(inputsMax, l0Tables));
   const below = overlapInRun(levels[1] ?? [], unionOf(flushed));
   return {
     inputs: [...flushed, ...below],

@@ -10,7 +10,7 @@ import { actor, type Context, type Later } from '../../runtime/actor.ts';
 import { assert } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
 import { isDroppedBy } from '../model/dropped-keys.ts';
-import { recordKey } from '../model/record.ts';
+import { recordKey, recordNamespace } from '../model/record.ts';
 import type { RecordCursor } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import { ArenaTree } from './arena-tree.ts';
@@ -20,7 +20,8 @@ import { Compactor, type TableMeta } from './protocol.ts';
 import { keeperOf } from './purge-rule.ts';
 import type { CodecName, Compression } from './sstable-format.ts';
 import { openTable, type SstableReader, type TablePlace } from './sstable-reader.ts';
-import { writeTables } from './table-output.ts';
+import { type TablePlan, writeTables } from './table-output.ts';
+import { joinSmall, sectionOf, type TableSection } from './table-sections.ts';
 
 export interface CompactorOptions {
   /** Directory of this shard inside the data directory. */
@@ -53,36 +54,39 @@ class CompactorActor implements Handlers<Compactor> {
     this.#pauseMs = pauseMs;
   }
 
-  flush({ table, fileNumber }: BodyOf<Compactor['flush']>): Later<{ readonly table: TableMeta }> {
+  flush(job: BodyOf<Compactor['flush']>): Later<{ readonly tables: readonly TableMeta[] }> {
     const { disk, codecs, tasks, arenas, log, shard } = this.#ctx;
-    const { directory } = this.#options;
-    const codec = this.#codecFor(false);
+    const { directory, compression } = this.#options;
+    const { table, fileNumbers, sections, sectionBytesMin = 0 } = job;
+    const terms = { bytesMin: sectionBytesMin, plain: compression };
+    const whole = [{ fromId: 0, compression }];
     const memory = arenas[table.arena];
     assert(memory !== undefined, `no arena ${table.arena}`);
     return this.#ctx.session(async (session) => {
       const tree = ArenaTree.open(memory);
-      const tools = { disk, codecs, tasks, pause: () => session.sleep(0) };
-      const fileNumbers = [fileNumber];
-      const plan = { directory, fileNumbers, level: 0, codec, expectedRecords: tree.records };
-      const [meta] = await writeTables(tree.cursor(), { ...plan, keep: () => true }, tools);
-      assert(meta !== undefined, 'a frozen memtable without records');
-      log.info('table.written', { shard, fileNumber, records: meta.records, bytes: meta.bytes });
-      return { table: meta };
+      const pause = (): Promise<void> => session.sleep(0);
+      const tools = { disk, codecs, tasks, pause };
+      const joined =
+        sections === undefined || sections.length === 1
+          ? sections
+          : joinSmall(sections, await sizesOf(tree.cursor(), sections, pause), terms);
+      const expectedRecords = (joined?.length ?? 1) === 1 ? { expectedRecords: tree.records } : {};
+      const plan = { directory, fileNumbers, level: 0, ...expectedRecords, keep: () => true };
+      const cuts = { sections: packed(joined ?? whole, false) };
+      const tables = await writeTables(tree.cursor(), { ...plan, ...cuts }, tools);
+      assert(tables.length > 0, 'a frozen memtable without records');
+      for (const { fileNumber, records, bytes } of tables)
+        log.info('table.written', { shard, fileNumber, records, bytes });
+      return { tables };
     });
-  }
-
-  /** `isCold`: nothing lies below, so the table stays for long. */
-  #codecFor(isCold: boolean): CodecName {
-    const { compression } = this.#options;
-    if (compression !== 'auto') return compression;
-    return isCold ? 'zstd' : 'lz4';
   }
 
   compact(job: BodyOf<Compactor['compact']>): Later<ReplyOf<Compactor['compact']>> {
     const { disk, codecs, tasks } = this.#ctx;
     const { directory, resolve } = this.#options;
     const { inputs, level, splitBytes, fileNumbers, purge, dropped, isCold } = job;
-    const codec = this.#codecFor(isCold);
+    const whole = [{ fromId: 0, compression: this.#options.compression }];
+    const sections = packed(job.sections ?? whole, isCold);
     const running = { all: inputs.reduce((sum, { records }) => sum + records, 0), done: 0 };
     this.#running = running;
     const pauseMs = (): number => this.#pauseMs;
@@ -103,7 +107,7 @@ class CompactorActor implements Handlers<Compactor> {
           cursorsOf({ disk, codecs, directory }, inputs, readers),
           resolve,
         );
-        const plan = { directory, fileNumbers, splitBytes, level, codec, keep };
+        const plan = { directory, fileNumbers, splitBytes, level, sections, keep };
         return { tables: await writeTables(cursor, plan, tools), purged };
       } finally {
         for (const reader of readers) reader.close();
@@ -112,6 +116,35 @@ class CompactorActor implements Handlers<Compactor> {
       }
     });
   }
+}
+
+/** `isCold`: nothing lies below, so the table stays for long. */
+function codecFor(compression: Compression, isCold: boolean): CodecName {
+  if (compression !== 'auto') return compression;
+  return isCold ? 'zstd' : 'lz4';
+}
+
+const packed = (sections: readonly TableSection[], isCold: boolean): TablePlan['sections'] =>
+  sections.map(({ fromId, compression }) => ({ fromId, codec: codecFor(compression, isCold) }));
+
+/** Records between two turns of others. */
+const sizedAtOnce = 10_000;
+
+/** Bytes of the records of each section. */
+async function sizesOf(
+  cursor: RecordCursor,
+  sections: readonly TableSection[],
+  pause: () => Promise<void>,
+): Promise<readonly number[]> {
+  const sizes = sections.map(() => 0);
+  let records = 0;
+  for (let record = cursor.next(); record !== undefined; record = cursor.next()) {
+    const section = sectionOf(sections, recordNamespace(record));
+    sizes[section] = (sizes[section] ?? 0) + record.length;
+    records += 1;
+    if (records % sizedAtOnce === 0) await pause();
+  }
+  return sizes;
 }
 
 /** One cursor for each table of level 0, one for each level above; `readers`: what was opened. */

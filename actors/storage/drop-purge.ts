@@ -7,7 +7,7 @@ import type { Ref, Session } from '../../runtime/actor.ts';
 import { type DroppedKeys, droppedRanges } from '../model/dropped-keys.ts';
 import { recordKey, storageKey } from '../model/record.ts';
 import { noBytes } from '../../runtime/bytes.ts';
-import type { CompactionJob, PickerOptions } from './compaction-picker.ts';
+import type { GroupJob } from './compaction-groups.ts';
 import { coversKey } from './key-ranges.ts';
 import type { TableMeta, TableReader } from './protocol.ts';
 
@@ -38,9 +38,9 @@ export class DropPurge {
   }
 
   /** A merge that began in `generation` has written these tables. */
-  rewritten(generation: number, fileNumbers: readonly number[]): void {
+  rewritten(generation: number, tables: readonly TableMeta[]): void {
     if (!this.#isPending || generation !== this.generation) return;
-    for (const fileNumber of fileNumbers) this.#clean.add(fileNumber);
+    for (const { fileNumber } of tables) this.#clean.add(fileNumber);
   }
 
   isClean({ fileNumber }: TableMeta): boolean {
@@ -57,13 +57,13 @@ export async function pickDropped(
     readonly tables: readonly TableMeta[];
     readonly purge: DropPurge;
     readonly damaged: ReadonlySet<number>;
-    readonly options: PickerOptions;
+    /** How a table is rewritten where it lies. */
+    readonly rewrite: (table: TableMeta) => GroupJob;
   },
-): Promise<CompactionJob | undefined> {
-  const { tables, purge, damaged, options } = choice;
+): Promise<GroupJob | undefined> {
+  const { tables, purge, damaged, rewrite } = choice;
   const all = dropped.all;
   if (all === undefined) return undefined;
-  const splitBytes = options.strategy === 'leveled' ? options.tableBytes : undefined;
   for (const { from, to } of droppedRanges(all)) {
     const range = { from: storageKey(from, noBytes), to: storageKey(to, noBytes) };
     const body = { ...range, limit: 1, bytes: 1 };
@@ -74,10 +74,7 @@ export async function pickDropped(
     const table = tables.find(
       (each) => coversKey(each, key) && !purge.isClean(each) && !damaged.has(each.fileNumber),
     );
-    if (table === undefined) continue;
-    const isDeepest = tables.every(({ level }) => level <= table.level);
-    const isCold = options.strategy === 'leveled' && table.level > 1 && isDeepest;
-    return { inputs: [table], outputLevel: table.level, splitBytes, isMove: false, isCold };
+    if (table !== undefined) return rewrite(table);
   }
   return undefined;
 }

@@ -6,6 +6,7 @@ import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { DroppedNamespaces } from '../model/dropped-keys.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { PurgeArcs, PurgeRule } from './purge-rule.ts';
+import type { TableSection } from './table-sections.ts';
 
 export interface RangeRequest {
   /** First key of the range, included. */
@@ -81,6 +82,8 @@ export interface StoreStats {
   readonly memtableBytes: number;
   readonly tables: number;
   readonly tableBytes: number;
+  /** Memory that open tables always take: tops of indexes, and filters; within the block cache's. */
+  readonly tableIndexBytes: number;
   readonly walBytes: number;
   /** Highest hlc in tables; right after the start that is the highest of all. */
   readonly newestHlc: number;
@@ -211,9 +214,16 @@ export const TableReader = protocol('table-reader', 13, {
     { readonly added: readonly TableMeta[]; readonly dropped: readonly number[] },
     { readonly tables: number }
   >(3),
-  stats: ask<object, { readonly tables: number; readonly bytes: number; readonly records: number }>(
-    4,
-  ),
+  stats: ask<
+    object,
+    {
+      readonly tables: number;
+      readonly bytes: number;
+      readonly records: number;
+      /** What open tables always keep in memory: tops of indexes, and filters. */
+      readonly indexBytes: number;
+    }
+  >(4),
 });
 export type TableReader = typeof TableReader.messages;
 
@@ -292,14 +302,22 @@ export type WalArchiver = typeof WalArchiver.messages;
 
 /** Background work of one shard: tables out of memory, and fewer tables out of many. */
 export const Compactor = protocol('compactor', 14, {
-  /** Writes a frozen memtable to a new table file: written, synced, its directory synced. */
+  /**
+   * Writes a frozen memtable to new table files: written, synced, their directory synced. One for
+   * each section; neighbours that have less than `sectionBytesMin` share one. Absent: all in one.
+   */
   flush: ask<
-    { readonly table: FrozenTable; readonly fileNumber: number },
-    { readonly table: TableMeta }
+    {
+      readonly table: FrozenTable;
+      readonly fileNumbers: readonly number[];
+      readonly sections?: readonly TableSection[] | undefined;
+      readonly sectionBytesMin?: number;
+    },
+    { readonly tables: readonly TableMeta[] }
   >(1, { lane: 'background' }),
   /**
-   * Merges tables into new ones in key order, split at `splitBytes`: written, synced, verified. The
-   * inputs stay as they are. CORRUPT names the input that is damaged.
+   * Merges tables into new ones in key order, split at `splitBytes` and where a section begins:
+   * written, synced, verified. The inputs stay as they are. CORRUPT names the input that is damaged.
    */
   compact: ask<
     {
@@ -313,6 +331,8 @@ export const Compactor = protocol('compactor', 14, {
       readonly dropped?: DroppedNamespaces | undefined;
       /** Nobody will merge the outputs again for long: pack them as tightly as possible. */
       readonly isCold: boolean;
+      /** Absent: the outputs are packed as the node is configured. */
+      readonly sections?: readonly TableSection[] | undefined;
     },
     { readonly tables: readonly TableMeta[]; readonly purged: number }
   >(2, { lane: 'background' }),

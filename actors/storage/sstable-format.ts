@@ -34,9 +34,7 @@ export const codecNumbers = { none: 0, lz4: 1, zstd: 2 } as const;
 export type CodecName = keyof typeof codecNumbers;
 export type CodecNumber = (typeof codecNumbers)[CodecName];
 
-/** `auto`: Zstd where tables are rarely written again, LZ4 everywhere else. */
-export const compressions = ['auto', 'none', 'lz4', 'zstd'] as const;
-export type Compression = (typeof compressions)[number];
+export { type Compression, compressions } from '../model/table-choices.ts';
 
 const codecNames: readonly CodecName[] = ['none', 'lz4', 'zstd'];
 

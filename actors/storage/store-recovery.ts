@@ -22,6 +22,7 @@ import {
   writeTable,
 } from './store-steps.ts';
 import { tableName, tablePath } from './table-files.ts';
+import type { TableSection } from './table-sections.ts';
 
 export interface RecoveryOptions extends StoreParts {
   readonly manifest?: ManifestOptions;
@@ -34,6 +35,8 @@ export interface RecoveryTools {
   readonly session: Session;
   readonly disk: Disk;
   readonly log: Log;
+  /** Of the groups that the node knew last. */
+  readonly sections: readonly TableSection[];
   /** The table of this arena can be read from its file. */
   readonly release: (arena: number) => void;
 }
@@ -91,14 +94,14 @@ export async function recoverStore(
 
 /** What could not be written because the disk is full. */
 async function writeInOrder(
-  { session, disk, release }: RecoveryTools,
+  { session, disk, sections, release }: RecoveryTools,
   options: RecoveryOptions,
   manifest: ManifestLog,
   frozen: readonly FrozenTable[],
 ): Promise<FrozenTable[]> {
   for (const [i, table] of frozen.entries()) {
     try {
-      await writeTable(session, disk, options, manifest, { table, isRecovered: true });
+      await writeTable(session, disk, options, manifest, { table, isRecovered: true, sections });
     } catch (error) {
       if (!isDiskFull(error)) throw error;
       return frozen.slice(i);

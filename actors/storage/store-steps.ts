@@ -8,7 +8,8 @@ import type { Ref, Session } from '../../runtime/actor.ts';
 import type { Disk } from '../../runtime/environment.ts';
 import { KvError } from '../../runtime/errors.ts';
 import type { DroppedNamespaces } from '../model/dropped-keys.ts';
-import { bytesOf, type CompactionJob } from './compaction-picker.ts';
+import type { GroupJob } from './compaction-groups.ts';
+import { bytesOf } from './compaction-picker.ts';
 import { rangesOverlap, unionOf } from './key-ranges.ts';
 import type { ManifestLog, StoredState } from './manifest.ts';
 import type {
@@ -27,6 +28,7 @@ import {
   type TombstonePurge,
 } from './purge-rule.ts';
 import { tableName, tableNumber, tablePath } from './table-files.ts';
+import type { TableSection } from './table-sections.ts';
 import { encodeEdit, type VersionEdit } from './version-edit.ts';
 
 /** The parts of a store that its steps work with. */
@@ -40,6 +42,8 @@ export interface StoreParts {
   readonly tombstonePurge: TombstonePurge;
   /** With several copies: tombstones and expired records stay for so long at least. */
   readonly tombstoneGraceMs: number;
+  /** Less of a group than this shares a table of a flush with its small neighbours. */
+  readonly sectionBytesMin: number;
   /** Stays free beside what a flush needs; writes are let in again above twice that (FS-8). */
   readonly reserveBytes: number;
   /** Beside the reserve, so much has to stay free for the flush of memory and the next segment. */
@@ -49,8 +53,8 @@ export interface StoreParts {
 export interface CompactionOutcome {
   readonly inputs: number;
   readonly outputs: number;
-  /** Numbers of the tables that were written; a table that only changed its level is none. */
-  readonly written: readonly number[];
+  /** The tables that were written; one that only changed its level is none. */
+  readonly written: readonly TableMeta[];
   readonly outputLevel: number;
   readonly readBytes: number;
   readonly writtenBytes: number;
@@ -65,8 +69,14 @@ export const internalTimeoutMs = 24 * 3600 * 1000;
 /** What a start writes before it removes what nothing names: identity, clock bound, manifest. */
 const startNotesBytes = 64 * 1024;
 
+export interface FlushPlan {
+  readonly table: FrozenTable;
+  readonly isRecovered: boolean;
+  readonly sections: readonly TableSection[];
+}
+
 /**
- * A frozen memtable becomes a table that counts (MF-3): written, verified, readable, named. It is
+ * A frozen memtable becomes tables that count (MF-3): written, verified, readable, named. It is
  * readable before the manifest names it, while memory still holds the same records: a table that
  * cannot be read is nobody's only copy, and the flush is tried again. `isRecovered`: its records
  * are those of an earlier run's log, and no segment of this run has begun.
@@ -76,27 +86,30 @@ export async function writeTable(
   disk: Disk,
   parts: StoreParts,
   manifest: ManifestLog,
-  { table, isRecovered }: { readonly table: FrozenTable; readonly isRecovered: boolean },
-): Promise<void> {
+  { table, isRecovered, sections }: FlushPlan,
+): Promise<readonly TableMeta[]> {
   const { compactor, tables } = parts;
   // A try that ends in a crash leaves its file until the next start, which has notes to write first.
   if (disk.freeBytes() < startNotesBytes)
     throw new KvError('DISK_FULL', { detail: 'no space for a table' });
-  const fileNumber = manifest.takeFileNumber();
-  const written = await session.ask(compactor, 'flush', { table, fileNumber }, internalTimeoutMs);
+  const fileNumbers = sections.map(() => manifest.takeFileNumber());
   const { throughLsn } = table;
-  await showTables(session, parts, { added: [written.table], dropped: [] });
+  const request = { table, fileNumbers, sections, sectionBytesMin: parts.sectionBytesMin };
+  const { tables: added } = await session.ask(compactor, 'flush', request, internalTimeoutMs);
+  await showTables(session, parts, { added, dropped: [] });
   const edit = {
-    ...{ added: [written.table], dropped: [], flushedThrough: throughLsn },
+    ...{ added, dropped: [], flushedThrough: throughLsn },
     ...(isRecovered ? { recoveredThrough: throughLsn } : {}),
   };
   try {
     removeUnnamed(disk, parts, await manifest.commit(edit));
   } catch (error) {
     // Not named, or nobody knows: the records are still in memory.
-    await session.ask(tables, 'replace', { added: [], dropped: [fileNumber] }, internalTimeoutMs);
+    const dropped = added.map(({ fileNumber }) => fileNumber);
+    await session.ask(tables, 'replace', { added: [], dropped }, internalTimeoutMs);
     throw error;
   }
+  return added;
 }
 
 /**
@@ -171,13 +184,13 @@ export async function compactTables(
   },
   parts: StoreParts,
   manifest: ManifestLog,
-  job: CompactionJob,
+  job: GroupJob,
 ): Promise<CompactionOutcome> {
   const { inputs, outputLevel } = job;
   const { disk, dropped } = place;
   const purge = await purgeRuleOf(session, parts, manifest, inputs, place);
   const isWorthPurging = purge !== undefined && inputs.some(({ tombstones }) => tombstones > 0);
-  const isMove = job.isMove && !isWorthPurging;
+  const isMove = job.mustMove === true || (job.isMove && !isWorthPurging);
   const { tables, purged } = isMove
     ? { tables: inputs.map((table) => ({ ...table, level: outputLevel })), purged: 0 }
     : await mergeTables(session, disk, parts, manifest, { ...job, purge, dropped });
@@ -185,7 +198,7 @@ export async function compactTables(
   return {
     inputs: inputs.length,
     outputs: tables.length,
-    written: isMove ? [] : tables.map(({ fileNumber }) => fileNumber),
+    written: isMove ? [] : tables,
     outputLevel,
     readBytes: isMove ? 0 : bytesOf(inputs),
     writtenBytes: isMove ? 0 : bytesOf(tables),
@@ -204,9 +217,10 @@ async function mergeTables(
     outputLevel,
     splitBytes,
     isCold,
+    sections,
     purge,
     dropped,
-  }: CompactionJob & {
+  }: GroupJob & {
     readonly purge: PurgeRule | undefined;
     readonly dropped?: DroppedNamespaces | undefined;
   },
@@ -215,9 +229,11 @@ async function mergeTables(
   // Space for writes comes first: what is merged is readable as it is.
   if (disk.freeBytes() < bytes + reserveBytes + flushSpaceBytes)
     throw new KvError('DISK_FULL', { detail: 'no space for the outputs of a compaction' });
-  const outputs = splitBytes === undefined ? 1 : Math.ceil(bytes / splitBytes) + 1;
+  // Packed less tightly than the inputs they may be several times as large.
+  const bySize = splitBytes === undefined ? 1 : Math.ceil((4 * bytes) / splitBytes) + 1;
+  const outputs = bySize + sections.length - 1;
   const fileNumbers = Array.from({ length: outputs }, () => manifest.takeFileNumber());
-  const rules = { purge, dropped, isCold };
+  const rules = { purge, dropped, isCold, sections };
   const request = { inputs, level: outputLevel, splitBytes, fileNumbers, ...rules };
   return session.ask(compactor, 'compact', request, internalTimeoutMs);
 }
@@ -332,6 +348,7 @@ export async function statsOf(
     memtableBytes: recent.bytes,
     tables: stored.tables,
     tableBytes: stored.bytes,
+    tableIndexBytes: stored.indexBytes,
     walBytes: log.bytes,
     newestHlc,
   };

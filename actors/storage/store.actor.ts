@@ -27,14 +27,18 @@ import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { Watcher } from '../gateway/protocol.ts';
+import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord, recordBytesMax, recordHash } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
+import type { Compression } from '../model/table-choices.ts';
 import { Admission, heldBytes } from './admission.ts';
 import { registerCache } from './cache-figures.ts';
+import type { GroupJob } from './compaction-groups.ts';
 import { CompactionFigures } from './compaction-figures.ts';
-import { compactionPressure, pickCompaction, type PickerOptions } from './compaction-picker.ts';
+import { GroupBoard } from './group-board.ts';
+import type { PickerOptions } from './compaction-picker.ts';
 import { DropPurge, pickDropped } from './drop-purge.ts';
 import type { ManifestLog } from './manifest.ts';
 import { MergePace } from './merge-pace.ts';
@@ -79,7 +83,11 @@ export interface StoreOptions extends RecoveryOptions {
   readonly inFlightBytes: number;
   /** Records that are read often, with their index; 0 keeps none. */
   readonly rowCacheBytes: number;
+  /** Where a namespace chooses nothing. */
   readonly compaction: PickerOptions;
+  readonly compression: Compression;
+  /** Where the node keeps its namespaces; absent: it has none but the first. */
+  readonly catalog?: CatalogFileOptions | undefined;
   /** With so many tables waiting for their merge writes are refused until it has caught up. */
   readonly waitingTablesMax: number;
   /** Merges pause when the p99 of the delay of requests is above, milliseconds; 0: never. */
@@ -89,7 +97,10 @@ export interface StoreOptions extends RecoveryOptions {
 interface Own {
   readonly recovered: Tell<Recovered>;
   readonly logBegun: Tell<object>;
-  readonly flushed: Tell<{ readonly table: FrozenTable | undefined }>;
+  readonly flushed: Tell<{
+    readonly table: FrozenTable | undefined;
+    readonly written: readonly TableMeta[];
+  }>;
   readonly flushFailed: Tell<{
     readonly table: FrozenTable | undefined;
     readonly code: ErrorCode;
@@ -146,6 +157,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   /** Tables that a compaction could not read: left alone until the next start. */
   readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
+  readonly #groups: GroupBoard;
   readonly #rows: RowCache;
   readonly #reads: StoreReads;
   /** Tells the watcher, while somebody watches. */
@@ -164,6 +176,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const inFlight = (): number => this.#admission.inFlightBytes;
     metrics.gauge('kvd_store_in_flight_bytes', 'Bytes on the way to the WAL', inFlight, labels);
     this.#figures = new CompactionFigures(metrics, labels);
+    const usual = { strategy: options.compaction.strategy, compression: options.compression };
+    this.#groups = new GroupBoard(usual, options.compaction, metrics, labels);
     this.#pace = new MergePace(ctx, options.compactor, options.foregroundDelayMs);
     const pool = new BytePool();
     this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
@@ -176,9 +190,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   start(): Later<void> {
     const { disk, log, tell, toSelf, shard } = this.#ctx;
     const options = this.#options;
+    // A merge by other groups than those of the last run would mix what they keep apart.
+    if (options.catalog !== undefined) this.#groups.know(readCatalogFile(disk, options.catalog), 0);
+    const { sections } = this.#groups;
     const release = (arena: number): void => tell(options.memtable, 'release', { arena });
     return this.#ctx.session(async (session) => {
-      const tools = { session, disk, log, release };
+      const tools = { session, disk, log, sections, release };
       const recovered = await recoverStore(tools, options, { ...options.identity, shard });
       const { records, manifest, unflushed } = recovered;
       if (unflushed.length === 0) {
@@ -199,6 +216,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#manifest = manifest;
     this.#recovered = [...unflushed];
     this.#afterLsn = afterLsn;
+    this.#groups.begin(manifest.state.nextFileNumber);
     this.#countTables();
     this.checkSpace();
     if (!this.#isLogBegun) this.#ctx.after(flushRetryMs, 'resumeStart', {});
@@ -330,12 +348,14 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     let table = this.#unflushed ?? this.#recovered.shift();
     const isOld = table !== undefined;
     const isRecovered = !this.#isLogBegun;
+    const { sections } = this.#groups;
     this.#ctx.session(async (session) => {
       try {
         table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table;
-        if (table !== undefined)
-          await writeTable(session, disk, options, manifest, { table, isRecovered });
-        toSelf('flushed', { table });
+        const plan = table && { table, isRecovered, sections };
+        const written =
+          plan === undefined ? [] : await writeTable(session, disk, options, manifest, plan);
+        toSelf('flushed', { table, written });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
         const reason = describeFailure(error.toFailure());
@@ -349,8 +369,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   }
 
   /** The table is readable: only now may its arena go, or a read would find it nowhere. */
-  flushed({ table }: { readonly table: FrozenTable | undefined }): void {
+  flushed({ table, written }: BodyOf<Own['flushed']>): void {
     const { memtable, wal } = this.#options;
+    this.#groups.flushed(written);
     this.#isFlushing = false;
     this.#unflushed = undefined;
     this.#countTables();
@@ -400,7 +421,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const arcs = this.#purgeArcs;
     const state = { nowMs: wallMicros / 1000, damaged: this.#damaged };
     const tables = [...manifest.state.tables.values()];
-    const due = pickCompaction(tables, options.compaction, state);
+    const groups = this.#groups;
+    const due = groups.pick(tables, state);
     const dropped = this.#dropped;
     const purge = this.#dropPurge;
     if (due === undefined && !purge.isPending) return;
@@ -408,7 +430,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#pace.mergeBegins();
     const startedMs = clock.monotonicMs();
     const { generation } = purge;
-    const choice = { tables, purge, damaged: this.#damaged, options: options.compaction };
+    const rewrite = (table: TableMeta): GroupJob => groups.rewrite(table, tables);
+    const choice = { tables, purge, damaged: this.#damaged, rewrite };
     this.#ctx.session(async (session) => {
       try {
         const job = due ?? (await pickDropped(session, options.tables, dropped, choice));
@@ -430,12 +453,24 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#purgeArcs = arcs;
   }
 
-  /** What is in memory of it goes to a table first: only tables are rewritten. */
+  /** What is in memory of one that was dropped goes to a table first: only tables are rewritten. */
   namespacesChanged(known: CatalogBytes): object {
-    if (!this.#dropped.changed(known) || this.#dropped.all === undefined) return {};
+    if (!this.#dropped.changed(known)) return {};
+    this.#regroup();
+    if (this.#dropped.all === undefined) return {};
     this.#dropPurge.begin();
     this.#flush();
     return {};
+  }
+
+  /** Tables of other groups stay valid; the new strategies take them from here on. */
+  #regroup(): void {
+    const nextFileNumber = this.#manifest?.state.nextFileNumber;
+    if (!this.#groups.know(this.#dropped.document, nextFileNumber ?? 0)) return;
+    this.#ctx.probe.reach('compaction groups changed');
+    if (nextFileNumber === undefined) return;
+    this.#countTables();
+    this.#compact();
   }
 
   /** Nothing is left of the dropped, or nothing that can be read. */
@@ -455,6 +490,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const { written, ...figures } = outcome;
     log.info('compaction.done', { shard, ...figures, tookMs });
     this.#dropPurge.rewritten(generation, written);
+    this.#groups.compacted(written);
     this.#isCompacting = false;
     this.#pace.mergeEnds();
     this.#compactionFailures = 0;
@@ -549,9 +585,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       levels = Math.max(levels, level + 1);
     }
     this.#reads.tablesChanged(this.#tableCount, this.#tablesMaxHlc);
-    const { compaction, waitingTablesMax } = this.#options;
+    const { waitingTablesMax } = this.#options;
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
-    const pressure = compactionPressure([...tables.values()], compaction, nowMs);
+    const pressure = this.#groups.measure([...tables.values()], nowMs);
     this.#figures.debtBytes = pressure.debtBytes;
     this.#figures.levels = levels;
     this.#pace.owes(pressure.waitingTables / waitingTablesMax);

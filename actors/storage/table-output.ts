@@ -9,6 +9,7 @@ import type { BlockCodecs, Disk, DiskFile, Tasks } from '../../runtime/environme
 import { assert } from '../../runtime/errors.ts';
 import { syncFile } from '../../runtime/files.ts';
 import type { CompressedBlock, PackInput } from '../../runtime/tasks.ts';
+import { recordNamespace } from '../model/record.ts';
 import type { RecordCursor } from '../model/record-pages.ts';
 import type { TableMeta } from './protocol.ts';
 import { SstableReader } from './sstable-reader.ts';
@@ -32,7 +33,11 @@ export interface TablePlan {
   /** An output of this size, bytes, is followed by the next one. Absent: it is never split. */
   readonly splitBytes?: number | undefined;
   readonly level: number;
-  readonly codec: CodecName;
+  /**
+   * Ids of namespaces, ascending, the first one 0: where the next one begins an output ends, and
+   * `codec` is that of what follows. There are numbers for so many outputs more.
+   */
+  readonly sections: readonly { readonly fromId: number; readonly codec: CodecName }[];
   /** Absent: the filters are sized when their records are known. */
   readonly expectedRecords?: number;
   /** Records for which this is false are left out. */
@@ -62,6 +67,8 @@ const batchesPerTable = 4;
 interface Progress {
   readonly tables: TableMeta[];
   open: OpenTable | undefined;
+  /** Index of the section of the last record. */
+  section: number;
 }
 
 /** The tables, durable and verified, in key order; none where nothing is kept. */
@@ -72,7 +79,7 @@ export async function writeTables(
 ): Promise<readonly TableMeta[]> {
   const { directory, fileNumbers } = plan;
   const { disk } = tools;
-  const progress: Progress = { tables: [], open: undefined };
+  const progress: Progress = { tables: [], open: undefined, section: 0 };
   const { tables } = progress;
   try {
     await writeAll(cursor, plan, tools, progress);
@@ -99,7 +106,9 @@ async function writeAll(
     // What is left out counts too: it took its time.
     seenBytes += record.length;
     if (plan.keep(record)) {
-      progress.open ??= beginTable(plan, progress.tables.length, tools);
+      if (entersSection(record, plan, progress) && progress.open !== undefined)
+        await endTable(progress.open, tools, progress);
+      progress.open ??= beginTable(plan, progress, tools);
       progress.open.writer.add(record);
     }
     if (seenBytes < batchBytes) continue;
@@ -109,18 +118,32 @@ async function writeAll(
   if (progress.open !== undefined) await endTable(progress.open, tools, progress);
 }
 
+function entersSection(record: Uint8Array, { sections }: TablePlan, progress: Progress): boolean {
+  if (progress.section + 1 >= sections.length) return false;
+  const before = progress.section;
+  const id = recordNamespace(record);
+  while (id >= (sections[progress.section + 1]?.fromId ?? Infinity)) progress.section += 1;
+  return progress.section > before;
+}
+
 async function endBatch(plan: TablePlan, tools: TableTools, progress: Progress): Promise<void> {
   const { open, tables } = progress;
   if (open === undefined) return tools.pause();
   await packBlocks(open, false, tools);
-  const isLast = tables.length + 1 === plan.fileNumbers.length;
+  const bordersLeft = plan.sections.length - 1 - progress.section;
+  const isLast = tables.length + 1 + bordersLeft >= plan.fileNumbers.length;
   const isFull = open.writer.dataBytes >= (plan.splitBytes ?? Infinity);
   if (isFull && !isLast) await endTable(open, tools, progress);
 }
 
-function beginTable(plan: TablePlan, index: number, { disk, codecs }: TableTools): OpenTable {
-  const { directory, fileNumbers, level, codec, expectedRecords } = plan;
-  const fileNumber = fileNumbers[index];
+function beginTable(
+  plan: TablePlan,
+  { tables, section }: Progress,
+  { disk, codecs }: TableTools,
+): OpenTable {
+  const { directory, fileNumbers, level, sections, expectedRecords } = plan;
+  const fileNumber = fileNumbers[tables.length];
+  const codec = sections[section]?.codec ?? 'lz4';
   assert(fileNumber !== undefined, 'an output without a number');
   const file = disk.open(tablePath(directory, fileNumber), 'create');
   const isPackedElsewhere = true;

@@ -11,7 +11,7 @@
 import { actor, type Context } from '../../runtime/actor.ts';
 import { compareBytes } from '../../runtime/bytes.ts';
 import { assert } from '../../runtime/errors.ts';
-import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
+import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
 import { recordHlc } from '../model/record.ts';
 import { mergePages, type RecordPage, readPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
@@ -125,14 +125,14 @@ class TableReaderActor implements Handlers<TableReader> {
     return { tables: tables.size };
   }
 
-  stats(): { readonly tables: number; readonly bytes: number; readonly records: number } {
+  stats(): ReplyOf<TableReader['stats']> {
     let bytes = 0;
     let records = 0;
     for (const { meta } of this.#tables.values()) {
       bytes += meta.bytes;
       records += meta.records;
     }
-    return { tables: this.#tables.size, bytes, records };
+    return { tables: this.#tables.size, bytes, records, indexBytes: this.#indexBytes };
   }
 
   /** All or none; a table that is open already keeps its reader. */

@@ -22,6 +22,10 @@ export interface NamespaceSettings {
     readonly keys?: number;
     readonly operationsPerSecond?: number;
   };
+  /** How its tables are merged: leveled, size-tiered, time-window; empty: as the nodes do. */
+  readonly compaction?: string;
+  /** How they are packed: auto, none, lz4, zstd; empty: as the nodes do. */
+  readonly compression?: string;
 }
 
 export interface NamespaceInfo extends Required<NamespaceSettings> {
@@ -46,6 +50,8 @@ interface NamespaceDocument {
     readonly keys: number;
     readonly operations_per_second: number;
   };
+  readonly compaction: string;
+  readonly compression: string;
 }
 
 const root = '/api/v1/admin/namespaces';
@@ -129,8 +135,12 @@ const membersOf = ({
   defaultTtlSeconds,
   maxTtlSeconds,
   quotas,
+  compaction,
+  compression,
 }: NamespaceSettings): object => ({
   owner,
+  compaction,
+  compression,
   default_consistency: defaultConsistency,
   conflicts,
   default_ttl: defaultTtlSeconds,

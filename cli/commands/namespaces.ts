@@ -25,6 +25,8 @@ interface NamespaceRow {
     readonly keys: number;
     readonly operations_per_second: number;
   };
+  readonly compaction: string;
+  readonly compression: string;
 }
 
 interface SettingOptions {
@@ -37,6 +39,8 @@ interface SettingOptions {
   readonly quotaBytes?: number;
   readonly quotaKeys?: number;
   readonly quotaOps?: number;
+  readonly compaction?: string;
+  readonly compression?: string;
 }
 
 export function addNamespaceCommands(program: Command, invoke: Invoke): void {
@@ -76,7 +80,12 @@ const withSettings = (command: Command): Command =>
     .option('--max-ttl <seconds>', 'nothing is kept longer, 0: no limit', count(ttlMax))
     .option('--quota-bytes <n>', 'keys and values together, 0: no limit', count(countMax))
     .option('--quota-keys <n>', '0: no limit', count(countMax))
-    .option('--quota-ops <n>', 'operations per second, 0: no limit', count(countMax));
+    .option('--quota-ops <n>', 'operations per second, 0: no limit', count(countMax))
+    .option(
+      '--compaction <strategy>',
+      'leveled, size-tiered or time-window; empty: that of the nodes',
+    )
+    .option('--compression <codec>', 'auto, none, lz4 or zstd; empty: that of the nodes');
 
 const count = (max: number): ((text: string) => number) => wholeNumber(0, max);
 
@@ -85,7 +94,7 @@ const pathOf = (name: string): string => `${root}/${encodeURIComponent(name)}`;
 /** Members that are undefined are left out of the JSON. */
 function membersOf(options: SettingOptions): object {
   const { owner, readLevel, writeLevel, conflicts, defaultTtl, maxTtl } = options;
-  const { quotaBytes, quotaKeys, quotaOps } = options;
+  const { quotaBytes, quotaKeys, quotaOps, compaction, compression } = options;
   return {
     owner,
     default_consistency: whole({ read: readLevel, write: writeLevel }),
@@ -93,6 +102,8 @@ function membersOf(options: SettingOptions): object {
     default_ttl: defaultTtl,
     max_ttl: maxTtl,
     quotas: whole({ bytes: quotaBytes, keys: quotaKeys, operations_per_second: quotaOps }),
+    compaction,
+    compression,
   };
 }
 
@@ -152,7 +163,10 @@ async function read<Document>(client: HttpClient, path: string): Promise<Documen
   return documentOf<Document>(await client.call({ method: 'GET', path, ...terms }));
 }
 
-const head = ['id', 'name', 'owner', 'read', 'write', 'ttl', 'max ttl', 'bytes', 'keys', 'ops/s'];
+const head = [
+  ...['id', 'name', 'owner', 'read', 'write', 'ttl', 'max ttl', 'bytes', 'keys', 'ops/s'],
+  ...['compaction', 'compression'],
+];
 
 const limit = (value: number): number | undefined => (value === 0 ? undefined : value);
 const word = (value: string): string | undefined => (value === '' ? undefined : value);
@@ -171,6 +185,8 @@ function table(invocation: Invocation, rows: readonly NamespaceRow[]): Promise<v
       limit(row.quotas.bytes),
       limit(row.quotas.keys),
       limit(row.quotas.operations_per_second),
+      word(row.compaction),
+      word(row.compression),
     ]),
   );
 }

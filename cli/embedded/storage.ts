@@ -476,10 +476,9 @@ class OpenStorage implements Storage {
   };
 
   readonly stats = async (): Promise<StorageStats> => {
-    const { records, memtableBytes, tables, tableBytes, walBytes } = await this.#stats(
-      this.#kernel(),
-    );
-    return { records, memtableBytes, tables, tableBytes, walBytes };
+    const { records, memtableBytes, walBytes, ...stored } = await this.#stats(this.#kernel());
+    const { tables, tableBytes, tableIndexBytes } = stored;
+    return { records, memtableBytes, tables, tableBytes, tableIndexBytes, walBytes };
   };
 
   #stats(kernel: Kernel): Promise<StoreStats> {

@@ -1,10 +1,11 @@
-// Two namespaces that come and go while clients use them: one hand creates, alters and drops each of
-// them, the clients put and get the same few keys in both at a quorum. Every value is put once, and
+// Two namespaces that come and go while clients use them: one hand creates, alters (also how their
+// tables are merged and packed) and drops each of them, the clients put and get the same few keys in both at a quorum. Every value is put once, and
 // keys are written down with the name of their namespace in front, so that a value of one that is
 // seen in the other is one that was never written there.
 //
 // After a drop whose outcome nobody knows its name is left alone: it may take effect at any time.
 
+import { compactionStrategies, compressions } from '../../actors/model/table-choices.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import type { Prng } from '../../runtime/prng.ts';
 import type { Outcome, Phase } from '../history.ts';
@@ -103,7 +104,7 @@ export class NamespaceOperations implements Workload {
         if (choice * this.#options.changeEvery > 1) return 'ok';
         const isAlter = choice * this.#options.changeEvery < 0.3;
         const kind = !side.isThere ? 'create' : isAlter ? 'alter' : 'drop';
-        return this.#change(asker, side, kind, node);
+        return this.#change(asker, side, kind, { node, tables: tablesBy(choice) });
       };
     this.#writes += 1;
     const value = utf8.encode(`w${this.#writes}`);
@@ -127,12 +128,12 @@ export class NamespaceOperations implements Workload {
     asker: Asker,
     side: Side,
     kind: 'create' | 'alter' | 'drop',
-    node: string,
+    { node, tables }: { readonly node: string; readonly tables: object },
   ): Promise<Outcome> {
     const namespace = nameOf(side);
     const request: Request = {
       ...{ kind, key: namespace, node, level: 'SERIAL', timeoutMs: changeTimeoutMs },
-      ...changeOf(kind, namespace),
+      ...changeOf(kind, namespace, tables),
     };
     const { operation, answer } = await this.#client.perform(asker, request);
     const { outcome } = operation;
@@ -161,10 +162,26 @@ function terms(key: string): Pick<Request, 'headers' | 'params'> {
   return { headers: { 'x-namespace': namespace }, params: { key: own } };
 }
 
-function changeOf(kind: 'create' | 'alter' | 'drop', namespace: string): Partial<Request> {
+/** How tables are kept, by the digits of a number from 0 to 1. */
+function tablesBy(choice: number): object {
+  const digits = Math.floor(choice * 1e9);
+  const words = ['', ...compactionStrategies];
+  const codecs = ['', ...compressions];
+  return {
+    compaction: words[digits % words.length],
+    compression: codecs[Math.floor(digits / 100) % codecs.length],
+  };
+}
+
+function changeOf(
+  kind: 'create' | 'alter' | 'drop',
+  namespace: string,
+  tables: object,
+): Partial<Request> {
   const route = `namespace-${kind}`;
   if (kind === 'drop') return { route, params: { name: namespace }, query: { confirm: namespace } };
-  const document = kind === 'create' ? { name: namespace } : { owner: 'somebody' };
+  const document =
+    kind === 'create' ? { name: namespace, ...tables } : { owner: 'somebody', ...tables };
   const value = utf8.encode(JSON.stringify(document));
   return { route, params: { name: namespace }, headers: json, value };
 }

@@ -6,12 +6,14 @@
 // another bench: the engine as a library beside others (storage-bench.ts); `npm run bench -- resp` is
 // the Redis face beside redis-server (resp-bench.ts), `npm run bench -- serial` serial operations
 // (serial-bench.ts), `npm run bench -- failover` what clients see when a node dies (failover-bench.ts),
+// `npm run bench -- curve` how the engine fares as its data grows (curve-bench.ts),
 // `npm run bench -- latency` what one request costs (latency-bench.ts), `npm run bench -- peers` three
 // nodes beside etcd and Redis (peers-bench.ts).
 
 import { writeFileSync } from 'node:fs';
 import { DevCluster } from '../process/dev-cluster.ts';
 import type { LoadResult } from './closed-loop.ts';
+import { benchCurve } from './curve-bench.ts';
 import { benchFailover } from './failover-bench.ts';
 import { getRequest, httpLoad, putRequest } from './http-load.ts';
 import { benchLatency } from './latency-bench.ts';
@@ -113,6 +115,10 @@ if (process.argv[2] === 'failover') {
 }
 if (process.argv[2] === 'latency') {
   await benchLatency();
+  process.exit(0);
+}
+if (process.argv[2] === 'curve') {
+  await benchCurve(process.argv.slice(3));
   process.exit(0);
 }
 if (process.argv[2] === 'storage') {

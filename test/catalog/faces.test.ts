@@ -128,8 +128,13 @@ describe('catalog: the faces', function () {
     );
     expect(await refused({ name: 'x', color: 1 })).to.match(/^BAD_REQUEST color: /);
     expect(await refused({ name: 'x', owner: 'ä' })).to.match(/^BAD_REQUEST owner: /);
-    for (const field of ['compaction', 'compression', 'replication'])
-      expect(await refused({ name: 'x', [field]: 'y' })).to.match(/^NOT_IMPLEMENTED/);
+    expect(await refused({ name: 'x', compaction: 'tiered' })).to.match(
+      /^BAD_REQUEST compaction: expected leveled, size-tiered, time-window, or empty/,
+    );
+    expect(await refused({ name: 'x', compression: 'gzip' })).to.match(
+      /^BAD_REQUEST compression: expected auto, none, lz4, zstd, or empty/,
+    );
+    expect(await refused({ name: 'x', replication: 'y' })).to.match(/^NOT_IMPLEMENTED/);
     expect(await refused({ name: 'x', conflicts: 'crdt' })).to.match(/^BAD_REQUEST conflicts/);
     const drop = await send('DELETE', `${path}/logs`);
     expect(drop.body['detail']).to.contain('confirm: expected logs');

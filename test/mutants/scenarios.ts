@@ -47,6 +47,33 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // Overlapping tables of a level end the reader at once, but only what has lain across a border does.
+  {
+    id: 'merge-beside-mixed-tables',
+    what: 'a group is merged into a level in which a table still reaches over its border (MF-9)',
+    file: 'actors/storage/compaction-groups.js',
+    find: 'if (inTheWay.length > 0)',
+    replace: 'if (inTheWay.length > 99)',
+    scenario: {
+      file: 'test/storage/compaction-groups.test.js',
+      title: 'lose no key and keep levels apart (any order)',
+      failsWith: 'level',
+    },
+    isQuick: true,
+  },
+  {
+    id: 'merge-before-the-catalog',
+    what: 'a store that starts merges as if no namespace had chosen anything',
+    file: 'actors/storage/store.actor.js',
+    find: 'if (options.catalog !== undefined)',
+    replace: 'if (options.catalog === undefined)',
+    scenario: {
+      file: 'test/sim/table-settings.test.js',
+      title: 'a start merges nothing before it knows what was chosen',
+      failsWith: 'tables of a window of their own',
+    },
+    isQuick: true,
+  },
   {
     id: 'restore-keeps-the-name',
     rule: 'M25',

@@ -114,8 +114,8 @@ export class ShardUnderTest {
   }
 
   /** What the shard holds of a key; throws where it does not answer. */
-  async read(key: string): Promise<Uint8Array | undefined> {
-    const stored = storageKey(1, utf8.encode(key));
+  async read(key: string, namespace = 1): Promise<Uint8Array | undefined> {
+    const stored = storageKey(namespace, utf8.encode(key));
     const answer = await this.ask('read', { key: stored, hash: fingerprint32(stored) });
     if (answer.kind !== 'reply') throw new Error(`no answer for ${key}: ${JSON.stringify(answer)}`);
     return answer.reply.record;
@@ -152,5 +152,10 @@ export class ShardUnderTest {
   }
 }
 
-export const recordOf = (key: string, hlc: number, value: Uint8Array | undefined): Uint8Array =>
-  makeRecord(key, { hlc, value: value ?? '', isTombstone: value === undefined });
+export const recordOf = (
+  key: string,
+  hlc: number,
+  value: Uint8Array | undefined,
+  namespace = 1,
+): Uint8Array =>
+  makeRecord(key, { hlc, value: value ?? '', isTombstone: value === undefined, namespace });

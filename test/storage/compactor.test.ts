@@ -4,7 +4,7 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { recordHash, recordKey } from '../../actors/model/record.ts';
+import { namespaceOf, recordHash, recordKey } from '../../actors/model/record.ts';
 import { lastWriteWins } from '../../actors/model/resolve.ts';
 import { ArenaTree } from '../../actors/storage/arena-tree.ts';
 import { compactor } from '../../actors/storage/compactor.actor.ts';
@@ -298,13 +298,88 @@ describe('compactor: flushes beside a compaction', () => {
     const merged = shard.kit.ask(target, 'compact', job);
     await shard.kit.host.settle();
     const table = { arena: 0, records: 1, bytes: tree.bytesUsed, throughLsn: 1 };
-    const flushed = shard.kit.ask(target, 'flush', { table, fileNumber: 71 });
+    const flushed = shard.kit.ask(target, 'flush', { table, fileNumbers: [71] });
     await shard.kit.host.settle();
-    expect(flushed.reply?.table.records).to.equal(1);
+    expect(flushed.reply?.tables[0]?.records).to.equal(1);
     expect(merged.calls).to.equal(0);
     release?.();
     await shard.kit.host.settle();
     expect(merged.reply?.tables[0]?.records).to.equal(100);
+  });
+});
+
+describe('compactor: sections', () => {
+  const inNamespace = (namespace: number, count: number, bytes: number): Uint8Array[] =>
+    Array.from({ length: count }, (_, i) =>
+      makeRecord(`key-${String(i).padStart(4, '0')}`, { namespace, value: 'v'.repeat(bytes) }),
+    );
+  const shown = (shard: Bench, tables: readonly TableMeta[]): string[] =>
+    tables.map((table) => {
+      const ids = [table.firstKey, table.lastKey].map((key) => namespaceOf(key));
+      return `${[...new Set(ids)].join('-')} ${shard.codecOf(table) ?? ''} ${table.records}`;
+    });
+
+  it('compactor: a merge is cut where sections begin, each packed in its own way', async () => {
+    const shard = await new Bench().start();
+    const records = [0, 1, 2, 3, 0x8000_0001].flatMap((id) => inNamespace(id, 50, 400));
+    const sections = [
+      { fromId: 0, compression: 'auto' },
+      { fromId: 1, compression: 'none' },
+      { fromId: 2, compression: 'zstd' },
+      { fromId: 3, compression: 'auto' },
+    ] as const;
+    const inputs = [shard.table(records.filter((_, i) => i % 2 === 0)), shard.table(records)];
+    const merged = await shard.compact(inputs, { sections });
+    const tables = merged.reply?.tables ?? [];
+    expect(shown(shard, tables)).to.deep.equal([
+      '0 lz4 50',
+      '1 none 50',
+      '2 zstd 50',
+      '3-2147483649 lz4 100',
+    ]);
+    expect(hexes(tables.flatMap((table) => shard.recordsOf(table)))).to.deep.equal(hexes(records));
+    const cold = await shard.compact(inputs, {
+      ...{ sections: [sections[0]], isCold: true, fileNumbers: [3001] },
+    });
+    expect(shown(shard, cold.reply?.tables ?? [])).to.deep.equal(['0-2147483649 zstd 250']);
+  });
+
+  it('compactor: sizes and sections both cut, and there are numbers for all', async () => {
+    const shard = await new Bench().start();
+    const records = [0, 1, 2].flatMap((id) => inNamespace(id, 200, 400));
+    const sections = [0, 1, 2].map((fromId) => ({ fromId, compression: 'none' as const }));
+    const splitBytes = 16 * 1024;
+    const enough = await shard.compact([shard.table(records)], { sections, splitBytes });
+    const tables = enough.reply?.tables ?? [];
+    expect(tables.length).to.be.greaterThan(6);
+    for (const { firstKey, lastKey } of tables)
+      expect(namespaceOf(firstKey)).to.equal(namespaceOf(lastKey));
+    // With few numbers the sections are still cut, and the sizes are not.
+    const fileNumbers = [2001, 2002, 2003, 2004];
+    const few = await shard.compact([shard.table(records)], { sections, splitBytes, fileNumbers });
+    const ends = (few.reply?.tables ?? []).map(({ firstKey }) => namespaceOf(firstKey));
+    expect(ends).to.deep.equal([0, 0, 1, 2]);
+  });
+
+  it('compactor: a flush makes a table for each section that is not small', async () => {
+    const arena = new SharedArrayBuffer(1 << 20);
+    const tree = ArenaTree.create(arena);
+    const sizes = [100, 0, 2, 3, 90, 1];
+    for (const [id, count] of sizes.entries())
+      for (const record of inNamespace(id, count, 400)) tree.insert(record, lastWriteWins);
+    const shard = await new Bench({ arenas: [arena] }).start();
+    const table = { arena: 0, records: 196, bytes: tree.bytesUsed, throughLsn: 1 };
+    const sections = sizes.map((_, fromId) => ({ fromId, compression: 'none' as const }));
+    const fileNumbers = [71, 72, 73, 74, 75, 76];
+    const rest = { sections, sectionBytesMin: 10_000 };
+    const outcome = shard.kit.ask(target, 'flush', { table, fileNumbers, ...rest });
+    await shard.kit.host.settle();
+    expect(shown(shard, outcome.reply?.tables ?? [])).to.deep.equal([
+      '0 none 100',
+      '2-3 lz4 5',
+      '4 none 90',
+      '5 none 1',
+    ]);
   });
 });
 

@@ -2,7 +2,7 @@
 // may be gone, in memory, in the readers, and in what the manifest says.
 
 import { expect } from 'chai';
-import type { CompactionJob } from '../../actors/storage/compaction-picker.ts';
+import type { GroupJob } from '../../actors/storage/compaction-groups.ts';
 import { ManifestLog } from '../../actors/storage/manifest.ts';
 import {
   Compactor,
@@ -31,6 +31,7 @@ const parts: StoreParts = {
   tombstoneGraceMs: 0,
   reserveBytes: 0,
   flushSpaceBytes: 0,
+  sectionBytesMin: 0,
 };
 const frozen: FrozenTable = { arena: 0, records: 3, bytes: 300, throughLsn: 7 };
 
@@ -62,8 +63,9 @@ class Around {
 
   get session(): Session {
     const ask = (_to: unknown, name: string, body: unknown): Promise<unknown> => {
-      if (name === 'flush') return Promise.resolve({ table: this.#written(body, 0) });
-      if (name === 'compact') return Promise.resolve({ tables: [this.#merged(body)], purged: 0 });
+      if (name === 'flush') return Promise.resolve({ tables: [this.#fileOf(body, 0)] });
+      if (name === 'compact')
+        return Promise.resolve({ tables: [this.#fileOf(body, 1)], purged: 0 });
       if (name === 'stats') return Promise.resolve({ minHlc: 1 });
       if (name !== 'replace') return Promise.reject(new Error(`nobody asks ${name}`));
       if (this.refusals > 0) {
@@ -89,15 +91,10 @@ class Around {
     this.disk.put(tablePath(directory, fileNumber), new Uint8Array(100));
   }
 
-  #written(body: unknown, level: number): TableMeta {
-    const { fileNumber } = body as { readonly fileNumber: number };
+  #fileOf(body: unknown, level: number): TableMeta {
+    const [fileNumber = 0] = (body as { readonly fileNumbers: readonly number[] }).fileNumbers;
     this.put(fileNumber);
     return tableOf(fileNumber, level);
-  }
-
-  #merged(body: unknown): TableMeta {
-    const [fileNumber = 0] = (body as { readonly fileNumbers: readonly number[] }).fileNumbers;
-    return this.#written({ fileNumber }, 1);
   }
 }
 
@@ -116,7 +113,8 @@ const stateOf = ({ state }: ManifestLog): readonly unknown[] => [
   state.flushedThrough,
 ];
 
-const flush = { table: frozen, isRecovered: false };
+const sections = [{ fromId: 0, compression: 'auto' }] as const;
+const flush = { table: frozen, isRecovered: false, sections };
 
 describe('store steps', () => {
   it('store steps: a flushed table that cannot be read is named by no manifest, and is CORRUPT', async () => {
@@ -157,8 +155,9 @@ describe('store steps', () => {
       for (const { fileNumber } of inputs) around.put(fileNumber);
       await manifest.commit({ added: inputs, dropped: [], flushedThrough: 5 });
       const place = { disk, wallMicros: 1_000_000, arcs: undefined };
-      const changes = { splitBytes: undefined, isMove: false, isCold: false };
-      const job: CompactionJob = { inputs, outputLevel: 1, ...changes };
+      const own = { sections, group: 0 };
+      const changes = { splitBytes: undefined, isMove: false, isCold: false, ...own };
+      const job: GroupJob = { inputs, outputLevel: 1, ...changes };
       around.failure = new KvError(code, { file: tablePath(directory, 3), offset: 12 });
       const failed = await failureOf(compactTables(session, place, parts, manifest, job));
       expect([failed.code, failed.fields['file']]).to.deep.equal([

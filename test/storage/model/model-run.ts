@@ -2,6 +2,9 @@
 // pages, and crashes in the middle of all of it. Real actors on a simulated disk, so that a loss of
 // power takes what was not synced, and a seed replays exactly.
 //
+// The keys lie in several namespaces, which choose their compaction and compression anew now and then;
+// after a crash a shard may not know of it until it is told again.
+//
 // The map holds what was acknowledged. Of what was under way at a crash it knows that each write is
 // there or not, that a batch is there as a whole or not at all, and that what one start has found
 // stays so.
@@ -14,9 +17,12 @@ import {
 } from '../../../actors/model/record.ts';
 import { lastWriteWins } from '../../../actors/model/resolve.ts';
 import type { CompactionStrategy } from '../../../actors/storage/compaction-picker.ts';
+import type { Store } from '../../../actors/storage/protocol.ts';
+import type { BodyOf } from '../../../runtime/protocol.ts';
 import { compareBytes, utf8 } from '../../../runtime/bytes.ts';
 import { Prng } from '../../../runtime/prng.ts';
 import { recordOf, ShardUnderTest } from '../../sim/shard-under-test.ts';
+import { documentOf, drawChoices, toldOf } from '../groups-under-test.ts';
 
 /** How tables are packed. */
 export const codecNames = ['none', 'lz4', 'zstd'] as const;
@@ -31,6 +37,8 @@ export interface ModelOptions {
   readonly codec: CodecName;
   /** Different keys. Default 2,000. */
   readonly keyCount?: number;
+  /** Namespaces that the keys lie in. Default 5. */
+  readonly namespaces?: number;
   /** Called now and then. */
   readonly progress?: (done: number) => void;
 }
@@ -42,6 +50,8 @@ export interface ModelReport {
   batches: number;
   flushes: number;
   merges: number;
+  /** Times that a namespace was altered. */
+  switches: number;
   crashes: number;
   /** Writes that a crash left without an answer, and those of them that were there. */
   unanswered: number;
@@ -72,15 +82,19 @@ class ModelRun {
   readonly #random: Prng;
   readonly #noise: Uint8Array;
   readonly #keys: readonly string[];
+  readonly #namespaces: number;
+  #epoch = 0;
+  #told: BodyOf<Store['namespacesChanged']> | undefined;
   /** The winner of each key that was ever written. */
   readonly #winners = new Map<string, Uint8Array>();
   readonly report: ModelReport = {
     ...{ ops: 0, written: 0, compared: 0, batches: 0, flushes: 0 },
-    ...{ merges: 0, crashes: 0, unanswered: 0, survived: 0 },
+    ...{ merges: 0, switches: 0, crashes: 0, unanswered: 0, survived: 0 },
   };
 
   constructor(options: ModelOptions) {
-    const { seed, strategy: compaction, codec, keyCount = 2_000 } = options;
+    const { seed, strategy: compaction, codec, keyCount = 2_000, namespaces = 5 } = options;
+    this.#namespaces = namespaces;
     this.#options = options;
     const tunables = { l0TablesMax: 8 };
     this.#shard = new ShardUnderTest({ seed, compaction, compression: codec, copies: 1, tunables });
@@ -89,7 +103,7 @@ class ModelRun {
     this.#noise = codec === 'none' ? noise : noise.map((byte) => 97 + (byte % 4));
     this.#keys = Array.from(
       { length: keyCount },
-      (_, i) => `key:${String(i * 7919).padStart(9, '0')}`,
+      (_, i) => `${i % namespaces}:key:${String(i * 7919).padStart(9, '0')}`,
     );
   }
 
@@ -101,6 +115,8 @@ class ModelRun {
       let told = 0;
       while (this.report.ops < ops) {
         await this.#step();
+        // Also a short run has one.
+        if (this.report.switches === 0 && this.report.ops > ops / 3) await this.#switch();
         if (this.report.ops - told < 10_000) continue;
         told = this.report.ops;
         progress?.(told);
@@ -121,8 +137,9 @@ class ModelRun {
     if (dice < 0.62) await this.#write(this.#drawBatches());
     else if (dice < 0.9) await this.#readSome();
     else if (dice < 0.96) await this.#readPage();
-    else if (dice < 0.98) await this.#flush();
-    else if (dice < 0.99) await world.sleep(random.between(1, 3_000));
+    else if (dice < 0.977) await this.#flush();
+    else if (dice < 0.983) await world.sleep(random.between(1, 3_000));
+    else if (dice < 0.99) await this.#switch();
     else await this.#crash(this.#drawBatches());
   }
 
@@ -148,7 +165,22 @@ class ModelRun {
     const length = random.pick(valueLengths);
     const from = random.int(noiseBytes - length);
     const value = random.chance(0.2) ? undefined : this.#noise.subarray(from, from + length);
-    return recordOf(key, this.#shard.stamp(), value);
+    return recordOf(key, this.#shard.stamp(), value, namespaceIn(key));
+  }
+
+  /** The namespaces choose anew. */
+  async #switch(): Promise<void> {
+    this.#epoch += 1;
+    const choices = drawChoices(this.#random, this.#namespaces);
+    this.#told = toldOf(documentOf(this.#namespaces, choices, this.#epoch));
+    await this.#tell();
+    this.report.switches += 1;
+  }
+
+  async #tell(): Promise<void> {
+    if (this.#told === undefined) return;
+    const answer = await this.#shard.ask('namespacesChanged', this.#told);
+    if (answer.kind !== 'reply') this.#wrong(`it cannot be told: ${JSON.stringify(answer)}`);
   }
 
   async #write(batches: readonly Batch[]): Promise<void> {
@@ -206,6 +238,7 @@ class ModelRun {
       this.#wrong(`the shard does not start after a crash (${kind}):\n${said}`);
     }
     this.report.crashes += 1;
+    if (this.#random.chance(0.7)) await this.#tell();
     for (const [i, batch] of batches.entries()) {
       if (answers[i] === true) for (const record of batch.records) this.#acknowledged(record);
       else await this.#settle(batch);
@@ -228,7 +261,7 @@ class ModelRun {
   /** The mark of a delete may be purged by then: what it deleted is gone all the same. */
   async #fateOf(record: Uint8Array): Promise<'there' | 'lost' | 'either'> {
     const name = nameOf(record);
-    const held = await this.#shard.read(name);
+    const held = await this.#shard.read(name, namespaceIn(name));
     if (held !== undefined) return recordHlc(held) === recordHlc(record) ? 'there' : 'lost';
     if (!recordIsTombstone(record)) return 'lost';
     return isSame(undefined, this.#winners.get(name)) ? 'either' : 'there';
@@ -242,7 +275,7 @@ class ModelRun {
   }
 
   async #compare(key: string): Promise<void> {
-    const held = await this.#shard.read(key);
+    const held = await this.#shard.read(key, namespaceIn(key));
     const winner = this.#winners.get(key);
     this.report.compared += 1;
     this.report.ops += 1;
@@ -251,7 +284,8 @@ class ModelRun {
   }
 
   async #readPage(): Promise<void> {
-    const from = storageKey(1, utf8.encode(this.#random.pick(this.#keys)));
+    const name = this.#random.pick(this.#keys);
+    const from = storageKey(namespaceIn(name), utf8.encode(name));
     const body = { from, to: undefined, limit: pageLimit, bytes: 1 << 30 };
     const answer = await this.#shard.ask('range', body);
     if (answer.kind !== 'reply') this.#wrong(`no page: ${JSON.stringify(answer)}`);
@@ -263,7 +297,7 @@ class ModelRun {
 
   async #compareAll(): Promise<void> {
     for (const key of this.#keys) await this.#compare(key);
-    this.#compareLive(await this.#shard.range(), storageKey(1, utf8.encode('')), undefined);
+    this.#compareLive(await this.#shard.all(), utf8.encode(''), undefined);
   }
 
   /** All live records from `from` up to `to`, included, in order. */
@@ -288,6 +322,9 @@ class ModelRun {
     throw new Error(`${what} (seed=${seed}, ${strategy}, ${codec}, ops=${this.report.ops})`);
   }
 }
+
+/** Every key begins with the number of its namespace. */
+const namespaceIn = (key: string): number => Number(key.slice(0, key.indexOf(':')));
 
 const nameOf = (record: Uint8Array): string => utf8.decode(recordKey(record).subarray(4));
 

@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { compactionStrategies } from '../../../actors/storage/compaction-picker.ts';
 import { codecNames, runModel } from './model-run.ts';
 
-const ops = 6_000;
+const ops = 9_000;
 
 describe('storage model', () => {
   for (const strategy of compactionStrategies)
@@ -12,7 +12,9 @@ describe('storage model', () => {
       it(`storage model: puts, deletes, batches, flushes, merges and crashes leave what a map holds (${strategy}, ${codec}, ops=${ops})`, async () => {
         const report = await runModel({ seed: 11, ops, strategy, codec, keyCount: 400 });
         expect(report.ops).to.be.at.least(ops);
-        for (const name of ['written', 'flushes', 'merges', 'crashes', 'unanswered'] as const)
+        for (const name of [
+          ...['written', 'flushes', 'merges', 'switches', 'crashes', 'unanswered'],
+        ] as const)
           expect(report[name], name).to.be.greaterThan(0);
       }).timeout(60_000);
 });
