@@ -109,6 +109,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
       throw new KvError('OVERLOADED', { waiting: this.#waiting, max: waitingMax });
     if (request.key.length > keyBytesMax)
       throw new KvError('TOO_LARGE', { bytes: request.key.length, limit: keyBytesMax });
+    this.#refuseFuture(request);
     const key = storageKey(request.namespace, request.key);
     const { token, hash } = hashKey(key);
     const isOurs = shardOf(token, shards) === this.#ctx.shard;
@@ -128,6 +129,15 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     this.#operations.add();
     if (queue.underWay.length === 0) this.#begin(name, queue);
     return later;
+  }
+
+  /** Alone, before it raises the ballot of a round that it shares with others (HLC-5). */
+  #refuseFuture({ afterHlc = 0 }: SerialRequest): void {
+    if (afterHlc < Math.floor(this.#ctx.clock.wallMicros()) + maxSkewMicros) return;
+    throw new KvError('FUTURE_VERSION', {
+      stored: afterHlc,
+      detail: 'the session knows a version that is further in the future than clocks may differ',
+    });
   }
 
   /** Those whose time is over are not done any more: their clients have been told so. */

@@ -301,8 +301,8 @@ export const mutants: readonly Mutant[] = [
       },
       {
         file: 'actors/replication/acceptor.actor.js',
-        find: 'turns.run(name, () => work(new KeySteps(session, store, at, leftMs)))',
-        replace: 'work(new KeySteps(session, store, at, leftMs))',
+        find: 'turns.run(name, () => work(new KeySteps({ session, at, name, ...parts(session) })))',
+        replace: 'work(new KeySteps({ session, at, name, ...parts(session) }))',
       },
     ],
     seeds: 160,

@@ -120,6 +120,11 @@ describe('proposer', () => {
     const after = kit.ask(target, 'run', { ...increment(1), afterHlc: known });
     await agree(kit);
     expect(after.reply?.hlc).to.be.greaterThan(known);
+    const neighbour = kit.ask(target, 'run', increment(1));
+    const ahead = kit.ask(target, 'run', { ...increment(1), afterHlc: known + 200_000 });
+    await agree(kit);
+    expect(ahead.failure?.code).to.equal('FUTURE_VERSION');
+    expect(neighbour.reply?.isApplied).to.equal(true);
   });
 
   it('proposer: rounds of different keys do not wait for each other', async () => {
