@@ -331,7 +331,7 @@ function toValue(
   };
 }
 
-function checkValue(value: Uint8Array, { valueBytes }: GatewayLimits, field: string): void {
+export function checkValue(value: Uint8Array, { valueBytes }: GatewayLimits, field: string): void {
   if (value.length > valueBytes) tooLarge(field, value.length, valueBytes);
 }
 

@@ -22,7 +22,13 @@ import {
   ttlAnswer,
   unmetAnswer,
 } from './http-answers.ts';
-import { type GatewayLimits, parsePut, type Terms, type ValueToPut } from './http-requests.ts';
+import {
+  checkValue,
+  type GatewayLimits,
+  parsePut,
+  type Terms,
+  type ValueToPut,
+} from './http-requests.ts';
 import { problemAnswer } from './http-routes.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
 
@@ -173,12 +179,7 @@ export function prepareCas(
   if (condition === undefined)
     return refuse('expected_version', 'one of expected_version, expected_value, expected_etag');
   if (value === undefined) return refuse('new_value', 'any JSON value');
-  if (value.length > limits.valueBytes)
-    throw new KvError('TOO_LARGE', {
-      field: 'new_value',
-      bytes: value.length,
-      limit: limits.valueBytes,
-    });
+  checkValue(value, limits, 'new_value');
   const ttlMs = ttlOf(members.ttlSeconds, 'ttl', limits);
   const serial: SerialRequest = { ...basis(request, at), verb: 'write', value, ttlMs, condition };
   return {

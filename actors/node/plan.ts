@@ -98,6 +98,20 @@ export function arenaBytes({ memtableBytes, inFlightBytes, valueBytesMax }: Tuna
   return Math.ceil(memtableBytes * 1.25) + inFlightBytes + largest * 2 + 64 * 1024;
 }
 
+/** What the vote on a value may take beside it: the results of earlier requests, keys, the index. */
+const voteBytesMax = 128 * 1024;
+
+/**
+ * Longest value of a serial operation: a replica that accepts it has to find room for it a second
+ * time, with its vote, in one log record and in the same memtable. Only small settings, or values
+ * of nearly the highest size, make it shorter than that of a plain write.
+ */
+export function serialValueBytesMax(tunables: Tunables): number {
+  const { valueBytesMax, inFlightBytes, memtableBytes } = tunables;
+  const room = Math.min(inFlightBytes, memtableBytes, recordBytesMax);
+  return Math.min(valueBytesMax, room - Math.min(voteBytesMax, Math.floor(room / 2)));
+}
+
 /** What one shard needs to write down its memory and to go on with a new log segment (FS-8). */
 export const flushSpaceBytes = ({ memtableBytes, walSegmentBytes }: Tunables): number =>
   2 * memtableBytes + walSegmentBytes;
@@ -407,7 +421,7 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     writer: fingerprint32Text(`${node}/serial`),
     ...{ incarnation, shards: placement.shards },
     operationsPerRound: tunables.serialOperationsPerRound,
-    valueBytesMax: tunables.valueBytesMax,
+    valueBytesMax: serialValueBytesMax(tunables),
     waitingMax: 16_384,
     sparesAfterMs: tunables.speculateAfterMs,
   };

@@ -183,8 +183,7 @@ class Evaluation {
     const old = live === undefined ? noBytes : recordValue(live);
     const offset = verb === 'append' ? old.length : request.offset;
     const bytes = Math.max(old.length, offset + value.length);
-    const limit = this.#facts.valueBytesMax;
-    if (bytes > limit) throw new KvError('TOO_LARGE', { bytes, limit });
+    this.#checkBytes(bytes);
     const joined = new Uint8Array(bytes);
     joined.set(old);
     joined.set(value, offset);
@@ -198,6 +197,7 @@ class Evaluation {
         stored: ballot.hlc,
         detail: 'the key was used under a clock that was further ahead than clocks may differ',
       });
+    if (value !== undefined) this.#checkBytes(value.length);
     const before = this.#live();
     const etag = { ...ballot, hlc: ballot.hlc + this.#writes };
     const version = (this.#record === undefined ? 0 : recordVersion(this.#record)) + 1;
@@ -210,6 +210,12 @@ class Evaluation {
     this.written = record;
     const written = { ...etag, version, expiresAt };
     return { isApplied: true, record: this.#live(), written, before, number: undefined };
+  }
+
+  #checkBytes(bytes: number): void {
+    const limit = this.#facts.valueBytesMax;
+    const detail = `value: ${bytes} bytes, at most ${limit} are decided`;
+    if (bytes > limit) throw new KvError('TOO_LARGE', { bytes, limit, detail });
   }
 
   /** The result of the first time; REQUEST_REUSED where the id was another request's. */

@@ -30,7 +30,7 @@ export interface ClusterOptions {
   readonly durability?: 'group' | 'periodic' | 'none';
 }
 
-const quickSettings = { memtableBytes: 1024 * 1024, walSegmentBytes: 4 * 1024 * 1024 };
+const quickSettings = { memtableBytes: 4 * 1024 * 1024, walSegmentBytes: 4 * 1024 * 1024 };
 const gossipIntervalMs = 100;
 const readyPollMs = 5;
 const readyTimeoutMs = 30_000;

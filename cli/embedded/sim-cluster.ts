@@ -35,7 +35,7 @@ const seedMax = 2 ** 32 - 1;
 const readyPollMs = 50;
 const readyTimeoutMs = 60_000;
 /** Little memory for each node: many clusters live in one test process. */
-const smallSettings = { memtableBytes: 1024 * 1024, walSegmentBytes: 1024 * 1024 };
+const smallSettings = { memtableBytes: 2 * 1024 * 1024, walSegmentBytes: 1024 * 1024 };
 
 /** Starts a simulated cluster and answers when every node knows of all others. */
 export async function createCluster(options: SimClusterOptions = {}): Promise<SimulatedCluster> {

@@ -145,7 +145,7 @@ const particular: Readonly<Record<string, (operation: Operation) => Cause>> = {
   'namespace 404': () => ({ params: { name: 'none' } }),
   'namespace-alter 404': () => ({ params: { name: 'none' }, json: { owner: 'me' } }),
   'namespace-alter 409': () => ({ json: { conflicts: 'siblings' } }),
-  'namespace-alter 501': () => ({ json: { compaction: 'leveled' } }),
+  'namespace-alter 501': () => ({ json: { replication: 5 } }),
   'namespace-drop 404': () => ({ params: { name: 'none' }, query: 'confirm=none' }),
   'namespace-drop 409': () => ({ params: { name: 'default' }, query: 'confirm=default' }),
 };
