@@ -113,6 +113,8 @@ function devCommand(): Command {
     .option('--compaction <how>', 'leveled, size-tiered or time-window', 'leveled')
     .option('--compression <how>', 'of tables: auto, none, lz4 or zstd', 'auto')
     .option('--wal-archive <dir>', 'keep closed log files of all nodes there')
+    .option('--auth <mode>', 'required: clients have to show a token; or off', 'off')
+    .option('--auth-bootstrap-token-file <file>', 'a token that may make the first administrator')
     .option('--load <file>', 'JSON lines (or .gz) to import once every node serves')
     .option('--key-field <name>', 'with --load: the field that holds the key')
     .option('--prefix <text>', 'with --load: in front of every key')
