@@ -539,9 +539,7 @@ function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
     catalog: refTo(Catalog, node),
     defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
     limits: { ...limits, valueBytes: valueBytesMax },
-    ...(settings.access === undefined
-      ? {}
-      : { access: { ...settings.access, operationsPerAddressMax } }),
+    ...(settings.access && { access: { ...settings.access, operationsPerAddressMax } }),
   };
   const http = {
     ...common,
