@@ -7,6 +7,11 @@ declare module 'node:crypto' {
     update(data: Uint8Array): Hmac;
     digest(): Uint8Array;
   }
+  interface Hash {
+    update(data: string): Hash;
+    digest(): Uint8Array;
+  }
+  export function createHash(algorithm: 'sha256'): Hash;
   export function createHmac(algorithm: 'sha256', key: string): Hmac;
   export function timingSafeEqual(a: Uint8Array, b: Uint8Array): boolean;
 }

@@ -151,6 +151,8 @@ export interface Capabilities {
   readonly archive?: Disk | undefined;
   readonly codecs: BlockCodecs;
   readonly tasks: Tasks;
+  /** Bytes that nobody can predict, for what gives access; `Random` is for everything else. */
+  readonly secrets: (length: number) => Uint8Array;
   /** Shared memory for memtables, the same on every thread of the node; messages name an index. */
   readonly arenas: readonly SharedArrayBuffer[];
 }

@@ -31,6 +31,7 @@ const row = (
 export const errorTable = {
   BAD_REQUEST: row(400, 'ERR', 'never', 'none', 'The request is not valid; see which field.'),
   UNAUTHORIZED: row(401, 'NOAUTH', 'never', 'none', 'Credentials are missing or wrong.'),
+  FORBIDDEN: row(403, 'NOPERM', 'never', 'none', 'The user has no role that allows this.'),
   NOT_FOUND: row(404, 'ERR', 'never', 'none', 'There is nothing under this name.'),
   NO_SUCH_NAMESPACE: row(404, 'ERR', 'never', 'none', 'There is no such namespace.'),
   METHOD_NOT_ALLOWED: row(405, 'ERR', 'never', 'none', 'This path does not take this method.'),

@@ -79,6 +79,7 @@ export class SimMachine {
   /** Another disk of the same machine, for closed log segments. */
   readonly archive: SimStorage;
   readonly random: Prng;
+  readonly secrets: Prng;
   /** Nothing clears them between two processes: a new one must not trust what it finds. */
   readonly arenas: readonly SharedArrayBuffer[];
 
@@ -87,6 +88,7 @@ export class SimMachine {
     this.name = name;
     this.world = world;
     this.random = world.random.fork(`product:${name}`);
+    this.secrets = world.random.fork(`secrets:${name}`);
     this.storage = new SimStorage(world.random.fork(`disk:${name}`));
     this.archive = new SimStorage(world.random.fork(`archive:${name}`));
     this.clock = new SimClock(world, {
@@ -133,6 +135,7 @@ export class SimHost implements Host {
       archive: new SimDisk(machine.archive, process),
       codecs: options.codecs,
       tasks: tasksOf(machine, process, options.codecs),
+      secrets: (length) => machine.secrets.bytes(length),
       arenas: machine.arenas,
     };
     this.stopNode = (reason) => {

@@ -3,12 +3,19 @@
 // stand-in coordinators of all nodes share one map, so they behave as one store.
 
 import { type IncomingHttpHeaders, request as httpRequest } from 'node:http';
-import { actor, type Context, type Deferred, type Later, refTo } from '../runtime/actor.ts';
+import {
+  actor,
+  type Context,
+  type Deferred,
+  type Later,
+  type Ref,
+  refTo,
+} from '../runtime/actor.ts';
 import { compareBytes, startsWith, utf8 } from '../runtime/bytes.ts';
 import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Host } from '../runtime/environment.ts';
-import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
-import { createNodeHost } from '../runtime/host/node-host.ts';
+import { type ErrorCode, type Failure, failure, KvError } from '../runtime/errors.ts';
+import { createNodeHost, secretBytes } from '../runtime/host/node-host.ts';
 import { Kernel } from '../runtime/kernel.ts';
 import type { MetricSample } from '../runtime/metrics.ts';
 import type { BodyOf, Handlers } from '../runtime/protocol.ts';
@@ -17,8 +24,9 @@ import { stopNode } from '../runtime/supervisor.ts';
 import { httpGateway, type HttpGatewayOptions } from '../actors/gateway/http-gateway.actor.ts';
 import { defaultGatewaySettings, type GatewayLimits } from '../actors/gateway/http-requests.ts';
 import { openApiDocument } from '../actors/gateway/openapi.ts';
-import { HttpGateway, RespGateway } from '../actors/gateway/protocol.ts';
+import { HttpGateway, RespGateway, Watcher } from '../actors/gateway/protocol.ts';
 import { respGateway } from '../actors/gateway/resp-gateway.actor.ts';
+import type { AccessSettings } from '../actors/gateway/access.ts';
 import type { SerialOperations } from '../actors/gateway/serial-operations.ts';
 import {
   FailureDetector,
@@ -53,6 +61,10 @@ import {
   type WriteReply,
   type WriteRequest,
 } from '../actors/replication/protocol.ts';
+import { changed } from '../actors/catalog/changes.ts';
+import { Catalog, type CatalogBytes, type CatalogChange } from '../actors/catalog/protocol.ts';
+import { type CatalogDocument, encodeCatalog } from '../actors/model/namespaces.ts';
+import { type AuditEntry, Auditor } from '../actors/security/protocol.ts';
 import { Repairer, type RepairReport, type RepairRequest } from '../actors/repair/protocol.ts';
 import { Snapshotter, type SnapshotSummary } from '../actors/storage/protocol.ts';
 import { SerialHistory } from '../actors/replication/serial-history.ts';
@@ -70,6 +82,9 @@ const protocols = [
   Monitor,
   Snapshotter,
   Repairer,
+  Catalog,
+  Auditor,
+  Watcher,
 ];
 
 /** The clock of all stand-ins: milliseconds since 1970. */
@@ -365,7 +380,48 @@ const fakeDetector = actor({
   }),
 });
 
+/** Changes a document as the catalog of a cluster does; the gateways of its node hear of it. */
+const fakeCatalog = actor({
+  protocol: Catalog,
+  create: (
+    ctx: Context,
+    { first, listeners }: { first: CatalogDocument; listeners: Ref<never>[] },
+  ): Handlers<Catalog> => {
+    let known = first;
+    const bytes = (): CatalogBytes => ({ document: encodeCatalog(known) });
+    return {
+      document: bytes,
+      refresh: bytes,
+      change: (change: CatalogChange) => {
+        try {
+          known = changed(known, change, nowMs);
+        } catch (error) {
+          if (!(error instanceof KvError)) throw error;
+          return failed(ctx, error.toFailure());
+        }
+        for (const listener of listeners)
+          ctx.ask(listener, 'namespacesChanged' as never, bytes() as never, 1000, () => undefined);
+        return bytes();
+      },
+      install: () => ({ epoch: known.epoch }),
+      heard: () => undefined,
+      peersChanged: () => undefined,
+      lease: ({ tokens }) => ({ granted: tokens, retryMs: 0 }),
+      counted: () => undefined,
+    };
+  },
+});
+
+const fakeAuditor = actor({
+  protocol: Auditor,
+  create: (_ctx, audit: AuditEntry[]) => ({
+    happened: (entry: AuditEntry) => void audit.push(entry),
+  }),
+});
+
 export interface ClusterOptions {
+  /** Users have to say who they are, by the document of the catalog. */
+  readonly access?: AccessSettings & { readonly document: CatalogDocument };
   readonly nodes?: readonly string[];
   readonly replicationFactor?: number;
   readonly limits?: Partial<GatewayLimits>;
@@ -376,6 +432,8 @@ export interface ClusterOptions {
 }
 
 export interface TestCluster {
+  /** What was written into the audit log. */
+  readonly audit: AuditEntry[];
   readonly backend: Backend;
   /** The node whose gateway the edge asks. */
   readonly kernel: Kernel;
@@ -414,6 +472,7 @@ const peerOf = (node: string, condition: PeerState['condition'] = 'alive'): Peer
 export async function startCluster(options: ClusterOptions = {}): Promise<TestCluster> {
   const nodes = options.nodes ?? ['n1'];
   const backend = createBackend();
+  const audit: AuditEntry[] = [];
   const cut = new Set<string>();
   const kernels = new Map<string, Kernel>();
   const ring = new Ring({
@@ -440,6 +499,11 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
       fakeDetector,
       nodes.map((name) => peerOf(name)),
     );
+    if (options.access !== undefined) {
+      const listeners = [refTo(HttpGateway, node), refTo(RespGateway, node)];
+      await spawn(kernel, fakeCatalog, { first: options.access.document, listeners });
+      await spawn(kernel, fakeAuditor, audit);
+    }
     await spawn(kernel, httpGateway, gatewayOptions(node, ring, options));
     const { serial } = options;
     const shared = gatewayOptions(node, ring, options);
@@ -469,7 +533,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
     await respEdge.close();
     for (const one of kernels.values()) one.stop();
   };
-  return { backend, kernel, ring, port, respPort, setPeers, cut, close };
+  return { audit, backend, kernel, ring, port, respPort, setPeers, cut, close };
 }
 
 function createRespEdge(kernel: Kernel, { limits, respLimits }: ClusterOptions): RespEdge {
@@ -485,8 +549,13 @@ function createRespEdge(kernel: Kernel, { limits, respLimits }: ClusterOptions):
   });
 }
 
-function gatewayOptions(node: string, ring: Ring, { limits }: ClusterOptions): HttpGatewayOptions {
+function gatewayOptions(
+  node: string,
+  ring: Ring,
+  { limits, access }: ClusterOptions,
+): HttpGatewayOptions {
   return {
+    ...(access === undefined ? {} : { access, catalog: refTo(Catalog, node) }),
     ...defaultGatewaySettings,
     limits: { ...defaultGatewaySettings.limits, ...limits },
     ring,
@@ -535,7 +604,7 @@ function createTestHost(): Host {
   const quiet = (): void => undefined;
   return createNodeHost({
     log: { debug: quiet, info: quiet, warn: quiet, error: quiet },
-    capabilities: {} as Host['capabilities'],
+    capabilities: { secrets: secretBytes } as unknown as Host['capabilities'],
     onStop: (reason) => {
       throw new Error(`the node stopped: ${reason}`);
     },

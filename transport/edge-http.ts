@@ -170,6 +170,7 @@ export class HttpEdge {
       query,
       headers: pickHeaders(request),
       body: plainBytes(request.body),
+      client: request.socket.remoteAddress ?? '',
     };
     // From here on the answer goes straight to the socket.
     reply.hijack();

@@ -1,4 +1,4 @@
-// Keeps what this node knows of the namespaces. The document that counts is the value of one key,
+// Keeps what this node knows of namespaces and users. The document that counts is the value of one key,
 // changed by compare-and-set (decided-document.ts); every node has a copy, on disk and in each actor
 // that acts by it.
 //
@@ -34,12 +34,12 @@ import {
 } from '../model/namespaces.ts';
 import { catalogFile, encodeCatalogFile, readCatalogFile } from '../model/catalog-file.ts';
 import type { Ring } from '../model/ring.ts';
+import { type Grant, TokenBuckets } from '../model/token-buckets.ts';
 import type { Store } from '../storage/protocol.ts';
 import { changed } from './changes.ts';
 import { DecidedDocument } from './decided-document.ts';
-import { Catalog, type CatalogBytes, type Grant, type NamespaceChange } from './protocol.ts';
+import { Catalog, type CatalogBytes, type CatalogChange } from './protocol.ts';
 import { spread } from './spread.ts';
-import { TokenBuckets } from './token-buckets.ts';
 import { countNamespace, UsageTable } from './usage.ts';
 
 /** An actor that acts by the document. */
@@ -198,7 +198,7 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
 
   // ---- changes -----------------------------------------------------------------------------
 
-  change(change: NamespaceChange, { deadlineMs }: Call): Later<CatalogBytes> {
+  change(change: CatalogChange, { deadlineMs }: Call): Later<CatalogBytes> {
     const { log, clock, probe } = this.#ctx;
     const { ring } = this.#options;
     const state = this.#state;

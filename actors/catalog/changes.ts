@@ -5,6 +5,8 @@ import { KvError } from '../../runtime/errors.ts';
 import {
   type CatalogDocument,
   defaultNamespace,
+  documentBytesMax,
+  encodeCatalog,
   isNamespaceName,
   type Namespace,
   namespacesMax,
@@ -15,24 +17,52 @@ import {
   tableGroups,
   tableGroupsMax,
 } from '../model/namespaces.ts';
-import type { NamespaceChange } from './protocol.ts';
+import type { CatalogChange, NamespaceChange } from './protocol.ts';
+import { usersChanged } from './user-changes.ts';
 
 /** The document after a change, with the next epoch. A KvError says why it cannot be made. */
 export function changed(
   document: CatalogDocument,
+  change: CatalogChange,
+  nowMs: number,
+): CatalogDocument {
+  const next = { ...document, epoch: document.epoch + 1 };
+  const made = isOfNamespaces(change)
+    ? namespacesChanged(next, change, nowMs)
+    : usersChanged(next, change, nowMs);
+  const { length: bytes } = encodeCatalog(made);
+  if (bytes > documentBytesMax)
+    throw new KvError('TOO_LARGE', {
+      limit: documentBytesMax,
+      detail: `namespaces and users together: more than ${documentBytesMax} bytes`,
+    });
+  return made;
+}
+
+const isOfNamespaces = (change: CatalogChange): change is NamespaceChange =>
+  change.kind === 'create' || change.kind === 'alter' || change.kind === 'drop';
+
+function namespacesChanged(
+  next: CatalogDocument,
   change: NamespaceChange,
   nowMs: number,
 ): CatalogDocument {
-  const { namespaces } = document;
+  const { namespaces } = next;
   const index = namespaces.findIndex(({ name }) => name === change.name);
-  const next = { ...document, epoch: document.epoch + 1 };
   if (change.kind === 'create') return created(next, change, index >= 0, nowMs);
   const old = namespaces[index];
   if (old === undefined) throw noSuchNamespace(change.name);
   if (change.kind === 'drop') {
     if (change.name === defaultNamespace)
       throw new KvError('CONFLICT', { detail: 'namespace default cannot be dropped' });
-    return { ...next, namespaces: namespaces.filter((each) => each !== old) };
+    return {
+      ...next,
+      namespaces: namespaces.filter((each) => each !== old),
+      users: next.users.map((user) => ({
+        ...user,
+        roles: user.roles.filter(({ namespace }) => namespace !== old.id),
+      })),
+    };
   }
   const altered = checked({ ...old, ...change.settings });
   if (altered.conflicts !== old.conflicts)

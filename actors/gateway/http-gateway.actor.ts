@@ -16,16 +16,13 @@ import {
   refTo,
 } from '../../runtime/actor.ts';
 import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
-import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
 import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
-import type { FailureDetector, Gossiper, PeerStates } from '../membership/protocol.ts';
+import type { PeerStates } from '../membership/protocol.ts';
 import type { Level } from '../model/consistency.ts';
 import { recordEtag, recordIsSet } from '../model/record.ts';
 import type { Usage } from '../model/namespaces.ts';
-import type { Ring } from '../model/ring.ts';
-import type { Monitor } from '../observability/protocol.ts';
 import type { Rejoiner } from '../rejoin/protocol.ts';
 import {
   Coordinator,
@@ -33,10 +30,11 @@ import {
   type SiblingWriteReply,
   type WriteReply,
 } from '../replication/protocol.ts';
+import { Auditor } from '../security/protocol.ts';
+import { Access, type AccessSettings, type Login } from './access.ts';
 import { adminHandlers } from './admin-routes.ts';
 import { finalFailure } from './attempts.ts';
 import { batchHandlers } from './batch-routes.ts';
-import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
 import {
   deleteAnswer,
   getAnswer,
@@ -62,6 +60,7 @@ import {
   type ValueToPut,
   wantsBytes,
 } from './http-requests.ts';
+import { HttpAccess } from './http-access.ts';
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
 import { NamespaceGuard } from './namespace-guard.ts';
 import { namespaceHandlers } from './namespace-routes.ts';
@@ -69,7 +68,6 @@ import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
-import { runAll } from './run-all.ts';
 import { RouteFigures } from './route-figures.ts';
 import {
   type KeyPlace,
@@ -88,26 +86,21 @@ import {
   siblingWriteOf,
 } from './sibling-requests.ts';
 import { snapshotHandlers } from './snapshot-routes.ts';
+import { figuresTimeoutMs, stateHandlers, type StateOptions } from './state-routes.ts';
+import { userHandlers } from './user-routes.ts';
 import { openWatch, parseWatch } from './watch-routes.ts';
 
-export interface HttpGatewayOptions extends GatewaySettings {
-  readonly ring: Ring;
+export interface HttpGatewayOptions extends GatewaySettings, StateOptions {
   /** Coordinators of this node. */
   readonly coordinatorShards: number;
-  /** When this node answers a write: after a sync (`group`) or before it. */
-  readonly durability: 'group' | 'periodic' | 'none';
-  readonly gossiper: Ref<Gossiper>;
-  readonly detector: Ref<FailureDetector>;
-  /** One per thread. */
-  readonly monitors: readonly Ref<Monitor>[];
   /** Absent: there is `default` alone. */
   readonly catalog?: Ref<Catalog>;
+  /** Who may do what, and what is written down of it; absent: everybody may do everything. */
+  readonly access?: AccessSettings;
   /** Says whether this node counts; absent: it does. */
   readonly rejoiner?: Ref<Rejoiner>;
   /** Seals session tokens and cursors; the same on every node. */
   readonly sealer: Sealer;
-  /** Figures as the text of /metrics: actors/observability/prometheus-text.ts. */
-  readonly renderMetrics: (samples: Iterable<MetricSample>) => string;
 }
 
 /** One request on its way. */
@@ -128,13 +121,13 @@ interface Exchange {
   explanation: string | undefined;
   /** The namespaces were read again for it. */
   isRefreshed: boolean;
+  /** Who asks; undefined: nobody has to say. */
+  login: Login | undefined;
 }
 
 /** Of the HTTP face, as its path says. */
 const faceVersion = '1';
 const htmlType = 'text/html; charset=utf-8';
-const figuresTimeoutMs = 2000;
-const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
 /** What goes on while the node drains. */
 const servedWhileDraining: ReadonlySet<string> = new Set([
   'livez',
@@ -147,25 +140,27 @@ const servedWhileDraining: ReadonlySet<string> = new Set([
 ]);
 
 class HttpGatewayActor implements Handlers<HttpGateway> {
-  readonly #ctx: Context;
+  readonly #ctx: Context<object, 'secrets'>;
   readonly #options: HttpGatewayOptions;
   readonly #router: KeyRouter;
   readonly #session: SessionCalls;
   readonly #figures: RouteFigures;
   readonly #guard: NamespaceGuard;
+  readonly #access: HttpAccess | undefined;
   readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
   #isDraining = false;
   #open = 0;
   #whenIdle: Deferred<object>[] = [];
   #nextScanShard = 0;
 
-  constructor(ctx: Context, options: HttpGatewayOptions) {
+  constructor(ctx: Context<object, 'secrets'>, options: HttpGatewayOptions) {
     this.#ctx = ctx;
     this.#options = options;
     const { ring, coordinatorShards } = options;
     this.#router = new KeyRouter({ node: ctx.node, ring, coordinatorShards });
     const guard = new NamespaceGuard(ctx, options.catalog);
     this.#guard = guard;
+    this.#access = createAccess(ctx, guard, options.access);
     this.#session = new SessionCalls(new KeyCalls({ ctx, router: this.#router, ring, guard }));
     this.#figures = new RouteFigures(ctx.metrics);
     this.#handlers = {
@@ -186,11 +181,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         finish: (exchange, answer) => this.#finish(exchange, answer),
         settle: (exchange, render) => this.#settle(exchange, render),
       }),
-      'cluster-status': (exchange) => this.#cluster(exchange, clusterStatus),
-      ring: (exchange) => this.#cluster(exchange, ringDocument),
       livez: (exchange) => this.#finish(exchange, jsonAnswer(this.#health('alive'))),
       readyz: (exchange) => this.#ready(exchange),
-      metrics: (exchange) => this.#metrics(exchange),
       openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
       docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
       ...this.#nodeHandlers(),
@@ -215,6 +207,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       coordinator: this.#ctx.node,
       explanation: undefined,
       isRefreshed: false,
+      login: undefined,
     };
     this.#open += 1;
     this.#begun(exchange);
@@ -247,6 +240,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   peersChanged({ peers }: PeerStates): void {
     this.#router.update(peers);
+    this.#access?.access.peersChanged(peers);
   }
 
   /** Answers when the last open request is answered. */
@@ -270,6 +264,10 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const { request, route } = exchange;
     const { name, method, path, isServed } = route;
     const handler = this.#handlers[name];
+    if (this.#access?.access.isGuarding === true) {
+      exchange.login = this.#access.identify(request, route);
+      this.#access.enter(exchange.login, route, request);
+    }
     if (!isServed || handler === undefined)
       return this.#refuse(
         exchange,
@@ -292,6 +290,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const replicas = ring.replicationFactor;
     const settings = { namespaces, defaults, sealer, replicas, nowMs };
     const terms = parseTerms(exchange.request, kind, settings);
+    const { login, route, request } = exchange;
+    this.#access?.checkKeys(login, route, request, terms.namespace);
     if (this.#guard.keepsSiblings(terms.namespace)) checkSiblingRoute(exchange.route.name);
     exchange.terms = terms;
     exchange.level = terms.level;
@@ -299,8 +299,10 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     return terms;
   }
 
-  #finish(exchange: Exchange, { status, headers, body }: HttpAnswer): void {
+  #finish(exchange: Exchange, made: HttpAnswer): void {
+    const { status, headers, body } = made;
     const { route, startedMs, terms, level, coordinator, explanation, answer } = exchange;
+    this.#access?.ended(exchange.login, route, exchange.request, made);
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const seconds = (this.#ctx.clock.monotonicMs() - startedMs) / 1000;
     this.#figures.record(route.name, status, seconds);
@@ -326,7 +328,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #refuse(exchange: Exchange, problem: Failure): void {
-    if (problem.code === 'NO_SUCH_NAMESPACE' && !exchange.isRefreshed) {
+    if (this.#mayBeBehind(problem) && !exchange.isRefreshed) {
       // This node's copy may be behind. Nothing has happened yet that anyone could see.
       exchange.isRefreshed = true;
       return this.#guard.refresh((unknown) => {
@@ -334,7 +336,16 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         else this.#refuse(exchange, unknown);
       });
     }
-    this.#finish(exchange, problemAnswer(problem));
+    const { login, route, request } = exchange;
+    const final = this.#access?.hidden(login, problem, route, request) ?? problem;
+    this.#finish(exchange, problemAnswer(final));
+  }
+
+  /** The cluster may know what this node does not. */
+  #mayBeBehind({ code }: Failure): boolean {
+    return (
+      code === 'NO_SUCH_NAMESPACE' || (code === 'UNAUTHORIZED' && this.#guard.known.epoch === 0)
+    );
   }
 
   /** A request that is decided whatever its level. */
@@ -473,12 +484,20 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   #nodeHandlers(): Record<string, (exchange: Exchange) => void> {
-    const { node, ask, clock } = this.#ctx;
+    const { node, ask, clock, secrets } = this.#ctx;
     const tools = { node, ask, members: this.#options.ring.members };
+    const userTools = {
+      ...tools,
+      secretBytes: secrets,
+      nowMs: () => clock.wallMicros() / 1000,
+      changed: (known: CatalogBytes) => this.#guard.changed(known),
+    };
     const handlers = {
       ...snapshotHandlers(tools),
       ...adminHandlers(tools),
       ...namespaceHandlers(tools),
+      ...stateHandlers(tools, this.#options),
+      ...userHandlers(userTools),
     };
     return Object.fromEntries(
       Object.entries(handlers).map(([name, run]) => [
@@ -486,6 +505,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         (exchange) =>
           run({
             request: exchange.request,
+            login: exchange.login,
             timeoutMs: exchange.edgeDeadlineMs - clock.monotonicMs(),
             answer: (answer) => this.#finish(exchange, answer),
           }),
@@ -518,49 +538,23 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       );
     });
   }
+}
 
-  #cluster(exchange: Exchange, render: (view: ClusterView) => object): void {
-    const { ring, gossiper, detector, defaults, durability } = this.#options;
-    const { ask } = this.#ctx;
-    ask(gossiper, 'states', {}, figuresTimeoutMs, (problem, gossip) => {
-      if (gossip === undefined) return this.#refuse(exchange, problem ?? failure('BUG'));
-      ask(detector, 'peers', {}, figuresTimeoutMs, (unknown, liveness) => {
-        if (liveness === undefined) return this.#refuse(exchange, unknown ?? failure('BUG'));
-        const { node } = this.#ctx;
-        const own = { node, durability };
-        const view = { ring, defaults, own, states: gossip.states, peers: liveness.peers };
-        this.#finish(exchange, jsonAnswer(render(view)));
-      });
-    });
-  }
-
-  /** A thread that does not answer in time is left out and counted, so that the rest is seen. */
-  #metrics(exchange: Exchange): void {
-    const { monitors, renderMetrics } = this.#options;
-    const { ask } = this.#ctx;
-    runAll<Ref<Monitor>, { readonly samples: readonly MetricSample[] }>(
-      monitors,
-      (thread, done) => ask(thread, 'samples', {}, figuresTimeoutMs, done),
-      (outcomes) => {
-        const replies = outcomes.flatMap((outcome) => ('reply' in outcome ? [outcome.reply] : []));
-        const silent: MetricSample = {
-          name: 'kvd_monitor_silent_threads',
-          help: 'Threads whose figures are missing on this page',
-          type: 'gauge',
-          labels: {},
-          value: outcomes.length - replies.length,
-          buckets: [],
-          sum: 0,
-        };
-        const samples = replies.flatMap((reply) => reply.samples);
-        const text = renderMetrics([...samples, silent]);
-        this.#finish(exchange, textAnswer(text, metricsContentType));
-      },
-    );
-  }
+function createAccess(
+  { clock, tell, node }: Context,
+  guard: NamespaceGuard,
+  settings: AccessSettings | undefined,
+): HttpAccess | undefined {
+  if (settings === undefined) return undefined;
+  const auditor = refTo(Auditor, node);
+  return new HttpAccess(new Access(clock, guard, settings), guard, (entry) =>
+    tell(auditor, 'happened', entry),
+  );
 }
 
 export const httpGateway = actor({
   protocol: HttpGateway,
-  create: (ctx, options: HttpGatewayOptions) => new HttpGatewayActor(ctx, options),
+  needs: ['secrets'],
+  create: (ctx: Context<object, 'secrets'>, options: HttpGatewayOptions) =>
+    new HttpGatewayActor(ctx, options),
 });

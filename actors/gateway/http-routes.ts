@@ -75,6 +75,13 @@ export const httpRoutes: readonly HttpRoute[] = [
   served('namespace', ['GET', `${admin}/namespaces/:name`], ['none', []], 'A namespace.'),
   served('namespace-alter', ['PUT', `${admin}/namespaces/:name`], ['json', []], 'Changes settings of a namespace.'),
   served('namespace-drop', ['DELETE', `${admin}/namespaces/:name`], ['none', ['confirm']], 'Drops a namespace with all that is in it.'),
+  served('users', ['GET', `${admin}/users`], ['none', []], 'All users.'),
+  served('user-create', ['POST', `${admin}/users`], ['json', []], 'Creates a user, with a token.'),
+  served('user', ['GET', `${admin}/users/:name`], ['none', []], 'A user.'),
+  served('user-alter', ['PUT', `${admin}/users/:name`], ['json', []], 'Changes roles and settings of a user.'),
+  served('user-delete', ['DELETE', `${admin}/users/:name`], ['none', []], 'Deletes a user with all tokens.'),
+  served('token-add', ['POST', `${admin}/users/:name/tokens`], ['json', []], 'Makes another token of a user; it is shown once.'),
+  served('token-revoke', ['DELETE', `${admin}/users/:name/tokens/:id`], ['none', []], 'Revokes a token.'),
   served('livez', ['GET', '/livez'], ['none', []], 'The process answers.'),
   served('readyz', ['GET', '/readyz'], ['none', []], 'The node serves; 503 while it starts or stops.'),
   served('metrics', ['GET', '/metrics'], ['none', []], 'Figures for Prometheus.'),
@@ -88,9 +95,6 @@ export const httpRoutes: readonly HttpRoute[] = [
   planned('operation', 'GET', `${admin}/operations/:id`, 'Progress of an operation.'),
   planned('compact', 'POST', `${admin}/compact`, 'Merges tables.'),
   planned('snapshot-restore', 'POST', `${admin}/snapshots/:name/restore`, 'Goes back to a snapshot.'),
-  planned('users', 'GET', `${admin}/users`, 'Lists users.'),
-  planned('user-create', 'POST', `${admin}/users`, 'Creates a user.'),
-  planned('user-drop', 'DELETE', `${admin}/users/:name`, 'Drops a user.'),
   planned('promote', 'POST', `${admin}/dc/:dc/promote`, 'Makes a passive datacenter active.'),
   planned('dashboard', 'GET', '/dashboard', 'The cluster, to watch.'),
 ];
@@ -114,6 +118,7 @@ export const routesByName: ReadonlyMap<string, HttpRoute> = new Map(
 /** The request headers that mean something here; the edge passes these on and no others. */
 export const requestHeaders: readonly string[] = [
   'accept',
+  'authorization',
   'consistency-level',
   'content-type',
   'if-match',
@@ -168,6 +173,7 @@ export function problemAnswer({ code, fields }: Failure, status?: number): HttpA
     code,
   };
   const headers: Record<string, string> = { 'content-type': 'application/problem+json' };
+  if (code === 'UNAUTHORIZED') headers['www-authenticate'] = 'Bearer realm="kvd"';
   if (actual === 429 || actual === 503) headers['retry-after'] = String(fields['retry_after'] ?? 1);
   return { status: actual, headers, body: utf8.encode(JSON.stringify(document)) };
 }

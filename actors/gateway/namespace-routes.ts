@@ -2,7 +2,7 @@
 // cluster has decided, not what this node remembers. A drop asks for the name twice (SE-20).
 
 import { refTo } from '../../runtime/actor.ts';
-import { failure, KvError } from '../../runtime/errors.ts';
+import { errorOf, failure, KvError } from '../../runtime/errors.ts';
 import { Catalog, type CatalogBytes, type NamespaceChange } from '../catalog/protocol.ts';
 import { parseLevel } from '../model/consistency.ts';
 import { JsonReader } from '../model/json-slices.ts';
@@ -14,6 +14,8 @@ import {
   type NamespaceSettings,
   noSuchNamespace,
 } from '../model/namespaces.ts';
+import { rank } from '../model/users.ts';
+import { forbidden } from './access.ts';
 import { jsonAnswer } from './http-answers.ts';
 import { problemAnswer } from './http-routes.ts';
 import {
@@ -31,7 +33,9 @@ export function namespaceHandlers(tools: NodeTools): NodeHandlers {
     namespaces: (exchange) =>
       look(tools, exchange, ({ document }) => {
         const { epoch, namespaces } = decodeCatalog(document);
-        return jsonAnswer({ epoch, namespaces: namespaces.map(membersOf) });
+        const { login } = exchange;
+        const shown = namespaces.filter(({ id }) => login?.rights.in(id) !== rank.none);
+        return jsonAnswer({ epoch, namespaces: shown.map(membersOf) });
       }),
     namespace: (exchange) => {
       const name = nameOf(exchange.request);
@@ -44,6 +48,7 @@ export function namespaceHandlers(tools: NodeTools): NodeHandlers {
     'namespace-alter': (exchange) => {
       const name = nameOf(exchange.request);
       const { settings } = parseSettings(exchange.request, false);
+      checkOwnSettings(exchange, settings);
       change(tools, exchange, { kind: 'alter', name, settings });
     },
     'namespace-drop': (exchange) => {
@@ -53,6 +58,15 @@ export function namespaceHandlers(tools: NodeTools): NodeHandlers {
       change(tools, exchange, { kind: 'drop', name });
     },
   };
+}
+
+/** Whose namespace it is and how much it may hold is not for its own administrator to say. */
+function checkOwnSettings({ login }: NodeExchange, settings: Settings): void {
+  if (login === undefined || login.rights.isAdmin) return;
+  const { owner, bytesMax, keysMax, operationsPerSecondMax } = settings;
+  const reserved = [owner, bytesMax, keysMax, operationsPerSecondMax];
+  if (reserved.every((each) => each === undefined)) return;
+  throw errorOf(forbidden(login.user, 'changing owner or quotas'));
 }
 
 function look(

@@ -6,6 +6,7 @@ import { describeFailure, failure, KvError } from '../../runtime/errors.ts';
 import type { JsonReader } from '../model/json-slices.ts';
 import { jsonAnswer, type Outcome } from './http-answers.ts';
 import { problemAnswer } from './http-routes.ts';
+import type { Login } from './access.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
 
 /** What the routes need of their gateway. */
@@ -19,6 +20,8 @@ export interface NodeTools {
 export interface NodeExchange {
   readonly request: HttpRequest;
   readonly timeoutMs: number;
+  /** Who asks; undefined: nobody has to say. */
+  readonly login: Login | undefined;
   readonly answer: (answer: HttpAnswer) => void;
 }
 

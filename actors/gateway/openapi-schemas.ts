@@ -93,6 +93,21 @@ const namespaceSettings = {
     description: 'How its tables are packed. Empty: as the nodes are configured.',
   },
 };
+const perSecond: Schema = { ...count, description: 'Requests and commands; 0: no limit.' };
+const userName: Schema = { ...text, pattern: '^[A-Za-z0-9_-]{1,64}$' };
+const expiresSeconds: Schema = { type: 'integer', minimum: 1, maximum: 315_360_000 };
+const userSettings = {
+  admin: { ...flag, description: 'Administrator of the cluster.' },
+  disabled: { ...flag, description: 'None of its tokens counts.' },
+  operations_per_second: perSecond,
+  roles: {
+    type: 'object',
+    additionalProperties: { enum: ['read', 'write', 'admin', null] },
+    description: 'By namespace, * for all; null takes a role away.',
+  },
+};
+const oneUser = { epoch: count, user: ref('User') };
+const userWithToken = object({ ...oneUser, token: object({ id: text, token: text }) });
 const oneNamespace = object({ epoch: count, namespace: ref('Namespace') });
 
 export const componentSchemas: Readonly<Record<string, Schema>> = {
@@ -105,6 +120,15 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     id: { ...count, description: 'Never given out again.' },
     created_ms: count,
     ...namespaceSettings,
+  }),
+  User: object({
+    name: userName,
+    created_ms: count,
+    ...userSettings,
+    owns: listOf(text),
+    tokens: listOf(
+      object({ id: text, created_ms: count, expires_ms: { type: ['integer', 'null'] } }),
+    ),
   }),
   Entry: object({ key: shownKey, ...stored }, storedOptional),
   Siblings: object({
@@ -333,6 +357,32 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
     answer: object({ name: text, dropped: flag, epoch: count }),
     refusals: [404, 409],
   },
+  users: { answer: object({ epoch: count, users: listOf(ref('User')) }) },
+  'user-create': {
+    request: object(
+      { name: userName, ...userSettings, token_expires_seconds: expiresSeconds },
+      [...Object.keys(userSettings), 'token_expires_seconds'],
+      false,
+    ),
+    answer: userWithToken,
+    refusals: [404, 409],
+  },
+  user: { answer: object(oneUser), refusals: [404] },
+  'user-alter': {
+    request: object(userSettings, Object.keys(userSettings), false),
+    answer: object(oneUser),
+    refusals: [404, 409],
+  },
+  'user-delete': {
+    answer: object({ name: text, deleted: flag, epoch: count }),
+    refusals: [404, 409],
+  },
+  'token-add': {
+    request: object({ expires_seconds: expiresSeconds }, ['expires_seconds'], false),
+    answer: userWithToken,
+    refusals: [404],
+  },
+  'token-revoke': { answer: object(oneUser), refusals: [404, 409] },
   livez: { answer: status },
   readyz: { answer: object({ status: text, node: text }) },
   metrics: { answerType: 'text/plain' },

@@ -3,6 +3,7 @@
 
 import { errorTable } from '../../runtime/errors.ts';
 import { type HttpRoute, httpRoutes, pathsOf } from './http-routes.ts';
+import { routeRight } from './route-rights.ts';
 import {
   componentSchemas,
   headerSchemas,
@@ -37,7 +38,16 @@ export function openApiDocument(version: string): Schema {
     },
     servers: [{ url: '/' }],
     paths,
-    components: { schemas: componentSchemas },
+    components: {
+      schemas: componentSchemas,
+      securitySchemes: {
+        token: {
+          type: 'http',
+          scheme: 'bearer',
+          description: 'Where users have to say who they are (--auth required).',
+        },
+      },
+    },
   };
 }
 
@@ -51,6 +61,8 @@ function operationOf(route: HttpRoute, path: string): Schema {
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(body === undefined ? {} : { requestBody: body }),
     responses: responsesOf(route, path, schema),
+    // Without a token too, where the node asks nobody who he is.
+    ...(routeRight(route.name) === 'open' ? {} : { security: [{}, { token: [] }] }),
   };
 }
 
@@ -81,13 +93,19 @@ function requestOf(route: HttpRoute, { request, takesBytes }: RouteSchema): Sche
 /** Of every route: a defect, a full queue, too few nodes, no answer in time. */
 const refusalsOfAll = [400, 429, 500, 503, 504];
 
+/** Where users have to say who they are. */
+const rightsOf = ({ name }: HttpRoute): readonly number[] =>
+  routeRight(name) === 'open' ? [] : [401, 403];
+
 function responsesOf(route: HttpRoute, path: string, schema: RouteSchema): Schema {
-  if (!route.isServed) return { 501: refusal(501) };
+  if (!route.isServed)
+    return Object.fromEntries([...rightsOf(route), 501].map((status) => [status, refusal(status)]));
   const { answerStatus = 200, others = {}, refusals = [] } = schema;
   const isAboutKeys = pathsOf(route).length > 1;
   const hasLimits = path.includes(':') || route.query.includes('prefix');
   const statuses = [
     ...refusalsOfAll,
+    ...rightsOf(route),
     ...refusals,
     ...(isAboutKeys ? [404] : []),
     ...(route.body === 'none' ? [] : [413, 415]),

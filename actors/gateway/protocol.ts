@@ -16,6 +16,8 @@ export interface HttpRequest {
   /** Header names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
+  /** Address of the client, without a port; absent: not known. */
+  readonly client?: string;
 }
 
 export interface HttpAnswer {

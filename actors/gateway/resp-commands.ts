@@ -19,7 +19,7 @@ export interface CommandSpec {
   readonly since: string;
   readonly summary: string;
   /** Which deadline it has, and whether its keys may be shared with others that run. */
-  readonly verb: 'read' | 'write' | 'scan' | 'none';
+  readonly verb: 'read' | 'write' | 'scan' | 'flush' | 'none';
   /** Runs alone among the commands of its connection. */
   readonly isBarrier: boolean;
   /** Reads the key and writes it without losing what others write meanwhile: serial-operations.ts. */
@@ -46,7 +46,6 @@ const simple = ['loading', 'stale', 'fast'];
 
 /** Why what is known is not served. */
 const needsTransactions = 'transactions';
-const needsAdmin = 'roles';
 
 type Row = [
   name: string,
@@ -75,7 +74,9 @@ const rows = (group: CommandGroup, list: readonly Row[]): CommandSpec[] =>
 
 const serial: Options = { isSerial: true };
 const transaction: Options = { missing: needsTransactions };
-const admin: Options = { missing: needsAdmin };
+/** What it sets holds for all commands after it, and for none before. */
+const alone: Options = { isBarrier: true };
+const flushing: Options = { isBarrier: true, verb: 'flush' };
 const paging: Options = { isBarrier: true, verb: 'scan' };
 
 const strings = rows('string', [
@@ -136,21 +137,13 @@ const keys = rows('generic', [
 ]);
 
 const connection = rows('connection', [
-  ['hello', '6.0.0', -1, simple, noKeys, 'Chooses version 2 or 3 of the protocol.'],
-  ['auth', '1.0.0', -2, simple, noKeys, 'Refused: there are no passwords yet.'],
+  ['hello', '6.0.0', -1, simple, noKeys, 'Version 2 or 3 of the protocol: AUTH, SETNAME.', alone],
+  ['auth', '1.0.0', -2, simple, noKeys, 'Says who it is: a token, or a user and a token.', alone],
   ['ping', '1.0.0', -1, ['fast'], noKeys, 'PONG, or the argument.'],
   ['echo', '1.0.0', 2, ['fast'], noKeys, 'The argument.'],
-  [
-    'select',
-    '1.0.0',
-    2,
-    simple,
-    noKeys,
-    'Chooses a namespace by number; 0 is default.',
-    { isBarrier: true },
-  ],
+  ['select', '1.0.0', 2, simple, noKeys, 'Chooses a namespace by number; 0 is default.', alone],
   ['quit', '1.0.0', -1, simple, noKeys, 'Ends the connection.'],
-  ['reset', '6.2.0', 1, simple, noKeys, 'Brings the connection back to how it began.'],
+  ['reset', '6.2.0', 1, simple, noKeys, 'Brings the connection back to how it began.', alone],
   [
     'client',
     '2.4.0',
@@ -176,8 +169,8 @@ const server = rows('server', [
   ['time', '2.6.0', 1, simple, noKeys, 'Seconds and microseconds since 1970.'],
   ['memory', '4.0.0', -2, read, noKeys, 'USAGE key: bytes of a record.', { verb: 'read' }],
   ['cluster', '3.0.0', -2, ['stale'], noKeys, 'Refused: any node serves any key.'],
-  ['flushdb', '1.0.0', -1, ['write'], noKeys, 'Deletes all keys.', admin],
-  ['flushall', '1.0.0', -1, ['write'], noKeys, 'Deletes all keys.', admin],
+  ['flushdb', '1.0.0', -1, ['write'], noKeys, 'Deletes the keys of the namespace.', flushing],
+  ['flushall', '1.0.0', -1, ['write'], noKeys, 'Deletes the keys of all namespaces.', flushing],
   ['debug', '1.0.0', -2, ['admin'], noKeys, 'Off.', { missing: 'debugging commands' }],
   ['latency', '2.8.13', -2, ['admin'], noKeys, 'Latencies.', { missing: 'a latency monitor' }],
   ['slowlog', '2.2.12', -2, ['admin'], noKeys, 'Slow commands.', { missing: 'a slow log' }],

@@ -2,6 +2,7 @@
 // lives as long as the socket; a gateway that restarts knows none, and the edge closes them.
 
 import type { Level } from '../model/consistency.ts';
+import type { Login } from './access.ts';
 import type { RespConnectionStart } from './protocol.ts';
 import type { RespVersion } from './resp-replies.ts';
 
@@ -28,6 +29,8 @@ export class RespConnection {
   name = '';
   libraryName = '';
   libraryVersion = '';
+  /** Who it speaks for; undefined: nobody has said. */
+  login: Login | undefined = undefined;
   lastCommand = '';
   lastMs: number;
   /** Bytes of the largest answer lately: bounds how many commands run at the same time. */
@@ -57,6 +60,7 @@ export class RespConnection {
     this.writeLevel = this.#defaults.writeLevel;
     this.replyMode = 'on';
     this.name = '';
+    this.login = undefined;
   }
 
   /** One line of CLIENT LIST. */
@@ -73,7 +77,7 @@ export class RespConnection {
       `db=${this.namespace}`,
       `resp=${this.version}`,
       `cmd=${this.lastCommand === '' ? 'NULL' : this.lastCommand}`,
-      'user=default',
+      `user=${this.login?.user ?? 'default'}`,
       `lib-name=${this.libraryName}`,
       `lib-ver=${this.libraryVersion}`,
       `level=${this.readLevel === this.writeLevel ? this.readLevel : `${this.readLevel}/${this.writeLevel}`}`,

@@ -22,6 +22,8 @@ import type { Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Usage } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
 import { Coordinator } from '../replication/protocol.ts';
+import { Auditor } from '../security/protocol.ts';
+import { Access, type AccessSettings } from './access.ts';
 import { defaultLevels, type GatewaySettings } from './http-requests.ts';
 import { NamespaceGuard } from './namespace-guard.ts';
 import { KeyCalls } from './key-calls.ts';
@@ -32,9 +34,11 @@ import {
   type RespConnectionStart,
   RespGateway,
 } from './protocol.ts';
+import { RespAccess } from './resp-access.ts';
 import { printableOf, type RespCall } from './resp-call.ts';
 import { arityHolds, unknownCommand } from './resp-commands.ts';
 import { RespConnection } from './resp-connection.ts';
+import { flushHandlers } from './resp-flush.ts';
 import { genericHandlers } from './resp-generic.ts';
 import { fail, failThrown, RespKeys } from './resp-keys.ts';
 import { errorReply, failureReply, type Reply } from './resp-replies.ts';
@@ -52,6 +56,8 @@ export interface RespGatewayOptions extends GatewaySettings {
   readonly gossiper: Ref<Gossiper>;
   /** Absent: there is `default` alone. */
   readonly catalog?: Ref<Catalog>;
+  /** Who may do what, and what is written down of it; absent: everybody may do everything. */
+  readonly access?: AccessSettings;
   /** Default: those of the cluster. */
   readonly serial?: SerialOperations;
 }
@@ -59,6 +65,7 @@ export interface RespGatewayOptions extends GatewaySettings {
 const handlers: RespHandlers = {
   ...stringHandlers,
   ...genericHandlers,
+  ...flushHandlers,
   ...sessionHandlers,
   ...serverHandlers,
 };
@@ -75,6 +82,8 @@ class RespGatewayActor implements Handlers<RespGateway> {
   readonly #runner: RespRunner;
   readonly #guard: NamespaceGuard;
   readonly #services: RespServices;
+  /** Absent: nothing is asked before a command. */
+  readonly #access: RespAccess | undefined;
   readonly #connections = new Map<number, RespConnection>();
   #commands = 0;
   #errors = 0;
@@ -95,11 +104,14 @@ class RespGatewayActor implements Handlers<RespGateway> {
     });
     const guard = new NamespaceGuard(ctx, options.catalog);
     this.#guard = guard;
+    const access = createAccess(ctx, guard, options.access);
+    this.#access = access?.access.isGuarding === true ? access : undefined;
     const calls = new KeyCalls({ ctx, router: this.#router, ring, guard });
     this.#services = {
       ctx,
       settings: options,
       guard,
+      access,
       ring,
       gossiper,
       anyCoordinator: () => this.#anyCoordinator(),
@@ -163,6 +175,7 @@ class RespGatewayActor implements Handlers<RespGateway> {
 
   peersChanged({ peers }: PeerStates): void {
     this.#router.update(peers);
+    this.#access?.access.peersChanged(peers);
   }
 
   startDraining(): Later<object> | object {
@@ -208,6 +221,10 @@ class RespGatewayActor implements Handlers<RespGateway> {
     if (spec === unknownCommand) return this.#unknown(call);
     if (!arityHolds(spec, args.length) && !call.isTooLarge)
       return errorReply(`ERR wrong number of arguments for '${spec.name}' command`);
+    if (this.#access !== undefined) {
+      const refusal = this.#access.refusalOf(call);
+      if (refusal !== undefined) return refusal;
+    }
     if (spec.missing !== undefined)
       return failureReply(failure('NOT_IMPLEMENTED', { detail: notServed(call) }));
     if (call.isTooLarge) {
@@ -243,6 +260,18 @@ class RespGatewayActor implements Handlers<RespGateway> {
     this.#nextShard = (shard + 1) % this.#options.coordinatorShards;
     return refTo(Coordinator, this.#ctx.node, shard);
   }
+}
+
+function createAccess(
+  { clock, tell, node }: Context,
+  guard: NamespaceGuard,
+  settings: AccessSettings | undefined,
+): RespAccess | undefined {
+  if (settings === undefined) return undefined;
+  const auditor = refTo(Auditor, node);
+  return new RespAccess(new Access(clock, guard, settings), (entry) =>
+    tell(auditor, 'happened', entry),
+  );
 }
 
 const unknownConnection = '-ERR this connection was lost inside the server: connect again\r\n';

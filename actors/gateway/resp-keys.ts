@@ -139,11 +139,21 @@ export class RespKeys {
     for (const { key, value } of items)
       if (!this.#keyHolds(call, key) || !this.#valueHolds(call, value)) return;
     const { namespace, writeLevel: level } = call;
+    this.writeAllTo(call, { namespace, level }, items, written);
+  }
+
+  /** The same in another namespace. */
+  writeAllTo(
+    call: RespCall,
+    place: Place,
+    items: readonly NewValue[],
+    written: (existed: number) => void,
+  ): void {
     let existed = 0;
     let done = 0;
     let first: Failure | undefined;
     const write = (index: number, next: () => void): void =>
-      this.#write(call, { namespace, level }, items[index] as NewValue, (problem, reply) => {
+      this.#write(call, place, items[index] as NewValue, (problem, reply) => {
         if (reply === undefined) first ??= problem ?? failure('BUG');
         else done += 1;
         existed += reply?.existed === true ? 1 : 0;

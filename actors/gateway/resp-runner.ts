@@ -39,6 +39,8 @@ const windowMax = 128;
 const inFlightMax = 1024;
 /** A batch with so many bytes of answers ends; twice that is aimed for at most. */
 const replyBytesMax = 4 * 1024 * 1024;
+/** FLUSHDB and FLUSHALL end then, with what they have done; the edge waits for a batch a minute. */
+const flushTimeoutMs = 40_000;
 /** A batch that runs longer starts no more commands. */
 const batchMsMax = 10_000;
 
@@ -212,6 +214,7 @@ export class RespRunner {
 
   #timeoutOf({ verb }: CommandSpec): number {
     const { readTimeoutMs, writeTimeoutMs, scanTimeoutMs } = this.#options.timeouts;
+    if (verb === 'flush') return flushTimeoutMs;
     return verb === 'scan' ? scanTimeoutMs : verb === 'write' ? writeTimeoutMs : readTimeoutMs;
   }
 

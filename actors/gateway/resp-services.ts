@@ -8,6 +8,7 @@ import type { Ring } from '../model/ring.ts';
 import type { Coordinator } from '../replication/protocol.ts';
 import type { GatewaySettings } from './http-requests.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
+import type { RespAccess } from './resp-access.ts';
 import type { RespCall } from './resp-call.ts';
 import type { RespConnection } from './resp-connection.ts';
 import type { RespKeys } from './resp-keys.ts';
@@ -17,6 +18,8 @@ export interface RespServices {
   readonly ctx: Pick<Context, 'ask' | 'clock' | 'node' | 'random'>;
   readonly settings: GatewaySettings;
   readonly guard: NamespaceGuard;
+  /** Absent: everybody may do everything, and nothing is written down. */
+  readonly access: RespAccess | undefined;
   readonly ring: Ring;
   readonly gossiper: Ref<Gossiper>;
   /** The next coordinator of this node, for what concerns no single key. */

@@ -6,6 +6,7 @@
 import { latin1 } from '../../runtime/bytes.ts';
 import { parseLevel } from '../model/consistency.ts';
 import { type Namespace, systemNamespace } from '../model/namespaces.ts';
+import { rank } from '../model/users.ts';
 import { defaultLevels } from './http-requests.ts';
 import { integerOf, printableOf, type RespCall, wordOf } from './resp-call.ts';
 import type { RespConnection } from './resp-connection.ts';
@@ -38,43 +39,93 @@ const noPasswords = errorReply(
   'ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?',
 );
 
-const auth: RespHandler = (call) => call.answer(call.args.length > 3 ? syntaxError : noPasswords);
+/** AUTH token, or AUTH user token. */
+const auth: RespHandler = (call, services) => {
+  const { length } = call.args;
+  if (length > 3) return call.answer(syntaxError);
+  const user = length === 3 ? call.arg(1) : undefined;
+  logIn(call, services, [user, call.arg(length - 1)], () => call.answer(ok));
+};
 
-const hello: RespHandler = (call) => {
-  const { connection, args } = call;
+function logIn(
+  call: RespCall,
+  { access, guard }: RespServices,
+  credentials: readonly [Uint8Array | undefined, Uint8Array],
+  done: () => void,
+): void {
+  if (access?.isRequired !== true) return call.answer(noPasswords);
+  access.login(call, guard, credentials, (login, refusal) => {
+    if (login === undefined) return call.answer(refusal);
+    call.connection.login = login;
+    done();
+  });
+}
+
+const helloNeedsAuth = errorReply(
+  'NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time',
+);
+
+interface Greeting {
+  readonly version: 2 | 3;
+  readonly name: string;
+  readonly credentials: readonly [user: Uint8Array, token: Uint8Array] | undefined;
+}
+
+/** HELLO [version [AUTH user token] [SETNAME name]], or the error that it is. */
+function parseHello({ connection, args }: RespCall): Greeting | Reply {
   const version = args[1] === undefined ? connection.version : integerOf(args[1]);
   if (version === undefined)
-    return call.answer(errorReply('ERR Protocol version is not an integer or out of range'));
-  if (version !== 2 && version !== 3)
-    return call.answer(errorReply('NOPROTO unsupported protocol version'));
+    return errorReply('ERR Protocol version is not an integer or out of range');
+  if (version !== 2 && version !== 3) return errorReply('NOPROTO unsupported protocol version');
   let name = connection.name;
+  let credentials: Greeting['credentials'];
   for (let at = 2; at < args.length; at += 2) {
-    const word = wordOf(call.arg(at));
-    if (word === 'auth' && at + 2 < args.length) return call.answer(noPasswords);
-    const value = args[at + 1];
-    if (word !== 'setname' || value === undefined)
-      return call.answer(
-        errorReply(`ERR Syntax error in HELLO option '${printableOf(call.arg(at))}'`),
-      );
-    name = latin1(value);
+    const option = args[at] as Uint8Array;
+    const word = wordOf(option);
+    const [first, second] = args.slice(at + 1, at + 3);
+    if (word === 'auth' && first !== undefined && second !== undefined) {
+      credentials = [first, second];
+      at += 1;
+    } else if (word === 'setname' && first !== undefined) name = latin1(first);
+    else return errorReply(`ERR Syntax error in HELLO option '${printableOf(option)}'`);
   }
-  if (!isName(name)) return call.answer(badName);
-  connection.name = name;
-  connection.version = version;
-  call.version = version;
-  const { id } = connection;
-  call.answer(
-    mapReply([
-      ...['server', 'redis', 'version', redisVersion, 'proto', version],
-      ...['id', id, 'mode', 'standalone', 'role', 'master', 'modules', []],
-    ]),
-  );
+  return isName(name) ? { version, name, credentials } : badName;
+}
+
+const isGreeting = (parsed: Greeting | Reply): parsed is Greeting =>
+  typeof parsed === 'object' && parsed !== null && 'credentials' in parsed;
+
+const hello: RespHandler = (call, services) => {
+  const { connection } = call;
+  const parsed = parseHello(call);
+  if (!isGreeting(parsed)) return call.answer(parsed);
+  const { version, name, credentials } = parsed;
+  const greet = (): void => {
+    connection.name = name;
+    connection.version = version;
+    call.version = version;
+    const { id } = connection;
+    call.answer(
+      mapReply([
+        ...['server', 'redis', 'version', redisVersion, 'proto', version],
+        ...['id', id, 'mode', 'standalone', 'role', 'master', 'modules', []],
+      ]),
+    );
+  };
+  if (credentials !== undefined) return logIn(call, services, credentials, greet);
+  const isUnknown = services.access?.isRequired === true && connection.login === undefined;
+  if (isUnknown) call.answer(helloNeedsAuth);
+  else greet();
 };
 
 /** The namespace with this number; one that is not known here may have been made elsewhere. */
-const select: RespHandler = (call, { settings, guard }) => {
+const select: RespHandler = (call, { settings, guard, access }) => {
   const index = integerOf(call.arg(1));
   if (index === undefined) return call.answer(errorReply('ERR invalid DB index'));
+  // Whether there is such a namespace is not said to who has no role in it (rule SE-14).
+  const { login } = call.connection;
+  if (access !== undefined && login !== undefined && login.rights.in(index) === rank.none)
+    return call.answer(access.refused(call, login));
   const enter = (found: Namespace): void => {
     if (found.conflicts === 'siblings')
       return call.answer(errorReply('ERR this namespace keeps siblings: use it over HTTP'));
@@ -146,11 +197,15 @@ function setReplyMode(call: RespCall): Reply {
   return ok;
 }
 
+/** Users see their own connections, administrators all. */
 function listClients(call: RespCall, { connections, ctx }: RespServices): Reply {
   const nowMs = ctx.clock.monotonicMs();
   const options = call.args.slice(2).map(wordOf);
+  const { login } = call.connection;
+  const isSeen = (connection: RespConnection): boolean =>
+    login === undefined || login.rights.isAdmin || connection.login?.user === login.user;
   const wanted = (connection: RespConnection): boolean =>
-    options[0] !== 'id' || options.slice(1).includes(String(connection.id));
+    isSeen(connection) && (options[0] !== 'id' || options.slice(1).includes(String(connection.id)));
   if (options.length > 0 && !(options[0] === 'id' && options.length > 1) && options[0] !== 'type')
     return syntaxError;
   const lines = [...connections.values()].filter(wanted).map((one) => one.describe(nowMs));

@@ -1,5 +1,6 @@
 // Namespaces: what a cluster agrees on about each of them, as one numbered document, and the
-// questions that are asked of it on the way of a request.
+// questions that are asked of it on the way of a request. Users (users.ts) are in the same document:
+// a role and the namespace that it is for change together.
 //
 // A namespace has a name for people and an id that stands before its keys. Ids grow and are never
 // given out again, so what is dropped stays unreachable whatever is created under its name later,
@@ -18,6 +19,7 @@ import {
   type Compression,
   compressions,
 } from './table-choices.ts';
+import { type User, usersFrom } from './users.ts';
 
 /** `lww`: the newest write wins. `siblings`: all that nobody has seen stay. */
 export type ConflictMode = 'lww' | 'siblings';
@@ -65,8 +67,11 @@ export interface CatalogDocument {
   readonly nextId: number;
   /** Sorted by id; the first is `default`. */
   readonly namespaces: readonly Namespace[];
+  readonly users: readonly User[];
 }
 
+/** Of the whole document: it is one value, and one message. */
+export const documentBytesMax = 1024 * 1024;
 export const namespacesMax = 1000;
 /** Users' namespaces have ids below it; what the cluster keeps for itself lies from here on. */
 export const systemNamespace = 0x7fff_fff1;
@@ -98,6 +103,7 @@ export const firstDocument: CatalogDocument = {
   epoch: 0,
   nextId: 1,
   namespaces: [{ ...plainSettings, name: defaultNamespace, id: 0, createdMs: 0 }],
+  users: [],
 };
 
 export const isNamespaceName = (text: string): boolean => namePattern.test(text);
@@ -173,24 +179,42 @@ const quotaFields = [
   ['operationsPerSecondMax', 'operations_per_second'],
 ] as const;
 
-export function encodeCatalog(document: CatalogDocument): Uint8Array {
-  return utf8.encode(JSON.stringify({ format: 1, ...document }));
+/** A node of before there were users must not take a document with some for one without. */
+const formats = { plain: 1, withUsers: 2 } as const;
+
+export function encodeCatalog({ users, ...rest }: CatalogDocument): Uint8Array {
+  const text =
+    users.length === 0
+      ? JSON.stringify({ format: formats.plain, ...rest })
+      : JSON.stringify({ format: formats.withUsers, ...rest, users });
+  return utf8.encode(text);
 }
 
 /** The document of these bytes; BAD_REQUEST where they are none. */
 export function decodeCatalog(bytes: Uint8Array): CatalogDocument {
   const fields = parsed(bytes);
   const { format, epoch, nextId, namespaces } = fields;
-  if (format !== 1) refuse('it is of another format');
+  if (!Object.values<unknown>(formats).includes(format)) refuse('it is of another format');
   if (!isCount(epoch) || !isCount(nextId, systemNamespace)) refuse('its numbers are no numbers');
-  if (!Array.isArray(namespaces) || namespaces.length > namespacesMax)
+  const users = format === formats.plain ? [] : usersFrom(fields['users'], nextId as number);
+  if (typeof users === 'string') return refuse(users);
+  return {
+    epoch: epoch as number,
+    nextId: nextId as number,
+    namespaces: namespacesFrom(namespaces, nextId as number),
+    users,
+  };
+}
+
+function namespacesFrom(value: unknown, nextId: number): readonly Namespace[] {
+  if (!Array.isArray(value) || value.length > namespacesMax)
     return refuse('it has no list of namespaces');
-  const decoded = namespaces.map((each) => namespaceFrom(each, nextId as number));
+  const decoded = value.map((each) => namespaceFrom(each, nextId));
   const isOrdered = decoded.every(({ id }, i) => id > (decoded[i - 1]?.id ?? -1));
   const isUnique = new Set(decoded.map(({ name }) => name)).size === decoded.length;
   if (!isOrdered || !isUnique) refuse('a namespace is in it twice');
   if (decoded[0]?.id !== 0 || decoded[0].name !== defaultNamespace) refuse('default is missing');
-  return { epoch: epoch as number, nextId: nextId as number, namespaces: decoded };
+  return decoded;
 }
 
 function parsed(bytes: Uint8Array): Fields {

@@ -5,6 +5,7 @@ import type { Ref } from '../../runtime/actor.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Placement } from '../../runtime/placement.ts';
 import type { Watcher } from '../gateway/protocol.ts';
+import type { AccessSettings } from '../gateway/access.ts';
 import type { CompactionStrategy } from '../storage/compaction-picker.ts';
 import type { Compression } from '../storage/sstable-format.ts';
 import type { Durability, Tunables } from './settings.ts';
@@ -44,6 +45,8 @@ export interface NodeSettings {
   readonly tunables: Tunables;
   /** Starts with what is left where stored data is missing or damaged. Default false. */
   readonly acceptDataLoss?: boolean;
+  /** Who may do what; absent: everybody may do everything, and nothing is written down of it. */
+  readonly access?: Pick<AccessSettings, 'isRequired' | 'bootstrapHash'> | undefined;
   /** Figures of the thread that calls it. */
   readonly samples: () => readonly MetricSample[];
 }

@@ -53,6 +53,8 @@ import {
 import { replica } from '../replication/replica.actor.ts';
 import { siblingEpochFile } from '../replication/sibling-epoch.ts';
 import { siblingKeeper } from '../replication/sibling-keeper.actor.ts';
+import { auditor } from '../security/auditor.actor.ts';
+import { Auditor } from '../security/protocol.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
 import {
@@ -133,6 +135,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   [Store.name]: 'shard',
   [Snapshotter.name]: 'control',
   [Catalog.name]: 'control',
+  [Auditor.name]: 'control',
   replica: 'shard',
   acceptor: 'shard',
   [Proposer.name]: 'shard',
@@ -177,6 +180,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     ...shards.flatMap((shard) => storageRows(storage, ring.replicationFactor, shard).map(placed)),
     placed(snapshotRow(settings, ring)),
     placed(catalogRow(settings, ring)),
+    ...auditRows(settings).map(placed),
     ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
     ...batchRows(settings, ring).map(placed),
     ...membershipRows(settings, ring).map(placed),
@@ -342,6 +346,12 @@ function catalogRow(settings: NodeSettings, ring: Ring): Row {
   };
   // What counts is on disk, and guards keep what they were told.
   return { kind: row(catalog), options, shard: 0, capacity: 1_024, onCrash: forgiving };
+}
+
+function auditRows({ access }: NodeSettings): Row[] {
+  if (access === undefined) return [];
+  // Nothing that was acknowledged depends on it.
+  return [{ kind: row(auditor), options: {}, shard: 0, capacity: 1_024, onCrash: forgiving }];
 }
 
 /** An operator may take its data for all that there is. */
@@ -539,6 +549,7 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
 function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   const { node, clusterName, placement, tunables } = settings;
   const { readTimeoutMs, writeTimeoutMs, scanTimeoutMs, valueBytesMax } = tunables;
+  const { operationsPerAddressMax } = tunables;
   const { defaults, limits } = defaultGatewaySettings;
   const common = {
     ring,
@@ -547,6 +558,7 @@ function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
     catalog: refTo(Catalog, node),
     defaults: { ...defaults, readTimeoutMs, writeTimeoutMs, scanTimeoutMs },
     limits: { ...limits, valueBytes: valueBytesMax },
+    ...(settings.access && { access: { ...settings.access, operationsPerAddressMax } }),
   };
   const http = {
     ...common,

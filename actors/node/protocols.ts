@@ -5,6 +5,7 @@ import type { Protocol } from '../../runtime/protocol.ts';
 import { Catalog } from '../catalog/protocol.ts';
 import { HttpGateway, RespGateway, Watcher } from '../gateway/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
+import { Auditor } from '../security/protocol.ts';
 import { FailureDetector, Gossiper, PrimaryWatch } from '../membership/protocol.ts';
 import { Monitor } from '../observability/protocol.ts';
 import { Rejoiner } from '../rejoin/protocol.ts';
@@ -52,6 +53,7 @@ export const allProtocols: readonly Protocol[] = [
   PrimaryWatch,
   Catalog,
   Rejoiner,
+  Auditor,
   HttpGateway,
   RespGateway,
   Watcher,

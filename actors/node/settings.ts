@@ -89,6 +89,12 @@ export const settingRows = {
     16 * 1024 * miB,
     'Requests that arrive or wait may hold so much, for each of the two ports.',
   ),
+  operationsPerAddressMax: row(
+    0,
+    0,
+    1_000_000_000,
+    'Requests and commands per second of one client address, for each of the two ports; 0: no limit.',
+  ),
   readTimeoutMs: row(5_000, 10, 600_000, 'A read ends at the latest.'),
   writeTimeoutMs: row(5_000, 10, 600_000, 'A write ends at the latest.'),
   scanTimeoutMs: row(10_000, 10, 600_000, 'A page of a list or scan ends at the latest.'),

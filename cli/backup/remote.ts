@@ -3,7 +3,7 @@
 
 import { decodeSnapshot, type SnapshotManifest } from '../../actors/storage/snapshot-format.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
-import { HttpClient } from '../client/http-client.ts';
+import { HttpClient, type HttpClientOptions } from '../client/http-client.ts';
 import type { BackupTable } from './backup-format.ts';
 
 /** One request: large enough to be fast, small enough to be read in a moment. */
@@ -14,11 +14,15 @@ export class RemoteSnapshot {
   readonly #name: string;
   readonly #clients: ReadonlyMap<string, HttpClient>;
 
-  /** `urls`: of each node. */
-  constructor(name: string, urls: ReadonlyMap<string, string>) {
+  /** `urls`: of each node; `terms`: what requests carry, and whom they believe. */
+  constructor(
+    name: string,
+    urls: ReadonlyMap<string, string>,
+    terms: Pick<HttpClientOptions, 'headers' | 'tls'>,
+  ) {
     this.#name = name;
     this.#clients = new Map(
-      [...urls].map(([node, url]) => [node, new HttpClient({ endpoints: [url] })]),
+      [...urls].map(([node, url]) => [node, new HttpClient({ ...terms, endpoints: [url] })]),
     );
   }
 

@@ -48,6 +48,8 @@ export interface ClusterOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** For https endpoints. */
   readonly tls?: ClientTls;
+  /** Where users have to say who they are: goes to every node, and into no error or log. */
+  readonly token?: string;
 }
 
 export interface Call extends ClientRequest {
@@ -83,6 +85,8 @@ export class ClusterCalls {
   #topology: Topology | undefined;
   #refreshedMs = Number.NEGATIVE_INFINITY;
   #refreshing: Promise<void> | undefined;
+  /** Why a node that answers does not show the ring. */
+  #refusal: ClientError | undefined;
   #turn = 0;
   #reads = 0;
   readonly figures = { calls: 0, retries: 0, hedges: 0 };
@@ -90,7 +94,9 @@ export class ClusterCalls {
   constructor(options: ClusterOptions, world?: ClientWorld) {
     if (options.endpoints.length === 0)
       throw new ClientError('BAD_REQUEST', 0, 'endpoints: expected at least one', false);
-    this.#options = options;
+    const { token } = options;
+    const headers = token === undefined ? options.headers : withToken(options.headers, token);
+    this.#options = headers === undefined ? options : { ...options, headers };
     this.#endpoints = options.endpoints.map(parseEndpoint);
     const { connectionsMax = 64, idleMs = 4000 } = options;
     this.#world = world ?? realWorld({ connectionsMax, idleMs, tls: options.tls });
@@ -109,6 +115,7 @@ export class ClusterCalls {
   async connect(): Promise<void> {
     await this.#refresh();
     if (this.#topology !== undefined) return;
+    if (this.#refusal !== undefined) throw this.#refusal;
     const tried = this.#endpoints.map(({ host }) => host).join(', ');
     throw new ClientError('UNREACHABLE', 0, `no endpoint answers: ${tried}`, false);
   }
@@ -297,7 +304,11 @@ export class ClusterCalls {
     for (const url of known) {
       const terms = { url, timeoutMs: Math.min(2000, attemptMs), headers };
       const outcome = await this.#world.exchange(ringRequest, terms);
-      if (!('answer' in outcome) || outcome.answer.status !== 200) continue;
+      if (!('answer' in outcome)) continue;
+      if (outcome.answer.status !== 200) {
+        this.#refusal = toClientError(outcome, ringRequest, url.host);
+        continue;
+      }
       const topology = parseTopology(outcome.answer.body, url.protocol);
       if (topology === undefined) continue;
       this.#topology = topology;
@@ -305,6 +316,16 @@ export class ClusterCalls {
     }
   }
 }
+
+/** A copy with the token in it. */
+const withToken = (
+  headers: Readonly<Record<string, string>> | undefined,
+  token: string,
+): Readonly<Record<string, string>> => {
+  if (!/^[\x21-\x7e]+$/.test(token))
+    throw new ClientError('BAD_REQUEST', 0, 'token: expected printable ASCII', false);
+  return { ...headers, authorization: `Bearer ${token}` };
+};
 
 const ringRequest: ClientRequest = {
   method: 'GET',

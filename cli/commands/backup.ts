@@ -61,7 +61,10 @@ async function backup(
   const nodes = options.nodes?.split(',') ?? (await membersOf(invocation));
   const urls = await addressesOf(invocation, nodes);
   const isOwn = options.snapshot === undefined;
-  const remote = new RemoteSnapshot(name, urls);
+  const remote = new RemoteSnapshot(name, urls, {
+    headers: invocation.headers,
+    tls: invocation.tls(),
+  });
   const startedMs = performance.now();
   try {
     // Where it fails, or nobody answers, some nodes may have made it.

@@ -65,6 +65,7 @@ async function bench(invocation: Invocation, options: BenchArguments): Promise<v
     hedgeAfterMs: 'off',
     attemptsMax: 1,
     tls: invocation.tls(),
+    headers: invocation.headers,
   });
   try {
     const target = targetOf(client, level);
@@ -74,7 +75,7 @@ async function bench(invocation: Invocation, options: BenchArguments): Promise<v
     };
     if (options.fill) {
       note(`writing ${options.records} records of ${options.valueBytes} bytes`);
-      await fill(options, endpoints, { level, tls: invocation.tls() });
+      await fill(options, endpoints, { level, tls: invocation.tls(), headers: invocation.headers });
     }
     note(`workload ${options.workload}: ${workloads[options.workload].what}`);
     const load = new Load(loadOptions(options), target);
@@ -89,13 +90,19 @@ async function bench(invocation: Invocation, options: BenchArguments): Promise<v
   }
 }
 
+interface FillTerms {
+  readonly level: { readonly level?: string };
+  readonly tls: ClientTls;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
 /** With retries: every record has to be there. */
 async function fill(
   options: BenchArguments,
   endpoints: readonly string[],
-  { level, tls }: { readonly level: { readonly level?: string }; readonly tls: ClientTls },
+  { level, ...terms }: FillTerms,
 ): Promise<void> {
-  const client = await connect(endpoints, { connectionsMax: options.clients, tls });
+  const client = await connect(endpoints, { connectionsMax: options.clients, ...terms });
   try {
     await new Load(loadOptions(options), targetOf(client, level)).fill();
   } finally {

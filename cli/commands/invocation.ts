@@ -56,6 +56,7 @@ export interface GlobalOptions {
   readonly tlsCa?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
+  readonly tokenFile?: string;
 }
 
 /** Of a table; what is not there is shown as a dash. */
@@ -109,10 +110,24 @@ export class Invocation {
     };
   }
 
+  /** From the file that is named, or the environment: never from the command line (rule SE-28). */
+  token(): string | undefined {
+    const { env } = this.io;
+    const file =
+      this.#options.tokenFile ?? (env['KVCTL_TOKEN'] ? undefined : env['KVCTL_TOKEN_FILE']);
+    const text = (file === undefined ? env['KVCTL_TOKEN'] : readFile(file))?.trim();
+    if (text === undefined || (file === undefined && text === '')) return undefined;
+    if (!/^[\x21-\x7e]{1,512}$/.test(text))
+      throw new ExitError(exitCodes.usage, `${file ?? 'KVCTL_TOKEN'}: expected a token`);
+    return text;
+  }
+
   /** Of every request. */
   get headers(): Readonly<Record<string, string>> {
     const { consistency, ns } = this.#options;
+    const token = this.token();
     return {
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
       ...(consistency === undefined ? {} : { 'consistency-level': consistency }),
       ...(ns === undefined ? {} : { 'x-namespace': ns }),
     };

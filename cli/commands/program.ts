@@ -28,11 +28,12 @@ import { addSnapshotCommands } from './snapshots.ts';
 import { addStorageCommands } from './storage.ts';
 import { addTopCommand } from './top.ts';
 import { addTransferCommands } from './transfer.ts';
+import { addUserCommands } from './users.ts';
 import { addWatchCommand } from './watch.ts';
 
 // biome-ignore format: a list
 const plannedCommands = [
-  'ops', 'join', 'leave', 'remove', 'replace', 'rebalance', 'user',
+  'ops', 'join', 'leave', 'remove', 'replace', 'rebalance',
 ] as const;
 
 /** Runs one command line, without the names of node and script. Exit codes: see invocation.ts. */
@@ -55,6 +56,7 @@ const optionsWithValue = new Set([
   '--tls-ca',
   '--tls-cert',
   '--tls-key',
+  '--token-file',
 ]);
 
 /** Only options, and none that ends at once. */
@@ -106,6 +108,7 @@ function createProgram(io: CommandIo): Command {
     .option('--tls-ca <file>', 'authority of https endpoints; default KVCTL_TLS_CA')
     .option('--tls-cert <file>', 'own certificate; default KVCTL_TLS_CERT')
     .option('--tls-key <file>', 'its key; default KVCTL_TLS_KEY')
+    .option('--token-file <file>', 'who you are; default KVCTL_TOKEN, KVCTL_TOKEN_FILE')
     .option('-q, --quiet', 'print only what was asked for')
     .option('--timeout <ms>', 'over all attempts of a request', wholeNumber(1, 3_600_000));
   const invoke = (command: Command): Invocation =>
@@ -121,6 +124,7 @@ function createProgram(io: CommandIo): Command {
   addSimulatorCommands(program, invoke);
   addStorageCommands(program, invoke);
   addNamespaceCommands(program, invoke);
+  addUserCommands(program, invoke);
   addSnapshotCommands(program, invoke);
   addRepairCommands(program, invoke);
   addBackupCommand(program, invoke);

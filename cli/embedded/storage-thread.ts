@@ -19,7 +19,7 @@ import type {
 } from '../../runtime/environment.ts';
 import type { Failure } from '../../runtime/errors.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
-import { createNodeHost } from '../../runtime/host/node-host.ts';
+import { createNodeHost, secretBytes } from '../../runtime/host/node-host.ts';
 import { lowerThreadPriority } from '../../runtime/host/priority.ts';
 import type { ThreadPart } from '../../runtime/host/threads.ts';
 import { Kernel } from '../../runtime/kernel.ts';
@@ -71,7 +71,8 @@ export function createStorageThread(
   const isWorker = thread === workerThread;
   const tasks = createThreadTasks(isWorker, codecModules);
   const disk = closableDisk(createNodeDisk(directory));
-  const capabilities: Capabilities = { disk, codecs: createCodecs(codecModules), arenas, tasks };
+  const codecs = createCodecs(codecModules);
+  const capabilities: Capabilities = { disk, codecs, arenas, tasks, secrets: secretBytes };
   const nodeHost = createNodeHost({ log, capabilities, onStop: fatal });
   const timers = cancellableTimers(nodeHost.timers);
   const { kernel, close } = joinedKernel(thread, seed, { ...nodeHost, timers });

@@ -8,6 +8,7 @@ import { KvError } from '../../runtime/errors.ts';
 import { certsCommand } from '../certs/command.ts';
 import { type ConfigSources, loadConfig, type NodeConfig, type RawConfig } from './config.ts';
 import { runDev } from './dev.ts';
+import { tokenCommand } from './bootstrap-token.ts';
 import { exitCodes, startFailure } from './exit-codes.ts';
 import { runNode } from './node-process.ts';
 
@@ -17,6 +18,7 @@ export async function main(args: readonly string[]): Promise<void> {
   program.addCommand(devCommand());
   program.addCommand(configCommand());
   program.addCommand(certsCommand());
+  program.addCommand(tokenCommand());
   try {
     await program.parseAsync([...args], { from: 'user' });
   } catch (error) {
@@ -61,6 +63,11 @@ function withNodeOptions(command: Command): Command {
     .option('--tls-key <file>', 'its key')
     .option('--tls-ca <file>', 'authority of the cluster (kvd certs)')
     .option('--tls-client-auth', 'clients have to show a certificate of the authority')
+    .option('--auth <mode>', 'required: clients have to show a token; off (default)')
+    .option(
+      '--auth-bootstrap-token-file <file>',
+      'a token that may make the first administrator (kvd token)',
+    )
     .option('--insecure', 'listen beyond loopback without certificates of clients')
     .option(
       '--set <name=value>',
@@ -106,6 +113,8 @@ function devCommand(): Command {
     .option('--compaction <how>', 'leveled, size-tiered or time-window', 'leveled')
     .option('--compression <how>', 'of tables: auto, none, lz4 or zstd', 'auto')
     .option('--wal-archive <dir>', 'keep closed log files of all nodes there')
+    .option('--auth <mode>', 'required: clients have to show a token; or off', 'off')
+    .option('--auth-bootstrap-token-file <file>', 'a token that may make the first administrator')
     .option('--load <file>', 'JSON lines (or .gz) to import once every node serves')
     .option('--key-field <name>', 'with --load: the field that holds the key')
     .option('--prefix <text>', 'with --load: in front of every key')
@@ -129,10 +138,11 @@ function configCommand(): Command {
   return config.addCommand(check).addCommand(print);
 }
 
-/** Without what the files of certificates hold (rule SE-28). */
-function printable({ tls, ...config }: NodeConfig): string {
+/** Without what the files of certificates and tokens hold (rule SE-28). */
+function printable({ tls, bootstrapHash, ...config }: NodeConfig): string {
   const shown = tls === undefined ? {} : { tls: { ...tls, material: undefined } };
-  return JSON.stringify({ ...config, ...shown }, null, 2);
+  const begun = bootstrapHash === undefined ? {} : { hasBootstrapToken: true };
+  return JSON.stringify({ ...config, ...begun, ...shown }, null, 2);
 }
 
 function sourcesOf(command: Command): ConfigSources {

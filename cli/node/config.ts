@@ -20,8 +20,12 @@ import {
 } from '../../actors/node/settings.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { environmentOptions } from './environment-options.ts';
+import { readBootstrapToken } from './bootstrap-token.ts';
 import { type NodeTls, readTlsFiles } from './tls-files.ts';
 import { defaultProfile, defaultShards, type Profile } from '../../runtime/placement.ts';
+
+const authModes = ['off', 'required'] as const;
+export type AuthMode = (typeof authModes)[number];
 
 export interface NodeConfig {
   readonly nodeId: string;
@@ -44,6 +48,10 @@ export interface NodeConfig {
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   readonly logFormat: 'json' | 'pretty';
   readonly insecure: boolean;
+  /** Whether clients have to say who they are. */
+  readonly auth: AuthMode;
+  /** Hash of the token that may make the first administrator. */
+  readonly bootstrapHash?: string;
   /** Absent: nothing is encrypted. */
   readonly tls?: NodeTls;
   /** Starts with what is left where stored data is gone or damaged. Only as a flag: for one start. */
@@ -71,6 +79,8 @@ const optionNames = [
   'logLevel',
   'logFormat',
   'insecure',
+  'auth',
+  'authBootstrapTokenFile',
   'tlsCert',
   'tlsKey',
   'tlsCa',
@@ -92,10 +102,11 @@ const defaults = {
   logLevel: 'info',
   logFormat: 'json',
   insecure: false,
+  auth: 'off',
   tlsClientAuth: false,
 } as const satisfies Partial<Record<OptionName, unknown>>;
 
-const unsupported = ['dc', 'rack', 'weight', 'auth'] as const;
+const unsupported = ['dc', 'rack', 'weight'] as const;
 
 export type RawConfig = Readonly<Record<string, unknown>>;
 
@@ -150,6 +161,7 @@ export function loadConfig(sources: ConfigSources): NodeConfig {
     logLevel: oneOf(merged['logLevel'], ['debug', 'info', 'warn', 'error'] as const, 'logLevel'),
     logFormat: oneOf(merged['logFormat'], ['json', 'pretty'] as const, 'logFormat'),
     insecure: flag(merged['insecure'], 'insecure'),
+    ...authOf(merged),
     ...tlsOf(merged),
     acceptDataLoss: flag(flags['acceptDataLoss'] ?? false, 'acceptDataLoss'),
     tunables,
@@ -177,12 +189,21 @@ function tlsOf(merged: RawConfig): { tls?: NodeTls } {
   return { tls: { paths, material, requiresClientCertificate } };
 }
 
-function check({ host, insecure, seeds, nodeId, tls }: NodeConfig): void {
-  const isClosed = tls?.requiresClientCertificate === true;
+function authOf(merged: RawConfig): { auth: AuthMode; bootstrapHash?: string } {
+  // YAML reads a bare `off` as text since 1.2; older writers mean false by it.
+  const auth = merged['auth'] === false ? 'off' : oneOf(merged['auth'], authModes, 'auth');
+  const path = merged['authBootstrapTokenFile'];
+  if (path === undefined) return { auth };
+  if (auth === 'off') throw invalid('authBootstrapTokenFile', 'nothing without --auth required');
+  return { auth, bootstrapHash: readBootstrapToken(text(path, 'authBootstrapTokenFile')) };
+}
+
+function check({ host, insecure, seeds, nodeId, tls, auth }: NodeConfig): void {
+  const isClosed = tls !== undefined && (tls.requiresClientCertificate || auth === 'required');
   if (!isLoopback(host) && !isClosed && !insecure)
     throw new KvError('BAD_REQUEST', {
       field: 'host',
-      detail: `host ${host} is reachable from outside: use a loopback address, or certificates (--tls-cert, --tls-key, --tls-ca) with --tls-client-auth, or say --insecure`,
+      detail: `host ${host} is reachable from outside: use a loopback address, or certificates (--tls-cert, --tls-key, --tls-ca) with --tls-client-auth or --auth required, or say --insecure`,
     });
   if (seeds.length > 0 && !seeds.some(({ node }) => node === nodeId))
     throw invalid('seeds', `all members, this node (${nodeId}) among them`);

@@ -32,6 +32,8 @@ interface DevOptions {
   readonly compaction: string;
   readonly compression: string;
   readonly walArchive: string | undefined;
+  readonly auth: string;
+  readonly authBootstrapTokenFile: string | undefined;
   readonly set: Readonly<Record<string, number>>;
   readonly load: string | undefined;
   readonly keyField: string | undefined;
@@ -74,6 +76,12 @@ function readOptions(raw: Readonly<Record<string, unknown>>): DevOptions {
   const keyField = raw['keyField'] as string | undefined;
   if (load !== undefined && keyField === undefined)
     throw new KvError('BAD_REQUEST', { field: 'key-field', detail: '--load needs --key-field' });
+  const auth = String(raw['auth']);
+  if (load !== undefined && auth !== 'off')
+    throw new KvError('BAD_REQUEST', {
+      field: 'load',
+      detail: '--load needs --auth off: with users, load with kvctl import',
+    });
   return {
     nodes,
     basePort: whole(raw['basePort'], 'base-port', 1, 65_535 - nodes * portsPerNode),
@@ -83,6 +91,8 @@ function readOptions(raw: Readonly<Record<string, unknown>>): DevOptions {
     compaction: String(raw['compaction']),
     compression: String(raw['compression']),
     walArchive: raw['walArchive'] as string | undefined,
+    auth,
+    authBootstrapTokenFile: raw['authBootstrapTokenFile'] as string | undefined,
     set: raw['set'] as Record<string, number>,
     load,
     keyField,
@@ -138,6 +148,8 @@ function nodeOptions(
     replication,
     set,
     walArchive,
+    auth,
+    authBootstrapTokenFile,
   }: Omit<DevOptions, 'dataDir'>,
 ): { readonly flags: Record<string, string>; readonly set: Record<string, number> } {
   const seeds = nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
@@ -153,7 +165,9 @@ function nodeOptions(
       durability,
       compaction,
       compression,
+      auth,
       ...(walArchive === undefined ? {} : { walArchive }),
+      ...(authBootstrapTokenFile === undefined ? {} : { authBootstrapTokenFile }),
     },
     set: { ...set, replicationFactor: replication },
   };
@@ -200,6 +214,8 @@ class DevCluster {
   async #knowsAll({ httpPort }: DevNode): Promise<boolean> {
     try {
       const answer = await fetch(`http://${host}:${httpPort}/api/v1/admin/cluster/status`);
+      // With users nobody may look without a token: whoever asks next tries again by himself.
+      if (answer.status === 401) return true;
       const { nodes } = (await answer.json()) as { nodes?: readonly { status: string }[] };
       return nodes?.filter(({ status }) => status === 'alive').length === this.#nodes.length;
     } catch {

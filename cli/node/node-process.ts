@@ -158,6 +158,7 @@ export async function threadSeeds(config: NodeConfig, root: string): Promise<Thr
     hasWalArchive: walArchive !== undefined,
     tunables,
     acceptDataLoss,
+    access: { isRequired: config.auth === 'required', bootstrapHash: config.bootstrapHash },
   };
   return mesh.map((part, thread) => ({
     thread,

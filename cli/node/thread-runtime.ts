@@ -17,7 +17,7 @@ import { type Ref, refTo } from '../../runtime/actor.ts';
 import { type CodecModules, createCodecs } from '../../runtime/block-codecs.ts';
 import type { Capabilities, Host, Log } from '../../runtime/environment.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
-import { createNodeHost } from '../../runtime/host/node-host.ts';
+import { createNodeHost, secretBytes } from '../../runtime/host/node-host.ts';
 import { lowerThreadPriority } from '../../runtime/host/priority.ts';
 import type { TaskPool } from '../../runtime/host/task-pool.ts';
 import type { ThreadControl } from '../../runtime/host/thread-control.ts';
@@ -253,7 +253,8 @@ function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool): Capabilities {
   const { dataDir, archiveDir, arenas, codecModules } = seed;
   const codecs = createCodecs(codecModules);
   const archive = archiveDir === undefined ? undefined : createNodeDisk(archiveDir);
-  return { disk: createNodeDisk(dataDir), archive, codecs, arenas, tasks };
+  const secrets = secretBytes;
+  return { disk: createNodeDisk(dataDir), archive, codecs, arenas, tasks, secrets };
 }
 
 function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Kernel): PeerTable {

@@ -77,6 +77,9 @@ export const nodeTimers: Timers = {
 
 const noProbe: Probe = { reach: () => undefined, buggify: () => false };
 
+/** From the system's generator; a copy, since a Buffer may be a part of a pool. */
+export const secretBytes = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
+
 /** 53 bits from the system's generator. */
 function randomSeed(): number {
   const bytes = randomBytes(8);

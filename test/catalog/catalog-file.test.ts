@@ -76,7 +76,8 @@ describe('catalog: the document', () => {
     expect(refused({})).to.equal('none');
     const [usual, a] = good.namespaces;
     const bad: readonly (readonly [Record<string, unknown>, RegExp])[] = [
-      [{ format: 2 }, /another format/],
+      [{ format: 3 }, /another format/],
+      [{ format: 2 }, /no list of users/],
       [{ epoch: -1 }, /no numbers/],
       [{ nextId: 2 ** 31 }, /no numbers/],
       [{ namespaces: {} }, /no list/],

@@ -1,7 +1,7 @@
 // Quotas of namespaces: at the limit and one above it, and that nobody else notices.
 
 import { expect } from 'chai';
-import { TokenBuckets } from '../../actors/catalog/token-buckets.ts';
+import { TokenBuckets } from '../../actors/model/token-buckets.ts';
 import { UsageTable } from '../../actors/catalog/usage.ts';
 import { ClientError } from '../../cli/client/kvd-client.ts';
 import { createCluster, type SimulatedCluster } from '../../cli/embedded/sim-cluster.ts';

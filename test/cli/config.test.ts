@@ -77,6 +77,7 @@ describe('config', () => {
       logLevel: 'info',
       logFormat: 'json',
       insecure: false,
+      auth: 'off',
       acceptDataLoss: false,
       tunables: defaultTunables(),
     });
@@ -176,7 +177,7 @@ describe('config', () => {
   it('config: unknown options in the file are refused, those of later by name', () => {
     expect(refusal({ yaml: 'nodeID: n1\n' })).to.match(/^nodeID \| unknown option nodeID/);
     expect(refusal({ yaml: 'node-id: n1\n' })).to.match(/^node-id \| unknown option/);
-    for (const name of ['dc', 'rack', 'weight', 'auth'])
+    for (const name of ['dc', 'rack', 'weight'])
       expect(refusal({ yaml: `${name}: 1\n` })).to.equal(
         `${name} | ${name} is not implemented yet`,
       );
@@ -278,7 +279,10 @@ describe('config', () => {
       'KVD_HTPP_PORT | unknown variable KVD_HTPP_PORT; the nearest known is KVD_HTTP_PORT',
     );
     expect(refusal({ environment: { KVD_AUTH: 'on' } })).to.equal(
-      'auth | auth is not implemented yet',
+      'auth | auth: expected one of off, required',
+    );
+    expect(refusal({ environment: { KVD_RACK: 'r1' } })).to.equal(
+      'rack | rack is not implemented yet',
     );
     const environment = {
       KVD_SERVICE_HOST: '10.0.0.1',

@@ -296,7 +296,6 @@ describe('resp', () => {
     [['CLUSTER', 'SLOTS'], 'ERR This instance has cluster support disabled'],
     [['CONFIG', 'SET', 'a', 'b'], 'ERR not implemented: CONFIG SET'],
     [['MULTI'], 'ERR not implemented: MULTI needs transactions, not there yet'],
-    [['FLUSHALL'], 'ERR not implemented: FLUSHALL needs roles, not there yet'],
     [['KV.CONSISTENCY', 'lots'], 'ERR unknown consistency level'],
   ] as const)
     it(`resp: refused in the words of Redis (${args.join(' ').replace(/\s/g, ' ')})`, async () => {

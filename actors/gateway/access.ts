@@ -1,0 +1,213 @@
+// Who asks, and what he may do: the one place where both faces decide it (rule SE-13). A token is
+// checked once, when a connection logs in or a request shows a token that is not remembered; from then
+// on a login is compared with the document of users by its epoch, and costs no hash and no message.
+//
+// Whoever fails is slowed down by address: after a few wrong tokens new ones are not looked at for a
+// while. Tokens that were right before go on, so that nobody can lock out others behind the same
+// address.
+
+import type { Clock } from '../../runtime/environment.ts';
+import { type Failure, failure } from '../../runtime/errors.ts';
+import { matchesHash, tokenId } from '../../runtime/access-token.ts';
+import { noRights, type Rights, isExpired, Users } from '../model/users.ts';
+import { TokenBuckets } from '../model/token-buckets.ts';
+import { addressGroup } from './address-group.ts';
+import type { NamespaceGuard } from './namespace-guard.ts';
+
+export interface AccessSettings {
+  /** False: everybody may do everything. */
+  readonly isRequired: boolean;
+  /** Hash of a token that may make the first administrator; absent: there is none. */
+  readonly bootstrapHash?: string | undefined;
+  /** Of one address on one node, over each face; 0: no limit. */
+  readonly operationsPerAddressMax: number;
+}
+
+/** Somebody who has shown a token. */
+export interface Login {
+  readonly user: string;
+  /** Of the token; empty: it is that of the file. */
+  readonly tokenId: string;
+  /** Epoch of the users that `rights` are of. */
+  epoch: number;
+  rights: Rights;
+  expiresMs: number;
+  perSecondMax: number;
+}
+
+export const bootstrapUser = 'bootstrap';
+
+/** Tokens that were right lately. */
+const rememberedMax = 1024;
+const addressesMax = 10_000;
+/** Wrong tokens of one address. */
+const mistakes = { perSecond: 0.5, nodes: 1, burst: 10 } as const;
+
+export class Access {
+  readonly #clock: Clock;
+  readonly #guard: NamespaceGuard;
+  readonly #settings: AccessSettings;
+  readonly #mistakes = new TokenBuckets<string>(addressesMax);
+  readonly #perAddress = new TokenBuckets<string>(addressesMax);
+  readonly #perUser = new TokenBuckets<string>(addressesMax);
+  readonly #remembered = new Map<string, Login>();
+  #users: Users;
+  /** Nodes that give out what a user may do per second. */
+  #nodesAlive = 1;
+
+  constructor(clock: Clock, guard: NamespaceGuard, settings: AccessSettings) {
+    this.#clock = clock;
+    this.#guard = guard;
+    this.#settings = settings;
+    this.#users = new Users(guard.known.document);
+  }
+
+  /** False: there is nothing to ask before a request or a command. */
+  get isGuarding(): boolean {
+    return this.#settings.isRequired || this.#settings.operationsPerAddressMax > 0;
+  }
+
+  peersChanged(peers: readonly { readonly condition: string }[]): void {
+    const alive = peers.filter(({ condition }) => condition === 'alive').length;
+    this.#nodesAlive = Math.max(1, alive);
+  }
+
+  get isRequired(): boolean {
+    return this.#settings.isRequired;
+  }
+
+  /** Nothing was ever heard of users here: the cluster may have some all the same. */
+  get knowsNobody(): boolean {
+    return this.#guard.known.epoch === 0;
+  }
+
+  get #nowMs(): number {
+    return this.#clock.wallMicros() / 1000;
+  }
+
+  #current(): Users {
+    if (this.#users.epoch !== this.#guard.known.epoch) {
+      this.#users = new Users(this.#guard.known.document);
+      this.#remembered.clear();
+    }
+    return this.#users;
+  }
+
+  /**
+   * Who shows this token; `name`: who he says that he is. UNAUTHORIZED for whatever reason, with the
+   * same words; OVERLOADED after too many mistakes of this address.
+   */
+  login(token: string, address: string, name?: string): Login | Failure {
+    const users = this.#current();
+    const known = this.#remembered.get(token);
+    if (known !== undefined && this.isCurrent(known) && (name ?? known.user) === known.user)
+      return known;
+    const group = addressGroup(address);
+    const nowMs = this.#clock.monotonicMs();
+    const waitMs = this.#mistakes.waitMs(group, mistakes, nowMs);
+    if (waitMs > 0) return tooManyMistakes(waitMs);
+    const login = this.#verified(users, token);
+    if (login === undefined || (name !== undefined && name !== login.user)) {
+      this.#mistakes.take(group, mistakes, 1, nowMs);
+      return wrongCredentials;
+    }
+    this.#remember(token, login);
+    return login;
+  }
+
+  #verified(users: Users, token: string): Login | undefined {
+    const id = tokenId(token);
+    const holder = id === undefined ? undefined : users.holderOf(id);
+    if (holder === undefined) return this.#bootstrap(users, token);
+    const { user, token: stored } = holder;
+    if (!matchesHash(token, stored.hash)) return undefined;
+    if (user.isDisabled || isExpired(stored, this.#nowMs)) return undefined;
+    return {
+      user: user.name,
+      tokenId: stored.id,
+      epoch: users.epoch,
+      rights: users.rightsOf(user),
+      expiresMs: stored.expiresMs,
+      perSecondMax: user.operationsPerSecondMax,
+    };
+  }
+
+  /** The token of the file: while there is no administrator. */
+  #bootstrap(users: Users, token: string): Login | undefined {
+    const { bootstrapHash } = this.#settings;
+    if (bootstrapHash === undefined || !matchesHash(token, bootstrapHash)) return undefined;
+    if (users.hasUsableAdmin(this.#nowMs)) return undefined;
+    const nobody = { rights: noRights, expiresMs: 0, perSecondMax: 0 };
+    return { user: bootstrapUser, tokenId: '', epoch: users.epoch, ...nobody };
+  }
+
+  #remember(token: string, login: Login): void {
+    this.#remembered.delete(token);
+    this.#remembered.set(token, login);
+    if (this.#remembered.size <= rememberedMax) return;
+    for (const oldest of this.#remembered.keys()) {
+      this.#remembered.delete(oldest);
+      return;
+    }
+  }
+
+  /** False: log in again. After a change of the users it has their rights. */
+  isCurrent(login: Login): boolean {
+    if (login.expiresMs !== 0 && login.expiresMs <= this.#nowMs) return false;
+    return login.epoch === this.#guard.known.epoch || this.#renew(login);
+  }
+
+  #renew(login: Login): boolean {
+    const users = this.#current();
+    if (login.tokenId === '') {
+      login.epoch = users.epoch;
+      return !users.hasUsableAdmin(this.#nowMs);
+    }
+    const holder = users.holderOf(login.tokenId);
+    // A token never goes from one user to another, and its hash never changes.
+    if (holder === undefined || holder.user.isDisabled || holder.user.name !== login.user)
+      return false;
+    login.epoch = users.epoch;
+    login.rights = users.rightsOf(holder.user);
+    login.expiresMs = holder.token.expiresMs;
+    login.perSecondMax = holder.user.operationsPerSecondMax;
+    return true;
+  }
+
+  /** One operation of an address, and of a user where he is known; a failure where there are too many. */
+  admit(address: string, login: Login | undefined): Failure | undefined {
+    const nowMs = this.#clock.monotonicMs();
+    const { operationsPerAddressMax: perAddress } = this.#settings;
+    if (perAddress > 0) {
+      const share = { perSecond: perAddress, nodes: 1 };
+      const { granted, retryMs } = this.#perAddress.take(addressGroup(address), share, 1, nowMs);
+      if (granted === 0) return tooFast(`an address may do ${perAddress} operations`, retryMs);
+    }
+    if (login === undefined || login.perSecondMax === 0) return undefined;
+    const share = { perSecond: login.perSecondMax, nodes: this.#nodesAlive };
+    const { granted, retryMs } = this.#perUser.take(login.user, share, 1, nowMs);
+    if (granted > 0) return undefined;
+    return tooFast(`user ${login.user} may do ${login.perSecondMax} operations`, retryMs);
+  }
+}
+
+const seconds = (ms: number): number => Math.max(1, Math.ceil(ms / 1000));
+
+const tooFast = (what: string, retryMs: number): Failure =>
+  failure('OVERLOADED', { retry_after: seconds(retryMs), detail: `${what} per second` });
+
+const tooManyMistakes = (waitMs: number): Failure =>
+  failure('OVERLOADED', {
+    retry_after: seconds(waitMs),
+    detail: 'too many wrong tokens came from this address',
+  });
+
+/** The same for an unknown user, a wrong token, an expired or revoked one, a disabled user. */
+export const wrongCredentials: Failure = failure('UNAUTHORIZED', {
+  detail: 'the token is wrong, expired or revoked, or its user is disabled',
+});
+
+export const isFailure = (found: Login | Failure): found is Failure => 'code' in found;
+
+export const forbidden = (user: string, what: string): Failure =>
+  failure('FORBIDDEN', { user, detail: `user ${user} has no role that allows ${what} here` });

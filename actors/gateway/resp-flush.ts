@@ -1,0 +1,90 @@
+// FLUSHDB and FLUSHALL: deletes keys page by page, as a client would with SCAN and DEL. So it is not
+// one moment: keys that are written meanwhile may stay. It ends with its deadline; where keys are left
+// then, the error says how many are gone, and the same command goes on with the others.
+
+import type { Done } from '../../runtime/actor.ts';
+import { failure } from '../../runtime/errors.ts';
+import { recordKey, userKey } from '../model/record.ts';
+import type { ScanReply } from '../replication/protocol.ts';
+import { finalFailure } from './attempts.ts';
+import { type RespCall, wordOf } from './resp-call.ts';
+import { fail, removal } from './resp-keys.ts';
+import { ok, syntaxError } from './resp-replies.ts';
+import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
+
+const pageKeys = 500;
+const pageTimeoutMs = 10_000;
+/** Left for the answer. */
+const marginMs = 1_000;
+
+/** ASYNC is taken and waits all the same: an answer says that the keys are gone. */
+function isPlain(call: RespCall): boolean {
+  const [, mode] = call.args;
+  if (mode === undefined) return true;
+  return call.args.length === 2 && ['sync', 'async'].includes(wordOf(mode));
+}
+
+const flushdb: RespHandler = (call, services) => {
+  if (!isPlain(call)) return call.answer(syntaxError);
+  flush(call, services, [call.namespace]);
+};
+
+/** All namespaces that SELECT takes. */
+const flushall: RespHandler = (call, services) => {
+  if (!isPlain(call)) return call.answer(syntaxError);
+  const { namespaces } = services.guard.known.document;
+  const plain = namespaces.filter(({ conflicts }) => conflicts === 'lww');
+  flush(
+    call,
+    services,
+    plain.map(({ id }) => id),
+  );
+};
+
+function flush(call: RespCall, services: RespServices, namespaces: readonly number[]): void {
+  const { keys, ctx, access } = services;
+  let gone = 0;
+  const step = (index: number, after: Uint8Array | undefined): void => {
+    const namespace = namespaces[index];
+    if (namespace === undefined) {
+      access?.happened(call, 'done');
+      return call.answer(ok);
+    }
+    if (call.deadlineMs - ctx.clock.monotonicMs() < marginMs)
+      return fail(
+        call,
+        failure('UNKNOWN_OUTCOME', {
+          gone,
+          detail: `${gone} keys are gone, others are left: again`,
+        }),
+      );
+    page(call, services, { namespace, after }, (problem, reply) => {
+      if (reply === undefined) return fail(call, finalFailure('read', problem ?? failure('BUG')));
+      const found = reply.records.map((record) => userKey(recordKey(record)).slice());
+      const next = (): void => {
+        gone += found.length;
+        if (reply.next === undefined) step(index + 1, undefined);
+        else step(index, reply.next);
+      };
+      if (found.length === 0) return next();
+      keys.writeAllTo(call, { namespace, level: call.writeLevel }, found.map(removal), next);
+    });
+  };
+  step(0, undefined);
+}
+
+function page(
+  call: RespCall,
+  { ctx, anyCoordinator, guard }: RespServices,
+  { namespace, after }: { readonly namespace: number; readonly after: Uint8Array | undefined },
+  done: Done<ScanReply>,
+): void {
+  guard.admit(namespace, (refusal) => {
+    if (refusal !== undefined) return done(refusal, undefined);
+    const leftMs = Math.min(pageTimeoutMs, call.deadlineMs - ctx.clock.monotonicMs());
+    const request = { namespace, prefix: new Uint8Array(0), after, limit: pageKeys };
+    ctx.ask(anyCoordinator(), 'scan', { ...request, level: call.readLevel }, leftMs, done);
+  });
+}
+
+export const flushHandlers: RespHandlers = { flushdb, flushall };

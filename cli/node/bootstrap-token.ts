@@ -1,0 +1,50 @@
+// The token that begins a cluster whose clients have to say who they are: a file that `kvd token` makes
+// and `--auth-bootstrap-token-file` names. A node keeps its hash only. Whoever shows it may do one
+// thing, make an administrator, and only while there is none who can show a token of his own.
+
+import { randomBytes } from 'node:crypto';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { mintToken, tokenBytes, tokenHash, tokenId } from '../../runtime/access-token.ts';
+import { KvError } from '../../runtime/errors.ts';
+
+const option = 'authBootstrapTokenFile';
+const othersMayRead = 0o077;
+
+/** The hash of the token in a file. BAD_REQUEST where there is none, or where others may read it. */
+export function readBootstrapToken(path: string): string {
+  let text: string;
+  let mode: number;
+  try {
+    text = readFileSync(path, 'utf8').trim();
+    ({ mode } = statSync(path));
+  } catch (error) {
+    throw refusal(`cannot read ${path}: ${(error as Error).message}`);
+  }
+  if ((mode & othersMayRead) !== 0)
+    throw refusal(`${path} may be read by others: chmod 600 ${path}`);
+  if (tokenId(text) === undefined)
+    throw refusal(`${path} holds no token: make one with kvd token --out ${path}`);
+  return tokenHash(text);
+}
+
+const refusal = (detail: string): KvError =>
+  new KvError('BAD_REQUEST', { field: option, detail: `${option}: ${detail}` });
+
+export function tokenCommand(): Command {
+  return new Command('token')
+    .description('Make a token in a new file, for --auth-bootstrap-token-file')
+    .exitOverride()
+    .requiredOption('--out <file>', 'the file; one that is there is left alone')
+    .action(({ out }: { readonly out: string }) => {
+      const { text } = mintToken(new Uint8Array(randomBytes(tokenBytes)));
+      try {
+        writeFileSync(out, `${text}\n`, { mode: 0o600, flag: 'wx' });
+      } catch (error) {
+        throw refusal(`cannot make ${out}: ${(error as Error).message}`);
+      }
+      process.stdout.write(
+        `a token is in ${out}; the first kvctl --token-file ${out} user create NAME --admin makes the administrator\n`,
+      );
+    });
+}
