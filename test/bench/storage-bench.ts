@@ -1,6 +1,8 @@
 // `npm run bench -- storage`: this engine as a library beside LevelDB, LMDB and RocksDB, as a program sees
 // them. One run, the same data, the same order of work and the same durability; each engine in a
-// process of its own, so that memory can be compared. Every figure is an awaited call.
+// process of its own, so that memory can be compared. Every figure is an awaited call. A second table
+// has the processor time of the whole process: all that means something on a machine with other work,
+// where an engine with more threads gets more of it.
 //
 //   npm run bench -- storage [--records 200000] [--value-bytes 100]
 //     [--file packages.jsonl.gz --key-field name] [--json bench-storage.json]
@@ -33,8 +35,11 @@ export interface StorageBenchOptions {
   readonly keyField?: string | undefined;
 }
 
+type Figure = Record<string, number>;
 /** Figures of one engine by row name; a text says why there are none. */
-type Figures = Readonly<Record<string, number>> | string;
+type Figures = Readonly<Figure> | string;
+/** Before the name of a row: the processor time of its work. */
+const cpuPrefix = 'cpu: ';
 
 const batchRecords = 100;
 const concurrent = 64;
@@ -82,14 +87,22 @@ const pairsFor = (options: StorageBenchOptions): Pair[] =>
 
 // ---- work ----------------------------------------------------------------------------------
 
-/** Operations per second of `work`, called with 0 to `count` - 1, so many at a time. */
-async function rate(
+interface Measured {
+  readonly perSecond: number;
+  /** Of all threads of the process, for one operation: other programs change it little. */
+  readonly cpuMicros: number;
+}
+
+/** Of `work`, called with 0 to `count` - 1, so many at a time, for `workMs` at most. */
+async function measure(
   count: number,
   inFlight: number,
   work: (n: number) => Promise<unknown>,
-): Promise<number> {
+  forMs = workMs,
+): Promise<Measured> {
+  const cpu = process.cpuUsage();
   const startMs = performance.now();
-  const endMs = startMs + workMs;
+  const endMs = startMs + forMs;
   let next = 0;
   let done = 0;
   const worker = async (): Promise<void> => {
@@ -101,7 +114,15 @@ async function rate(
     }
   };
   await Promise.all(Array.from({ length: inFlight }, worker));
-  return (done / (performance.now() - startMs)) * 1_000;
+  const ms = performance.now() - startMs;
+  const { user, system } = process.cpuUsage(cpu);
+  return { perSecond: (done / ms) * 1_000, cpuMicros: (user + system) / done };
+}
+
+/** `each`: records of one operation. */
+function note(figures: Figure, row: string, { perSecond, cpuMicros }: Measured, each = 1): void {
+  figures[row] = perSecond * each;
+  figures[`${cpuPrefix}${row}`] = cpuMicros / each;
 }
 
 const slice = (pairs: readonly Pair[], n: number): readonly Pair[] =>
@@ -110,24 +131,20 @@ const slice = (pairs: readonly Pair[], n: number): readonly Pair[] =>
 async function durableWrites(
   engine: Engine,
   pairs: readonly Pair[],
-  figures: Record<string, number>,
+  figures: Figure,
 ): Promise<void> {
   const put = (n: number): Promise<unknown> => {
     const { key, value } = pairs[n % pairs.length] as Pair;
     return engine.put(key, value);
   };
-  figures['put, fsync, 1 in flight'] = await rate(Infinity, 1, put);
-  figures['put, fsync, 64 in flight'] = await rate(Infinity, concurrent, put);
+  note(figures, 'put, fsync, 1 in flight', await measure(Infinity, 1, put));
+  note(figures, 'put, fsync, 64 in flight', await measure(Infinity, concurrent, put));
   const batches = Math.floor(pairs.length / batchRecords);
   const batch = (n: number): Promise<unknown> => engine.batch(slice(pairs, n % batches));
-  figures['batch of 100, fsync'] = (await rate(Infinity, 1, batch)) * batchRecords;
+  note(figures, 'batch of 100, fsync', await measure(Infinity, 1, batch), batchRecords);
 }
 
-async function reads(
-  engine: Engine,
-  pairs: readonly Pair[],
-  figures: Record<string, number>,
-): Promise<void> {
+async function reads(engine: Engine, pairs: readonly Pair[], figures: Figure): Promise<void> {
   const random = new Prng(2);
   const orders = Array.from({ length: pairs.length }, () => random.int(pairs.length));
   const get = async (n: number): Promise<void> => {
@@ -135,24 +152,33 @@ async function reads(
     assert(found !== undefined, 'a record is missing');
   };
   const any = (n: number): number => orders[n % orders.length] as number;
-  figures['get, right after opening'] = await rate(coldGets, 1, (n) => get(any(n)));
-  figures['get, all keys'] = await rate(pairs.length * 2, 1, (n) => get(any(n)));
-  figures['get, 1,000 hot keys'] = await rate(pairs.length * 2, 1, (n) => get(any(n) % hotKeys));
-  figures['get, 64 in flight'] = await rate(pairs.length * 2, concurrent, (n) => get(any(n)));
+  note(figures, 'get, right after opening', await measure(coldGets, 1, (n) => get(any(n))));
+  note(figures, 'get, all keys', await measure(pairs.length * 2, 1, (n) => get(any(n))));
+  note(
+    figures,
+    'get, 1,000 hot keys',
+    await measure(pairs.length * 2, 1, (n) => get(any(n) % hotKeys)),
+  );
+  note(
+    figures,
+    'get, 64 in flight',
+    await measure(pairs.length * 2, concurrent, (n) => get(any(n))),
+  );
   const missing = pairs.map(({ key }) => new Uint8Array([...key, 1]));
-  figures['get, missing keys'] = await rate(pairs.length, 1, async (n) => {
+  const absent = await measure(pairs.length, 1, async (n) => {
     const found = await engine.get(missing[any(n)] as Uint8Array);
     assert(found === undefined, 'a record too many');
   });
-  const scans = await rate(20, 1, async () => {
+  note(figures, 'get, missing keys', absent);
+  const scans = await measure(20, 1, async () => {
     assert((await engine.scan()) === pairs.length, 'a scan that misses records');
   });
-  figures['scan'] = scans * pairs.length;
+  note(figures, 'scan', scans, pairs.length);
 }
 
-async function mixed(engine: Engine, pairs: readonly Pair[]): Promise<number> {
+async function mixed(engine: Engine, pairs: readonly Pair[]): Promise<Measured> {
   const random = new Prng(3);
-  return rate(pairs.length * 2, concurrent, (n) => {
+  return measure(pairs.length * 2, concurrent, (n) => {
     const { key, value } = pairs[random.int(pairs.length)] as Pair;
     return n % 5 === 0 ? engine.put(key, value) : engine.get(key);
   });
@@ -179,7 +205,7 @@ async function longestCollection(work: () => Promise<unknown>): Promise<number> 
 async function readsUnderChurn(
   engine: Engine,
   pairs: readonly Pair[],
-  figures: Record<string, number>,
+  figures: Figure,
 ): Promise<void> {
   const random = new Prng(4);
   const histogram = createHistogram();
@@ -224,17 +250,20 @@ async function benchEngine(
     return quick.put(key, value);
   };
   const putsGcMs = await longestCollection(async () => {
-    figures['put, no fsync, 1 in flight'] = await rate(pairs.length, 1, put);
-    figures['put, no fsync, 64 in flight'] = await rate(pairs.length, concurrent, put);
+    note(figures, 'put, no fsync, 1 in flight', await measure(pairs.length, 1, put));
+    note(figures, 'put, no fsync, 64 in flight', await measure(pairs.length, concurrent, put));
   });
   await quick.close();
   const directory = join(root, 'data');
   const filled = await open(directory, false);
-  const startMs = performance.now();
+  const batches = Math.floor(pairs.length / batchRecords);
+  const fill = (n: number): Promise<unknown> => filled.batch(slice(pairs, n));
   const fillGcMs = await longestCollection(async () => {
-    for (let n = 0; n * batchRecords < pairs.length; n += 1) await filled.batch(slice(pairs, n));
+    // All of it, however long it takes: what follows reads it.
+    const filling = await measure(batches, 1, fill, Infinity);
+    note(figures, 'fill, batches of 100, no fsync', filling, batchRecords);
+    await filled.batch(pairs.slice(batches * batchRecords));
   });
-  figures['fill, batches of 100, no fsync'] = (pairs.length / (performance.now() - startMs)) * 1e3;
   await filled.close();
   // Opened again, every engine reads from its files.
   const engine = await open(directory, false);
@@ -242,7 +271,7 @@ async function benchEngine(
   figures['resident memory, MB'] = process.memoryUsage.rss() / 1e6;
   figures['size on disk, MB'] = diskBytes(directory) / 1e6;
   const mixGcMs = await longestCollection(async () => {
-    figures['80 % get, 20 % put, no fsync'] = await mixed(engine, pairs);
+    note(figures, '80 % get, 20 % put, no fsync', await mixed(engine, pairs));
   });
   await readsUnderChurn(engine, pairs, figures);
   figures['longest collection while filling, us'] = Math.max(putsGcMs, fillGcMs) * 1e3;
@@ -290,24 +319,25 @@ async function runEngine(name: string, options: StorageBenchOptions): Promise<vo
 
 const shown = (number: number): string => Math.round(number).toLocaleString('en');
 
-/** Rates: how many times as fast kvd is. Sizes: how many times as large. */
-function table(all: ReadonlyMap<string, Figures>): string {
+/** Rates: how many times as fast kvd is. Sizes and times: how many times as large. */
+function table(all: ReadonlyMap<string, Figures>, isCpu: boolean): string {
   const own = all.get('kvd');
   const others = [...all.keys()].filter((name) => name !== 'kvd');
-  const header = ['per second', ...all.keys(), ...others.map((name) => `kvd / ${name}`)];
-  const rows = Object.entries(typeof own === 'object' ? own : {}).map(([what, figure]) => {
-    const of = (name: string): number | undefined => {
-      const figures = all.get(name);
-      return typeof figures === 'object' ? figures[what] : undefined;
-    };
-    const cells = [...all.keys()].map((name) => shown(of(name) ?? NaN));
-    const ratios = others.map((name) => (figure / (of(name) ?? NaN)).toFixed(2));
-    return [what, ...cells, ...ratios];
-  });
-  const lines = [header, header.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`);
-  for (const [name, figures] of all)
-    if (typeof figures === 'string') lines.push(`${name} could not run: ${figures}`);
-  return lines.join('\n');
+  const what = isCpu ? 'processor time of one operation, us' : 'per second';
+  const header = [what, ...all.keys(), ...others.map((name) => `kvd / ${name}`)];
+  const rows = Object.entries(typeof own === 'object' ? own : {})
+    .filter(([row]) => row.startsWith(cpuPrefix) === isCpu)
+    .map(([row, figure]) => {
+      const of = (name: string): number => {
+        const figures = all.get(name);
+        return (typeof figures === 'object' ? figures[row] : undefined) ?? NaN;
+      };
+      const cells = [...all.keys()].map((name) => (isCpu ? of(name).toFixed(2) : shown(of(name))));
+      const ratios = others.map((name) => (figure / of(name)).toFixed(2));
+      return [isCpu ? row.slice(cpuPrefix.length) : row, ...cells, ...ratios];
+    });
+  const lines = [header, header.map(() => '---'), ...rows];
+  return lines.map((row) => `| ${row.join(' | ')} |`).join('\n');
 }
 
 /** About a minute and a half with the default of 200,000 records of 100 bytes. */
@@ -334,7 +364,10 @@ export async function benchStorage(args: readonly string[]): Promise<void> {
   const all = new Map<string, Figures>();
   for (const name of Object.keys(engines)) all.set(name, await inProcess(name, options));
   const result = { ...options, node: process.version, engines: Object.fromEntries(all) };
-  process.stdout.write(`${table(all)}\n${JSON.stringify(result)}\n`);
+  for (const [name, figures] of all)
+    if (typeof figures === 'string') process.stdout.write(`${name} could not run: ${figures}\n`);
+  const tables = `${table(all, false)}\n\n${table(all, true)}`;
+  process.stdout.write(`${tables}\n${JSON.stringify(result)}\n`);
   writeFileSync(values.json, `${JSON.stringify(result, null, 2)}\n`);
 }
 
