@@ -1,6 +1,6 @@
 // The entries of a cache by number, and in queues by age, as links in the entries themselves. No Map
 // and no Set: the oldest entry of a Set stands behind the holes of all that were taken out before it
-// (measured: 14 us an eviction with 16,000 entries, below 1 us here), and in V8 the copies that both
+// (measured: 4.9 us for a block that evicts one of 15,000, 0.4 us here), and in V8 the copies that both
 // make of themselves keep what was taken out alive (see runtime/ask-table.ts). For the same reason an
 // entry that goes points to nothing any more.
 
