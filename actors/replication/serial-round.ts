@@ -69,7 +69,7 @@ const promiseLifeMs = 3_000;
 const pauseMsMin = 10;
 const pauseMsMax = 100;
 
-type Promised = Votes<PrepareReply>['yes'];
+export type Promised = Votes<PrepareReply>['yes'];
 
 export class SerialRound {
   readonly #parts: RoundParts;
@@ -348,7 +348,7 @@ export class SerialRound {
 }
 
 /** The newest update that somebody accepted and nobody of this majority has seen committed. */
-function newestAccepted(promised: Promised): Proposal | undefined {
+export function newestAccepted(promised: Promised): Proposal | undefined {
   const committed = newestCommitted(promised);
   let newest: Proposal | undefined;
   for (const { reply } of promised) {
@@ -360,7 +360,7 @@ function newestAccepted(promised: Promised): Proposal | undefined {
   return compareEtags(newest.original, committed.original) === 0 ? undefined : newest;
 }
 
-function newestCommitted(promised: Promised): PrepareReply['committed'] {
+export function newestCommitted(promised: Promised): PrepareReply['committed'] {
   return promised
     .map(({ reply }) => reply.committed)
     .reduce((a, b) => (compareEtags(a.ballot, b.ballot) >= 0 ? a : b));
