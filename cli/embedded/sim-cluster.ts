@@ -60,7 +60,7 @@ export async function createCluster(options: SimClusterOptions = {}): Promise<Si
   });
   const world = new World({ seed });
   const first = mintToken(world.random.fork('first token').bytes(tokenBytes));
-  const access = options.hasUsers === true ? usersBegin(first) : undefined;
+  const access = usersBegin(first, options);
   const stopped = new Map<string, string>();
   const sim = new SimCluster({
     world,
@@ -75,18 +75,18 @@ export async function createCluster(options: SimClusterOptions = {}): Promise<Si
   await driver.wait<boolean>((done) => void sim.startAll().then(done));
   const urls = names.map((_, i) => simUrl(i));
   const clientWorld = simWorld(sim, driver);
-  const token = access === undefined ? undefined : await firstUser(clientWorld, first.text);
-  const terms = token === undefined ? {} : { token };
-  const client = await connect(urls, { hedgeAfterMs: 'off', ...terms }, clientWorld);
+  const token = access && (await firstUser(clientWorld, first.text));
+  const terms = { hedgeAfterMs: 'off', ...(token !== undefined && { token }) } as const;
+  const client = await connect(urls, terms, clientWorld);
   const cluster = new SimulatedCluster(sim, driver, client, { stopped, token, world: clientWorld });
   await cluster.settled();
   return cluster;
 }
 
-const usersBegin = ({ hash }: MintedToken): NodeSettings['access'] => ({
-  isRequired: true,
-  bootstrapHash: hash,
-});
+const usersBegin = (
+  { hash }: MintedToken,
+  { hasUsers = false }: SimClusterOptions,
+): NodeSettings['access'] => (hasUsers ? { isRequired: true, bootstrapHash: hash } : undefined);
 
 /** Makes the administrator `root`, as soon as there is a quorum to decide it; his token. */
 async function firstUser(world: ClientWorld, token: string): Promise<string> {
