@@ -2,7 +2,13 @@
 // node. Also the wire format and LZ4, the two things that are the real ones here too.
 
 import { openIdentity } from '../actors/node/identity.ts';
-import { arenaBytes, arenaCount, type Member, planNode } from '../actors/node/plan.ts';
+import {
+  arenaBytes,
+  arenaCount,
+  type Member,
+  type NodeSettings,
+  planNode,
+} from '../actors/node/plan.ts';
 import { allProtocols } from '../actors/node/protocols.ts';
 import type { Durability, Tunables } from '../actors/node/settings.ts';
 import type { CompactionStrategy } from '../actors/storage/compaction-picker.ts';
@@ -30,6 +36,8 @@ export interface KvdOptions {
   /** Log segments go to the machine's archive. Default false. */
   readonly hasWalArchive?: boolean;
   readonly tunables: Tunables;
+  /** Users have to say who they are. Default: nobody has to. */
+  readonly access?: NodeSettings['access'];
 }
 
 export function kvdProgram(options: KvdOptions): NodeProgram {
@@ -83,6 +91,7 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
         compression,
         hasWalArchive: options.hasWalArchive,
         tunables,
+        access: options.access,
         samples: () => host.metrics.samples(),
       });
       return planned.map(({ spec }) => spec);

@@ -47,11 +47,13 @@ import {
 } from './key-requests.ts';
 import { NamespaceCalls } from './namespaces.ts';
 import { parsePage } from './pages.ts';
+import { UserCalls } from './users.ts';
 import { watchKeys } from './watch.ts';
 
 export { ClientError } from './http-exchange.ts';
 export type { ClusterOptions } from './cluster-calls.ts';
 export type * from './client-types.ts';
+export type { NewToken, UserCalls, UserInfo, UserSettings, UserToken } from './users.ts';
 export type { NamespaceCalls, NamespaceInfo, NamespaceSettings } from './namespaces.ts';
 
 export interface ConnectOptions extends Omit<ClusterOptions, 'endpoints'> {
@@ -343,6 +345,8 @@ export class KvdClient extends Keys {
   readonly #namespace: string | undefined;
   /** The namespaces of the cluster. */
   readonly namespaces: NamespaceCalls;
+  /** Its users, for administrators. */
+  readonly users: UserCalls;
 
   constructor(calls: ClusterCalls, namespace?: string) {
     const other = namespace === 'default' ? undefined : namespace;
@@ -350,6 +354,7 @@ export class KvdClient extends Keys {
     this.#cluster = calls;
     this.#namespace = other;
     this.namespaces = new NamespaceCalls(calls);
+    this.users = new UserCalls(calls);
   }
 
   /** The same cluster and connections, for the keys of another namespace. */

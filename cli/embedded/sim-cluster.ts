@@ -8,12 +8,15 @@
 //   cluster.nodes[1].losePower();
 
 import { randomInt } from 'node:crypto';
+import type { NodeSettings } from '../../actors/node/plan-settings.ts';
 import { tunablesFrom } from '../../actors/node/settings.ts';
+import { type MintedToken, mintToken, tokenBytes } from '../../runtime/access-token.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { type CrashKind, SimCluster } from '../../sim/cluster.ts';
 import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import type { NetworkOptions } from '../../sim/sim-network.ts';
 import { World } from '../../sim/world.ts';
+import type { ClientWorld } from '../client/client-world.ts';
 import { connect, type KvdClient } from '../client/kvd-client.ts';
 import { SimDriver } from './sim-driver.ts';
 import { simUrl, simWorld } from './sim-exchange.ts';
@@ -27,6 +30,11 @@ export interface SimClusterOptions {
   readonly seed?: number;
   /** Names and values of docs/configuration.md. */
   readonly settings?: Readonly<Record<string, number>>;
+  /**
+   * Users have to say who they are; `client` is an administrator, `connect` makes clients of others.
+   * Default false.
+   */
+  readonly hasUsers?: boolean;
   /** One way between two nodes or to a client: mean, milliseconds. Default 0.5. */
   readonly latencyMs?: number;
 }
@@ -51,11 +59,13 @@ export async function createCluster(options: SimClusterOptions = {}): Promise<Si
     ...options.settings,
   });
   const world = new World({ seed });
+  const first = mintToken(world.random.fork('first token').bytes(tokenBytes));
+  const access = usersBegin(first, options);
   const stopped = new Map<string, string>();
   const sim = new SimCluster({
     world,
     names,
-    program: kvdProgram({ names, shards: 1, durability: 'group', tunables }),
+    program: kvdProgram({ names, shards: 1, durability: 'group', tunables, access }),
     codec: kvdCodec(),
     codecs: sharedCodecs(),
     network: networkOf(latencyMs),
@@ -64,10 +74,37 @@ export async function createCluster(options: SimClusterOptions = {}): Promise<Si
   const driver = new SimDriver(world);
   await driver.wait<boolean>((done) => void sim.startAll().then(done));
   const urls = names.map((_, i) => simUrl(i));
-  const client = await connect(urls, { hedgeAfterMs: 'off' }, simWorld(sim, driver));
-  const cluster = new SimulatedCluster(sim, driver, client, stopped);
+  const clientWorld = simWorld(sim, driver);
+  const token = access && (await firstUser(clientWorld, first.text));
+  const terms = { hedgeAfterMs: 'off', ...(token !== undefined && { token }) } as const;
+  const client = await connect(urls, terms, clientWorld);
+  const cluster = new SimulatedCluster(sim, driver, client, { stopped, token, world: clientWorld });
   await cluster.settled();
   return cluster;
+}
+
+const usersBegin = (
+  { hash }: MintedToken,
+  { hasUsers = false }: SimClusterOptions,
+): NodeSettings['access'] => (hasUsers ? { isRequired: true, bootstrapHash: hash } : undefined);
+
+/** Makes the administrator `root`, as soon as there is a quorum to decide it; his token. */
+async function firstUser(world: ClientWorld, token: string): Promise<string> {
+  const body = Buffer.from('{"name":"root","admin":true}');
+  const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` };
+  const path = '/api/v1/admin/users';
+  const terms = { isIdempotent: false, isWrite: true };
+  const request = { method: 'POST', path, headers, body, ...terms } as const;
+  const untilMs = world.nowMs() + readyTimeoutMs;
+  for (;;) {
+    const outcome = await world.exchange(request, { url: new URL(simUrl(0)), timeoutMs: 5000 });
+    if ('answer' in outcome && outcome.answer.status === 200) {
+      const made = JSON.parse(outcome.answer.body.toString()) as { token: { token: string } };
+      return made.token.token;
+    }
+    if (world.nowMs() > untilMs) throw new KvError('TIMEOUT', { detail: 'no user can be made' });
+    await world.sleep(readyPollMs, undefined);
+  }
 }
 
 function seedOf({ seed }: SimClusterOptions): number {
@@ -89,22 +126,39 @@ const networkOf = (latencyMs: number): NetworkOptions => ({
 const refusal = (field: string, expected: string): KvError =>
   new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
 
+interface ClusterParts {
+  readonly stopped: ReadonlyMap<string, string>;
+  /** Of the administrator; undefined: there are no users. */
+  readonly token: string | undefined;
+  readonly world: ClientWorld;
+}
+
 export class SimulatedCluster {
   readonly nodes: readonly SimulatedNode[];
   readonly client: KvdClient;
   readonly #sim: SimCluster;
   readonly #driver: SimDriver;
+  readonly #token: string | undefined;
+  readonly #world: ClientWorld;
 
   constructor(
     sim: SimCluster,
     driver: SimDriver,
     client: KvdClient,
-    stopped: ReadonlyMap<string, string>,
+    { stopped, token, world }: ClusterParts,
   ) {
+    this.#world = world;
     this.#sim = sim;
     this.#driver = driver;
+    this.#token = token;
     this.client = client;
     this.nodes = sim.names.map((name) => new SimulatedNode(name, sim, driver, stopped));
+  }
+
+  /** Another client, of whoever has this token, that begins at this node. */
+  connect(token: string, node = 'n1'): Promise<KvdClient> {
+    const url = simUrl(this.#sim.names.indexOf(node));
+    return connect([url], { hedgeAfterMs: 'off', token }, this.#world);
   }
 
   /** Repeats this run: `createCluster({ seed })` or KVD_SIM_SEED. */
@@ -193,7 +247,9 @@ export class SimulatedCluster {
     const url = new URL(simUrl(this.#sim.names.indexOf(node)));
     const ask = async (path: string): Promise<Status | undefined> => {
       const request = { method: 'GET', path, isIdempotent: true, isWrite: false } as const;
-      const outcome = await exchange(request, { url, timeoutMs: 1000 });
+      const token = this.#token;
+      const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+      const outcome = await exchange(request, { url, timeoutMs: 1000, headers });
       if (!('answer' in outcome) || outcome.answer.status !== 200) return undefined;
       return JSON.parse(outcome.answer.body.toString()) as Status;
     };
