@@ -2,13 +2,8 @@
 // node. Also the wire format and LZ4, the two things that are the real ones here too.
 
 import { openIdentity } from '../actors/node/identity.ts';
-import {
-  arenaBytes,
-  arenaCount,
-  type Member,
-  type NodeSettings,
-  planNode,
-} from '../actors/node/plan.ts';
+import { arenaCount, type Member, type NodeSettings, planNode } from '../actors/node/plan.ts';
+import { arenaBytes } from '../actors/node/sizes.ts';
 import { allProtocols } from '../actors/node/protocols.ts';
 import type { Durability, Tunables } from '../actors/node/settings.ts';
 import type { CompactionStrategy } from '../actors/storage/compaction-picker.ts';

@@ -24,7 +24,7 @@ import { failureDetector } from '../membership/failure-detector.actor.ts';
 import { gossiper } from '../membership/gossiper.actor.ts';
 import { primaryWatch } from '../membership/primary-watch.actor.ts';
 import { FailureDetector, Gossiper, PrimaryWatch } from '../membership/protocol.ts';
-import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
+import { recordBytesMax } from '../model/record.ts';
 import { lastWriteWins } from '../model/resolve.ts';
 import { ReplicaSets } from '../model/replica-sets.ts';
 import { Ring } from '../model/ring.ts';
@@ -77,6 +77,7 @@ import { walArchiver } from '../storage/wal-archiver.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
 import type { NodeSettings, StorageSettings } from './plan-settings.ts';
 import { recordAgeMaxMs, type Tunables } from './settings.ts';
+import { flushSpaceBytes, serialValueBytesMax } from './sizes.ts';
 
 export type { Member, NodeSettings, StorageSettings } from './plan-settings.ts';
 
@@ -90,33 +91,6 @@ export interface PlannedActor {
 const fatal = stopNode();
 /** State is rebuilt from messages within a second: a new instance is as good. */
 const forgiving = restart({ fromMs: 100, toMs: 10_000, limit: 5, withinMs: 60_000 });
-
-/**
- * Bytes of an arena: a full memtable by the store's own count, which includes the index, one record
- * of any size on top of it, and room to spare.
- */
-export function arenaBytes({ memtableBytes, inFlightBytes, valueBytesMax }: Tunables): number {
-  const largest = recordBytesMax - valueBytesHardMax + valueBytesMax;
-  return Math.ceil(memtableBytes * 1.25) + inFlightBytes + largest * 2 + 64 * 1024;
-}
-
-/** What the vote on a value may take beside it: the results of earlier requests, keys, the index. */
-const voteBytesMax = 128 * 1024;
-
-/**
- * Longest value of a serial operation: a replica that accepts it has to find room for it a second
- * time, with its vote, in one log record and in the same memtable. Only small settings, or values
- * of nearly the highest size, make it shorter than that of a plain write.
- */
-export function serialValueBytesMax(tunables: Tunables): number {
-  const { valueBytesMax, inFlightBytes, memtableBytes } = tunables;
-  const room = Math.min(inFlightBytes, memtableBytes, recordBytesMax);
-  return Math.min(valueBytesMax, room - Math.min(voteBytesMax, Math.floor(room / 2)));
-}
-
-/** What one shard needs to write down its memory and to go on with a new log segment (FS-8). */
-export const flushSpaceBytes = ({ memtableBytes, walSegmentBytes }: Tunables): number =>
-  2 * memtableBytes + walSegmentBytes;
 
 export function arenaCount({ arenasPerShard }: Tunables, shards: number): number {
   return arenasPerShard * shards;

@@ -18,7 +18,8 @@ import {
 import { hashKey } from '../../actors/model/token.ts';
 import { openIdentity } from '../../actors/node/identity.ts';
 import { memoryBytesMin, splitMemory } from '../../actors/node/memory-budget.ts';
-import { arenaBytes, arenaCount } from '../../actors/node/plan.ts';
+import { arenaCount } from '../../actors/node/plan.ts';
+import { arenaBytes } from '../../actors/node/sizes.ts';
 import {
   type Compression,
   compressions,

@@ -5,7 +5,8 @@
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openIdentity } from '../../actors/node/identity.ts';
-import { arenaBytes, arenaCount, type Member } from '../../actors/node/plan.ts';
+import { arenaCount, type Member } from '../../actors/node/plan.ts';
+import { arenaBytes } from '../../actors/node/sizes.ts';
 import { Rejoiner } from '../../actors/rejoin/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import type { Log } from '../../runtime/environment.ts';

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { defaultMemory, splitMemory } from '../../actors/node/memory-budget.ts';
-import { arenaBytes } from '../../actors/node/plan.ts';
+import { arenaBytes } from '../../actors/node/sizes.ts';
 import { defaultTunables } from '../../actors/node/settings.ts';
 import {
   type ConfigSources,

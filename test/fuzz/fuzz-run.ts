@@ -1,6 +1,7 @@
-// A real node under hostile input: many connections send damaged streams to all its ports, while a
-// healthy client of each protocol goes on. What must hold: the process lives, each healthy request
-// is answered in time and with what was put, and the memory stays within a bound.
+// A real node under hostile input: many connections send damaged streams to all its ports, some of
+// them as if they were the other node, while a healthy client of each protocol goes on. What must
+// hold: the process lives, each healthy request is answered in time and with what was put, and the
+// memory stays within a bound.
 
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,6 +13,8 @@ export interface FuzzOptions {
   readonly seconds: number;
   /** Attacks at the same time. */
   readonly parallel: number;
+  /** With two, some streams come as if from the other node. */
+  readonly nodes: 1 | 2;
 }
 
 export interface FuzzReport {
@@ -31,8 +34,8 @@ const attacksPerBatch = 200;
 /** Growth that hostile input may cause: the budgets of both ports and garbage of a while. */
 const growthBytesMax = 768 * 1024 * 1024;
 
-export async function fuzz({ seed, seconds, parallel }: FuzzOptions): Promise<FuzzReport> {
-  const cluster = await DevCluster.start({ nodes: 1 });
+export async function fuzz({ seed, seconds, parallel, nodes }: FuzzOptions): Promise<FuzzReport> {
+  const cluster = await DevCluster.start({ nodes });
   const { basePort } = cluster;
   const ports: Record<Port, number> = {
     http: basePort,

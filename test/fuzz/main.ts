@@ -9,12 +9,14 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '60' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     parallel: { type: 'string', default: '16' },
+    nodes: { type: 'string', default: '2' },
   },
 });
 const options = {
   seconds: Number(values.seconds),
   seed: Number(values.seed),
   parallel: Number(values.parallel),
+  nodes: values.nodes === '1' ? (1 as const) : (2 as const),
 };
 process.stdout.write(`fuzz: seed ${options.seed}, ${options.seconds} s\n`);
 const { problems, ...figures } = await fuzz(options);

@@ -2,6 +2,9 @@
 // damaged, and noise. Everything follows from the seed.
 
 import fc from 'fast-check';
+import { FrameWriter, helloFrame } from '../../transport/frame.ts';
+import { encodeHello } from '../../transport/handshake.ts';
+import { requestBySchema } from './bodies.ts';
 
 const latin = (text: string): Buffer => Buffer.from(text, 'latin1');
 
@@ -36,6 +39,9 @@ const recordedInternode = [
   Buffer.alloc(64, 0xff),
   latin('*1\r\n$4\r\nPING\r\n'),
 ];
+
+/** The member that an attacker says to be. */
+const fuzzPeer = 'n2';
 
 export type Port = 'http' | 'resp' | 'internode';
 
@@ -80,6 +86,44 @@ const streamOf = (port: Port): fc.Arbitrary<Buffer> =>
     { weight: 1, arbitrary: fc.uint8Array({ maxLength: 4096 }).map((bytes) => Buffer.from(bytes)) },
   );
 
+/** A frame that is whole in itself; small enough never to be compressed. */
+function frameWith(envelope: Uint8Array): Uint8Array {
+  const writer = new FrameWriter({
+    compress: (bytes) => bytes,
+    decompress: (bytes) => bytes,
+  });
+  writer.add(envelope);
+  return writer.take();
+}
+
+const hello = fc
+  .record({
+    clusterName: fc.constantFrom('dev', 'dev', 'dev', 'other'),
+    node: fc.constantFrom(fuzzPeer, fuzzPeer, 'n1', 'stranger'),
+    incarnation: fc.nat(5),
+    thread: fc.nat(3),
+    profile: fc.constantFrom('single', 'small', 'wide'),
+    shards: fc.nat(4),
+  })
+  .map((one) => helloFrame(encodeHello(one as Parameters<typeof encodeHello>[0])));
+
+/** A member says hello, then sends frames with right sums around envelopes that are none. */
+const strangeMember: fc.Arbitrary<Buffer> = fc
+  .tuple(hello, fc.array(fc.uint8Array({ minLength: 1, maxLength: 200 }), { maxLength: 12 }))
+  .map(([greeting, envelopes]) => Buffer.concat([greeting, ...envelopes.map(frameWith)]));
+
+/** Streams that are whole in themselves, damaged now and then. */
+const wellFormed = (port: Port): fc.Arbitrary<Buffer> => {
+  if (port === 'resp') return streamOf(port);
+  const one = port === 'http' ? requestBySchema : strangeMember;
+  const parts = fc.array(one, { minLength: 1, maxLength: port === 'http' ? 4 : 1 });
+  return fc
+    .tuple(parts, fc.option(edit, { freq: 2 }))
+    .map(([all, change]) =>
+      change === null ? Buffer.concat(all) : damaged(Buffer.concat(all), change),
+    );
+};
+
 /** How a stream is sent: in pieces, and what the client does after it. */
 export interface Attack {
   readonly port: Port;
@@ -93,7 +137,10 @@ const attack: fc.Arbitrary<Attack> = fc
   .chain((port) =>
     fc.record({
       port: fc.constant(port),
-      stream: streamOf(port),
+      stream: fc.oneof(
+        { weight: 2, arbitrary: streamOf(port) },
+        { weight: 1, arbitrary: wellFormed(port) },
+      ),
       pieces: fc.integer({ min: 1, max: 5 }),
       end: fc.constantFrom<Attack['end']>('finish', 'reset', 'linger', 'deaf'),
     }),

@@ -5,7 +5,7 @@
 import { recordIsTombstone, recordValue, storageKey } from '../../actors/model/record.ts';
 import { Ring } from '../../actors/model/ring.ts';
 import { hashKey, shardOf } from '../../actors/model/token.ts';
-import { flushSpaceBytes } from '../../actors/node/plan.ts';
+import { flushSpaceBytes } from '../../actors/node/sizes.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
 import { Coordinator, Replica } from '../../actors/replication/protocol.ts';
 import { type RepairReport, type RepairRequest, Repairer } from '../../actors/repair/protocol.ts';

@@ -3,7 +3,8 @@
 // copies of a disk; what a start refuses with is an answer like any other.
 
 import { openIdentity } from '../../actors/node/identity.ts';
-import { arenaBytes, arenaCount, planNode } from '../../actors/node/plan.ts';
+import { arenaCount, planNode } from '../../actors/node/plan.ts';
+import { arenaBytes } from '../../actors/node/sizes.ts';
 import { allProtocols } from '../../actors/node/protocols.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
 import { recordKey } from '../../actors/model/record.ts';

@@ -1,0 +1,32 @@
+// Sizes that follow from the settings: what an arena has to hold, what a flush needs on the disk, the
+// longest value that a replica can decide about.
+
+import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
+import type { Tunables } from './settings.ts';
+
+/**
+ * Bytes of an arena: a full memtable by the store's own count, which includes the index, one record
+ * of any size on top of it, and room to spare.
+ */
+export function arenaBytes({ memtableBytes, inFlightBytes, valueBytesMax }: Tunables): number {
+  const largest = recordBytesMax - valueBytesHardMax + valueBytesMax;
+  return Math.ceil(memtableBytes * 1.25) + inFlightBytes + largest * 2 + 64 * 1024;
+}
+
+/** What the vote on a value may take beside it: the results of earlier requests, keys, the index. */
+const voteBytesMax = 128 * 1024;
+
+/**
+ * Longest value of a serial operation: a replica that accepts it has to find room for it a second
+ * time, with its vote, in one log record and in the same memtable. Only small settings, or values
+ * of nearly the highest size, make it shorter than that of a plain write.
+ */
+export function serialValueBytesMax(tunables: Tunables): number {
+  const { valueBytesMax, inFlightBytes, memtableBytes } = tunables;
+  const room = Math.min(inFlightBytes, memtableBytes, recordBytesMax);
+  return Math.min(valueBytesMax, room - Math.min(voteBytesMax, Math.floor(room / 2)));
+}
+
+/** What one shard needs to write down its memory and to go on with a new log segment (FS-8). */
+export const flushSpaceBytes = ({ memtableBytes, walSegmentBytes }: Tunables): number =>
+  2 * memtableBytes + walSegmentBytes;
