@@ -33,6 +33,7 @@ import {
 import { DirectAsks, type TurnSide } from './direct-asks.ts';
 import type { KernelOptions } from './kernel-options.ts';
 import { Ring } from './mailbox.ts';
+import { NestedTurns, type NestingSide } from './nested-turns.ts';
 import { type MetricSample, plainSample } from './metrics.ts';
 import type { AskNames, BodyOf, Descriptor, ReplyOf, TellNames } from './protocol.ts';
 import type { ActorSpec } from './supervisor.ts';
@@ -52,6 +53,7 @@ export class Kernel {
   readonly #started: Cell[] = [];
   readonly #runQueue = new Ring<Cell>();
   readonly #asks: AskTable;
+  readonly #nestingSide: NestingSide;
   readonly #side: KernelSide;
   readonly #direct: DirectAsks;
   #scheduled = false;
@@ -76,6 +78,11 @@ export class Kernel {
    * elsewhere or not running.
    */
   readonly askAhead: DirectAsks['ahead'];
+  /**
+   * From outside of any actor: as `ask`, but where nothing waits before it the actor has its turn
+   * before this returns, and `done` may run before too.
+   */
+  readonly askHere: DirectAsks['here'];
 
   constructor(options: KernelOptions) {
     this.node = options.node;
@@ -90,9 +97,10 @@ export class Kernel {
       this.#nowMs = this.#host.clock.monotonicMs();
       this.#asks.tick(this.#nowMs);
     };
+    this.#nestingSide = this.#sideOfNestedTurns();
     this.#side = this.#sideOfContexts();
     this.#direct = new DirectAsks(this.#sideOfDirectAsks());
-    ({ now: this.askNow, ahead: this.askAhead } = this.#direct);
+    ({ now: this.askNow, ahead: this.askAhead, here: this.askHere } = this.#direct);
   }
 
   /** Asks that wait for an answer. */
@@ -129,7 +137,7 @@ export class Kernel {
       const result = drain.call(cell.instance);
       if (result instanceof DeferredReply)
         await new Promise<void>((resolve) => {
-          result.onSettled(() => resolve());
+          result.onSettled({ settled: () => resolve() });
         });
     }
   }
@@ -156,10 +164,12 @@ export class Kernel {
       cell.isEntering = false;
       if (!(result instanceof DeferredReply)) this.#ready(cell);
       else
-        result.onSettled((problem) => {
-          if (cell.incarnation !== incarnation) return;
-          if (problem === undefined) this.#ready(cell);
-          else this.#startFailed(cell, errorOf(problem));
+        result.onSettled({
+          settled: (problem) => {
+            if (cell.incarnation !== incarnation) return;
+            if (problem === undefined) this.#ready(cell);
+            else this.#startFailed(cell, errorOf(problem));
+          },
         });
     } catch (error) {
       cell.isEntering = false;
@@ -411,10 +421,13 @@ export class Kernel {
       cell.queued = true;
       this.#runQueue.push(cell);
     }
-    if (!this.#scheduled && !this.#running) {
-      this.#scheduled = true;
-      this.#host.timers.soon(this.#run);
-    }
+    this.#runSoon();
+  }
+
+  #runSoon(): void {
+    if (this.#scheduled || this.#running) return;
+    this.#scheduled = true;
+    this.#host.timers.soon(this.#run);
   }
 
   readonly #run = (): void => {
@@ -434,7 +447,9 @@ export class Kernel {
       const cell = this.#runQueue.shift();
       if (cell === undefined) break;
       cell.queued = false;
+      cell.isInTurn = true;
       left -= this.#runCell(cell);
+      cell.isInTurn = false;
     }
     this.#running = false;
   }
@@ -507,10 +522,12 @@ export class Kernel {
     const result = handler.call(cell.instance, envelope.body, envelope);
     if (result instanceof DeferredReply) {
       const { incarnation } = cell;
-      result.onSettled((problem, reply) => {
-        if (envelope.kind === 'ask') this.#answer(envelope, problem, reply);
-        else if (problem !== undefined && cell.incarnation === incarnation)
-          logFailure(this.#host.log, cell, envelope.name, problem);
+      result.onSettled({
+        settled: (problem, reply) => {
+          if (envelope.kind === 'ask') this.#answer(envelope, problem, reply);
+          else if (problem !== undefined && cell.incarnation === incarnation)
+            logFailure(this.#host.log, cell, envelope.name, problem);
+        },
       });
     } else if (envelope.kind === 'ask') this.#answer(envelope, undefined, result);
   }
@@ -518,20 +535,27 @@ export class Kernel {
   #traced(trace: string, work: () => void): void {
     const before = this.#trace;
     this.#trace = trace;
-    work();
-    this.#trace = before;
+    try {
+      work();
+    } finally {
+      this.#trace = before;
+    }
   }
 
-  #sideOfContexts(): KernelSide {
+  #sideOfNestedTurns(): NestingSide {
     return {
       node: this.node,
       host: this.#host,
+      asks: this.#asks,
+      transcode: this.#options.transcode,
+      descriptorOf: (actor, name) => this.#descriptors.get(actor)?.get(name),
       isStopped: () => this.#stopped,
+      isRunning: () => this.#running,
+      nowMs: () => this.#nowMs,
       tell: (ref, name, body) => this.#tell(ref, name, body),
       ask: (cell, ref, name, body, timeoutMs, done) =>
         this.#ask(cell, ref, name, body, timeoutMs, done),
-      peek: (cell, ref, name, body) => this.#direct.peek(cell, ref, name, body),
-      own: (cell, name, body) => this.#own(cell, name, body),
+      settle: (askId, problem, reply) => this.#settle(askId, problem, reply),
       find: (ref) => this.#cells.get(ref.actor)?.[ref.shard],
       crash: (cell, error) => this.#crash(cell, error, undefined),
       trace: () => this.#trace,
@@ -539,17 +563,25 @@ export class Kernel {
     };
   }
 
+  #sideOfContexts(): KernelSide {
+    return {
+      ...this.#nestingSide,
+      nested: new NestedTurns(this.#nestingSide),
+      peek: (cell, ref, name, body) => this.#direct.peek(cell, ref, name, body),
+      own: (cell, name, body) => this.#own(cell, name, body),
+    };
+  }
+
   #sideOfDirectAsks(): TurnSide {
     return {
-      ...this.#side,
-      transcode: this.#options.transcode,
-      descriptorOf: (actor, name) => this.#descriptors.get(actor)?.get(name),
-      isRunning: () => this.#running,
+      ...this.#nestingSide,
+      nested: this.#side.nested,
       ask: (ref, name, body, done) => {
         this.#isDirect = true;
         this.#ask(undefined, ref, name, body, Infinity, done);
         this.#isDirect = false;
       },
+      runSoon: () => this.#runSoon(),
       setRunning: (isRunning) => {
         if (isRunning) this.#nowMs = this.#host.clock.monotonicMs();
         this.#running = isRunning;
