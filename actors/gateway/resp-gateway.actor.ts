@@ -104,7 +104,7 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
       start: (call) => this.#start(call),
       nowMs: ctx.clock.monotonicMs,
       timeouts: options.defaults,
-      wakeSoon: () => ctx.toSelf('wake', {}),
+      wakeSoon: () => ctx.toSelfLater('wake', {}),
       onIdle: () => this.#becameIdle(),
     });
     const guard = new NamespaceGuard(ctx, options.catalog);
