@@ -42,6 +42,11 @@ export class Cell {
   isInTurn = false;
   watchers: Watcher[] = [];
 
+  /** A turn of it may begin inside of another actor's: nothing waits before, and none runs. */
+  get isFree(): boolean {
+    return this.state === 'running' && !this.isInTurn && this.mailbox.length === 0;
+  }
+
   handled = 0;
   expired = 0;
   refused = 0;
@@ -93,6 +98,19 @@ export class DeferredReply<Reply> {
     this.failure = problem;
     this.reply = reply;
     this.#listener?.settled(problem, reply);
+  }
+}
+
+/** Lets the actors finish, one after the other. */
+export async function drainAll(cells: readonly Cell[]): Promise<void> {
+  for (const { state, instance } of cells) {
+    const drain = instance['drain'] as (() => unknown) | undefined;
+    if (state !== 'running' || drain === undefined) continue;
+    const result = drain.call(instance);
+    if (result instanceof DeferredReply)
+      await new Promise<void>((resolve) => {
+        result.onSettled({ settled: () => resolve() });
+      });
   }
 }
 

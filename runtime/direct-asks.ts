@@ -13,10 +13,8 @@ import type { AskNames, BodyOf, Descriptor, ReplyOf } from './protocol.ts';
 type Answered = (problem: Failure | undefined, reply: unknown) => void;
 
 /** What direct asks need of the kernel. */
-export interface TurnSide extends Pick<
-  KernelSide,
-  'node' | 'find' | 'crash' | 'isStopped' | 'nested'
-> {
+export interface TurnSide
+  extends Pick<KernelSide, 'node' | 'find' | 'crash' | 'isStopped' | 'nested'> {
   readonly host: Host;
   readonly descriptorOf: (actor: string, name: string) => Descriptor | undefined;
   /** Bodies are copied on their way into a mailbox, so askAhead may not go past it. */
@@ -85,8 +83,7 @@ export class DirectAsks {
     const peeked = ref.node === side.node ? side.find(ref) : undefined;
     if (peeked === undefined || peeked === cell || this.#isPeeking) return undefined;
     // With mail in its box it has not heard of everything that came before.
-    if (peeked.state !== 'running' || peeked.isInTurn || peeked.mailbox.length > 0)
-      return undefined;
+    if (!peeked.isFree) return undefined;
     const descriptor = side.descriptorOf(ref.actor, name);
     assert(descriptor?.isPeek === true, `${name} of ${ref.actor} is nothing to peek at`);
     if (side.host.probe.buggify('asked instead of peeked')) return undefined;

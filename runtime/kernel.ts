@@ -8,9 +8,10 @@
 
 import type { Done, Ref } from './actor.ts';
 import { AskTable, type PendingAsk } from './ask-table.ts';
-import { Cell, DeferredReply, logFailure, mailboxSamples } from './cell.ts';
+import { Cell, DeferredReply, drainAll, logFailure, mailboxSamples } from './cell.ts';
 import { createContext, type KernelSide } from './context.ts';
 import {
+  answerTo,
   type Envelope,
   type Link,
   ownAnswer,
@@ -130,16 +131,8 @@ export class Kernel {
   }
 
   /** Lets every actor finish, in the reverse order of starting. */
-  async drain(): Promise<void> {
-    for (const cell of [...this.#started].reverse()) {
-      const drain = cell.instance['drain'] as (() => unknown) | undefined;
-      if (cell.state !== 'running' || drain === undefined) continue;
-      const result = drain.call(cell.instance);
-      if (result instanceof DeferredReply)
-        await new Promise<void>((resolve) => {
-          result.onSettled({ settled: () => resolve() });
-        });
-    }
+  drain(): Promise<void> {
+    return drainAll([...this.#started].reverse());
   }
 
   /** Nothing is delivered or sent any more. Asks from outside of any actor end with `problem`. */
@@ -367,20 +360,9 @@ export class Kernel {
 
   #answer(envelope: Envelope, problem: Failure | undefined, reply: unknown): void {
     if (envelope.kind !== 'ask' || this.#stopped) return;
-    if (envelope.via === undefined) {
-      this.#settle(envelope.askId, problem, reply, envelope.descriptor);
-      return;
-    }
-    envelope.via.send({
-      ...envelope,
-      kind: problem === undefined ? 'reply' : 'error',
-      node: envelope.from,
-      from: this.node,
-      deadlineMs: Infinity,
-      via: undefined,
-      body: reply,
-      failure: problem,
-    });
+    if (envelope.via === undefined)
+      return this.#settle(envelope.askId, problem, reply, envelope.descriptor);
+    envelope.via.send(answerTo(envelope, this.node, problem, reply));
   }
 
   #settle(

@@ -25,10 +25,11 @@ import {
 import type { Descriptor } from './protocol.ts';
 
 /** What nested turns need of the kernel. */
-export interface NestingSide extends Pick<
-  KernelSide,
-  'node' | 'host' | 'isStopped' | 'tell' | 'find' | 'crash' | 'trace' | 'traced'
-> {
+export interface NestingSide
+  extends Pick<
+    KernelSide,
+    'node' | 'host' | 'isStopped' | 'tell' | 'find' | 'crash' | 'trace' | 'traced'
+  > {
   readonly ask: (
     cell: Cell | undefined,
     ref: Ref<unknown>,
@@ -62,7 +63,13 @@ class OpenCall implements PendingAsk, Settles {
   /** 0: it has no deadline and stands in no table. */
   askId = 0;
 
-  constructor(turns: NestedTurns, cell: Cell | undefined, actor: string, name: string, done: Done<never>) {
+  constructor(
+    turns: NestedTurns,
+    cell: Cell | undefined,
+    actor: string,
+    name: string,
+    done: Done<never>,
+  ) {
     this.#turns = turns;
     this.cell = cell;
     this.incarnation = cell?.incarnation ?? 0;
@@ -110,16 +117,21 @@ export class NestedTurns {
     const target = this.#free(ref);
     if (target === undefined || deadlineMs < side.nowMs())
       return side.ask(from, ref, name, body, deadlineMs - side.nowMs(), done);
+    // An earlier answer that waits is not overtaken.
+    const isNext = from === undefined || from.mailbox.ownLength === 0;
     let result: unknown;
     try {
       result = this.#turn(target, name, body, deadlineMs);
     } catch (error) {
-      return done(this.#failureOf(target, error), undefined);
+      const problem = this.#failureOf(target, error);
+      if (isNext) return done(problem, undefined);
+      return this.settled(new OpenCall(this, from, ref.actor, name, done), problem, undefined);
     }
-    if (!(result instanceof DeferredReply))
+    if (isNext && !(result instanceof DeferredReply))
       return done(undefined, this.#copied(ref.actor, name, true, result) as never);
     const open = new OpenCall(this, from, ref.actor, name, done);
-    if (result.isSettled) return this.#hand(open, result.failure, result.reply);
+    if (!(result instanceof DeferredReply)) return this.settled(open, undefined, result);
+    if (isNext && result.isSettled) return this.#hand(open, result.failure, result.reply);
     // What has no deadline needs no place among those that have.
     if (deadlineMs !== Infinity) open.askId = side.asks.open(open, side.nowMs(), deadlineMs);
     result.onSettled(open);
@@ -131,13 +143,7 @@ export class NestedTurns {
   }
 
   /** See BaseContext.forward. */
-  forward(
-    from: Cell,
-    ref: Ref<unknown>,
-    name: string,
-    body: unknown,
-    deadlineMs: number,
-  ): unknown {
+  forward(from: Cell, ref: Ref<unknown>, name: string, body: unknown, deadlineMs: number): unknown {
     const side = this.#side;
     const target = this.#free(ref);
     if (target === undefined || deadlineMs < side.nowMs() || side.transcode !== undefined) {
@@ -212,8 +218,7 @@ export class NestedTurns {
     const side = this.#side;
     if (ref.node !== side.node || !side.isRunning() || side.isStopped()) return undefined;
     const cell = side.find(ref);
-    if (cell?.state !== 'running' || cell.isInTurn || cell.mailbox.length > 0) return undefined;
-    return side.host.probe.buggify(usualWay) ? undefined : cell;
+    return cell?.isFree === true && !side.host.probe.buggify(usualWay) ? cell : undefined;
   }
 
   #turn(cell: Cell, name: string, body: unknown, deadlineMs: number): unknown {

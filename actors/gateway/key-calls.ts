@@ -101,7 +101,13 @@ export class KeyCalls {
     const { namespace, key } = body;
     const first = router.sole ?? router.own(hashKey(storageKey(namespace, key)).token);
     if (first === undefined)
-      return this.#attempt(verb, body, deadlineMs, { candidates: this.#candidates(verb, body) }, done);
+      return this.#attempt(
+        verb,
+        body,
+        deadlineMs,
+        { candidates: this.#candidates(verb, body) },
+        done,
+      );
     ctx.askHere(first, verb, body, deadlineMs, (problem, reply) => {
       if (problem === undefined) return done(undefined, reply);
       // The first of them is the one that was asked; most requests never need the others.

@@ -277,12 +277,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
   #acknowledge({ request, place, later, explanation }: OpenWrite, reply: WriteReply): void {
     this.#openWrites -= 1;
     if (explanation === undefined) return later.resolve(reply);
-    const text = this.#explained(
-      explanation,
-      request.level,
-      place.required,
-      place.hashes.token,
-    );
+    const text = this.#explained(explanation, request.level, place.required, place.hashes.token);
     later.resolve({ ...reply, explanation: text });
   }
 
@@ -368,22 +363,21 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
     // One copy is enough and this node has it: such a read needs nothing else where it ends in this
     // turn.
     const isAlone = required === 1 && candidates[0] === this.#ctx.node && !request.explain;
-    let open: OpenRead | undefined;
-    let early: EarlyAnswer | undefined;
+    const read: { open?: OpenRead; early?: EarlyAnswer } = {};
     if (isAlone) {
       const replica = this.#view.replica(this.#ctx.node, hashes.token);
       const body = { key, hash: hashes.hash, digest: false };
       this.#ctx.askHere(replica, 'read', body, deadlineMs, (problem, reply) => {
-        if (open === undefined) early = { problem, reply };
-        else this.#answered(open, this.#ctx.node, problem, reply);
+        if (read.open === undefined) read.early = { problem, reply };
+        else this.#answered(read.open, this.#ctx.node, problem, reply);
       });
-      const found = (early as EarlyAnswer | undefined)?.reply;
+      const found = read.early?.reply;
       if (found !== undefined) {
         this.#background.wasRead(key, hashes);
         return this.#replyOf(found.record, undefined);
       }
     }
-    open = {
+    const open: OpenRead = {
       path: new ReadPath(required, candidates, this.#options.resolve),
       key,
       hashes,
@@ -394,10 +388,12 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
       level,
       explanation: request.explain ? new Explanation(this.#ctx.clock) : undefined,
     };
+    read.open = open;
     this.#reads.add(open);
     const actions = open.path.begin();
     if (!isAlone) this.#run(open, actions);
-    else if (early !== undefined) this.#answered(open, this.#ctx.node, early.problem, undefined);
+    else if (read.early !== undefined)
+      this.#answered(open, this.#ctx.node, read.early.problem, undefined);
     this.#startSweep();
     return open.later;
   }

@@ -5,13 +5,7 @@
 import type { Deferred } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
 import type { Failure } from '../../runtime/errors.ts';
-import {
-  encodeRecord,
-  isLive,
-  recordHlc,
-  recordVersion,
-  valueTypes,
-} from '../model/record.ts';
+import { encodeRecord, isLive, recordHlc, recordVersion, valueTypes } from '../model/record.ts';
 import type { KeyHashes } from '../model/token.ts';
 import type { Explanation } from './explain.ts';
 import type { WriteReply, WriteRequest } from './protocol.ts';

@@ -246,10 +246,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
     return later;
   }
 
-  read(
-    { key, hash, digest }: BodyOf<Replica['read']>,
-    call: Call,
-  ): ReadReply | Later<ReadReply> {
+  read({ key, hash, digest }: BodyOf<Replica['read']>, call: Call): ReadReply | Later<ReadReply> {
     this.#refuseClosed();
     this.#dropped.refuse(key);
     const { store } = this.#options;
