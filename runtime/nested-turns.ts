@@ -89,6 +89,10 @@ class OpenCall implements PendingAsk, Settles {
   }
 }
 
+/** An earlier answer that waits is not overtaken. */
+const isNext = (from: Cell | undefined): boolean =>
+  from === undefined || from.mailbox.ownLength === 0;
+
 const usualWay = 'message by the mailbox';
 
 export class NestedTurns {
@@ -117,21 +121,19 @@ export class NestedTurns {
     const target = this.#free(ref);
     if (target === undefined || deadlineMs < side.nowMs())
       return side.ask(from, ref, name, body, deadlineMs - side.nowMs(), done);
-    // An earlier answer that waits is not overtaken.
-    const isNext = from === undefined || from.mailbox.ownLength === 0;
     let result: unknown;
     try {
       result = this.#turn(target, name, body, deadlineMs);
     } catch (error) {
       const problem = this.#failureOf(target, error);
-      if (isNext) return done(problem, undefined);
+      if (isNext(from)) return done(problem, undefined);
       return this.settled(new OpenCall(this, from, ref.actor, name, done), problem, undefined);
     }
-    if (isNext && !(result instanceof DeferredReply))
+    if (isNext(from) && !(result instanceof DeferredReply))
       return done(undefined, this.#copied(ref.actor, name, true, result) as never);
     const open = new OpenCall(this, from, ref.actor, name, done);
     if (!(result instanceof DeferredReply)) return this.settled(open, undefined, result);
-    if (isNext && result.isSettled) return this.#hand(open, result.failure, result.reply);
+    if (isNext(from) && result.isSettled) return this.#hand(open, result.failure, result.reply);
     // What has no deadline needs no place among those that have.
     if (deadlineMs !== Infinity) open.askId = side.asks.open(open, side.nowMs(), deadlineMs);
     result.onSettled(open);
