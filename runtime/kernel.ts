@@ -3,7 +3,8 @@
 //
 // Turns: one message at a time, to its end. Actors with mail stand in a run queue; each gets up
 // to 64 turns, then the next; after 512 turns in all the event loop gets its chance. Sending
-// never runs the receiver: a handler is never entered while another one runs, so state cannot
+// never runs the receiver (the hot path's exception: nested-turns.ts); an actor is never entered
+// while a handler of it runs, so state cannot
 // change under a handler's feet.
 
 import type { Done, Ref } from './actor.ts';
