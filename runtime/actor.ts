@@ -108,6 +108,29 @@ export interface BaseContext<Own> {
     name: K,
     body: BodyOf<P[K]>,
   ) => Outcome<ReplyOf<P[K]>> | undefined;
+  /** As `tell`; where nothing waits before it, the receiver has its turn before this returns. */
+  readonly tellHere: <P, K extends TellNames<P>>(ref: Ref<P>, name: K, body: BodyOf<P[K]>) => void;
+  /**
+   * As `ask`, at the latest at `deadlineMs` (monotonic); where nothing waits before it, the receiver
+   * has its turn before this returns, and `done` may run before too. For hot paths (decision 22).
+   */
+  readonly askHere: <P, K extends AskNames<P>>(
+    ref: Ref<P>,
+    name: K,
+    body: BodyOf<P[K]>,
+    deadlineMs: number,
+    done: Done<ReplyOf<P[K]>>,
+  ) => void;
+  /**
+   * Asks as askHere does and is what the handler may return: the answer of the other actor becomes
+   * this one's.
+   */
+  readonly forward: <P, K extends AskNames<P>>(
+    ref: Ref<P>,
+    name: K,
+    body: BodyOf<P[K]>,
+    deadlineMs: number,
+  ) => ReplyOf<P[K]> | Later<ReplyOf<P[K]>>;
   readonly later: <Reply>() => Deferred<Reply>;
   /** Runs `work` now up to its first await; a KvError in it becomes the answer. */
   readonly session: <Reply>(work: (session: Session) => Promise<Reply>) => Later<Reply>;

@@ -1,6 +1,7 @@
 // One running actor as the kernel sees it: instance, mailbox, state, figures. And the Deferred,
 // the answer that an actor gives later.
 
+import type { Call } from './actor.ts';
 import type { Envelope } from './envelope.ts';
 import type { Log } from './environment.ts';
 import { describeFailure, type Failure } from './errors.ts';
@@ -18,7 +19,7 @@ export interface Watcher {
   readonly body: unknown;
 }
 
-type Handler = (body: unknown, call: Envelope) => unknown;
+type Handler = (body: unknown, call: Call) => unknown;
 
 export class Cell {
   readonly spec: ActorSpec;
@@ -37,7 +38,14 @@ export class Cell {
   isEntering = false;
   /** In the kernel's run queue. */
   queued = false;
+  /** A handler of it runs, perhaps deep in other turns: no other one may begin. */
+  isInTurn = false;
   watchers: Watcher[] = [];
+
+  /** A turn of it may begin inside of another actor's: nothing waits before, and none runs. */
+  get isFree(): boolean {
+    return this.state === 'running' && !this.isInTurn && this.mailbox.length === 0;
+  }
 
   handled = 0;
   expired = 0;
@@ -59,27 +67,50 @@ export class Cell {
   }
 }
 
+/** Hears the outcome of an answer that comes later, once. */
+export interface Settles {
+  readonly settled: (problem: Failure | undefined, reply: unknown) => void;
+}
+
 /** Tells its listener the outcome as soon as both are there. Actors see it as a Deferred. */
 export class DeferredReply<Reply> {
-  #settled = false;
-  #failure: Failure | undefined;
-  #reply: Reply | undefined;
-  #listener: ((failure: Failure | undefined, reply: Reply | undefined) => void) | undefined;
+  isSettled = false;
+  failure: Failure | undefined = undefined;
+  reply: Reply | undefined = undefined;
+  #listener: Settles | undefined = undefined;
 
-  readonly resolve = (reply: Reply): void => this.#settle(undefined, reply);
-  readonly fail = (failure: Failure): void => this.#settle(failure, undefined);
+  resolve(reply: Reply): void {
+    this.#settle(undefined, reply);
+  }
 
-  onSettled(listener: (failure: Failure | undefined, reply: Reply | undefined) => void): void {
-    if (this.#settled) listener(this.#failure, this.#reply);
+  fail(problem: Failure): void {
+    this.#settle(problem, undefined);
+  }
+
+  onSettled(listener: Settles): void {
+    if (this.isSettled) listener.settled(this.failure, this.reply);
     else this.#listener = listener;
   }
 
-  #settle(failure: Failure | undefined, reply: Reply | undefined): void {
-    if (this.#settled) return;
-    this.#settled = true;
-    this.#failure = failure;
-    this.#reply = reply;
-    this.#listener?.(failure, reply);
+  #settle(problem: Failure | undefined, reply: Reply | undefined): void {
+    if (this.isSettled) return;
+    this.isSettled = true;
+    this.failure = problem;
+    this.reply = reply;
+    this.#listener?.settled(problem, reply);
+  }
+}
+
+/** Lets the actors finish, one after the other. */
+export async function drainAll(cells: readonly Cell[]): Promise<void> {
+  for (const { state, instance } of cells) {
+    const drain = instance['drain'] as (() => unknown) | undefined;
+    if (state !== 'running' || drain === undefined) continue;
+    const result = drain.call(instance);
+    if (result instanceof DeferredReply)
+      await new Promise<void>((resolve) => {
+        result.onSettled({ settled: () => resolve() });
+      });
   }
 }
 

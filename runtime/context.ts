@@ -5,6 +5,7 @@
 import type { BaseContext, Deferred, Done, Later, Outcome, Ref, Session } from './actor.ts';
 import { type Cell, DeferredReply } from './cell.ts';
 import type { Host, TimerHandle } from './environment.ts';
+import type { NestedTurns } from './nested-turns.ts';
 import { CorruptionError, errorOf, type Failure, failure, KvError, toFailure } from './errors.ts';
 
 /** What contexts need of the kernel. */
@@ -27,6 +28,8 @@ export interface KernelSide {
     name: string,
     body: unknown,
   ) => Outcome<never> | undefined;
+  /** Sends and asks within the turn, where that is possible. */
+  readonly nested: NestedTurns;
   /** Puts a message of the actor to itself into its mailbox. */
   readonly own: (cell: Cell, name: string, body: unknown) => void;
   /** The actor of this thread under `ref`. */
@@ -72,6 +75,7 @@ export function createContext(kernel: KernelSide, cell: Cell): AnyContext {
     },
     peek: (ref: Ref<unknown>, name: string, body: unknown): Outcome<never> | undefined =>
       isCurrent() ? kernel.peek(cell, ref, name, body) : undefined,
+    ...nestingOf(kernel, cell, isCurrent),
     later: <Reply>() => new DeferredReply<Reply>() as unknown as Deferred<Reply>,
     session: <Reply>(work: (session: Session) => Promise<Reply>): Later<Reply> =>
       startSession(kernel, cell, work),
@@ -90,6 +94,33 @@ export function createContext(kernel: KernelSide, cell: Cell): AnyContext {
     ...given,
   };
   return context;
+}
+
+/** What takes its turn within the turn that sends it: nested-turns.ts. */
+function nestingOf(
+  kernel: KernelSide,
+  cell: Cell,
+  isCurrent: () => boolean,
+): Pick<AnyContext, 'tellHere' | 'askHere' | 'forward'> {
+  const { nested } = kernel;
+  return {
+    tellHere: (ref: Ref<unknown>, name: string, body: unknown): void => {
+      if (isCurrent()) nested.tell(ref, name, body);
+    },
+    askHere: (
+      ref: Ref<unknown>,
+      name: string,
+      body: unknown,
+      deadlineMs: number,
+      done: Done<never>,
+    ): void => {
+      if (isCurrent()) nested.ask(cell, ref, name, body, deadlineMs, done);
+    },
+    forward: (ref: Ref<unknown>, name: string, body: unknown, deadlineMs: number): never =>
+      (isCurrent()
+        ? nested.forward(cell, ref, name, body, deadlineMs)
+        : new DeferredReply()) as never,
+  };
 }
 
 function startSession<Reply>(
@@ -123,7 +154,8 @@ function startSession<Reply>(
         if (isCurrent()) resolve();
       });
     });
-  work({ ask, sleep } as unknown as Session).then(deferred.resolve, (error: unknown) => {
+  const resolve = (reply: Reply): void => deferred.resolve(reply);
+  work({ ask, sleep } as unknown as Session).then(resolve, (error: unknown) => {
     if (!isCurrent()) return;
     if (error instanceof KvError || error instanceof CorruptionError || isOfStart) {
       deferred.fail(toFailure(error));

@@ -2,7 +2,7 @@
 // inside asks, and their turns are taken here and now. From a turn of an actor: it peeks at what
 // another one of its thread knows (decision 18). No promise, no wait for the event loop.
 
-import type { Outcome, Ref } from './actor.ts';
+import type { Done, Outcome, Ref } from './actor.ts';
 import { type Cell, DeferredReply } from './cell.ts';
 import type { KernelSide } from './context.ts';
 import { ownTell, type Transcode } from './envelope.ts';
@@ -13,7 +13,8 @@ import type { AskNames, BodyOf, Descriptor, ReplyOf } from './protocol.ts';
 type Answered = (problem: Failure | undefined, reply: unknown) => void;
 
 /** What direct asks need of the kernel. */
-export interface TurnSide extends Pick<KernelSide, 'node' | 'find' | 'crash' | 'isStopped'> {
+export interface TurnSide
+  extends Pick<KernelSide, 'node' | 'find' | 'crash' | 'isStopped' | 'nested'> {
   readonly host: Host;
   readonly descriptorOf: (actor: string, name: string) => Descriptor | undefined;
   /** Bodies are copied on their way into a mailbox, so askAhead may not go past it. */
@@ -21,6 +22,8 @@ export interface TurnSide extends Pick<KernelSide, 'node' | 'find' | 'crash' | '
   readonly isRunning: () => boolean;
   /** Sends an ask whose answer comes in a turn, at once. */
   readonly ask: (ref: Ref<unknown>, name: string, body: unknown, done: Answered) => void;
+  /** Takes turns, and lets batches leave, when the caller has ended. */
+  readonly runSoon: () => void;
   /** A turn begins, or ends. */
   readonly setRunning: (isRunning: boolean) => void;
   /** Takes turns until `isDone` or nothing is left to do, and lets batches leave. */
@@ -64,8 +67,10 @@ export class DirectAsks {
     side.setRunning(false);
     let outcome: Outcome<unknown> | undefined;
     if (result instanceof DeferredReply)
-      result.onSettled((problem, reply) => {
-        outcome = { problem, reply };
+      result.onSettled({
+        settled: (problem, reply) => {
+          outcome = { problem, reply };
+        },
       });
     else outcome = result;
     side.takeTurns(() => outcome !== undefined);
@@ -78,7 +83,7 @@ export class DirectAsks {
     const peeked = ref.node === side.node ? side.find(ref) : undefined;
     if (peeked === undefined || peeked === cell || this.#isPeeking) return undefined;
     // With mail in its box it has not heard of everything that came before.
-    if (peeked.state !== 'running' || peeked.mailbox.length > 0) return undefined;
+    if (!peeked.isFree) return undefined;
     const descriptor = side.descriptorOf(ref.actor, name);
     assert(descriptor?.isPeek === true, `${name} of ${ref.actor} is nothing to peek at`);
     if (side.host.probe.buggify('asked instead of peeked')) return undefined;
@@ -89,6 +94,23 @@ export class DirectAsks {
     if (transcode === undefined || outcome.problem !== undefined) return outcome as Outcome<never>;
     return { problem: undefined, reply: transcode(descriptor, true, outcome.reply) as never };
   }
+
+  /** See Kernel.askHere. */
+  readonly here = <P, K extends AskNames<P>>(
+    ref: Ref<P>,
+    name: K,
+    body: BodyOf<P[K]>,
+    timeoutMs: number,
+    done: Done<ReplyOf<P[K]>>,
+  ): void => {
+    const side = this.#side;
+    const isOutside = !side.isRunning();
+    if (isOutside) side.setRunning(true);
+    const deadlineMs = side.host.clock.monotonicMs() + timeoutMs;
+    side.nested.ask(undefined, ref, name, body, deadlineMs, done);
+    if (isOutside) side.setRunning(false);
+    side.runSoon();
+  };
 
   #peekAt(cell: Cell, name: string, body: unknown): Outcome<unknown> | DeferredReply<unknown> {
     this.#isPeeking = true;
@@ -113,6 +135,7 @@ export class DirectAsks {
     const handler = cell.instance[name];
     assert(handler !== undefined, `${cell.address} has no handler ${name}`);
     cell.handled += 1;
+    cell.isInTurn = true;
     try {
       const reply = handler.call(cell.instance, body, this.#outside);
       return reply instanceof DeferredReply ? reply : { problem: undefined, reply };
@@ -124,6 +147,8 @@ export class DirectAsks {
         problem: failure('ACTOR_RESTARTED', { actor: cell.address }),
         reply: undefined,
       };
+    } finally {
+      cell.isInTurn = false;
     }
   }
 }

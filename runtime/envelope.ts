@@ -117,3 +117,22 @@ export function ownAnswer(
     failure: problem,
   };
 }
+
+/** The answer to an ask that a link brought. */
+export function answerTo(
+  ask: Envelope,
+  node: string,
+  problem: Failure | undefined,
+  body: unknown,
+): Envelope {
+  return {
+    ...ask,
+    kind: problem === undefined ? 'reply' : 'error',
+    node: ask.from,
+    from: node,
+    deadlineMs: Infinity,
+    via: undefined,
+    body,
+    failure: problem,
+  };
+}

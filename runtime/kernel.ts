@@ -3,14 +3,16 @@
 //
 // Turns: one message at a time, to its end. Actors with mail stand in a run queue; each gets up
 // to 64 turns, then the next; after 512 turns in all the event loop gets its chance. Sending
-// never runs the receiver: a handler is never entered while another one runs, so state cannot
+// never runs the receiver (the hot path's exception: nested-turns.ts); an actor is never entered
+// while a handler of it runs, so state cannot
 // change under a handler's feet.
 
 import type { Done, Ref } from './actor.ts';
 import { AskTable, type PendingAsk } from './ask-table.ts';
-import { Cell, DeferredReply, logFailure, mailboxSamples } from './cell.ts';
+import { Cell, DeferredReply, drainAll, logFailure, mailboxSamples } from './cell.ts';
 import { createContext, type KernelSide } from './context.ts';
 import {
+  answerTo,
   type Envelope,
   type Link,
   ownAnswer,
@@ -33,6 +35,7 @@ import {
 import { DirectAsks, type TurnSide } from './direct-asks.ts';
 import type { KernelOptions } from './kernel-options.ts';
 import { Ring } from './mailbox.ts';
+import { NestedTurns, type NestingSide } from './nested-turns.ts';
 import { type MetricSample, plainSample } from './metrics.ts';
 import type { AskNames, BodyOf, Descriptor, ReplyOf, TellNames } from './protocol.ts';
 import type { ActorSpec } from './supervisor.ts';
@@ -52,6 +55,7 @@ export class Kernel {
   readonly #started: Cell[] = [];
   readonly #runQueue = new Ring<Cell>();
   readonly #asks: AskTable;
+  readonly #nestingSide: NestingSide;
   readonly #side: KernelSide;
   readonly #direct: DirectAsks;
   #scheduled = false;
@@ -76,6 +80,11 @@ export class Kernel {
    * elsewhere or not running.
    */
   readonly askAhead: DirectAsks['ahead'];
+  /**
+   * From outside of any actor: as `ask`, but where nothing waits before it the actor has its turn
+   * before this returns, and `done` may run before too.
+   */
+  readonly askHere: DirectAsks['here'];
 
   constructor(options: KernelOptions) {
     this.node = options.node;
@@ -90,9 +99,10 @@ export class Kernel {
       this.#nowMs = this.#host.clock.monotonicMs();
       this.#asks.tick(this.#nowMs);
     };
+    this.#nestingSide = this.#sideOfNestedTurns();
     this.#side = this.#sideOfContexts();
     this.#direct = new DirectAsks(this.#sideOfDirectAsks());
-    ({ now: this.askNow, ahead: this.askAhead } = this.#direct);
+    ({ now: this.askNow, ahead: this.askAhead, here: this.askHere } = this.#direct);
   }
 
   /** Asks that wait for an answer. */
@@ -122,16 +132,8 @@ export class Kernel {
   }
 
   /** Lets every actor finish, in the reverse order of starting. */
-  async drain(): Promise<void> {
-    for (const cell of [...this.#started].reverse()) {
-      const drain = cell.instance['drain'] as (() => unknown) | undefined;
-      if (cell.state !== 'running' || drain === undefined) continue;
-      const result = drain.call(cell.instance);
-      if (result instanceof DeferredReply)
-        await new Promise<void>((resolve) => {
-          result.onSettled(() => resolve());
-        });
-    }
+  drain(): Promise<void> {
+    return drainAll([...this.#started].reverse());
   }
 
   /** Nothing is delivered or sent any more. Asks from outside of any actor end with `problem`. */
@@ -156,10 +158,12 @@ export class Kernel {
       cell.isEntering = false;
       if (!(result instanceof DeferredReply)) this.#ready(cell);
       else
-        result.onSettled((problem) => {
-          if (cell.incarnation !== incarnation) return;
-          if (problem === undefined) this.#ready(cell);
-          else this.#startFailed(cell, errorOf(problem));
+        result.onSettled({
+          settled: (problem) => {
+            if (cell.incarnation !== incarnation) return;
+            if (problem === undefined) this.#ready(cell);
+            else this.#startFailed(cell, errorOf(problem));
+          },
         });
     } catch (error) {
       cell.isEntering = false;
@@ -357,20 +361,9 @@ export class Kernel {
 
   #answer(envelope: Envelope, problem: Failure | undefined, reply: unknown): void {
     if (envelope.kind !== 'ask' || this.#stopped) return;
-    if (envelope.via === undefined) {
-      this.#settle(envelope.askId, problem, reply, envelope.descriptor);
-      return;
-    }
-    envelope.via.send({
-      ...envelope,
-      kind: problem === undefined ? 'reply' : 'error',
-      node: envelope.from,
-      from: this.node,
-      deadlineMs: Infinity,
-      via: undefined,
-      body: reply,
-      failure: problem,
-    });
+    if (envelope.via === undefined)
+      return this.#settle(envelope.askId, problem, reply, envelope.descriptor);
+    envelope.via.send(answerTo(envelope, this.node, problem, reply));
   }
 
   #settle(
@@ -411,10 +404,13 @@ export class Kernel {
       cell.queued = true;
       this.#runQueue.push(cell);
     }
-    if (!this.#scheduled && !this.#running) {
-      this.#scheduled = true;
-      this.#host.timers.soon(this.#run);
-    }
+    this.#runSoon();
+  }
+
+  #runSoon(): void {
+    if (this.#scheduled || this.#running) return;
+    this.#scheduled = true;
+    this.#host.timers.soon(this.#run);
   }
 
   readonly #run = (): void => {
@@ -434,7 +430,9 @@ export class Kernel {
       const cell = this.#runQueue.shift();
       if (cell === undefined) break;
       cell.queued = false;
+      cell.isInTurn = true;
       left -= this.#runCell(cell);
+      cell.isInTurn = false;
     }
     this.#running = false;
   }
@@ -507,10 +505,12 @@ export class Kernel {
     const result = handler.call(cell.instance, envelope.body, envelope);
     if (result instanceof DeferredReply) {
       const { incarnation } = cell;
-      result.onSettled((problem, reply) => {
-        if (envelope.kind === 'ask') this.#answer(envelope, problem, reply);
-        else if (problem !== undefined && cell.incarnation === incarnation)
-          logFailure(this.#host.log, cell, envelope.name, problem);
+      result.onSettled({
+        settled: (problem, reply) => {
+          if (envelope.kind === 'ask') this.#answer(envelope, problem, reply);
+          else if (problem !== undefined && cell.incarnation === incarnation)
+            logFailure(this.#host.log, cell, envelope.name, problem);
+        },
       });
     } else if (envelope.kind === 'ask') this.#answer(envelope, undefined, result);
   }
@@ -518,20 +518,27 @@ export class Kernel {
   #traced(trace: string, work: () => void): void {
     const before = this.#trace;
     this.#trace = trace;
-    work();
-    this.#trace = before;
+    try {
+      work();
+    } finally {
+      this.#trace = before;
+    }
   }
 
-  #sideOfContexts(): KernelSide {
+  #sideOfNestedTurns(): NestingSide {
     return {
       node: this.node,
       host: this.#host,
+      asks: this.#asks,
+      transcode: this.#options.transcode,
+      descriptorOf: (actor, name) => this.#descriptors.get(actor)?.get(name),
       isStopped: () => this.#stopped,
+      isRunning: () => this.#running,
+      nowMs: () => this.#nowMs,
       tell: (ref, name, body) => this.#tell(ref, name, body),
       ask: (cell, ref, name, body, timeoutMs, done) =>
         this.#ask(cell, ref, name, body, timeoutMs, done),
-      peek: (cell, ref, name, body) => this.#direct.peek(cell, ref, name, body),
-      own: (cell, name, body) => this.#own(cell, name, body),
+      settle: (askId, problem, reply) => this.#settle(askId, problem, reply),
       find: (ref) => this.#cells.get(ref.actor)?.[ref.shard],
       crash: (cell, error) => this.#crash(cell, error, undefined),
       trace: () => this.#trace,
@@ -539,17 +546,25 @@ export class Kernel {
     };
   }
 
+  #sideOfContexts(): KernelSide {
+    return {
+      ...this.#nestingSide,
+      nested: new NestedTurns(this.#nestingSide),
+      peek: (cell, ref, name, body) => this.#direct.peek(cell, ref, name, body),
+      own: (cell, name, body) => this.#own(cell, name, body),
+    };
+  }
+
   #sideOfDirectAsks(): TurnSide {
     return {
-      ...this.#side,
-      transcode: this.#options.transcode,
-      descriptorOf: (actor, name) => this.#descriptors.get(actor)?.get(name),
-      isRunning: () => this.#running,
+      ...this.#nestingSide,
+      nested: this.#side.nested,
       ask: (ref, name, body, done) => {
         this.#isDirect = true;
         this.#ask(undefined, ref, name, body, Infinity, done);
         this.#isDirect = false;
       },
+      runSoon: () => this.#runSoon(),
       setRunning: (isRunning) => {
         if (isRunning) this.#nowMs = this.#host.clock.monotonicMs();
         this.#running = isRunning;

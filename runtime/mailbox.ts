@@ -68,6 +68,11 @@ export class Mailbox {
     return this.#own.length + this.#control.length + this.#user.length + this.#background.length;
   }
 
+  /** Messages of the actor to itself and answers that wait. */
+  get ownLength(): number {
+    return this.#own.length;
+  }
+
   /** False: the lane is full and the message was not taken. */
   push(envelope: Envelope, lane: Lane): boolean {
     const ring =

@@ -207,6 +207,9 @@ class Connection {
   #isEnded = false;
   #heldBytes = 0;
   readonly #progress: SendProgress;
+  /** Answers of the turn that reads, which leave in one write at its end. */
+  #outgoing: Uint8Array[] = [];
+  #isReading = false;
   /** Since when a half command is all there is; looked at now and then. */
   #halfSinceMs: number | undefined;
 
@@ -259,7 +262,26 @@ class Connection {
     if (this.#isEnding || this.#isEnded) return;
     // Plain bytes: a Buffer is a class of Node that must not reach actors.
     this.#parser.feed(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    this.#isReading = true;
     this.#advance();
+    this.#isReading = false;
+    this.#flush();
+  }
+
+  #write(bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
+    if (this.#isReading) this.#outgoing.push(bytes);
+    else this.#socket.write(bytes);
+  }
+
+  #flush(): void {
+    const [first, ...rest] = this.#outgoing;
+    if (first === undefined) return;
+    this.#outgoing = [];
+    if (rest.length > 0) this.#socket.cork();
+    this.#socket.write(first);
+    for (const bytes of rest) this.#socket.write(bytes);
+    if (rest.length > 0) this.#socket.uncork();
   }
 
   /** Parses, starts the next batch and stops or continues reading, as far as each may go now. */
@@ -307,7 +329,7 @@ class Connection {
   #answer(commands: readonly RespCommand[], { bytes, count, isLast }: RespAnswers): void {
     if (isLast) return this.#end(bytes);
     if (count < commands.length) this.#queue = [...commands.slice(count), ...this.#queue];
-    if (bytes.length > 0) this.#socket.write(bytes);
+    this.#write(bytes);
     if (this.#socket.writableLength > this.#parts.limits.outputBytesHard) return this.cut();
     this.#advance();
   }
@@ -322,6 +344,7 @@ class Connection {
   }
 
   #end(last: string | Uint8Array): void {
+    this.#flush();
     this.#isEnded = true;
     this.#queue = [];
     // What still comes is dropped, so that the end arrives and not a reset.

@@ -35,6 +35,9 @@ export const bulkBytesHardMax = 512 * 1024 * 1024;
 /** Digits of a length: none that is taken has more. */
 const digitsMax = 10;
 const copiedBytesMax = 64;
+/** Names of commands come again and again: the last ones are handed out again. */
+const keptNameBytesMax = 16;
+const keptNames = 256;
 /** Of a buffer that a half command grows in. */
 const bufferBytesMin = 16 * 1024;
 
@@ -222,6 +225,8 @@ export class RespParser {
   #cut(start: number, end: number): Uint8Array {
     const length = end - start;
     const bytes = this.#bytes;
+    if (this.#arguments.length === 0 && length <= keptNameBytesMax && length > 0)
+      return keptName(bytes, start, end);
     if (length > copiedBytesMax)
       return new Uint8Array(bytes.buffer, bytes.byteOffset + start, length);
     // A small array of its own lives in the heap; a view never does, and holds the whole chunk.
@@ -261,6 +266,23 @@ export class RespParser {
     this.#argumentBytes = 0;
     return false;
   }
+}
+
+const namesKept: (Uint8Array | undefined)[] = new Array<undefined>(keptNames);
+
+function keptName(bytes: Uint8Array, start: number, end: number): Uint8Array {
+  const ends = (bytes[start] as number) * 31 + (bytes[end - 1] as number) * 7;
+  const place = (ends + end - start) & (keptNames - 1);
+  const kept = namesKept[place];
+  if (kept?.length === end - start) {
+    let at = 0;
+    while (at < kept.length && kept[at] === bytes[start + at]) at += 1;
+    if (at === kept.length) return kept;
+  }
+  const name = new Uint8Array(end - start);
+  for (let i = 0; i < name.length; i += 1) name[i] = bytes[start + i] as number;
+  namesKept[place] = name;
+  return name;
 }
 
 const printable = (byte: number): string =>

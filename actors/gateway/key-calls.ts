@@ -1,7 +1,7 @@
 // One operation on a key, run at its best coordinator, then at others where that is safe (rule ID-1):
 // what the HTTP and the Redis gateway share. Callbacks, no promises: this is the hot path of both.
 
-import { type Context, type Done, refTo } from '../../runtime/actor.ts';
+import { type Context, type Done, type Ref, refTo } from '../../runtime/actor.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import { isSerial, type Level, requiredAcks } from '../model/consistency.ts';
@@ -23,10 +23,24 @@ import type { KeyRouter } from './key-router.ts';
 import { asRead, asWritten, serialRead } from './serial-requests.ts';
 
 export interface KeyCallsOptions {
-  readonly ctx: Pick<Context, 'ask' | 'clock' | 'node' | 'probe'>;
+  readonly ctx: Pick<Context, 'ask' | 'askHere' | 'clock' | 'node' | 'probe'>;
   readonly router: KeyRouter;
   readonly ring: Ring;
   readonly guard: NamespaceGuard;
+}
+
+/** Coordinators to try, best first; `earlier`: what was wrong at the one before `index`. */
+interface Route {
+  readonly candidates: readonly Ref<Coordinator>[];
+  readonly index?: number;
+  readonly earlier?: Failure;
+}
+
+interface FailedAttempt {
+  readonly route: Route;
+  readonly problem: Failure;
+  /** At this node's own coordinator. */
+  readonly isOwn: boolean;
 }
 
 export class KeyCalls {
@@ -43,9 +57,16 @@ export class KeyCalls {
     deadlineMs: number,
     done: Done<ReplyOf<Coordinator[K]>>,
   ): void {
-    const admitted = this.#admitted(() => this.#withTerms(verb, body), done);
-    if (admitted === undefined) return;
-    this.#options.guard.admit(body.namespace, (problem) => {
+    const { guard } = this.#options;
+    let admitted: BodyOf<Coordinator[K]>;
+    try {
+      admitted = this.#withTerms(verb, body);
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      return done(error.toFailure(), undefined);
+    }
+    if (!guard.isCounted(body.namespace)) return this.#run(verb, admitted, deadlineMs, done);
+    guard.admit(body.namespace, (problem) => {
       if (problem === undefined) this.#run(verb, admitted, deadlineMs, done);
       else done(problem, undefined);
     });
@@ -77,25 +98,63 @@ export class KeyCalls {
   ): void {
     if (isSerial(body.level as Level)) return this.#decided(verb, body, deadlineMs, done);
     const { ctx, router } = this.#options;
-    const { ask, clock, node } = ctx;
-    const { namespace, key, level } = body;
+    const { namespace, key } = body;
+    const first = router.sole ?? router.own(hashKey(storageKey(namespace, key)).token);
+    if (first === undefined)
+      return this.#attempt(
+        verb,
+        body,
+        deadlineMs,
+        { candidates: this.#candidates(verb, body) },
+        done,
+      );
+    ctx.askHere(first, verb, body, deadlineMs, (problem, reply) => {
+      if (problem === undefined) return done(undefined, reply);
+      // The first of them is the one that was asked; most requests never need the others.
+      const route = { candidates: this.#candidates(verb, body) };
+      this.#failed(verb, body, deadlineMs, { route, problem, isOwn: true }, done);
+    });
+  }
+
+  #candidates<K extends KeyVerb>(
+    verb: K,
+    { namespace, key, level }: BodyOf<Coordinator[K]>,
+  ): readonly Ref<Coordinator>[] {
     const { token } = hashKey(storageKey(namespace, key));
-    const candidates = router.candidates(token, verb === 'write' && level === 'ANY');
-    const attempt = (index: number, earlier: Failure | undefined): void => {
-      const target = candidates[index];
-      const leftMs = deadlineMs - clock.monotonicMs();
-      if (target === undefined || (index > 0 && leftMs <= 0))
-        return done(earlier ?? this.#unavailable(level), undefined);
-      ask(target, verb, body, leftMs, (problem, reply) => {
-        if (problem === undefined) return done(undefined, reply);
-        // A plain write of a key with serial operations becomes one of them (PX-18).
-        if (problem.code === 'SERIAL_KEY') return this.#decided(verb, body, deadlineMs, done);
-        const final = finalFailure(verb, problem);
-        if (attemptsNext(verb, problem, target.node === node)) attempt(index + 1, final);
-        else done(final, undefined);
-      });
-    };
-    attempt(0, undefined);
+    return this.#options.router.candidates(token, verb === 'write' && level === 'ANY');
+  }
+
+  #attempt<K extends KeyVerb>(
+    verb: K,
+    body: BodyOf<Coordinator[K]>,
+    deadlineMs: number,
+    route: Route,
+    done: Done<ReplyOf<Coordinator[K]>>,
+  ): void {
+    const { askHere, clock, node } = this.#options.ctx;
+    const { candidates, index = 0, earlier } = route;
+    const target = candidates[index];
+    if (target === undefined || (index > 0 && deadlineMs <= clock.monotonicMs()))
+      return done(earlier ?? this.#unavailable(body.level), undefined);
+    askHere(target, verb, body, deadlineMs, (problem, reply) => {
+      if (problem === undefined) return done(undefined, reply);
+      const isOwn = target.node === node;
+      this.#failed(verb, body, deadlineMs, { route, problem, isOwn }, done);
+    });
+  }
+
+  #failed<K extends KeyVerb>(
+    verb: K,
+    body: BodyOf<Coordinator[K]>,
+    deadlineMs: number,
+    { route: { candidates, index = 0 }, problem, isOwn }: FailedAttempt,
+    done: Done<ReplyOf<Coordinator[K]>>,
+  ): void {
+    // A plain write of a key with serial operations becomes one of them (PX-18).
+    if (problem.code === 'SERIAL_KEY') return this.#decided(verb, body, deadlineMs, done);
+    const earlier = finalFailure(verb, problem);
+    if (!attemptsNext(verb, problem, isOwn)) return done(earlier, undefined);
+    this.#attempt(verb, body, deadlineMs, { candidates, index: index + 1, earlier }, done);
   }
 
   /** A plain read or write at a level that is decided: as the reply that its verb has. */

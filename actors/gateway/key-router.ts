@@ -18,10 +18,28 @@ export interface KeyRouterOptions {
 
 export class KeyRouter {
   readonly #options: KeyRouterOptions;
+  /** Coordinators of this node, by shard. */
+  readonly #own: readonly Ref<Coordinator>[];
   #peers: ReadonlyMap<string, PeerState> = new Map();
+
+  /** The coordinator of every key, where this node has one and holds a copy of everything. */
+  readonly sole: Ref<Coordinator> | undefined;
 
   constructor(options: KeyRouterOptions) {
     this.#options = options;
+    const { node, ring, coordinatorShards } = options;
+    this.#own = Array.from({ length: coordinatorShards }, (_, shard) =>
+      refTo(Coordinator, node, shard),
+    );
+    const holdsAll = ring.replicaLists().every((replicas) => replicas.includes(node));
+    this.sole = holdsAll && coordinatorShards === 1 ? this.#own[0] : undefined;
+  }
+
+  /** The first of the candidates where it is one of this node; else they have to be looked at. */
+  own(token: number): Ref<Coordinator> | undefined {
+    const { node, ring, coordinatorShards } = this.#options;
+    if (!ring.replicasOf(token).includes(node)) return undefined;
+    return this.#own[shardOf(token, coordinatorShards)];
   }
 
   /** False until the failure detector has spoken; a node alone knows enough. */
@@ -54,7 +72,7 @@ export class KeyRouter {
   candidates(token: number, takesHints = false): readonly Ref<Coordinator>[] {
     const { node, ring, coordinatorShards } = this.#options;
     const replicas = ring.replicasOf(token);
-    const own = refTo(Coordinator, node, shardOf(token, coordinatorShards));
+    const own = this.#own[shardOf(token, coordinatorShards)] as Ref<Coordinator>;
     const found: Ref<Coordinator>[] = replicas.includes(node) ? [own] : [];
     for (const condition of ['alive', 'suspected'] as const)
       for (const replica of replicas) {

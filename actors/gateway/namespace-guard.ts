@@ -95,11 +95,17 @@ export class NamespaceGuard {
     this.#usages = new Map(usages.map((usage) => [usage.id, usage]));
   }
 
+  /** Its operations are counted: whoever runs one asks `admit`. */
+  isCounted(id: number): boolean {
+    const limit = this.#namespaces.withId(id)?.operationsPerSecondMax ?? 0;
+    return limit !== 0 && this.#quotas !== undefined;
+  }
+
   /** One operation of a namespace: at once where it has no quota for them. */
   admit(id: number, done: (problem: Failure | undefined) => void): void {
     const namespace = this.#namespaces.withId(id);
-    const isFree = namespace === undefined || namespace.operationsPerSecondMax === 0;
-    if (isFree || this.#quotas === undefined) done(undefined);
+    if (namespace === undefined || this.#quotas === undefined || !this.isCounted(id))
+      done(undefined);
     else this.#quotas.take(namespace, done);
   }
 

@@ -204,6 +204,33 @@ const byName: ReadonlyMap<string, CommandSpec> = new Map(
   respCommands.map((spec) => [spec.name, spec]),
 );
 
+const lower = (byte: number): number => (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte);
+
+/** By length, first and last letter: a few names share a place. */
+const places = 512;
+const byPlace = Array.from({ length: places }, (): CommandSpec[] => []);
+for (const spec of respCommands) byPlace[placeOf(nameBytes(spec))]?.push(spec);
+
+function nameBytes({ name }: CommandSpec): Uint8Array {
+  return Uint8Array.from(name, (letter) => letter.charCodeAt(0));
+}
+
+function placeOf(name: Uint8Array): number {
+  const { length } = name;
+  const ends = lower(name[0] ?? 0) * 7 + lower(name[length - 1] ?? 0) * 31;
+  return (ends + length * 67) & (places - 1);
+}
+
+/** As a client sent it, in any case: the hot path makes no text of it. */
+export function commandSent(name: Uint8Array): CommandSpec | undefined {
+  return (byPlace[placeOf(name)] ?? []).find(({ name: known }) => {
+    if (known.length !== name.length) return false;
+    for (let i = 0; i < name.length; i += 1)
+      if (lower(name[i] as number) !== known.charCodeAt(i)) return false;
+    return true;
+  });
+}
+
 /** `name`: in lower case. */
 export const commandNamed = (name: string): CommandSpec | undefined => byName.get(name);
 

@@ -16,7 +16,7 @@ import {
 } from '../../runtime/actor.ts';
 import { failure, KvError } from '../../runtime/errors.ts';
 import { utf8 } from '../../runtime/bytes.ts';
-import type { Handlers } from '../../runtime/protocol.ts';
+import type { Handlers, Tell } from '../../runtime/protocol.ts';
 import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
 import type { Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Usage } from '../model/namespaces.ts';
@@ -75,8 +75,12 @@ const servedWhileDraining: ReadonlySet<string> = new Set(['ping', 'quit', 'hello
 /** Arguments of an unknown command that its error shows. */
 const shownArgumentsLength = 128;
 
-class RespGatewayActor implements Handlers<RespGateway> {
-  readonly #ctx: Context;
+interface Own {
+  readonly wake: Tell<object>;
+}
+
+class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
+  readonly #ctx: Context<Own>;
   readonly #options: RespGatewayOptions;
   readonly #router: KeyRouter;
   readonly #runner: RespRunner;
@@ -91,7 +95,7 @@ class RespGatewayActor implements Handlers<RespGateway> {
   #whenIdle: Deferred<object>[] = [];
   #nextShard = 0;
 
-  constructor(ctx: Context, options: RespGatewayOptions) {
+  constructor(ctx: Context<Own>, options: RespGatewayOptions) {
     this.#ctx = ctx;
     this.#options = options;
     const { ring, coordinatorShards, gossiper } = options;
@@ -100,6 +104,7 @@ class RespGatewayActor implements Handlers<RespGateway> {
       start: (call) => this.#start(call),
       nowMs: ctx.clock.monotonicMs,
       timeouts: options.defaults,
+      wakeSoon: () => ctx.toSelfLater('wake', {}),
       onIdle: () => this.#becameIdle(),
     });
     const guard = new NamespaceGuard(ctx, options.catalog);
@@ -171,6 +176,10 @@ class RespGatewayActor implements Handlers<RespGateway> {
     const answer = this.#ctx.later<RespAnswers>();
     this.#runner.run(connection, commands, answer);
     return answer;
+  }
+
+  wake(): void {
+    this.#runner.wake();
   }
 
   peersChanged({ peers }: PeerStates): void {
@@ -284,5 +293,5 @@ const isHttp = (name: string): boolean => /^(post|get|put|head|options|host:)$/i
 
 export const respGateway = actor({
   protocol: RespGateway,
-  create: (ctx, options: RespGatewayOptions) => new RespGatewayActor(ctx, options),
+  create: (ctx: Context<Own>, options: RespGatewayOptions) => new RespGatewayActor(ctx, options),
 });

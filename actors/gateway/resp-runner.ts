@@ -11,8 +11,8 @@ import type { Deferred } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
 import { Ring as Queue } from '../../runtime/mailbox.ts';
 import type { RespAnswers, RespCommand } from './protocol.ts';
-import { RespCall, wordOf } from './resp-call.ts';
-import { type CommandSpec, commandNamed, unknownCommand } from './resp-commands.ts';
+import { RespCall } from './resp-call.ts';
+import { type CommandSpec, commandSent, unknownCommand } from './resp-commands.ts';
 import type { RespConnection } from './resp-connection.ts';
 import { parallelMax } from './resp-keys.ts';
 import { errorReply, type Reply, ReplyWriter } from './resp-replies.ts';
@@ -26,6 +26,8 @@ export interface RunnerOptions {
     readonly writeTimeoutMs: number;
     readonly scanTimeoutMs: number;
   };
+  /** To call `wake` in a turn of its own, soon. */
+  readonly wakeSoon: () => void;
   /** Called when the last open command has ended. */
   readonly onIdle: () => void;
 }
@@ -63,6 +65,7 @@ export class RespBatchRun {
   barrier: RespCall | undefined;
   isPumping = false;
   isWaiting = false;
+  isFinished = false;
   /** Ends before its last command: QUIT, or bounds. */
   isCut = false;
   /** The connection ends with it. */
@@ -97,7 +100,7 @@ export class RespRunner {
   readonly #waiting = new Queue<RespBatchRun>();
   #inFlight = 0;
   #open = 0;
-  #isWaking = false;
+  #isWakeDue = false;
 
   constructor(options: RunnerOptions) {
     this.#options = options;
@@ -137,8 +140,25 @@ export class RespRunner {
       if (waiting.blockers === 0) batch.ready.push(waiting);
     }
     if (batch.barrier === call) batch.barrier = undefined;
-    if (!batch.isPumping) this.#pump(batch);
-    this.#wake();
+    if (batch.isPumping) return;
+    if (isThrough(batch)) this.#finish(batch);
+    else if (batch.ready.length > 0 || !isLaunched(batch)) this.#wait(batch);
+    if (this.#waiting.length > 0 && !this.#isWakeDue) {
+      // Not now: whoever has answered is in its turn, and what is started could not go straight on.
+      this.#isWakeDue = true;
+      this.#options.wakeSoon();
+    }
+  }
+
+  /** Starts what has room now. */
+  wake(): void {
+    this.#isWakeDue = false;
+    while (this.#inFlight < inFlightMax) {
+      const batch = this.#waiting.shift();
+      if (batch === undefined) break;
+      batch.isWaiting = false;
+      if (!batch.isPumping) this.#pump(batch);
+    }
   }
 
   /** Starts what may start now; ends the batch when nothing of it is left. */
@@ -151,8 +171,7 @@ export class RespRunner {
       if (call.blockers === 0) this.#launch(batch, call);
     }
     batch.isPumping = false;
-    const isThrough = batch.isCut || batch.calls.length === batch.commands.length;
-    if (isThrough && batch.ended === batch.calls.length) this.#finish(batch);
+    if (isThrough(batch)) this.#finish(batch);
   }
 
   #launch(batch: RespBatchRun, call: RespCall): void {
@@ -163,27 +182,17 @@ export class RespRunner {
   }
 
   #hasRoom(batch: RespBatchRun): boolean {
-    const isThrough = batch.isCut || batch.calls.length === batch.commands.length;
-    if (isThrough && batch.ready.length === 0) return false;
+    if (isLaunched(batch) && batch.ready.length === 0) return false;
     if (batch.running >= windowOf(batch.connection)) return false;
     if (this.#inFlight < inFlightMax) return true;
-    if (!batch.isWaiting) {
-      batch.isWaiting = true;
-      this.#waiting.push(batch);
-    }
+    this.#wait(batch);
     return false;
   }
 
-  #wake(): void {
-    if (this.#isWaking) return;
-    this.#isWaking = true;
-    while (this.#inFlight < inFlightMax) {
-      const batch = this.#waiting.shift();
-      if (batch === undefined) break;
-      batch.isWaiting = false;
-      if (!batch.isPumping) this.#pump(batch);
-    }
-    this.#isWaking = false;
+  #wait(batch: RespBatchRun): void {
+    if (batch.isWaiting) return;
+    batch.isWaiting = true;
+    this.#waiting.push(batch);
   }
 
   /** The next command of the batch, in its order; undefined where it has to wait or there is none. */
@@ -219,6 +228,8 @@ export class RespRunner {
   }
 
   #finish(batch: RespBatchRun): void {
+    if (batch.isFinished) return;
+    batch.isFinished = true;
     const { connection, calls, answer, largestReply, isLast } = batch;
     connection.largestReply = Math.max(largestReply, connection.largestReply >> 1);
     for (const call of calls)
@@ -229,6 +240,13 @@ export class RespRunner {
     if (this.#open === 0) this.#options.onIdle();
   }
 }
+
+/** All of its commands have been started, or wait in `ready`. */
+const isLaunched = ({ isCut, calls, commands }: RespBatchRun): boolean =>
+  isCut || calls.length === commands.length;
+
+const isThrough = (batch: RespBatchRun): boolean =>
+  isLaunched(batch) && batch.ended === batch.calls.length;
 
 const internalError = errorReply('ERR no answer');
 
@@ -255,7 +273,7 @@ function sizeOf(reply: Reply | undefined): number {
 }
 
 function specOf({ args }: RespCommand): CommandSpec {
-  return commandNamed(wordOf(args[0] ?? noBytes)) ?? unknownCommand;
+  return commandSent(args[0] ?? noBytes) ?? unknownCommand;
 }
 
 // ---- keys in use ---------------------------------------------------------------------------

@@ -17,6 +17,7 @@ export function runAll<Item, Reply>(
   const outcomes: Outcome<Reply>[] = [];
   let next = 0;
   let ended = 0;
+  let isStepping = false;
   const step = (): void => {
     const index = next;
     next += 1;
@@ -24,9 +25,16 @@ export function runAll<Item, Reply>(
       outcomes[index] = reply === undefined ? { failure: problem ?? failure('BUG') } : { reply };
       ended += 1;
       if (ended === items.length) done(outcomes);
-      else if (next < items.length) step();
+      else advance();
     });
   };
+  // An outcome may come before `run` returns: then the loop goes on, not deeper.
+  const advance = (): void => {
+    if (isStepping) return;
+    isStepping = true;
+    while (next < items.length && next - ended < batchParallel) step();
+    isStepping = false;
+  };
   if (items.length === 0) done([]);
-  while (next < Math.min(items.length, batchParallel)) step();
+  advance();
 }

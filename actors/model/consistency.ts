@@ -21,10 +21,14 @@ export type Level = (typeof levels)[number];
 
 const aliases: Readonly<Record<string, Level>> = { EVENTUAL: 'ONE', STRONG: 'ALL' };
 
+const byWord: ReadonlyMap<string, Level> = new Map(levels.map((level) => [level, level]));
+
 /** Case does not matter. BAD_REQUEST for an unknown word. */
 export function parseLevel(text: string): Level {
+  const asWritten = byWord.get(text);
+  if (asWritten !== undefined) return asWritten;
   const word = text.trim().toUpperCase();
-  const level = aliases[word] ?? levels.find((known) => known === word);
+  const level = aliases[word] ?? byWord.get(word);
   if (level === undefined)
     throw new KvError('BAD_REQUEST', {
       field: 'Consistency-Level',

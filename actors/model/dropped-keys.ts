@@ -3,7 +3,7 @@
 // repair leaves them out, and storage clears them away.
 
 import { type CatalogDocument, decodeCatalog, firstNamespaces, Namespaces } from './namespaces.ts';
-import { namespaceOf, privateNamespaces } from './record.ts';
+import { namespaceOf, privateNamespaces, recordKey } from './record.ts';
 
 /** Of a compaction: ids below `nextId` that are not among the living are gone. */
 export interface DroppedNamespaces {
@@ -44,6 +44,11 @@ export class DroppedKeys {
   /** NO_SUCH_NAMESPACE where the key's namespace was dropped. */
   refuse(key: Uint8Array): void {
     this.#namespaces.refuseDropped(key);
+  }
+
+  /** The same of a record's key. */
+  refuseRecord(record: Uint8Array): void {
+    if (this.#namespaces.document.nextId > 1) this.refuse(recordKey(record));
   }
 
   /** Undefined: nothing was ever dropped. */

@@ -76,7 +76,13 @@ export function storageKey(namespace: number, key: Uint8Array): Uint8Array {
 }
 
 export function namespaceOf(key: Uint8Array): number {
-  return new DataView(key.buffer, key.byteOffset).getUint32(0);
+  return (
+    (((key[0] as number) << 24) |
+      ((key[1] as number) << 16) |
+      ((key[2] as number) << 8) |
+      (key[3] as number)) >>>
+    0
+  );
 }
 
 export function userKey(key: Uint8Array): Uint8Array {

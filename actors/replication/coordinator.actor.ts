@@ -15,20 +15,18 @@ import {
 } from '../../runtime/actor.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { assert, type Failure, failure, KvError } from '../../runtime/errors.ts';
-import type { Handlers, Tell } from '../../runtime/protocol.ts';
+import { BytePool } from '../../runtime/byte-pool.ts';
+import type { Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import { type Level, parsePlainLevel } from '../model/consistency.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
 import {
-  encodeRecord,
   isLive,
-  noEtag,
-  recordEtag,
   recordHlc,
+  recordIncarnation,
   recordIsSerial,
   recordIsSet,
-  recordVersion,
+  recordWriter,
   storageKey,
-  valueTypes,
 } from '../model/record.ts';
 import type { Resolve } from '../model/resolve.ts';
 import type { Ring } from '../model/ring.ts';
@@ -51,6 +49,7 @@ import { keepForReplicas } from './hinted-write.ts';
 import { MissedReplicas } from './missed-replicas.ts';
 import { BackgroundRepair } from './background-repair.ts';
 import { Explanation } from './explain.ts';
+import { OpenWrite, type Stamped, type WritePlace, type WritesItsRecords } from './open-write.ts';
 import { type ReadAction, ReadPath } from './read-path.ts';
 import { admitLevel, ReplicaView } from './replica-view.ts';
 import { ScanPath } from './scan-path.ts';
@@ -84,25 +83,6 @@ interface Own {
   readonly sweep: Tell<object>;
 }
 
-/** A write that has read the key's record and needs a stamp now. */
-interface Unstamped {
-  readonly request: WriteRequest;
-  readonly key: Uint8Array;
-  readonly hashes: KeyHashes;
-  readonly before: Uint8Array | undefined;
-  readonly targets: readonly string[];
-  readonly required: number;
-  /** Monotonic: when the replicas have to have answered. */
-  readonly deadlineMs: number;
-  readonly later: Deferred<WriteReply>;
-  readonly explanation: Explanation | undefined;
-}
-
-interface Stamped {
-  readonly record: Uint8Array;
-  readonly reply: WriteReply;
-}
-
 interface OpenRead {
   readonly path: ReadPath;
   readonly key: Uint8Array;
@@ -116,12 +96,20 @@ interface OpenRead {
   readonly explanation: Explanation | undefined;
 }
 
-class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
+/** Of the read that ends in the turn that began it. */
+interface EarlyAnswer {
+  readonly problem: Failure | undefined;
+  readonly reply: ReplyOf<Replica['read']> | undefined;
+}
+
+class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesItsRecords {
   readonly #ctx: Context<Own, 'disk'>;
   readonly #options: CoordinatorOptions;
   readonly #view: ReplicaView;
   readonly #reads = new Set<OpenRead>();
   readonly #background: BackgroundRepair;
+  readonly #pool = new BytePool();
+  readonly #take = (length: number): Uint8Array => this.#pool.take(length);
   /** Writes that were taken and not answered. */
   #openWrites = 0;
   #stamper: Stamper | undefined;
@@ -196,34 +184,35 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   write(request: WriteRequest, call: Call): Later<WriteReply> {
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
     this.#refuseTooMany();
-    const { key, hashes, targets, required } = this.#placeOf(request);
-    const later = this.#ctx.later<WriteReply>();
+    const place = this.#placeOf(request);
+    const write = new OpenWrite(this, request, place, {
+      deadlineMs: this.#deadlineOf(call),
+      later: this.#ctx.later<WriteReply>(),
+      explanation: request.explain ? new Explanation(this.#ctx.clock) : undefined,
+    });
     this.#openWrites += 1;
-    const deadlineMs = this.#deadlineOf(call);
-    const explanation = request.explain ? new Explanation(this.#ctx.clock) : undefined;
-    const terms = { targets, required, deadlineMs, later, explanation };
-    if (targets.length === 0) {
-      this.#proceed({ request, key, hashes, before: undefined, ...terms });
-      return later;
-    }
-    this.#ctx.ask(
-      this.#view.replica(this.#ctx.node, hashes.token),
-      'read',
-      { key, hash: hashes.hash, digest: false },
-      this.#leftMs(deadlineMs),
-      (problem, reply) => {
-        // Nothing was sent yet: whatever went wrong had no effect.
-        if (problem !== undefined) return this.#fail(later, withoutEffect(problem));
-        const before = reply?.record;
-        // Its gateway asks for a decision instead (PX-18).
-        if (before !== undefined && recordIsSerial(before))
-          return this.#fail(later, failure('SERIAL_KEY'));
-        if (before !== undefined && recordIsSet(before))
-          return this.#fail(later, failure('WRONG_TYPE', { detail: 'this key keeps siblings' }));
-        this.#proceed({ request, key, hashes, before, ...terms });
-      },
-    );
-    return later;
+    const { key, hashes } = place;
+    if (place.targets.length === 0) this.#proceed(write);
+    else
+      this.#ctx.askHere(
+        this.#view.replica(this.#ctx.node, hashes.token),
+        'read',
+        { key, hash: hashes.hash, digest: false },
+        write.deadlineMs,
+        (problem, reply) => {
+          // Nothing was sent yet: whatever went wrong had no effect.
+          if (problem !== undefined) return this.refuse(write, withoutEffect(problem));
+          const before = reply?.record;
+          // Its gateway asks for a decision instead (PX-18).
+          if (before !== undefined && recordIsSerial(before))
+            return this.refuse(write, failure('SERIAL_KEY'));
+          if (before !== undefined && recordIsSet(before))
+            return this.refuse(write, failure('WRONG_TYPE', { detail: 'this key keeps siblings' }));
+          write.before = before;
+          this.#proceed(write);
+        },
+      );
+    return write.later;
   }
 
   siblingWrite(request: SiblingWriteRequest, call: Call): Later<SiblingWriteReply> {
@@ -262,12 +251,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
    * Where a write goes; at ANY perhaps to nobody, for somebody who holds no copy keeps it until a
    * replica is back. UNAVAILABLE where this is no replica of the key, or too few are alive.
    */
-  #placeOf(request: Pick<WriteRequest, 'namespace' | 'key' | 'level'>): {
-    readonly key: Uint8Array;
-    readonly hashes: KeyHashes;
-    readonly targets: readonly string[];
-    readonly required: number;
-  } {
+  #placeOf(request: Pick<WriteRequest, 'namespace' | 'key' | 'level'>): WritePlace {
     const level = parsePlainLevel(request.level);
     const key = storageKey(request.namespace, request.key);
     const hashes = hashKey(key);
@@ -289,26 +273,22 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     if (open >= max) throw new KvError('OVERLOADED', { open, max });
   }
 
-  /** Every write ends once: here or in #fail. */
-  #acknowledge(write: Unstamped, reply: WriteReply): void {
-    const { request, required, hashes, later } = write;
+  /** Every write ends once: here or in `refuse`. */
+  #acknowledge({ request, place, later, explanation }: OpenWrite, reply: WriteReply): void {
     this.#openWrites -= 1;
-    const explanation = this.#explained(write.explanation, request.level, required, hashes.token);
-    later.resolve({ ...reply, explanation });
+    if (explanation === undefined) return later.resolve(reply);
+    const text = this.#explained(explanation, request.level, place.required, place.hashes.token);
+    later.resolve({ ...reply, explanation: text });
   }
 
-  #fail(later: Deferred<WriteReply>, problem: Failure): void {
+  refuse({ later }: OpenWrite, problem: Failure): void {
     this.#openWrites -= 1;
     later.fail(problem);
   }
 
   /** Stamps and sends the write now, or when the clock bound allows it. */
-  #proceed(write: Unstamped): void {
-    this.#stampsOrBug().take({
-      deadlineMs: write.deadlineMs,
-      fail: (problem) => this.#fail(write.later, problem),
-      proceed: (wallMicros) => this.#send(write, this.#stamp(write, wallMicros)),
-    });
+  #proceed(write: OpenWrite): void {
+    this.#stampsOrBug().take(write);
   }
 
   extended({ bound }: { readonly bound: number }): void {
@@ -320,49 +300,34 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     this.#stampsOrBug().notExtended(problem);
   }
 
-  #stamp({ request, key, hashes, before }: Unstamped, wallMicros: number): Stamped {
+  #stamped(write: OpenWrite, wallMicros: number): Stamped {
+    const hlc = this.#stamperOrBug().stamp(wallMicros, write.floorHlc);
     const { writer, incarnation } = this.#options;
-    const { token, hash } = hashes;
-    const nowMs = Math.floor(wallMicros / 1000);
-    const hlc = this.#stamperOrBug().stamp(
-      wallMicros,
-      Math.max(request.afterHlc, before === undefined ? 0 : recordHlc(before)),
-    );
-    const version = (before === undefined ? 0 : recordVersion(before)) + 1;
-    const expiresAt = request.ttlMs === 0 ? 0 : nowMs + request.ttlMs;
-    const record = encodeRecord({
-      key,
-      value: request.value ?? new Uint8Array(0),
-      valueType: request.value === undefined ? valueTypes.bytes : request.valueType,
-      isTombstone: request.value === undefined,
-      hlc,
-      writer,
-      incarnation,
-      version,
-      expiresAt,
-      token,
-      hash,
-    });
-    const existed = before !== undefined && isLive(before, nowMs);
     const coordinator = this.#ctx.node;
-    const stamp = { version, hlc, writer, incarnation };
-    const reply = { ...stamp, expiresAt, existed, coordinator, explanation: undefined };
-    return { record, reply };
+    return write.stamped({ hlc, writer, incarnation, wallMicros, coordinator }, this.#take);
   }
 
-  #send(write: Unstamped, { record, reply }: Stamped): void {
-    const { targets, required, hashes, deadlineMs, explanation } = write;
+  send(write: OpenWrite, wallMicros: number): void {
+    const { place, deadlineMs, explanation } = write;
+    const { targets, required, hashes } = place;
+    const { record, reply } = this.#stamped(write, wallMicros);
     const replicas = this.#view.replicasOf(hashes.token);
-    const leftMs = this.#leftMs(deadlineMs);
     const path = new WritePath(required, targets.length === 0 ? replicas.length : targets.length);
     const answered = (problem: Failure | undefined): void => {
       const outcome = problem === undefined ? path.acked() : path.failed(problem);
       if (outcome.kind === 'acked') this.#acknowledge(write, reply);
-      else if (outcome.kind === 'failed') this.#fail(write.later, outcome.failure);
+      else if (outcome.kind === 'failed') this.refuse(write, outcome.failure);
     };
+    const body = { record };
+    // The only copy: nobody misses it, and there is nothing to explain.
+    if (replicas.length === 1 && targets.length === 1 && explanation === undefined) {
+      const replica = this.#view.replica(this.#ctx.node, hashes.token);
+      return this.#ctx.askHere(replica, 'write', body, deadlineMs, answered);
+    }
     const { hints } = this.#options;
     if (targets.length === 0 && hints !== undefined) {
       const { ask } = this.#ctx;
+      const leftMs = this.#leftMs(deadlineMs);
       keepForReplicas(ask, { hints, record, replicas, leftMs, explanation, answered });
       return;
     }
@@ -370,7 +335,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     for (const node of targets) {
       const note = explanation?.asked(node, 'write');
       const replica = this.#view.replica(node, hashes.token);
-      this.#ctx.ask(replica, 'write', { record }, leftMs, (problem) => {
+      this.#ctx.askHere(replica, 'write', body, deadlineMs, (problem) => {
         for (const absent of missed.answered(node, problem)) this.#hint(absent, record);
         note?.(problem);
         answered(problem);
@@ -385,7 +350,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
 
   // ---- reads -------------------------------------------------------------------------------
 
-  read(request: ReadRequest, call: Call): Later<ReadReply> {
+  read(request: ReadRequest, call: Call): ReadReply | Later<ReadReply> {
     this.#refuseTooMany();
     const level = parsePlainLevel(request.level);
     const key = storageKey(request.namespace, request.key);
@@ -393,21 +358,57 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     const replicas = this.#view.replicasOf(hashes.token);
     const candidates = this.#view.live(replicas);
     const required = admitLevel(level, replicas, candidates);
+    const startedMs = this.#ctx.clock.monotonicMs();
+    const deadlineMs = deadlineOf(call, startedMs);
+    // One copy is enough and this node has it: such a read needs nothing else where it ends in this
+    // turn.
+    const isAlone = required === 1 && candidates[0] === this.#ctx.node && !request.explain;
+    const read: { open?: OpenRead; early?: EarlyAnswer } = {};
+    if (isAlone) {
+      const replica = this.#view.replica(this.#ctx.node, hashes.token);
+      const body = { key, hash: hashes.hash, digest: false };
+      this.#ctx.askHere(replica, 'read', body, deadlineMs, (problem, reply) => {
+        if (read.open === undefined) read.early = { problem, reply };
+        else this.#answered(read.open, this.#ctx.node, problem, reply);
+      });
+      const found = read.early?.reply;
+      if (found !== undefined) {
+        this.#background.wasRead(key, hashes);
+        return this.#replyOf(found.record, undefined);
+      }
+    }
     const open: OpenRead = {
       path: new ReadPath(required, candidates, this.#options.resolve),
       key,
       hashes,
       required,
-      startedMs: this.#ctx.clock.monotonicMs(),
-      deadlineMs: this.#deadlineOf(call),
+      startedMs,
+      deadlineMs,
       later: this.#ctx.later<ReadReply>(),
       level,
       explanation: request.explain ? new Explanation(this.#ctx.clock) : undefined,
     };
+    read.open = open;
     this.#reads.add(open);
-    this.#run(open, open.path.begin());
+    const actions = open.path.begin();
+    if (!isAlone) this.#run(open, actions);
+    else if (read.early !== undefined)
+      this.#answered(open, this.#ctx.node, read.early.problem, undefined);
     this.#startSweep();
     return open.later;
+  }
+
+  #replyOf(record: Uint8Array | undefined, explanation: string | undefined): ReadReply {
+    const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
+    return {
+      record: record !== undefined && isLive(record, nowMs) ? record : undefined,
+      hlc: record === undefined ? 0 : recordHlc(record),
+      writer: record === undefined ? 0 : recordWriter(record),
+      incarnation: record === undefined ? 0 : recordIncarnation(record),
+      nowMs,
+      coordinator: this.#ctx.node,
+      explanation,
+    };
   }
 
   #run(open: OpenRead, actions: readonly ReadAction[]): void {
@@ -422,36 +423,41 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
       open.later.fail(failure('TIMEOUT', { required, received: path.received }));
       return;
     }
-    const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
-    const { record } = outcome;
-    const live = record !== undefined && isLive(record, nowMs) ? record : undefined;
-    const { hlc, writer, incarnation } = record === undefined ? noEtag : recordEtag(record);
-    const coordinator = this.#ctx.node;
     const { level, required, hashes } = open;
     const explanation = this.#explained(open.explanation, level, required, hashes.token);
-    open.later.resolve({ record: live, hlc, writer, incarnation, nowMs, coordinator, explanation });
+    open.later.resolve(this.#replyOf(outcome.record, explanation));
     this.#background.wasRead(open.key, hashes);
   }
 
   #askRead(open: OpenRead, node: string, digest: boolean): void {
-    const { key, hashes, path, deadlineMs } = open;
+    const { key, hashes, deadlineMs } = open;
     const note = open.explanation?.asked(node, digest ? 'digest' : 'read');
-    this.#ctx.ask(
+    this.#ctx.askHere(
       this.#view.replica(node, hashes.token),
       'read',
       { key, hash: hashes.hash, digest },
-      this.#leftMs(deadlineMs),
+      deadlineMs,
       (problem, reply) => {
         note?.(problem, reply);
-        if (problem?.code === 'NO_SUCH_NAMESPACE') {
-          this.#reads.delete(open);
-          return open.later.fail(problem);
-        }
-        if (problem !== undefined) return this.#run(open, path.failed(node));
-        assert(reply !== undefined, 'a read answer without a body');
-        this.#run(open, path.answered(node, reply));
+        this.#answered(open, node, problem, reply);
       },
     );
+  }
+
+  #answered(
+    open: OpenRead,
+    node: string,
+    problem: Failure | undefined,
+    reply: ReplyOf<Replica['read']> | undefined,
+  ): void {
+    const { path } = open;
+    if (problem?.code === 'NO_SUCH_NAMESPACE') {
+      this.#reads.delete(open);
+      return open.later.fail(problem);
+    }
+    if (problem !== undefined) return this.#run(open, path.failed(node));
+    assert(reply !== undefined, 'a read answer without a body');
+    this.#run(open, path.answered(node, reply));
   }
 
   #askRepair(open: OpenRead, node: string, record: Uint8Array): void {
@@ -543,8 +549,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
   }
 
   /** When the replicas have to have answered: a little before the caller gives up, so that it hears why. */
-  #deadlineOf({ deadlineMs }: Call): number {
-    return deadlineMs - Math.min(50, this.#leftMs(deadlineMs) / 10);
+  #deadlineOf(call: Call): number {
+    return deadlineOf(call, this.#ctx.clock.monotonicMs());
   }
 
   #leftMs(deadlineMs: number): number {
@@ -561,6 +567,9 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own> {
     return this.#stamper;
   }
 }
+
+const deadlineOf = ({ deadlineMs }: Call, nowMs: number): number =>
+  deadlineMs - Math.min(50, (deadlineMs - nowMs) / 10);
 
 function notReplica(node: string): KvError {
   return new KvError('UNAVAILABLE', { detail: `this part of node ${node} does not hold the key` });

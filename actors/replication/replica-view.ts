@@ -20,6 +20,10 @@ export class ReplicaView {
   readonly #ring: Ring;
   readonly #own: OwnPlace;
   readonly #peers = new Map<string, PeerState>();
+  /** Of the ring's lists, which are shared: in the order of use, until somebody's condition changes. */
+  readonly #live = new Map<readonly string[], readonly string[]>();
+  /** Addresses that were asked for, by node and shard. */
+  readonly #replicas = new Map<string, Ref<Replica>[]>();
 
   constructor(ring: Ring, own: OwnPlace) {
     this.#ring = ring;
@@ -28,6 +32,7 @@ export class ReplicaView {
 
   changed(peers: readonly PeerState[]): void {
     for (const peer of peers) this.#peers.set(peer.node, peer);
+    this.#live.clear();
   }
 
   get members(): readonly string[] {
@@ -41,7 +46,13 @@ export class ReplicaView {
 
   /** The replica of a token on one node. */
   replica(node: string, token: number): Ref<Replica> {
-    return refTo(Replica, node, shardOf(token, this.shardsOf(node)));
+    const shard = shardOf(token, this.shardsOf(node));
+    let known = this.#replicas.get(node);
+    if (known === undefined) {
+      known = [];
+      this.#replicas.set(node, known);
+    }
+    return (known[shard] ??= refTo(Replica, node, shard));
   }
 
   shardsOf(node: string): number {
@@ -50,7 +61,16 @@ export class ReplicaView {
   }
 
   /** Nodes that are not convicted: this one first, then the alive, then the suspected. */
-  live(nodes: readonly string[]): string[] {
+  live(nodes: readonly string[]): readonly string[] {
+    let known = this.#live.get(nodes);
+    if (known === undefined) {
+      known = this.#inOrderOfUse(nodes);
+      this.#live.set(nodes, known);
+    }
+    return known;
+  }
+
+  #inOrderOfUse(nodes: readonly string[]): readonly string[] {
     const self: string[] = [];
     const alive: string[] = [];
     const suspected: string[] = [];

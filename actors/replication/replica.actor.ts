@@ -101,12 +101,20 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
     this.#isOpen = true;
   }
 
-  write({ record }: { readonly record: Uint8Array }, call: Call): Later<{ readonly lsn: number }> {
+  write(
+    body: { readonly record: Uint8Array },
+    call: Call,
+  ): { readonly lsn: number } | Later<{ readonly lsn: number }> {
+    const { record } = body;
     this.#refuseClosed();
     this.#check(record);
-    this.#dropped.refuse(recordKey(record));
+    this.#dropped.refuseRecord(record);
+    const isLate = recordHlc(record) <= this.#floorHlc;
+    // The usual write is the store's to answer.
+    if (!isLate && !recordIsSet(record))
+      return this.#ctx.forward(this.#options.store, 'apply', body, call.deadlineMs);
     const later = this.#ctx.later<{ readonly lsn: number }>();
-    if (recordHlc(record) > this.#floorHlc) this.#apply(record, call, later);
+    if (!isLate) this.#apply(record, call, later);
     else
       this.#announce(record, call, (problem) => {
         if (problem === undefined) this.#apply(record, call, later);
@@ -124,7 +132,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
       this.#check(record);
       if (recordIsSet(record))
         throw new KvError('BAD_REQUEST', { detail: 'a set of siblings is written by itself' });
-      this.#dropped.refuse(recordKey(record));
+      this.#dropped.refuseRecord(record);
     }
     const later = this.#ctx.later<ReplyOf<Replica['writeMany']>>();
     const { store } = this.#options;
@@ -208,9 +216,8 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
 
   #store(record: Uint8Array, call: Call, done: Done<{ readonly lsn: number }>): void {
     const { siblings, store } = this.#options;
-    const leftMs = this.#left(call);
-    if (recordIsSet(record)) this.#ctx.ask(siblings, 'merge', { record }, leftMs, done);
-    else this.#ctx.ask(store, 'apply', { record }, leftMs, done);
+    if (recordIsSet(record)) this.#ctx.ask(siblings, 'merge', { record }, this.#left(call), done);
+    else this.#ctx.askHere(store, 'apply', { record }, call.deadlineMs, done);
   }
 
   #check(record: Uint8Array): void {
@@ -239,21 +246,18 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
     return later;
   }
 
-  read({ key, hash, digest }: BodyOf<Replica['read']>, call: Call): Later<ReadReply> {
+  read({ key, hash, digest }: BodyOf<Replica['read']>, call: Call): ReadReply | Later<ReadReply> {
     this.#refuseClosed();
     this.#dropped.refuse(key);
-    const later = this.#ctx.later<ReadReply>();
-    this.#ctx.ask(
-      this.#options.store,
-      'read',
-      { key, hash },
-      this.#left(call),
-      (problem, reply) => {
-        if (problem !== undefined) later.fail(problem);
-        else later.resolve(answerOf(reply?.record, digest));
-      },
-    );
-    return later;
+    const { store } = this.#options;
+    let later: Deferred<ReadReply> | undefined;
+    let early: ReadReply | undefined;
+    this.#ctx.askHere(store, 'read', { key, hash }, call.deadlineMs, (problem, reply) => {
+      if (problem === undefined && later === undefined) early = answerOf(reply?.record, digest);
+      else if (problem === undefined) later?.resolve(answerOf(reply?.record, digest));
+      else (later ??= this.#ctx.later<ReadReply>()).fail(problem);
+    });
+    return early ?? (later ??= this.#ctx.later<ReadReply>());
   }
 
   range(request: RangeRequest, call: Call): Later<RecordPage> {

@@ -80,7 +80,7 @@ export class StampQueue {
   /** The next write tries to extend the bound again. */
   notExtended(problem: Failure): void {
     this.#isExtending = false;
-    for (const { fail } of this.#takeWaiting()) fail(withoutEffect(problem));
+    for (const write of this.#takeWaiting()) write.fail(withoutEffect(problem));
   }
 
   /** Extends the bound ahead of need. */

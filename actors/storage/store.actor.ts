@@ -302,8 +302,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       // Answers come in LSN order, and one mailbox keeps that order into the memtable.
       if (reply === undefined) later.fail(problem ?? failure('BUG'));
       else if (alone === undefined)
-        this.#ctx.tell(memtable, 'insertMany', { records, lsn: reply.lsn });
-      else this.#ctx.tell(memtable, 'insert', { record: alone, lsn: reply.lsn });
+        this.#ctx.tellHere(memtable, 'insertMany', { records, lsn: reply.lsn });
+      else this.#ctx.tellHere(memtable, 'insert', { record: alone, lsn: reply.lsn });
       if (reply !== undefined) {
         for (const record of records) this.#rows.written(record, recordHash(record));
         this.#told?.(records);
@@ -312,9 +312,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       // It was full of what was on its way to the log: there may be something to freeze now.
       if (this.#admission.isMemtableFull) this.#flush();
     };
-    if (alone === undefined)
-      this.#ctx.ask(wal, 'appendMany', { records }, internalTimeoutMs, logged);
-    else this.#ctx.ask(wal, 'append', { record: alone }, internalTimeoutMs, logged);
+    const { askHere } = this.#ctx;
+    if (alone === undefined) askHere(wal, 'appendMany', { records }, Infinity, logged);
+    else askHere(wal, 'append', { record: alone }, Infinity, logged);
     if (this.#admission.isMemtableFull) this.#flush();
     return later;
   }

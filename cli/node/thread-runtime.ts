@@ -244,7 +244,7 @@ class NodeThread implements ThreadRuntime {
       tls: this.#seed.tls,
       opened: (start) => this.kernel.tell(gateway, 'opened', start),
       closed: (connection) => this.kernel.tell(gateway, 'closed', { connection }),
-      run: (batch, timeoutMs, done) => this.kernel.ask(gateway, 'run', batch, timeoutMs, done),
+      run: (batch, timeoutMs, done) => this.kernel.askHere(gateway, 'run', batch, timeoutMs, done),
     });
   }
 }

@@ -43,6 +43,7 @@ function play(commands: readonly RespCommand[], choices: readonly number[]): str
   const running: RespCall[] = [];
   const started: RespCall[] = [];
   let answers: RespAnswers | undefined;
+  const wakes = { areDue: false };
   const runner = new RespRunner({
     start: (call) => {
       for (const other of running) expect(conflicts(other, call)).to.equal(false);
@@ -55,6 +56,7 @@ function play(commands: readonly RespCommand[], choices: readonly number[]): str
     },
     nowMs: () => 0,
     timeouts: { readTimeoutMs: 1, writeTimeoutMs: 1, scanTimeoutMs: 1 },
+    wakeSoon: () => (wakes.areDue = true),
     onIdle: () => undefined,
   });
   const defaults = { namespace: 0, readLevel: 'ONE', writeLevel: 'ONE' } as const;
@@ -65,6 +67,8 @@ function play(commands: readonly RespCommand[], choices: readonly number[]): str
     const at = (choices[step % choices.length] ?? 0) % running.length;
     const [call] = running.splice(at, 1);
     call?.answer(call.batch.calls.indexOf(call));
+    if (wakes.areDue) runner.wake();
+    wakes.areDue = false;
   }
   expect(started).to.have.length(commands.length);
   expect([answers?.count, runner.open, runner.inFlight]).to.deep.equal([commands.length, 0, 0]);
