@@ -54,14 +54,11 @@ import { replica } from '../replication/replica.actor.ts';
 import { siblingEpochFile } from '../replication/sibling-epoch.ts';
 import { siblingKeeper } from '../replication/sibling-keeper.actor.ts';
 import { auditor } from '../security/auditor.actor.ts';
-import { Auditor } from '../security/protocol.ts';
 import { compactor } from '../storage/compactor.actor.ts';
 import { memtable } from '../storage/memtable.actor.ts';
 import {
   Compactor,
   Memtable,
-  Scrubber,
-  Snapshotter,
   Store,
   TableReader,
   WalArchiver,
@@ -78,8 +75,10 @@ import { walWriter } from '../storage/wal-writer.actor.ts';
 import type { NodeSettings, StorageSettings } from './plan-settings.ts';
 import { recordAgeMaxMs, type Tunables } from './settings.ts';
 import { flushSpaceBytes, serialValueBytesMax } from './sizes.ts';
+import { threadGroups } from './thread-groups.ts';
 
 export type { Member, NodeSettings, StorageSettings } from './plan-settings.ts';
+export { threadGroups } from './thread-groups.ts';
 
 export interface PlannedActor {
   readonly group: ThreadGroup;
@@ -95,37 +94,6 @@ const forgiving = restart({ fromMs: 100, toMs: 10_000, limit: 5, withinMs: 60_00
 export function arenaCount({ arenasPerShard }: Tunables, shards: number): number {
   return arenasPerShard * shards;
 }
-
-/** The thread group of each actor, for the router. */
-export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
-  [Monitor.name]: 'control',
-  [Rejoiner.name]: 'control',
-  [WalWriter.name]: 'shard',
-  [Memtable.name]: 'shard',
-  [TableReader.name]: 'shard',
-  [Compactor.name]: 'background',
-  [Scrubber.name]: 'background',
-  [WalArchiver.name]: 'background',
-  [Store.name]: 'shard',
-  [Snapshotter.name]: 'control',
-  [Catalog.name]: 'control',
-  [Auditor.name]: 'control',
-  replica: 'shard',
-  acceptor: 'shard',
-  [Proposer.name]: 'shard',
-  [Coordinator.name]: 'shard',
-  [SiblingKeeper.name]: 'shard',
-  [BatchKeeper.name]: 'shard',
-  [BatchWriter.name]: 'shard',
-  [HintKeeper.name]: 'shard',
-  [Repairer.name]: 'shard',
-  [Gossiper.name]: 'control',
-  [FailureDetector.name]: 'control',
-  [PrimaryWatch.name]: 'control',
-  [HttpGateway.name]: 'shard',
-  [RespGateway.name]: 'shard',
-  [Watcher.name]: 'shard',
-};
 
 interface Row {
   readonly kind: ActorKind;
