@@ -13,12 +13,12 @@ import { compareBytes } from '../../runtime/bytes.ts';
 import { assert } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
 import { recordHlc } from '../model/record.ts';
-import { mergePages, type RecordPage, readPage } from '../model/record-pages.ts';
+import { type RecordPage, readPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import { BlockCache } from './block-cache.ts';
 import { registerCache } from './cache-figures.ts';
 import { byFirstKey, coversKey, indexInRun, isRun, type KeyRange } from './key-ranges.ts';
-import { chainCursors } from './merge-iterator.ts';
+import { chainCursors, mergeCursors } from './merge-iterator.ts';
 import { type RangeRequest, type TableMeta, TableReader } from './protocol.ts';
 import { readAheadDisk } from './read-ahead.ts';
 import { openTable, type SstableReader } from './sstable-reader.ts';
@@ -107,9 +107,12 @@ class TableReaderActor implements Handlers<TableReader> {
           ),
         ),
       );
-    const pages = [...flushed, ...leveled].map((cursor) => readPage(cursor, request));
-    if (pages.length === 0) return { records: [], isDone: true };
-    return mergePages(pages, request.limit, this.#options.resolve);
+    const cursors = [...flushed, ...leveled];
+    const [only] = cursors;
+    if (only === undefined) return { records: [], isDone: true };
+    // As one cursor: of no table more is read than the page takes from it.
+    const merged = cursors.length === 1 ? only : mergeCursors(cursors, this.#options.resolve);
+    return readPage(merged, request);
   }
 
   replace({ added, dropped }: BodyOf<TableReader['replace']>): { readonly tables: number } {

@@ -58,7 +58,7 @@ class Records {
 
   constructor(valueBytes: number) {
     const random = new Prng(1);
-    const words = Array.from({ length: 4_096 }, () => random.int(36 ** 5).toString(36));
+    const words = Array.from({ length: 512 }, () => random.int(36 ** 5).toString(36));
     const parts: string[] = [];
     for (let bytes = 0; bytes < noiseBytes + valueBytes; ) {
       const word = `${random.pick(words)} `;

@@ -255,7 +255,7 @@ describe('compaction groups', () => {
     const own = [2, 3, 4, 5].map((fileNumber) => tableAt(fileNumber, [50, 60]));
     const state = { nowMs: 0, cutBelow: 0, damaged: new Set<number>() };
     const job = pickGroupJob([...own, mixed], groups, sizes, state);
-    expect(job?.inputs).to.deep.equal([mixed]);
+    expect(job?.inputs, 'the mixed table').to.deep.equal([mixed]);
     expect([job?.outputLevel, job?.group, job?.isMove]).to.deep.equal([2, undefined, false]);
     expect(job?.sections.map(({ fromId }) => fromId)).to.deep.equal([0, 1, 2]);
     expect(shard.tables.length).to.equal(0);

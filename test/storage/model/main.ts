@@ -1,16 +1,22 @@
 // The model test of the storage for as long as somebody likes: all strategies and codecs, or one.
 //
-//   npm run test:model -- --ops 2000000 --strategy leveled --codec lz4 --seed 1
+//   npm run test:model -- --operations 100000 --seeds 10 --strategy leveled --codec lz4 --seed 1
 //
-// `--ops` is for each combination. Ends with 1 and the seed where shard and map differ.
+// `--operations` is for each seed of each combination; `--seed` is the first of `--seeds`. Strategy and
+// codec are those of the node: the namespaces choose others on the way. Ends with 1 and the seed where
+// shard and map differ.
 
 import { parseArgs } from 'node:util';
-import { compactionStrategies } from '../../../actors/storage/compaction-picker.ts';
-import { codecNames, runModel } from './model-run.ts';
+import {
+  type CompactionStrategy,
+  compactionStrategies,
+} from '../../../actors/model/table-choices.ts';
+import { type CodecName, codecNames, runModel } from './model-run.ts';
 
 const { values } = parseArgs({
   options: {
-    ops: { type: 'string', default: '100000' },
+    operations: { type: 'string', default: '100000' },
+    seeds: { type: 'string', default: '1' },
     seed: { type: 'string', default: '1' },
     keys: { type: 'string', default: '2000' },
     strategy: { type: 'string' },
@@ -18,7 +24,7 @@ const { values } = parseArgs({
   },
 });
 
-function countOf(name: 'ops' | 'seed' | 'keys'): number {
+function countOf(name: 'operations' | 'seeds' | 'seed' | 'keys'): number {
   const count = Number(values[name]);
   if (!Number.isSafeInteger(count) || count < 1)
     throw new Error(`--${name}: a whole number from 1`);
@@ -33,20 +39,38 @@ function chosen<T extends string>(name: 'strategy' | 'codec', all: readonly T[])
   return [found];
 }
 
+interface Combination {
+  readonly strategy: CompactionStrategy;
+  readonly codec: CodecName;
+}
+
+/** All seeds of one combination, added up. */
+async function runAll({ strategy, codec }: Combination): Promise<number> {
+  const [ops, seeds, first] = [countOf('operations'), countOf('seeds'), countOf('seed')];
+  const keyCount = countOf('keys');
+  const startedMs = performance.now();
+  const sums = new Map<string, number>();
+  for (let seed = first; seed < first + seeds; seed += 1) {
+    const progress = (done: number): void => {
+      if (process.stderr.isTTY) process.stderr.write(`\r${strategy} ${codec} ${seed}: ${done} `);
+    };
+    const report = await runModel({ seed, ops, strategy, codec, keyCount, progress });
+    for (const [name, count] of Object.entries(report) as [string, number][])
+      sums.set(name, (sums.get(name) ?? 0) + count);
+  }
+  const seconds = (performance.now() - startedMs) / 1000;
+  const done = sums.get('ops') ?? 0;
+  const figures = [...sums].map(([name, count]) => `${name} ${count}`).join(', ');
+  const rate = Math.round(done / seconds);
+  process.stdout.write(`${strategy} ${codec}: ${figures}; ${rate} ops per second\n`);
+  return done;
+}
+
 async function main(): Promise<void> {
-  const [ops, seed, keyCount] = [countOf('ops'), countOf('seed'), countOf('keys')];
+  let done = 0;
   for (const strategy of chosen('strategy', compactionStrategies))
-    for (const codec of chosen('codec', codecNames)) {
-      const startedMs = performance.now();
-      const progress = (done: number): void => {
-        if (process.stderr.isTTY) process.stderr.write(`\r${strategy} ${codec}: ${done} `);
-      };
-      const report = await runModel({ seed, ops, strategy, codec, keyCount, progress });
-      const seconds = (performance.now() - startedMs) / 1000;
-      const figures = Object.entries(report).map(([name, count]) => `${name} ${String(count)}`);
-      const rate = Math.round(report.ops / seconds);
-      process.stdout.write(`${strategy} ${codec}: ${figures.join(', ')}; ${rate} ops per second\n`);
-    }
+    for (const codec of chosen('codec', codecNames)) done += await runAll({ strategy, codec });
+  process.stdout.write(`${done} operations, shard and map agree\n`);
 }
 
 try {
