@@ -17,6 +17,7 @@ import {
   firstDocument,
   Namespaces,
   namespacesMax,
+  tableGroupsMax,
 } from '../../actors/model/namespaces.ts';
 import { storageKey } from '../../actors/model/record.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
@@ -140,6 +141,34 @@ describe('catalog: the document', () => {
       [0, 1, 2, 0x8000_0001, 0x8000_0002].map((id) => known.isDroppedKey(key(id))),
     ).to.deep.equal([false, true, false, true, false]);
     expect(codeOf(() => known.refuseDropped(key(1)))).to.equal('NO_SUCH_NAMESPACE');
+  });
+
+  it('catalog: so many groups may keep their tables in ways of their own, and no more', () => {
+    let document = firstDocument;
+    const alter = (name: string, compaction: 'size-tiered' | ''): NamespaceChange => ({
+      kind: 'alter',
+      name,
+      settings: { compaction },
+    });
+    for (let i = 1; i <= 2 * tableGroupsMax + 2; i += 1)
+      document = changed(document, create(`n${i}`), 1);
+    // Every second one: none has a neighbour that is kept alike.
+    for (let i = 1; i <= tableGroupsMax; i += 1)
+      document = changed(document, alter(`n${2 * i}`, 'size-tiered'), 1);
+    const last = `n${2 * tableGroupsMax + 2}`;
+    expect(codeOf(() => changed(document, alter(last, 'size-tiered'), 1))).to.equal('TOO_LARGE');
+    // Between two of them it joins them into one group, and then there is space for another.
+    document = changed(document, alter('n3', 'size-tiered'), 1);
+    document = changed(document, alter(last, 'size-tiered'), 1);
+    expect(codeOf(() => changed(document, alter('n3', ''), 1))).to.equal('TOO_LARGE');
+    expect(changed(document, drop('n2'), 1).namespaces.length).to.equal(2 * tableGroupsMax + 2);
+  });
+
+  it('catalog: a document from before tables could be chosen is read', () => {
+    const text = utf8.decode(encodeCatalog(firstDocument));
+    const old = text.replace(',"compaction":"","compression":""', '');
+    expect(old.length).to.be.lessThan(text.length);
+    expect(decodeCatalog(utf8.encode(old))).to.deep.equal(firstDocument);
   });
 
   it('catalog: the mode of conflicts is chosen at the creation and cannot be altered', () => {

@@ -159,6 +159,14 @@ describe('catalog: the faces', function () {
     expect((await run('--ns', 'tmp', '-o', 'raw', 'list')).text).to.equal('k\n');
     const altered = await run('-o', 'json', 'ns', 'alter', 'tmp', '--max-ttl', '60');
     expect(JSON.parse(altered.text)).to.deep.include({ owner: 'me', max_ttl: 60 });
+    const kept = ['--compaction', 'time-window', '--compression', 'zstd'];
+    const chosen = await run('-o', 'json', 'ns', 'alter', 'tmp', ...kept);
+    const tables = { compaction: 'time-window', compression: 'zstd' };
+    expect(JSON.parse(chosen.text)).to.deep.include({ owner: 'me', ...tables });
+    expect((await run('ns', 'list')).text).to.match(/tmp .*time-window.*zstd/);
+    expect(await client.namespaces.get('tmp')).to.deep.include(tables);
+    const back = await client.namespaces.alter('tmp', { compaction: '' });
+    expect([back.compaction, back.compression]).to.deep.equal(['', 'zstd']);
     expect((await run('-o', 'raw', 'ns', 'list')).text.split('\n')).to.include('tmp');
     expect((await run('ns', 'get', 'tmp')).text).to.contain('60');
     expect((await run('ns', 'drop', 'tmp', '--confirm', 'tpm')).code).to.equal(2);
