@@ -1,4 +1,5 @@
-// How tables may be kept: words that nodes are configured with and that namespaces choose.
+// How tables may be kept: words that nodes are configured with and that namespaces choose. The
+// model's own, since requests and the catalog speak of them without knowing how tables are made.
 
 /** Which tables are merged, and into what: actors/storage/compaction-picker.ts. */
 export const compactionStrategies = ['leveled', 'size-tiered', 'time-window'] as const;
