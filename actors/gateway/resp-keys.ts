@@ -11,7 +11,12 @@ import { failureReply } from './resp-replies.ts';
 
 export interface RespKeysOptions {
   readonly calls: KeyCalls;
-  readonly limits: { readonly keyBytes: number; readonly valueBytes: number };
+  readonly limits: RespKeysLimits;
+}
+
+export interface RespKeysLimits {
+  readonly keyBytes: number;
+  readonly valueBytes: number;
 }
 
 /** Where a key lies, and how many of its replicas are asked. */
@@ -165,20 +170,39 @@ export class RespKeys {
     });
   }
 
-  #keyHolds(call: RespCall, { length }: Uint8Array): boolean {
-    const { keyBytes } = this.#options.limits;
-    if (length > 0 && length <= keyBytes) return true;
-    const detail = `key: expected 1 to ${keyBytes} bytes`;
-    fail(call, failure(length === 0 ? 'BAD_REQUEST' : 'TOO_LARGE', { detail }));
-    return false;
+  #keyHolds(call: RespCall, key: Uint8Array): boolean {
+    return this.#holds(call, keyProblem(this.#options.limits, key));
   }
 
   #valueHolds(call: RespCall, value: Uint8Array | undefined): boolean {
-    const { valueBytes } = this.#options.limits;
-    if (value === undefined || value.length <= valueBytes) return true;
-    fail(call, failure('TOO_LARGE', { detail: `value: expected at most ${valueBytes} bytes` }));
-    return false;
+    return this.#holds(call, valueProblem(this.#options.limits, value));
   }
+
+  #holds(call: RespCall, problem: Failure | undefined): boolean {
+    if (problem !== undefined) fail(call, problem);
+    return problem === undefined;
+  }
+}
+
+/** Why key or value are not taken. */
+export const refusalOf = (
+  limits: RespKeysLimits,
+  key: Uint8Array,
+  value?: Uint8Array,
+): Failure | undefined => keyProblem(limits, key) ?? valueProblem(limits, value);
+
+function keyProblem({ keyBytes }: RespKeysLimits, { length }: Uint8Array): Failure | undefined {
+  if (length > 0 && length <= keyBytes) return undefined;
+  const detail = `key: expected 1 to ${keyBytes} bytes`;
+  return failure(length === 0 ? 'BAD_REQUEST' : 'TOO_LARGE', { detail });
+}
+
+function valueProblem(
+  { valueBytes }: RespKeysLimits,
+  value: Uint8Array | undefined,
+): Failure | undefined {
+  if (value === undefined || value.length <= valueBytes) return undefined;
+  return failure('TOO_LARGE', { detail: `value: expected at most ${valueBytes} bytes` });
 }
 
 /** Ends the command with the error of a failure. */

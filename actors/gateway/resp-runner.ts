@@ -212,7 +212,9 @@ export class RespRunner {
     connection.lastCommand = spec.name;
     if (connection.replyMode === 'skip') connection.replyMode = 'on';
     if (spec.isBarrier) batch.barrier = call;
-    if (batch.keys !== undefined && spec.firstKey > 0) block(batch.keys, call);
+    // What is queued touches no key yet.
+    if (batch.keys !== undefined && spec.firstKey > 0 && call.transaction === undefined)
+      block(batch.keys, call);
     return call;
   }
 

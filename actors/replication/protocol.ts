@@ -337,8 +337,10 @@ export interface TransactionStep {
 }
 
 export interface CommandResult {
-  /** False: one of its conditions did not hold, nothing of it was done. */
+  /** False: nothing of it was done. */
   readonly isApplied: boolean;
+  /** The first of its conditions that did not hold, counted from 0. */
+  readonly unmet: number | undefined;
   /** One for each operation, where it was applied. */
   readonly steps: readonly TransactionStep[];
   /** Why the command could not be done on what is there; the others were. */

@@ -208,10 +208,10 @@ class Evaluation {
 
   /** A problem of one operation ends its command, and changes nothing of it. */
   #command(namespace: number, { conditions, operations }: TransactionCommand): CommandResult {
-    const isMet = conditions.every(({ key, condition }) =>
-      holds(condition, this.#live(latin1(storageKey(namespace, key))), 0),
+    const unmet = conditions.findIndex(
+      ({ key, condition }) => !holds(condition, this.#live(latin1(storageKey(namespace, key))), 0),
     );
-    if (!isMet) return { isApplied: false, steps: [], problem: undefined };
+    if (unmet >= 0) return { isApplied: false, unmet, steps: [], problem: undefined };
     const records = new Map(this.#records);
     const written = new Set(this.#written);
     const steps: TransactionStep[] = [];
@@ -226,9 +226,9 @@ class Evaluation {
       if (!(error instanceof KvError)) throw error;
       this.#records = records;
       this.#written = written;
-      return { isApplied: false, steps: [], problem: error.toFailure() };
+      return { isApplied: false, unmet: undefined, steps: [], problem: error.toFailure() };
     }
-    return { isApplied: true, steps, problem: undefined };
+    return { isApplied: true, unmet: undefined, steps, problem: undefined };
   }
 
   // ---- operations --------------------------------------------------------------------------
