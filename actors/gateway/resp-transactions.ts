@@ -195,7 +195,9 @@ const exec: RespHandler = (call, services) => {
   const answer = ({ isApplied, ...reply }: TransactionReply): void => {
     if (!isApplied) return call.answer(nilArray);
     collector.settle(reply);
-    call.answer(calls.map((one) => one.reply ?? failureReply(failure('BUG'))));
+    // Nil is an answer.
+    const unanswered = failureReply(failure('BUG'));
+    call.answer(calls.map(({ reply: given }) => (given === undefined ? unanswered : given)));
   };
   const { commands } = collector;
   if (commands.length > 0 || watched.length > 0)

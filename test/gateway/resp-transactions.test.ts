@@ -42,6 +42,7 @@ describe('resp transactions', () => {
         ['INCR', '{a}x'],
         ['GET', '{a}x'],
         ['MGET', '{a}x', '{a}y'],
+        ['GET', '{a}y'],
         ['SET', '{a}y', 'v', 'EX', '50', 'NX'],
         ['TTL', '{a}y'],
         ['DEL', '{a}x', '{a}z'],
@@ -53,9 +54,19 @@ describe('resp transactions', () => {
       ),
     ).to.equal(
       ok +
-        queued.repeat(10) +
+        queued.repeat(11) +
         array(
-          ...[ok, ':2\r\n', bulk('2'), array(bulk('2'), nil), ok, ':50\r\n', ':1\r\n', ':1\r\n'],
+          ...[
+            ok,
+            ':2\r\n',
+            bulk('2'),
+            array(bulk('2'), nil),
+            nil,
+            ok,
+            ':50\r\n',
+            ':1\r\n',
+            ':1\r\n',
+          ],
           ...['+PONG\r\n', bulk('e')],
         ) +
         nil,
