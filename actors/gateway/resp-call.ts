@@ -6,6 +6,7 @@ import type { RespCommand } from './protocol.ts';
 import type { CommandSpec } from './resp-commands.ts';
 import type { RespConnection } from './resp-connection.ts';
 import type { Reply, RespVersion } from './resp-replies.ts';
+import type { Session } from './session.ts';
 import type { CommandQueue } from './resp-transactions.ts';
 
 /** What a command is a part of: a batch of its connection, or a transaction. */
@@ -27,6 +28,7 @@ export class RespCall {
   readonly batch: CallScope;
   /** Monotonic milliseconds; known when it starts. */
   deadlineMs = 0;
+  startedMs = 0;
   /** Of the answer; HELLO changes its own. */
   version: RespVersion;
   /** CLIENT REPLY: nothing is sent. */
@@ -35,6 +37,8 @@ export class RespCall {
   readonly namespace: number;
   readonly readLevel: Level;
   readonly writeLevel: Level;
+  /** At level SESSION: what its connection has seen and written. */
+  readonly session: Session | undefined;
   /** It came between MULTI and EXEC. */
   readonly transaction: CommandQueue | undefined;
   /** Earlier commands that it waits for, and later ones that wait for it. */
@@ -51,6 +55,7 @@ export class RespCall {
     this.version = batch.connection.version;
     this.isMuted = batch.connection.replyMode !== 'on';
     this.namespace = batch.connection.namespace;
+    this.session = batch.connection.session;
     this.transaction = batch.connection.transaction;
     this.readLevel = batch.connection.levelOfReads;
     this.writeLevel = batch.connection.writeLevel;

@@ -71,6 +71,7 @@ export class Collector {
     return {
       readFrom: notOfUsers,
       writeTo: notOfUsers,
+      writeAllTo: notOfUsers,
       read: (call, key, found) =>
         this.#plain(call, [readOf(call, key)], ({ steps }, nowMs) =>
           found(steps[0]?.record, nowMs),

@@ -134,7 +134,15 @@ const keys = rows('generic', [
   ['persist', '2.2.0', 2, change, oneKey, 'Lets a key live for ever.', serial],
   ['scan', '2.8.0', -2, read, noKeys, 'Keys, page by page: MATCH, COUNT, TYPE.', paging],
   ['keys', '1.0.0', 2, read, noKeys, 'All keys that match a pattern, up to 100,000.', paging],
-  ['randomkey', '1.0.0', 1, read, noKeys, 'A key.', { missing: 'a fair choice of keys' }],
+  [
+    'randomkey',
+    '1.0.0',
+    1,
+    read,
+    noKeys,
+    'One of the next 1,000 keys behind a place that moves on.',
+    paging,
+  ],
   ['rename', '1.0.0', 3, ['write'], twoKeys, 'Renames a key, within its hash tag.', serial],
   ['renamenx', '1.0.0', 3, change, twoKeys, 'The same where the new name is free.', serial],
   ['copy', '6.2.0', -3, write, twoKeys, 'Copies a key, within its hash tag: REPLACE.', serial],
@@ -173,12 +181,33 @@ const server = rows('server', [
   ['dbsize', '1.0.0', 1, readFast, noKeys, 'About how many keys there are.', { verb: 'read' }],
   ['time', '2.6.0', 1, simple, noKeys, 'Seconds and microseconds since 1970.'],
   ['memory', '4.0.0', -2, read, noKeys, 'USAGE key: bytes of a record.', { verb: 'read' }],
-  ['cluster', '3.0.0', -2, ['stale'], noKeys, 'Refused: any node serves any key.'],
+  [
+    'cluster',
+    '3.0.0',
+    -2,
+    ['stale'],
+    noKeys,
+    'INFO, NODES, SLOTS, SHARDS, MYID, KEYSLOT: as one node with every slot.',
+  ],
   ['flushdb', '1.0.0', -1, ['write'], noKeys, 'Deletes the keys of the namespace.', flushing],
   ['flushall', '1.0.0', -1, ['write'], noKeys, 'Deletes the keys of all namespaces.', flushing],
-  ['debug', '1.0.0', -2, ['admin'], noKeys, 'Off.', { missing: 'debugging commands' }],
-  ['latency', '2.8.13', -2, ['admin'], noKeys, 'Latencies.', { missing: 'a latency monitor' }],
-  ['slowlog', '2.2.12', -2, ['admin'], noKeys, 'Slow commands.', { missing: 'a slow log' }],
+  ['debug', '1.0.0', -2, ['admin'], noKeys, 'Off, also SLEEP.', { missing: 'debugging commands' }],
+  [
+    'latency',
+    '2.8.13',
+    -2,
+    ['admin'],
+    noKeys,
+    'LATEST, HISTORY, RESET, DOCTOR: commands of 100 ms and longer.',
+  ],
+  [
+    'slowlog',
+    '2.2.12',
+    -2,
+    ['admin'],
+    noKeys,
+    'GET, LEN, RESET: the last 128 commands of 10 ms and longer.',
+  ],
 ]);
 
 const transactions = rows('transactions', [
@@ -192,7 +221,14 @@ const transactions = rows('transactions', [
 const own = rows('kvd', [
   ['kv.consistency', '0.1.0', -1, simple, noKeys, 'The level of this connection; sets it.'],
   ['kv.cas', '0.1.0', 4, writeFast, oneKey, 'Key, expected value, new value.', serial],
-  ['kv.explain', '0.1.0', 2, read, oneKey, 'How a key is read.', { missing: 'explanations' }],
+  [
+    'kv.explain',
+    '0.1.0',
+    2,
+    read,
+    oneKey,
+    'How a key is read: replicas, their times and etags, as JSON.',
+  ],
 ]);
 
 /** All commands, by group. */

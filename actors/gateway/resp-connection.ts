@@ -5,6 +5,7 @@ import { isSerial, type Level } from '../model/consistency.ts';
 import type { Login } from './access.ts';
 import type { RespConnectionStart } from './protocol.ts';
 import type { RespVersion } from './resp-replies.ts';
+import type { Session } from './session.ts';
 import type { CommandQueue, Watches } from './resp-transactions.ts';
 
 export interface ConnectionDefaults {
@@ -30,6 +31,8 @@ export class RespConnection {
   /** Since MULTI. */
   transaction: CommandQueue | undefined = undefined;
   watches: Watches | undefined = undefined;
+  /** Level SESSION: what it has seen and written. */
+  session: Session | undefined = undefined;
   name = '';
   libraryName = '';
   libraryVersion = '';
@@ -78,6 +81,7 @@ export class RespConnection {
     this.replyMode = 'on';
     this.name = '';
     this.login = undefined;
+    this.session = undefined;
     this.endTransaction();
   }
 

@@ -38,17 +38,21 @@ import { RespAccess } from './resp-access.ts';
 import { printableOf, type RespCall } from './resp-call.ts';
 import { arityHolds, unknownCommand } from './resp-commands.ts';
 import { RespConnection } from './resp-connection.ts';
+import { clusterHandlers } from './resp-cluster.ts';
 import { copyHandlers } from './resp-copies.ts';
 import { flushHandlers } from './resp-flush.ts';
 import { genericHandlers } from './resp-generic.ts';
 import { fail, failThrown, RespKeys } from './resp-keys.ts';
 import { errorReply, failureReply, type Reply } from './resp-replies.ts';
+import { lookHandlers } from './resp-looks.ts';
+import { SlowCommands, slowHandlers } from './resp-slow.ts';
 import { RespRunner } from './resp-runner.ts';
 import { serverHandlers } from './resp-server.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
 import { sessionHandlers } from './resp-session.ts';
 import { stringHandlers } from './resp-strings.ts';
 import { atomicOf, queueCommand, transactionHandlers } from './resp-transactions.ts';
+import { SessionCalls } from './session-calls.ts';
 import { type SerialOperations, serialOperationsOf } from './serial-operations.ts';
 
 export interface RespGatewayOptions extends GatewaySettings {
@@ -72,6 +76,9 @@ const handlers: RespHandlers = {
   ...serverHandlers,
   ...transactionHandlers,
   ...copyHandlers,
+  ...clusterHandlers,
+  ...lookHandlers,
+  ...slowHandlers,
 };
 
 /** What goes on while the node drains: nothing of it touches a key. */
@@ -93,6 +100,7 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
   /** Absent: nothing is asked before a command. */
   readonly #access: RespAccess | undefined;
   readonly #connections = new Map<number, RespConnection>();
+  readonly #slow = new SlowCommands();
   #commands = 0;
   #errors = 0;
   #isDraining = false;
@@ -110,6 +118,7 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
       timeouts: options.defaults,
       wakeSoon: () => ctx.toSelfLater('wake', {}),
       onIdle: () => this.#becameIdle(),
+      onEnded: (call, tookMs) => this.#slow.ended(call, tookMs, ctx.clock.wallMicros()),
     });
     const guard = new NamespaceGuard(ctx, options.catalog);
     this.#guard = guard;
@@ -125,10 +134,12 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
       gossiper,
       anyCoordinator: () => this.#anyCoordinator(),
       calls,
-      keys: new RespKeys({ calls, limits: options.limits }),
+      keys: new RespKeys({ calls, sessions: new SessionCalls(calls), limits: options.limits }),
       serial: options.serial ?? serialOperationsOf(calls),
       atomic: atomicOf(() => this.#services),
       handle,
+      slow: this.#slow,
+      places: new Map(),
       connections: this.#connections,
       commandsServed: () => this.#commands,
     };

@@ -13,12 +13,13 @@ import type { RespAccess } from './resp-access.ts';
 import type { RespCall } from './resp-call.ts';
 import type { RespConnection } from './resp-connection.ts';
 import type { RespKeys } from './resp-keys.ts';
+import type { SlowCommands } from './resp-slow.ts';
 import type { SerialOperations } from './serial-operations.ts';
 
 /** Reads and writes of keys: of the cluster, or collected for a transaction. */
 export type KeyAccess = Pick<
   RespKeys,
-  'read' | 'readAll' | 'readFrom' | 'write' | 'writeAll' | 'writeTo'
+  'read' | 'readAll' | 'readFrom' | 'write' | 'writeAll' | 'writeAllTo' | 'writeTo'
 >;
 
 /** Several operations on keys of one hash tag as one; a failure ends the command with its error. */
@@ -42,6 +43,10 @@ export interface RespServices {
   readonly keys: KeyAccess;
   readonly serial: SerialOperations;
   readonly atomic: Atomic;
+  /** Commands that took long. */
+  readonly slow: SlowCommands;
+  /** Behind which key RANDOMKEY goes on, by namespace. */
+  readonly places: Map<number, Uint8Array>;
   /** Runs the handler of a command. */
   readonly handle: RespHandler;
   readonly connections: ReadonlyMap<number, RespConnection>;

@@ -12,7 +12,7 @@
 import { latin1 } from '../../runtime/bytes.ts';
 import { failure, KvError } from '../../runtime/errors.ts';
 import { placementBytes } from '../model/hash-tag.ts';
-import { storageKey } from '../model/record.ts';
+import { recordExpiresAt, storageKey } from '../model/record.ts';
 import {
   plainSerial,
   type TransactionCommand,
@@ -24,6 +24,7 @@ import { Collector } from './resp-collected.ts';
 import { type CommandSpec, keysOf } from './resp-commands.ts';
 import { fail, failThrown, refusalOf } from './resp-keys.ts';
 import { errorReply, failureReply, nilArray, ok, type Reply, status } from './resp-replies.ts';
+import { keyIdOf } from './session.ts';
 import type { Atomic, RespHandler, RespHandlers, RespServices } from './resp-services.ts';
 
 interface Queued {
@@ -236,9 +237,27 @@ function transact(
   if (key === undefined) return fail(call, failure('BUG'));
   const request = { namespace: call.namespace, key, watches, commands };
   calls.transact(request, call.deadlineMs, (problem, reply) => {
-    if (reply === undefined) fail(call, problem ?? failure('BUG'));
-    else done(reply);
+    if (reply === undefined) return fail(call, problem ?? failure('BUG'));
+    remember(call, commands, reply);
+    done(reply);
   });
+}
+
+/** The session of a connection learns what a transaction has found and left. */
+function remember(
+  { session, namespace }: RespCall,
+  commands: readonly TransactionCommand[],
+  { results }: TransactionReply,
+): void {
+  if (session === undefined) return;
+  results.forEach(({ steps }, i) =>
+    steps.forEach(({ stored, record }, j) => {
+      const key = commands[i]?.operations[j]?.key;
+      if (key === undefined || stored.hlc === 0) return;
+      const deadFromMs = record === undefined ? 1 : recordExpiresAt(record);
+      session.wrote(keyIdOf(storageKey(namespace, key)), stored, deadFromMs, 'QUORUM');
+    }),
+  );
 }
 
 const keyOf = (commands: readonly TransactionCommand[]): Uint8Array | undefined =>

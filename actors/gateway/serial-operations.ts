@@ -3,7 +3,7 @@
 // that whoever serves such changes is wired in one place.
 
 import type { Done } from '../../runtime/actor.ts';
-import { recordValue, valueTypes } from '../model/record.ts';
+import { recordValue, storageKey, valueTypes } from '../model/record.ts';
 import {
   type ExpiryWord,
   plainSerial,
@@ -13,6 +13,7 @@ import {
 } from '../replication/protocol.ts';
 import type { KeyCalls } from './key-calls.ts';
 import type { RespCall } from './resp-call.ts';
+import { keyIdOf } from './session.ts';
 
 export type SerialChange =
   /** SET with NX, XX or GET, SETNX, GETSET. */
@@ -78,6 +79,9 @@ export function serialOperationsOf(calls: KeyCalls): SerialOperations {
       const request = { ...serialTermsOf(change), namespace, key };
       calls.serial(request, deadlineMs, (problem, reply) => {
         if (reply === undefined) return done(problem, undefined);
+        const keyId = keyIdOf(storageKey(namespace, key));
+        const deadFromMs = reply.record === undefined ? 1 : reply.expiresAt;
+        if (reply.hlc > 0) call.session?.wrote(keyId, reply, deadFromMs, 'QUORUM');
         done(undefined, outcomeOfStep(reply));
       });
     },

@@ -54,6 +54,8 @@ export interface ProposerOptions {
   readonly operationsPerRound: number;
   /** Longest value that an operation may make. */
   readonly valueBytesMax: number;
+  /** Records that a decision on several keys may write, bytes. Default 8 MiB, which is the most. */
+  readonly decisionBytesMax?: number;
   /** A step that a majority has not answered after so many milliseconds goes to all replicas. */
   readonly sparesAfterMs: number;
   /** Operations that may wait, over all keys. */
@@ -142,7 +144,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
   }
 
   /** The group of a request that this proposer can take now. */
-  #groupOf(request: Pick<SerialRequest, 'namespace' | 'key'>): GroupFacts {
+  #groupOf(request: Pick<SerialRequest, 'namespace' | 'key' | 'afterHlc'>): GroupFacts {
     const { shards, waitingMax } = this.#options;
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
     if (this.#waiting >= waitingMax)
@@ -174,7 +176,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
   }
 
   /** Alone, before it raises the ballot of a round that it shares with others (HLC-5). */
-  #refuseFuture({ afterHlc = 0 }: SerialRequest): void {
+  #refuseFuture({ afterHlc = 0 }: Pick<SerialRequest, 'afterHlc'>): void {
     if (afterHlc < Math.floor(this.#ctx.clock.wallMicros()) + maxSkewMicros) return;
     throw new KvError('FUTURE_VERSION', {
       stored: afterHlc,
@@ -211,6 +213,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     const replicas = view.replicasOf(token);
     const parts = {
       ...{ clock, random, probe, facts, replicas, resolve, valueBytesMax, sparesAfterMs },
+      decisionBytes: this.#options.decisionBytesMax,
       deadlineMs: Math.max(...underWay.map((one) => one.deadlineMs)),
       afterHlc: Math.max(0, ...requests.flatMap(operationsOf).map(({ afterHlc = 0 }) => afterHlc)),
       live: () => view.live(replicas),

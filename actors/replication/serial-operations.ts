@@ -68,6 +68,8 @@ export interface RoundFacts extends GroupFacts {
   readonly history: SerialHistory;
   /** Longest value. */
   readonly valueBytesMax: number;
+  /** Records of one decision together, where it writes several keys; at most `decisionBytesMax`. */
+  readonly decisionBytes?: number;
   /** False: the ballot lies too far in the future for anything to be stamped with it (HLC-5). */
   readonly mayStamp: boolean;
 }
@@ -154,7 +156,7 @@ class Evaluation {
     // As if it had never come; the stamps that it took stay unused.
     this.#records = records;
     this.#written = written;
-    const limit = decisionBytesMax;
+    const limit = this.#decisionBytes;
     return {
       refusal:
         written.size > 0
@@ -166,9 +168,13 @@ class Evaluation {
     };
   }
 
+  get #decisionBytes(): number {
+    return Math.min(decisionBytesMax, this.#facts.decisionBytes ?? decisionBytesMax);
+  }
+
   #isTooMuch(): boolean {
     if (this.#written.size < 2) return false;
-    return this.written.reduce((sum, { length }) => sum + length, 0) > decisionBytesMax;
+    return this.written.reduce((sum, { length }) => sum + length, 0) > this.#decisionBytes;
   }
 
   #single(request: SerialRequest): Evaluated {

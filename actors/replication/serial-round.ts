@@ -32,6 +32,7 @@ import type { Decision, Proposal } from './acceptor-state.ts';
 import type { Acceptor, AcceptorKey, PrepareReply, ProposeReply } from './protocol.ts';
 import { askQuorum, type Votes } from '../../runtime/quorum.ts';
 import {
+  decisionBytesMax,
   type Evaluated,
   evaluateRound,
   type GroupFacts,
@@ -50,6 +51,7 @@ export interface RoundParts {
   readonly resolve: Resolve;
   readonly facts: GroupFacts;
   readonly valueBytesMax: number;
+  readonly decisionBytes?: number | undefined;
   /** All replicas of the group. */
   readonly replicas: readonly string[];
   /** Those of them that can be asked now. */
@@ -244,7 +246,7 @@ export class SerialRound {
     promised: Promised,
     history: SerialHistory,
   ): Promise<Decided | undefined> {
-    const { facts, clock, valueBytesMax } = this.#parts;
+    const { facts, clock, valueBytesMax, decisionBytes = decisionBytesMax } = this.#parts;
     const before = this.#merged(promised);
     const newest = Math.max(0, ...before.map(recordHlc));
     if (newest >= ballot.hlc) {
@@ -257,7 +259,7 @@ export class SerialRound {
     // The ballot's time and no clock: ballots of a key only grow, so what has expired for one round
     // has expired for all later ones, whoever runs them (PX-8).
     const nowMs = Math.floor((mayStamp ? ballot.hlc : wallMicros) / 1000);
-    const round = { ...facts, ballot, nowMs, history, valueBytesMax, mayStamp };
+    const round = { ...facts, ballot, nowMs, history, valueBytesMax, decisionBytes, mayStamp };
     const { outcomes, records, kept } = evaluateRound(this.#requests, before, round);
     const decided = { outcomes, nowMs };
     if (records.length === 0 && isQuiet(promised)) return decided;

@@ -60,6 +60,7 @@ function play(commands: readonly RespCommand[], choices: readonly number[]): str
     nowMs: () => 0,
     timeouts: { readTimeoutMs: 1, writeTimeoutMs: 1, scanTimeoutMs: 1 },
     wakeSoon: () => (wakes.areDue = true),
+    onEnded: () => undefined,
     onIdle: () => undefined,
   });
   const defaults = { namespace: 0, readLevel: 'ONE', writeLevel: 'ONE' } as const;

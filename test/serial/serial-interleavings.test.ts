@@ -182,7 +182,7 @@ class Exploration {
       const state = this.#states.values[number] as AcceptorState;
       const { promisedWrite, accepted, committed } = state;
       const seen = { highest: highestOf(state), promisedWrite, accepted, committed };
-      return [{ node: `n${node}`, reply: { ...seen, isPromised: true, record: undefined } }];
+      return [{ node: `n${node}`, reply: { ...seen, isPromised: true, records: [] } }];
     });
   }
 
