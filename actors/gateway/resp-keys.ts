@@ -267,7 +267,7 @@ function partial(first: Failure, done: number, count: number): Failure {
 }
 
 /** Runs `step` for 0 to `count - 1`, some at a time; after a problem no more begin. */
-function inParallel(
+export function inParallel(
   count: number,
   step: (index: number, next: (problem?: Failure) => void) => void,
   done: (problem: Failure | undefined) => void,

@@ -216,9 +216,7 @@ export class RespRunner {
     connection.lastCommand = spec.name;
     if (connection.replyMode === 'skip') connection.replyMode = 'on';
     if (spec.isBarrier) batch.barrier = call;
-    // What is queued touches no key yet.
-    if (batch.keys !== undefined && spec.firstKey > 0 && call.transaction === undefined)
-      block(batch.keys, call);
+    block(batch.keys, call);
     return call;
   }
 
@@ -293,7 +291,9 @@ interface KeyUse {
 const none: readonly RespCall[] = [];
 
 /** Makes the command wait for those before it that it must not overtake. */
-function block(keys: Map<number, KeyUse>, call: RespCall): void {
+function block(keys: Map<number, KeyUse> | undefined, call: RespCall): void {
+  // What is queued touches no key yet.
+  if (keys === undefined || call.spec.firstKey === 0 || call.transaction !== undefined) return;
   const isWrite = call.spec.verb === 'write';
   for (const hash of keyHashes(call.args, call.spec)) {
     const use = keys.get(hash) ?? { writer: undefined, readers: [] };

@@ -10,11 +10,10 @@
 // References: redis.io "Transactions", commands EXEC and WATCH; errors are those of Redis 7.
 
 import { latin1 } from '../../runtime/bytes.ts';
-import { failure, KvError } from '../../runtime/errors.ts';
+import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import { placementBytes } from '../model/hash-tag.ts';
 import { recordExpiresAt, storageKey } from '../model/record.ts';
 import {
-  plainSerial,
   type TransactionCommand,
   type TransactionReply,
   type Watched,
@@ -22,7 +21,7 @@ import {
 import { RespCall } from './resp-call.ts';
 import { Collector } from './resp-collected.ts';
 import { type CommandSpec, keysOf } from './resp-commands.ts';
-import { fail, failThrown, refusalOf } from './resp-keys.ts';
+import { fail, failThrown, inParallel, refusalOf } from './resp-keys.ts';
 import { errorReply, failureReply, nilArray, ok, type Reply, status } from './resp-replies.ts';
 import { keyIdOf } from './session.ts';
 import type { Atomic, RespHandler, RespHandlers, RespServices } from './resp-services.ts';
@@ -145,7 +144,10 @@ const unwatch: RespHandler = (call) => {
   call.answer(ok);
 };
 
-/** Every key as it is now, by one decision: whatever changes one of them afterwards is noticed. */
+/**
+ * Every key as a quorum holds it when it is answered: what is read afterwards is that or newer, and so
+ * is what EXEC finds. A serial read would also show what only one replica has yet.
+ */
 const watch: RespHandler = (call, services) => {
   const { connection, namespace } = call;
   if (connection.transaction !== undefined)
@@ -164,16 +166,20 @@ const watch: RespHandler = (call, services) => {
   const added = [...wanted].filter(([name]) => !watches.keys.has(name));
   if (watches.keys.size + added.length > watchedMax)
     return call.answer(tooLarge(`a connection watches at most ${watchedMax} keys`));
-  const operations = added.map(([, key]) => ({
-    ...{ ...plainSerial, namespace, key, verb: 'read' as const },
-  }));
-  if (operations.length === 0) return call.answer(ok);
-  transact(call, services, [{ conditions: [], operations }], [], ({ results }) => {
-    added.forEach(([name, key], i) => {
-      const step = results[0]?.steps[i];
-      if (step === undefined) return;
-      watches.keys.set(name, { key, etag: step.stored, isLive: step.record !== undefined });
+  const level = connection.readLevel === 'ALL' ? 'ALL' : 'QUORUM';
+  const read = (index: number, next: (problem?: Failure) => void): void => {
+    const [name, key] = added[index] as (typeof added)[number];
+    const body = { namespace, key, level, explain: false };
+    services.calls.run('read', body, call.deadlineMs, (problem, reply) => {
+      if (reply === undefined) return next(problem ?? failure('BUG'));
+      const { hlc, writer, incarnation, record } = reply;
+      const etag = { hlc, writer, incarnation };
+      watches.keys.set(name, { key, etag, isLive: record !== undefined });
+      next();
     });
+  };
+  inParallel(added.length, read, (problem) => {
+    if (problem !== undefined) return fail(call, problem);
     connection.watches = watches;
     call.answer(ok);
   });

@@ -97,6 +97,12 @@ export const isReadOnly = (requests: readonly RoundRequest[]): boolean =>
 export const operationsOf = (request: RoundRequest): readonly SerialRequest[] =>
   isTransaction(request) ? request.commands.flatMap(({ operations }) => operations) : [request];
 
+/** Keys that have to be as a transaction wants them. */
+const conditionsOf = (request: RoundRequest): readonly { readonly key: Uint8Array }[] =>
+  isTransaction(request)
+    ? [...request.watches, ...request.commands.flatMap(({ conditions }) => conditions)]
+    : [];
+
 /** Storage keys that the requests look at, each once. */
 export function keysOfRound(requests: readonly RoundRequest[]): Uint8Array[] {
   const found = new Map<string, Uint8Array>();
@@ -106,11 +112,7 @@ export function keysOfRound(requests: readonly RoundRequest[]): Uint8Array[] {
   };
   for (const request of requests) {
     const { namespace } = request;
-    if (isTransaction(request)) {
-      for (const { key } of request.watches) add(namespace, key);
-      for (const { conditions } of request.commands)
-        for (const { key } of conditions) add(namespace, key);
-    }
+    for (const { key } of conditionsOf(request)) add(namespace, key);
     for (const { key, from } of operationsOf(request)) {
       add(namespace, key);
       if (from !== undefined) add(namespace, from);

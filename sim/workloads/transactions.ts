@@ -169,7 +169,11 @@ function executed(
 
 const isEnded = (value: readonly Answer[] | Ended): value is Ended => !Array.isArray(value);
 const textOf = (answer: Answer | undefined): string =>
-  isError(answer) ? answer.error : String(answer ?? 0);
+  isError(answer)
+    ? answer.error
+    : Array.isArray(answer)
+      ? answer.join()
+      : `${(answer as string | number | null) ?? 0}`;
 const placeOf = (length: Answer | undefined): number => Number(length) / nameLength;
 
 function done(facts: TransactionFacts, seen: Partial<TransactionFacts>): Ended {

@@ -292,7 +292,7 @@ describe('redis clients', function () {
           await watching.set(b, String(i));
           expect(await watching.get(b)).to.equal(String(i));
         }
-        const explained = String(await client.sendCommand(['KV.EXPLAIN', b]));
+        const explained = await client.sendCommand<string>(['KV.EXPLAIN', b]);
         expect(JSON.parse(explained)).to.have.property('steps');
         await watching.close();
       });

@@ -31,7 +31,8 @@ const aCommand = fc.oneof(
 const keysOfCall = ({ spec, args }: RespCall): string[] => keysOf(spec, args).map(utf8.decode);
 
 /** All commands of the batch so far. */
-const callsOf = ({ batch }: RespCall): readonly RespCall[] => (batch as RespBatchRun).calls;
+const callsOf = ({ batch }: RespCall): readonly RespCall[] =>
+  (batch as unknown as Pick<RespBatchRun, 'calls'>).calls;
 
 /** Whether `later` must wait for `earlier`. */
 function conflicts(earlier: RespCall, later: RespCall): boolean {

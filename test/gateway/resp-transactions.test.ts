@@ -240,7 +240,7 @@ describe('resp transactions', () => {
       ['UNWATCH'],
       ['GET', 'k'],
     );
-    expect(levels()).to.deep.equal(['ONE', 'QUORUM', 'ONE']);
+    expect(levels()).to.deep.equal(['ONE', 'QUORUM', 'QUORUM', 'ONE']);
   });
 
   it('resp transactions: what is too long is refused when it comes, at the limit it is not', async () => {
