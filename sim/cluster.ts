@@ -11,7 +11,14 @@ import { type Failure, failure } from '../runtime/errors.ts';
 import { Kernel } from '../runtime/kernel.ts';
 import type { MetricSample } from '../runtime/metrics.ts';
 import type { Prng } from '../runtime/prng.ts';
-import type { AskNames, BodyOf, Descriptor, Protocol, ReplyOf } from '../runtime/protocol.ts';
+import type {
+  AskNames,
+  BodyOf,
+  Descriptor,
+  Protocol,
+  ReplyOf,
+  TellNames,
+} from '../runtime/protocol.ts';
 import type { ActorSpec } from '../runtime/supervisor.ts';
 import { SimCrash, SimProcess } from './process.ts';
 import type { SimClock } from './sim-clock.ts';
@@ -312,6 +319,13 @@ export class SimCluster {
         });
       });
     });
+  }
+
+  /** What the edge of a node tells an actor of it, at once; nothing where the node is down. */
+  tell<P, K extends TellNames<P>>(ref: Ref<P>, name: K, body: BodyOf<P[K]>): void {
+    const { kernel, process, condition } = this.#node(ref.node);
+    if (kernel === undefined || process === undefined || condition !== 'up') return;
+    this.#options.world.after(0, process, 'client.told', () => kernel.tell(ref, name, body));
   }
 
   #node(name: string): SimNode {

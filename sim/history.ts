@@ -17,6 +17,8 @@ export type OperationKind =
   | 'increment'
   | 'watch'
   | 'batch'
+  /** Of a workload of its own: see TransactionFacts. */
+  | 'transaction'
   /** Of a namespace, whose name is the key. */
   | 'create'
   | 'alter'
@@ -28,6 +30,24 @@ export type Phase = 'load' | 'chaos' | 'core' | 'final';
 export interface Told {
   readonly key: string;
   readonly etag: Etag;
+}
+
+/** What a client of the workload `transactions` wanted of a hash tag, and what it was told. */
+export interface TransactionFacts {
+  readonly kind: 'transfer' | 'watched' | 'snapshot' | 'get' | 'note' | 'noted';
+  /** In the log of the tag; of a note its value. */
+  readonly name: string;
+  readonly from: number;
+  readonly to: number;
+  readonly amount: number;
+  /** Values that were read or left: see the workload. */
+  readonly found: readonly string[];
+  /** So many transactions had been done then, this one with them. */
+  readonly place: number | undefined;
+  /** Of a snapshot. */
+  readonly log: string | undefined;
+  /** It was done, and its answer came. */
+  readonly isDone: boolean;
 }
 
 export interface Operation {
@@ -68,6 +88,7 @@ export interface Operation {
   readonly siblings?: readonly string[];
   /** What a stream of a watch told, in this order. */
   readonly told?: readonly Told[];
+  readonly transaction?: TransactionFacts;
 }
 
 /** The name of an operation in a list of decisions: `registers/3/17`. */
@@ -107,7 +128,15 @@ export class History {
       Partial<
         Pick<
           Operation,
-          'value' | 'etag' | 'returnedMs' | 'keys' | 'siblings' | 'coordinator' | 'wasMet' | 'told'
+          | 'value'
+          | 'etag'
+          | 'returnedMs'
+          | 'keys'
+          | 'siblings'
+          | 'coordinator'
+          | 'wasMet'
+          | 'told'
+          | 'transaction'
         >
       >,
   ): void {
@@ -149,6 +178,7 @@ export function formatOperation(operation: Operation): string {
   const extra = [
     operation.session === undefined ? '' : ` session=${operation.session}`,
     operation.ttlMs === undefined ? '' : ` ttl=${operation.ttlMs}ms`,
+    operation.transaction === undefined ? '' : ` ${JSON.stringify(operation.transaction)}`,
     operation.keys === undefined ? '' : ` keys=${operation.keys.length}`,
     operation.siblings === undefined ? '' : ` siblings=${operation.siblings.join('+') || 'none'}`,
   ].join('');

@@ -13,6 +13,7 @@ import { convergenceChecker, durabilityChecker } from './checkers/settled.ts';
 import { siblingChecker } from './checkers/siblings.ts';
 import { stampChecker } from './checkers/stamps.ts';
 import { structureChecker } from './checkers/structure.ts';
+import { transactionChecker } from './checkers/transactions.ts';
 import { valuesChecker } from './checkers/values.ts';
 import { watchChecker } from './checkers/watches.ts';
 import type { WorkloadKind } from './workload.ts';
@@ -24,6 +25,7 @@ import { scanWorkload } from './workloads/scans.ts';
 import { serialWorkload } from './workloads/serial.ts';
 import { sessionWorkload } from './workloads/sessions.ts';
 import { siblingWorkload } from './workloads/siblings.ts';
+import { transactionWorkload } from './workloads/transactions.ts';
 import { watchWorkload } from './workloads/watches.ts';
 
 export const workloadKinds: readonly WorkloadKind[] = [
@@ -36,6 +38,7 @@ export const workloadKinds: readonly WorkloadKind[] = [
   batchWorkload,
   watchWorkload,
   namespaceWorkload,
+  transactionWorkload,
 ];
 
 export const checkers: readonly Checker[] = [
@@ -54,4 +57,5 @@ export const checkers: readonly Checker[] = [
   batchChecker,
   watchChecker,
   namespaceChecker,
+  transactionChecker,
 ];

@@ -58,6 +58,8 @@ import {
   type SiblingWriteReply,
   type SerialReply,
   type SerialRequest,
+  type TransactionReply,
+  type TransactionRequest,
   type WriteReply,
   type WriteRequest,
 } from '../actors/replication/protocol.ts';
@@ -68,7 +70,12 @@ import { type AuditEntry, Auditor } from '../actors/security/protocol.ts';
 import { Repairer, type RepairReport, type RepairRequest } from '../actors/repair/protocol.ts';
 import { Snapshotter, type SnapshotSummary } from '../actors/storage/protocol.ts';
 import { SerialHistory } from '../actors/replication/serial-history.ts';
-import { evaluateRound } from '../actors/replication/serial-operations.ts';
+import {
+  type Evaluated,
+  evaluateRound,
+  keysOfRound,
+  type RoundRequest,
+} from '../actors/replication/serial-operations.ts';
 import { HttpEdge } from '../transport/edge-http.ts';
 import { RespEdge, type RespEdgeLimits } from '../transport/edge-resp.ts';
 
@@ -141,28 +148,43 @@ class FakeProposer implements Handlers<Proposer> {
     this.#backend.serial.push({ node: this.#ctx.node, request });
     const problem = this.#backend.failing.get(this.#ctx.node);
     if (problem !== undefined) return failed(this.#ctx, problem);
-    this.#rounds += 1;
-    const key = storageKey(request.namespace, request.key);
-    const id = utf8.decode(request.key);
-    const ballot = { hlc: (nowMs + this.#rounds) * 1000, writer: 9, incarnation: 3 };
-    const facts = { key, token: 0, hash: 0, ballot, nowMs, history: this.#backend.history };
-    const before = this.#backend.records.get(id);
-    const result = evaluateRound([request], before, {
-      ...facts,
-      valueBytesMax: 1000,
-      mayStamp: true,
-    });
-    if (result.record !== undefined) this.#backend.records.set(id, result.record);
-    this.#backend.history = this.#backend.history.with(ballot, result.kept);
-    const [evaluated] = result.outcomes;
-    if (evaluated === undefined || 'refusal' in evaluated)
-      return failed(this.#ctx, evaluated?.refusal.toFailure() ?? failure('BUG'));
+    const evaluated = this.#decide(request);
+    if (!('outcome' in evaluated)) return this.#refused(evaluated);
     const { isApplied, record, written, before: found, number } = evaluated.outcome;
     const version = record === undefined ? 0 : recordVersion(record);
     const etag = record === undefined ? noEtag : recordEtag(record);
     const shown = { ...etag, version, expiresAt: 0, ...written };
     const made = { nowMs, coordinator: this.#ctx.node };
     return { ...shown, ...made, isApplied, record, before: found, number };
+  }
+
+  transact(request: TransactionRequest): TransactionReply | Later<TransactionReply> {
+    const problem = this.#backend.failing.get(this.#ctx.node);
+    if (problem !== undefined) return failed(this.#ctx, problem);
+    const evaluated = this.#decide(request);
+    if (!('transaction' in evaluated)) return this.#refused(evaluated);
+    return { ...evaluated.transaction, nowMs, coordinator: this.#ctx.node };
+  }
+
+  #decide(request: RoundRequest): Evaluated {
+    this.#rounds += 1;
+    const { records, history } = this.#backend;
+    const key = storageKey(request.namespace, request.key);
+    const ballot = { hlc: (nowMs + this.#rounds) * 1000, writer: 9, incarnation: 3 };
+    const idOf = (stored: Uint8Array): string => utf8.decode(userKey(stored));
+    const before = keysOfRound([request])
+      .map((stored) => records.get(idOf(stored)))
+      .filter((record) => record !== undefined);
+    const facts = { key, token: 0, ballot, nowMs, history, valueBytesMax: 1000, mayStamp: true };
+    const result = evaluateRound([request], before, facts);
+    for (const record of result.records) records.set(idOf(recordKey(record)), record);
+    this.#backend.history = history.with(ballot, result.kept);
+    return result.outcomes[0] as Evaluated;
+  }
+
+  #refused(evaluated: Evaluated): Later<never> {
+    const refusal = 'refusal' in evaluated ? evaluated.refusal.toFailure() : failure('BUG');
+    return failed(this.#ctx, refusal);
   }
 }
 

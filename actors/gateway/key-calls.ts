@@ -13,8 +13,11 @@ import {
   type BatchRequest,
   BatchWriter,
   type Coordinator,
+  type Proposer,
   type SerialReply,
   type SerialRequest,
+  type TransactionReply,
+  type TransactionRequest,
   type WriteRequest,
 } from '../replication/protocol.ts';
 import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
@@ -184,6 +187,34 @@ export class KeyCalls {
     });
   }
 
+  /** Commands on keys of one hash tag, decided as one (docs/decisions/0021). */
+  transact(request: TransactionRequest, deadlineMs: number, done: Done<TransactionReply>): void {
+    const { guard } = this.#options;
+    const { namespace } = request;
+    const admitted = this.#admitted(() => this.#withLifetimes(request), done);
+    if (admitted === undefined) return;
+    const operations = request.commands.flatMap((command) => command.operations);
+    const isRead = operations.every(({ verb }) => verb === 'read');
+    // Every operation counts against the quota, before any of them is done.
+    const admit = (left: number): void =>
+      guard.admit(namespace, (problem) => {
+        if (problem !== undefined) return done(problem, undefined);
+        if (left > 1) return admit(left - 1);
+        this.#propose('transact', admitted, isRead ? 'read' : 'write', deadlineMs, done);
+      });
+    admit(operations.length);
+  }
+
+  #withLifetimes(request: TransactionRequest): TransactionRequest {
+    const { guard } = this.#options;
+    guard.checkRead(request.namespace);
+    const commands = request.commands.map((command) => ({
+      ...command,
+      operations: command.operations.map((operation) => guard.withSerialLifetime(operation)),
+    }));
+    return { ...request, commands };
+  }
+
   /** An atomic batch, by the writer of this node. */
   atomic(request: BatchRequest, deadlineMs: number, done: Done<BatchReply>): void {
     const { guard, ctx } = this.#options;
@@ -211,9 +242,18 @@ export class KeyCalls {
   }
 
   #serial(request: SerialRequest, deadlineMs: number, done: Done<SerialReply>): void {
+    this.#propose('run', request, request.verb === 'read' ? 'read' : 'write', deadlineMs, done);
+  }
+
+  #propose<K extends 'run' | 'transact'>(
+    name: K,
+    request: BodyOf<Proposer[K]>,
+    verb: KeyVerb,
+    deadlineMs: number,
+    done: Done<ReplyOf<Proposer[K]>>,
+  ): void {
     const { ctx, router } = this.#options;
     const { ask, clock, node, probe } = ctx;
-    const verb = request.verb === 'read' ? 'read' : 'write';
     const { token } = hashKey(storageKey(request.namespace, request.key));
     // Which replica proposes is a matter of speed alone (PX-14): rounds of several must be safe too.
     const candidates = probe.buggify('serial rounds meet')
@@ -224,7 +264,7 @@ export class KeyCalls {
       const leftMs = deadlineMs - clock.monotonicMs();
       if (target === undefined || (index > 0 && leftMs <= 0))
         return done(earlier ?? this.#unavailable('SERIAL'), undefined);
-      ask(target, 'run', request, leftMs, (problem, reply) => {
+      ask(target, name, request, leftMs, (problem, reply) => {
         if (problem === undefined) return done(undefined, reply);
         const final = finalFailure(verb, problem);
         if (attemptsNext(verb, problem, target.node === node)) attempt(index + 1, final);

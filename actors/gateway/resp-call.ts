@@ -6,7 +6,17 @@ import type { RespCommand } from './protocol.ts';
 import type { CommandSpec } from './resp-commands.ts';
 import type { RespConnection } from './resp-connection.ts';
 import type { Reply, RespVersion } from './resp-replies.ts';
-import type { RespBatchRun } from './resp-runner.ts';
+import type { Session } from './session.ts';
+import type { CommandQueue } from './resp-transactions.ts';
+
+/** What a command is a part of: a batch of its connection, or a transaction. */
+export interface CallScope {
+  readonly connection: RespConnection;
+  /** Nothing after the command is run; and the connection ends. */
+  isCut: boolean;
+  isLast: boolean;
+  readonly settled: (call: RespCall) => void;
+}
 
 export class RespCall {
   /** Its name, then its arguments. */
@@ -15,9 +25,10 @@ export class RespCall {
   readonly isTooLarge: boolean;
   readonly spec: CommandSpec;
   readonly connection: RespConnection;
-  readonly batch: RespBatchRun;
+  readonly batch: CallScope;
   /** Monotonic milliseconds; known when it starts. */
   deadlineMs = 0;
+  startedMs = 0;
   /** Of the answer; HELLO changes its own. */
   version: RespVersion;
   /** CLIENT REPLY: nothing is sent. */
@@ -26,12 +37,16 @@ export class RespCall {
   readonly namespace: number;
   readonly readLevel: Level;
   readonly writeLevel: Level;
+  /** At level SESSION: what its connection has seen and written. */
+  readonly session: Session | undefined;
+  /** It came between MULTI and EXEC. */
+  readonly transaction: CommandQueue | undefined;
   /** Earlier commands that it waits for, and later ones that wait for it. */
   blockers = 0;
   dependents: RespCall[] | undefined;
   reply: Reply | undefined;
 
-  constructor({ args, isTooLarge }: RespCommand, spec: CommandSpec, batch: RespBatchRun) {
+  constructor({ args, isTooLarge }: RespCommand, spec: CommandSpec, batch: CallScope) {
     this.args = args;
     this.isTooLarge = isTooLarge;
     this.spec = spec;
@@ -40,7 +55,9 @@ export class RespCall {
     this.version = batch.connection.version;
     this.isMuted = batch.connection.replyMode !== 'on';
     this.namespace = batch.connection.namespace;
-    this.readLevel = batch.connection.readLevel;
+    this.session = batch.connection.session;
+    this.transaction = batch.connection.transaction;
+    this.readLevel = batch.connection.levelOfReads;
     this.writeLevel = batch.connection.writeLevel;
     this.dependents = undefined;
     this.reply = undefined;

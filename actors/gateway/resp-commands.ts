@@ -43,9 +43,7 @@ const write = ['write', 'denyoom'];
 const writeFast = ['write', 'denyoom', 'fast'];
 const change = ['write', 'fast'];
 const simple = ['loading', 'stale', 'fast'];
-
-/** Why what is known is not served. */
-const needsTransactions = 'transactions';
+const control = ['noscript', 'loading', 'stale', 'fast'];
 
 type Row = [
   name: string,
@@ -73,7 +71,6 @@ const rows = (group: CommandGroup, list: readonly Row[]): CommandSpec[] =>
   list.map((cells) => row(group, cells));
 
 const serial: Options = { isSerial: true };
-const transaction: Options = { missing: needsTransactions };
 /** What it sets holds for all commands after it, and for none before. */
 const alone: Options = { isBarrier: true };
 const flushing: Options = { isBarrier: true, verb: 'flush' };
@@ -102,7 +99,15 @@ const strings = rows('string', [
   ['substr', '1.0.0', 4, read, oneKey, 'GETRANGE under its old name.'],
   ['setnx', '1.0.0', 3, writeFast, oneKey, 'Sets a key that does not exist.', serial],
   ['getset', '1.0.0', 3, writeFast, oneKey, 'Sets a key; the value before.', serial],
-  ['msetnx', '1.0.1', -3, write, pairs, 'Sets several keys, none of which exists.', transaction],
+  [
+    'msetnx',
+    '1.0.1',
+    -3,
+    write,
+    pairs,
+    'Sets several keys of one hash tag, where none of them exists.',
+    serial,
+  ],
   ['append', '2.0.0', 3, writeFast, oneKey, 'Appends to the value of a key.', serial],
   ['setrange', '2.2.0', 4, write, oneKey, 'Overwrites a part of the value.', serial],
   ['incr', '1.0.0', 2, writeFast, oneKey, 'Adds one to an integer.', serial],
@@ -129,10 +134,18 @@ const keys = rows('generic', [
   ['persist', '2.2.0', 2, change, oneKey, 'Lets a key live for ever.', serial],
   ['scan', '2.8.0', -2, read, noKeys, 'Keys, page by page: MATCH, COUNT, TYPE.', paging],
   ['keys', '1.0.0', 2, read, noKeys, 'All keys that match a pattern, up to 100,000.', paging],
-  ['randomkey', '1.0.0', 1, read, noKeys, 'A key.', { missing: 'a fair choice of keys' }],
-  ['rename', '1.0.0', 3, ['write'], twoKeys, 'Renames a key.', transaction],
-  ['renamenx', '1.0.0', 3, change, twoKeys, 'Renames a key.', transaction],
-  ['copy', '6.2.0', -3, write, twoKeys, 'Copies a key.', transaction],
+  [
+    'randomkey',
+    '1.0.0',
+    1,
+    read,
+    noKeys,
+    'One of the next 1,000 keys behind a place that moves on.',
+    paging,
+  ],
+  ['rename', '1.0.0', 3, ['write'], twoKeys, 'Renames a key, within its hash tag.', serial],
+  ['renamenx', '1.0.0', 3, change, twoKeys, 'The same where the new name is free.', serial],
+  ['copy', '6.2.0', -3, write, twoKeys, 'Copies a key, within its hash tag: REPLACE.', serial],
   ['wait', '3.0.0', 3, ['noscript'], noKeys, 'Copies beside the first that every write had.'],
 ]);
 
@@ -168,26 +181,54 @@ const server = rows('server', [
   ['dbsize', '1.0.0', 1, readFast, noKeys, 'About how many keys there are.', { verb: 'read' }],
   ['time', '2.6.0', 1, simple, noKeys, 'Seconds and microseconds since 1970.'],
   ['memory', '4.0.0', -2, read, noKeys, 'USAGE key: bytes of a record.', { verb: 'read' }],
-  ['cluster', '3.0.0', -2, ['stale'], noKeys, 'Refused: any node serves any key.'],
+  [
+    'cluster',
+    '3.0.0',
+    -2,
+    ['stale'],
+    noKeys,
+    'INFO, NODES, SLOTS, SHARDS, MYID, KEYSLOT: as one node with every slot.',
+  ],
   ['flushdb', '1.0.0', -1, ['write'], noKeys, 'Deletes the keys of the namespace.', flushing],
   ['flushall', '1.0.0', -1, ['write'], noKeys, 'Deletes the keys of all namespaces.', flushing],
-  ['debug', '1.0.0', -2, ['admin'], noKeys, 'Off.', { missing: 'debugging commands' }],
-  ['latency', '2.8.13', -2, ['admin'], noKeys, 'Latencies.', { missing: 'a latency monitor' }],
-  ['slowlog', '2.2.12', -2, ['admin'], noKeys, 'Slow commands.', { missing: 'a slow log' }],
+  ['debug', '1.0.0', -2, ['admin'], noKeys, 'Off, also SLEEP.', { missing: 'debugging commands' }],
+  [
+    'latency',
+    '2.8.13',
+    -2,
+    ['admin'],
+    noKeys,
+    'LATEST, HISTORY, RESET, DOCTOR: commands of 100 ms and longer.',
+  ],
+  [
+    'slowlog',
+    '2.2.12',
+    -2,
+    ['admin'],
+    noKeys,
+    'GET, LEN, RESET: the last 128 commands of 10 ms and longer.',
+  ],
 ]);
 
 const transactions = rows('transactions', [
-  ['multi', '1.2.0', 1, simple, noKeys, 'Begins a transaction.', transaction],
-  ['exec', '1.2.0', 1, simple, noKeys, 'Runs a transaction.', transaction],
-  ['discard', '2.0.0', 1, simple, noKeys, 'Drops a transaction.', transaction],
-  ['watch', '2.2.0', -2, simple, allKeys, 'Watches keys.', { ...transaction, verb: 'none' }],
-  ['unwatch', '2.2.0', 1, simple, noKeys, 'Watches nothing.', transaction],
+  ['multi', '1.2.0', 1, control, noKeys, 'Begins a transaction on keys of one hash tag.'],
+  ['exec', '1.2.0', 1, control, noKeys, 'Runs a transaction, as one.', { ...alone, verb: 'write' }],
+  ['discard', '2.0.0', 1, control, noKeys, 'Drops a transaction, and all watches.'],
+  ['watch', '2.2.0', -2, control, allKeys, 'EXEC does nothing where a key has changed.', alone],
+  ['unwatch', '2.2.0', 1, simple, noKeys, 'Watches nothing.'],
 ]);
 
 const own = rows('kvd', [
   ['kv.consistency', '0.1.0', -1, simple, noKeys, 'The level of this connection; sets it.'],
   ['kv.cas', '0.1.0', 4, writeFast, oneKey, 'Key, expected value, new value.', serial],
-  ['kv.explain', '0.1.0', 2, read, oneKey, 'How a key is read.', { missing: 'explanations' }],
+  [
+    'kv.explain',
+    '0.1.0',
+    2,
+    read,
+    oneKey,
+    'How a key is read: replicas, their times and etags, as JSON.',
+  ],
 ]);
 
 /** All commands, by group. */

@@ -1,10 +1,12 @@
 // What the gateway remembers of a Redis connection: protocol version, namespace, level, names. It
 // lives as long as the socket; a gateway that restarts knows none, and the edge closes them.
 
-import type { Level } from '../model/consistency.ts';
+import { isSerial, type Level } from '../model/consistency.ts';
 import type { Login } from './access.ts';
 import type { RespConnectionStart } from './protocol.ts';
 import type { RespVersion } from './resp-replies.ts';
+import type { Session } from './session.ts';
+import type { CommandQueue, Watches } from './resp-transactions.ts';
 
 export interface ConnectionDefaults {
   readonly namespace: number;
@@ -26,6 +28,11 @@ export class RespConnection {
   readLevel: Level;
   writeLevel: Level;
   replyMode: ReplyMode = 'on';
+  /** Since MULTI. */
+  transaction: CommandQueue | undefined = undefined;
+  watches: Watches | undefined = undefined;
+  /** Level SESSION: what it has seen and written. */
+  session: Session | undefined = undefined;
   name = '';
   libraryName = '';
   libraryVersion = '';
@@ -52,6 +59,19 @@ export class RespConnection {
     this.writeLevel = defaults.writeLevel;
   }
 
+  /** While it watches keys nothing older than what was watched may be read. */
+  get levelOfReads(): Level {
+    const level = this.readLevel;
+    if (this.watches === undefined || isSerial(level) || level === 'ALL') return level;
+    return 'QUORUM';
+  }
+
+  /** As EXEC and DISCARD leave it. */
+  endTransaction(): void {
+    this.transaction = undefined;
+    this.watches = undefined;
+  }
+
   /** As RESET leaves it: as it began, except for what tells clients apart. */
   reset(): void {
     this.version = 2;
@@ -61,6 +81,8 @@ export class RespConnection {
     this.replyMode = 'on';
     this.name = '';
     this.login = undefined;
+    this.session = undefined;
+    this.endTransaction();
   }
 
   /** One line of CLIENT LIST. */
@@ -73,8 +95,10 @@ export class RespConnection {
       `name=${this.name}`,
       `age=${seconds(this.startedMs)}`,
       `idle=${seconds(this.lastMs)}`,
-      'flags=N',
+      `flags=${this.transaction === undefined ? 'N' : 'x'}`,
       `db=${this.namespace}`,
+      `multi=${this.transaction?.commands.length ?? -1}`,
+      `watch=${this.watches?.keys.size ?? 0}`,
       `resp=${this.version}`,
       `cmd=${this.lastCommand === '' ? 'NULL' : this.lastCommand}`,
       `user=${this.login?.user ?? 'default'}`,

@@ -38,15 +38,21 @@ import { RespAccess } from './resp-access.ts';
 import { printableOf, type RespCall } from './resp-call.ts';
 import { arityHolds, unknownCommand } from './resp-commands.ts';
 import { RespConnection } from './resp-connection.ts';
+import { clusterHandlers } from './resp-cluster.ts';
+import { copyHandlers } from './resp-copies.ts';
 import { flushHandlers } from './resp-flush.ts';
 import { genericHandlers } from './resp-generic.ts';
 import { fail, failThrown, RespKeys } from './resp-keys.ts';
 import { errorReply, failureReply, type Reply } from './resp-replies.ts';
+import { lookHandlers } from './resp-looks.ts';
+import { SlowCommands, slowHandlers } from './resp-slow.ts';
 import { RespRunner } from './resp-runner.ts';
 import { serverHandlers } from './resp-server.ts';
-import type { RespHandlers, RespServices } from './resp-services.ts';
+import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
 import { sessionHandlers } from './resp-session.ts';
 import { stringHandlers } from './resp-strings.ts';
+import { atomicOf, queueCommand, transactionHandlers } from './resp-transactions.ts';
+import { SessionCalls } from './session-calls.ts';
 import { type SerialOperations, serialOperationsOf } from './serial-operations.ts';
 
 export interface RespGatewayOptions extends GatewaySettings {
@@ -68,6 +74,11 @@ const handlers: RespHandlers = {
   ...flushHandlers,
   ...sessionHandlers,
   ...serverHandlers,
+  ...transactionHandlers,
+  ...copyHandlers,
+  ...clusterHandlers,
+  ...lookHandlers,
+  ...slowHandlers,
 };
 
 /** What goes on while the node drains: nothing of it touches a key. */
@@ -89,6 +100,7 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
   /** Absent: nothing is asked before a command. */
   readonly #access: RespAccess | undefined;
   readonly #connections = new Map<number, RespConnection>();
+  readonly #slow = new SlowCommands();
   #commands = 0;
   #errors = 0;
   #isDraining = false;
@@ -106,6 +118,7 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
       timeouts: options.defaults,
       wakeSoon: () => ctx.toSelfLater('wake', {}),
       onIdle: () => this.#becameIdle(),
+      onEnded: (call, tookMs) => this.#slow.ended(call, tookMs, ctx.clock.wallMicros()),
     });
     const guard = new NamespaceGuard(ctx, options.catalog);
     this.#guard = guard;
@@ -120,8 +133,13 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
       ring,
       gossiper,
       anyCoordinator: () => this.#anyCoordinator(),
-      keys: new RespKeys({ calls, limits: options.limits }),
+      calls,
+      keys: new RespKeys({ calls, sessions: new SessionCalls(calls), limits: options.limits }),
       serial: options.serial ?? serialOperationsOf(calls),
+      atomic: atomicOf(() => this.#services),
+      handle,
+      slow: this.#slow,
+      places: new Map(),
       connections: this.#connections,
       commandsServed: () => this.#commands,
     };
@@ -211,14 +229,15 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
   #start(call: RespCall): void {
     this.#commands += 1;
     const refusal = this.#refusalOf(call);
+    if (refusal !== undefined) this.#errors += 1;
+    if (queueCommand(call, refusal)) return;
     if (refusal !== undefined) {
-      this.#errors += 1;
+      // Refused or not, EXEC ends what MULTI began.
+      if (call.spec.name === 'exec') call.connection.endTransaction();
       return call.answer(refusal);
     }
-    const handler = handlers[call.spec.name];
-    if (handler === undefined) return fail(call, failure('BUG'));
     try {
-      handler(call, this.#services);
+      handle(call, this.#services);
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
       failThrown(call, error);
@@ -282,6 +301,12 @@ function createAccess(
     tell(auditor, 'happened', entry),
   );
 }
+
+const handle: RespHandler = (call, services) => {
+  const handler = handlers[call.spec.name];
+  if (handler === undefined) fail(call, failure('BUG'));
+  else handler(call, services);
+};
 
 const unknownConnection = '-ERR this connection was lost inside the server: connect again\r\n';
 

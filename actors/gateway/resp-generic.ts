@@ -104,19 +104,24 @@ function applyLife(call: RespCall, services: RespServices, change: SerialChange)
 
 // ---- pages of keys -------------------------------------------------------------------------
 
-function scanPage(
+/** One page of keys, at the level of the connection, or higher where its session asks for it. */
+export function scanPage(
   call: RespCall,
   { ctx, anyCoordinator, guard }: RespServices,
   page: { prefix: Uint8Array; after: Uint8Array | undefined; limit: number },
   found: (reply: ScanReply) => void,
 ): void {
-  const { namespace, readLevel: level } = call;
+  const { namespace, readLevel, session } = call;
+  const level = session?.pageLevel(readLevel) ?? readLevel;
   guard.admit(namespace, (refusal) => {
     if (refusal !== undefined) return fail(call, refusal);
     const leftMs = call.deadlineMs - ctx.clock.monotonicMs();
     ctx.ask(anyCoordinator(), 'scan', { namespace, level, ...page }, leftMs, (problem, reply) => {
       if (reply === undefined) fail(call, finalFailure('read', problem ?? failure('BUG')));
-      else found(reply);
+      else {
+        session?.sawPage(reply.records, level);
+        found(reply);
+      }
     });
   });
 }

@@ -1,17 +1,25 @@
 // Reads and writes of keys for the commands of the Redis protocol: one key or many, at the level of
 // the connection. A failure ends the command with its error; the callbacks hear of success only.
 
+import type { Done } from '../../runtime/actor.ts';
 import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { Level } from '../model/consistency.ts';
 import { isLive, valueTypes } from '../model/record.ts';
 import type { ReadReply, WriteReply } from '../replication/protocol.ts';
 import type { KeyCalls } from './key-calls.ts';
+import type { SessionCalls } from './session-calls.ts';
 import type { RespCall } from './resp-call.ts';
 import { failureReply } from './resp-replies.ts';
 
 export interface RespKeysOptions {
   readonly calls: KeyCalls;
-  readonly limits: { readonly keyBytes: number; readonly valueBytes: number };
+  readonly sessions: SessionCalls;
+  readonly limits: RespKeysLimits;
+}
+
+export interface RespKeysLimits {
+  readonly keyBytes: number;
+  readonly valueBytes: number;
 }
 
 /** Where a key lies, and how many of its replicas are asked. */
@@ -48,6 +56,9 @@ export const removal = (key: Uint8Array): NewValue => ({
   ttlMs: 0,
 });
 
+/** Of the terms of a session: these two are of HTTP alone. */
+const unexplained = { explain: false, timeoutMs: 0 };
+
 export class RespKeys {
   readonly #options: RespKeysOptions;
 
@@ -62,8 +73,19 @@ export class RespKeys {
     found: (record: Uint8Array | undefined, nowMs: number) => void,
   ): void {
     if (!this.#keyHolds(call, key)) return;
-    const { namespace, readLevel: level } = call;
-    this.readFrom(call, { namespace, level }, key, found);
+    this.#read(call, key, (problem, reply) => {
+      if (reply === undefined) return fail(call, problem);
+      found(liveRecord(reply), reply.nowMs);
+    });
+  }
+
+  /** At the level of the connection, within its session where it has one. */
+  #read(call: RespCall, key: Uint8Array, done: Done<ReadReply>): void {
+    const { namespace, readLevel: level, session, deadlineMs } = call;
+    const { calls, sessions } = this.#options;
+    if (session !== undefined)
+      return sessions.read({ ...unexplained, namespace, level, session }, key, deadlineMs, done);
+    calls.run('read', { namespace, key, level, explain: false }, deadlineMs, done);
   }
 
   /** The same in another namespace, of a key of the gateway's own. */
@@ -82,8 +104,17 @@ export class RespKeys {
 
   write(call: RespCall, item: NewValue, written: (reply: WriteReply) => void): void {
     if (!this.#keyHolds(call, item.key) || !this.#valueHolds(call, item.value)) return;
-    const { namespace, writeLevel: level } = call;
-    this.writeTo(call, { namespace, level }, item, written);
+    this.#writeHere(call, item, (problem, reply) => {
+      if (reply === undefined) return fail(call, problem);
+      written(reply);
+    });
+  }
+
+  #writeHere(call: RespCall, item: NewValue, done: Done<WriteReply>): void {
+    const { namespace, writeLevel: level, session, deadlineMs } = call;
+    if (session === undefined) return this.#write(call, { namespace, level }, item, done);
+    const terms = { ...unexplained, namespace, level, session };
+    this.#options.sessions.write(terms, { ...item, namespace }, deadlineMs, done);
   }
 
   /** The same in another namespace, of a key of the gateway's own. */
@@ -103,7 +134,7 @@ export class RespKeys {
     call: RespCall,
     { namespace, level }: Place,
     { key, value, valueType, ttlMs }: NewValue,
-    done: (problem: Failure | undefined, reply: WriteReply | undefined) => void,
+    done: Done<WriteReply>,
   ): void {
     const body = { namespace, key, value, valueType, ttlMs, afterHlc: 0, level, explain: false };
     this.#options.calls.run('write', body, call.deadlineMs, done);
@@ -116,12 +147,10 @@ export class RespKeys {
     found: (records: readonly (Uint8Array | undefined)[]) => void,
   ): void {
     for (const key of keys) if (!this.#keyHolds(call, key)) return;
-    const { namespace, readLevel: level } = call;
     const records: (Uint8Array | undefined)[] = [];
     let bytes = 0;
     const read = (index: number, next: (problem?: Failure) => void): void => {
-      const body = { namespace, key: keys[index] as Uint8Array, level, explain: false };
-      this.#options.calls.run('read', body, call.deadlineMs, (problem, reply) => {
+      this.#read(call, keys[index] as Uint8Array, (problem, reply) => {
         const record = reply === undefined ? undefined : liveRecord(reply);
         records[index] = record;
         bytes += record === undefined ? 0 : record.length;
@@ -138,8 +167,7 @@ export class RespKeys {
   writeAll(call: RespCall, items: readonly NewValue[], written: (existed: number) => void): void {
     for (const { key, value } of items)
       if (!this.#keyHolds(call, key) || !this.#valueHolds(call, value)) return;
-    const { namespace, writeLevel: level } = call;
-    this.writeAllTo(call, { namespace, level }, items, written);
+    this.#writeEach(call, items, (item, done) => this.#writeHere(call, item, done), written);
   }
 
   /** The same in another namespace. */
@@ -149,11 +177,20 @@ export class RespKeys {
     items: readonly NewValue[],
     written: (existed: number) => void,
   ): void {
+    this.#writeEach(call, items, (item, done) => this.#write(call, place, item, done), written);
+  }
+
+  #writeEach(
+    call: RespCall,
+    items: readonly NewValue[],
+    one: (item: NewValue, done: Done<WriteReply>) => void,
+    written: (existed: number) => void,
+  ): void {
     let existed = 0;
     let done = 0;
     let first: Failure | undefined;
     const write = (index: number, next: () => void): void =>
-      this.#write(call, place, items[index] as NewValue, (problem, reply) => {
+      one(items[index] as NewValue, (problem, reply) => {
         if (reply === undefined) first ??= problem ?? failure('BUG');
         else done += 1;
         existed += reply?.existed === true ? 1 : 0;
@@ -165,20 +202,39 @@ export class RespKeys {
     });
   }
 
-  #keyHolds(call: RespCall, { length }: Uint8Array): boolean {
-    const { keyBytes } = this.#options.limits;
-    if (length > 0 && length <= keyBytes) return true;
-    const detail = `key: expected 1 to ${keyBytes} bytes`;
-    fail(call, failure(length === 0 ? 'BAD_REQUEST' : 'TOO_LARGE', { detail }));
-    return false;
+  #keyHolds(call: RespCall, key: Uint8Array): boolean {
+    return this.#holds(call, keyProblem(this.#options.limits, key));
   }
 
   #valueHolds(call: RespCall, value: Uint8Array | undefined): boolean {
-    const { valueBytes } = this.#options.limits;
-    if (value === undefined || value.length <= valueBytes) return true;
-    fail(call, failure('TOO_LARGE', { detail: `value: expected at most ${valueBytes} bytes` }));
-    return false;
+    return this.#holds(call, valueProblem(this.#options.limits, value));
   }
+
+  #holds(call: RespCall, problem: Failure | undefined): boolean {
+    if (problem !== undefined) fail(call, problem);
+    return problem === undefined;
+  }
+}
+
+/** Why key or value are not taken. */
+export const refusalOf = (
+  limits: RespKeysLimits,
+  key: Uint8Array,
+  value?: Uint8Array,
+): Failure | undefined => keyProblem(limits, key) ?? valueProblem(limits, value);
+
+function keyProblem({ keyBytes }: RespKeysLimits, { length }: Uint8Array): Failure | undefined {
+  if (length > 0 && length <= keyBytes) return undefined;
+  const detail = `key: expected 1 to ${keyBytes} bytes`;
+  return failure(length === 0 ? 'BAD_REQUEST' : 'TOO_LARGE', { detail });
+}
+
+function valueProblem(
+  { valueBytes }: RespKeysLimits,
+  value: Uint8Array | undefined,
+): Failure | undefined {
+  if (value === undefined || value.length <= valueBytes) return undefined;
+  return failure('TOO_LARGE', { detail: `value: expected at most ${valueBytes} bytes` });
 }
 
 /** Ends the command with the error of a failure. */
@@ -211,7 +267,7 @@ function partial(first: Failure, done: number, count: number): Failure {
 }
 
 /** Runs `step` for 0 to `count - 1`, some at a time; after a problem no more begin. */
-function inParallel(
+export function inParallel(
   count: number,
   step: (index: number, next: (problem?: Failure) => void) => void,
   done: (problem: Failure | undefined) => void,

@@ -28,6 +28,8 @@ export interface RunnerOptions {
   };
   /** To call `wake` in a turn of its own, soon. */
   readonly wakeSoon: () => void;
+  /** Called when a command has its answer. */
+  readonly onEnded: (call: RespCall, tookMs: number) => void;
   /** Called when the last open command has ended. */
   readonly onIdle: () => void;
 }
@@ -132,6 +134,7 @@ export class RespRunner {
     batch.running -= 1;
     batch.ended += 1;
     this.#inFlight -= weightOf(call);
+    this.#options.onEnded(call, this.#options.nowMs() - call.startedMs);
     const size = sizeOf(call.reply);
     batch.replyBytes += size;
     if (size > batch.largestReply) batch.largestReply = size;
@@ -175,7 +178,8 @@ export class RespRunner {
   }
 
   #launch(batch: RespBatchRun, call: RespCall): void {
-    call.deadlineMs = this.#options.nowMs() + this.#timeoutOf(call.spec);
+    call.startedMs = this.#options.nowMs();
+    call.deadlineMs = call.startedMs + this.#timeoutOf(call.spec);
     batch.running += 1;
     this.#inFlight += weightOf(call);
     this.#options.start(call);
@@ -212,7 +216,7 @@ export class RespRunner {
     connection.lastCommand = spec.name;
     if (connection.replyMode === 'skip') connection.replyMode = 'on';
     if (spec.isBarrier) batch.barrier = call;
-    if (batch.keys !== undefined && spec.firstKey > 0) block(batch.keys, call);
+    block(batch.keys, call);
     return call;
   }
 
@@ -287,7 +291,9 @@ interface KeyUse {
 const none: readonly RespCall[] = [];
 
 /** Makes the command wait for those before it that it must not overtake. */
-function block(keys: Map<number, KeyUse>, call: RespCall): void {
+function block(keys: Map<number, KeyUse> | undefined, call: RespCall): void {
+  // What is queued touches no key yet.
+  if (keys === undefined || call.spec.firstKey === 0 || call.transaction !== undefined) return;
   const isWrite = call.spec.verb === 'write';
   for (const hash of keyHashes(call.args, call.spec)) {
     const use = keys.get(hash) ?? { writer: undefined, readers: [] };

@@ -22,6 +22,7 @@ import {
   verbatim,
 } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
+import { slowEntriesMax, slowMicros, spikeMs } from './resp-slow.ts';
 import { redisVersion } from './resp-session.ts';
 import { latin1, utf8 } from '../../runtime/bytes.ts';
 
@@ -107,6 +108,9 @@ const parameters = (services: RespServices): Readonly<Record<string, string>> =>
   'notify-keyspace-events': '',
   'proto-max-bulk-len': String(services.settings.limits.valueBytes),
   save: '',
+  'latency-monitor-threshold': String(spikeMs),
+  'slowlog-log-slower-than': String(slowMicros),
+  'slowlog-max-len': String(slowEntriesMax),
   timeout: '0',
 });
 
@@ -193,7 +197,4 @@ const command: RespHandler = (call) => {
   );
 };
 
-const cluster: RespHandler = (call) =>
-  call.answer(errorReply('ERR This instance has cluster support disabled'));
-
-export const serverHandlers: RespHandlers = { dbsize, time, info, config, command, cluster };
+export const serverHandlers: RespHandlers = { dbsize, time, info, config, command };

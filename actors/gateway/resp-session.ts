@@ -4,10 +4,10 @@
 // References: redis.io commands HELLO, CLIENT, RESET; RESP3 is what current clients open with.
 
 import { latin1 } from '../../runtime/bytes.ts';
-import { parseLevel } from '../model/consistency.ts';
+import { type Level, parseLevel } from '../model/consistency.ts';
 import { type Namespace, systemNamespace } from '../model/namespaces.ts';
 import { rank } from '../model/users.ts';
-import { defaultLevels } from './http-requests.ts';
+import { defaultLevels, type GatewaySettings } from './http-requests.ts';
 import { integerOf, printableOf, type RespCall, wordOf } from './resp-call.ts';
 import type { RespConnection } from './resp-connection.ts';
 import { failThrown } from './resp-keys.ts';
@@ -22,6 +22,7 @@ import {
   verbatim,
 } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
+import { Session } from './session.ts';
 
 /** Of the commands and protocol that this face speaks; clients choose by it. */
 export const redisVersion = '7.0.0';
@@ -130,7 +131,8 @@ const select: RespHandler = (call, { settings, guard, access }) => {
     if (found.conflicts === 'siblings')
       return call.answer(errorReply('ERR this namespace keeps siblings: use it over HTTP'));
     const { readLevel, writeLevel } = defaultLevels(found, settings.defaults, 'read');
-    Object.assign(call.connection, { namespace: found.id, readLevel, writeLevel });
+    const session = undefined;
+    Object.assign(call.connection, { namespace: found.id, readLevel, writeLevel, session });
     call.answer(ok);
   };
   const known = guard.known.withId(index);
@@ -246,19 +248,34 @@ const client: RespHandler = (call, services) => {
   call.answer(handler(call, services));
 };
 
+/** That of the namespace: a session reads what it wrote at any level. */
+const usualWriteLevel = (namespace: Namespace | undefined, { defaults }: GatewaySettings): Level =>
+  namespace === undefined
+    ? defaults.writeLevel
+    : defaultLevels(namespace, defaults, 'read').writeLevel;
+
 // ---- kvd's own -----------------------------------------------------------------------------
 
 /** KV.CONSISTENCY [level]: without an argument, the levels of reads and of writes. */
-const consistency: RespHandler = (call) => {
+const consistency: RespHandler = (call, { guard, settings, ring }) => {
   const { connection, args } = call;
   if (args.length > 2)
     return call.answer(errorReply("ERR wrong number of arguments for 'kv.consistency' command"));
-  if (args[1] === undefined)
-    return call.answer(mapReply(['read', connection.readLevel, 'write', connection.writeLevel]));
+  if (args[1] === undefined) {
+    const read = connection.session === undefined ? connection.readLevel : 'SESSION';
+    return call.answer(mapReply(['read', read, 'write', connection.writeLevel]));
+  }
   try {
     const level = parseLevel(latin1(args[1]));
-    if (level === 'SESSION')
-      return call.answer(errorReply('ERR not implemented: SESSION for a Redis connection'));
+    if (level === 'SESSION') {
+      // Reads begin at one replica and go on until they show all that the connection knows (SS-3).
+      const { namespace } = connection;
+      connection.session ??= new Session(namespace, ring.replicationFactor);
+      connection.readLevel = 'ONE';
+      connection.writeLevel = usualWriteLevel(guard.known.withId(namespace), settings);
+      return call.answer(ok);
+    }
+    connection.session = undefined;
     connection.readLevel = level;
     connection.writeLevel = level;
     call.answer(ok);

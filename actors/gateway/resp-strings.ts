@@ -228,7 +228,7 @@ export function applySerial(
   what: string,
   render: (outcome: SerialOutcome) => Reply,
 ): void {
-  const request = { namespace: call.namespace, key: call.arg(1), change };
+  const request = { call, key: call.arg(1), change };
   serial.change(request, what, call.deadlineMs, (problem, outcome) => {
     if (outcome === undefined) fail(call, problem ?? failure('BUG'));
     else call.answer(render(outcome));

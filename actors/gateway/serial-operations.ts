@@ -3,14 +3,17 @@
 // that whoever serves such changes is wired in one place.
 
 import type { Done } from '../../runtime/actor.ts';
-import { recordValue, valueTypes } from '../model/record.ts';
+import { recordValue, storageKey, valueTypes } from '../model/record.ts';
 import {
   type ExpiryWord,
   plainSerial,
   type SerialCondition,
   type SerialRequest as ProposerRequest,
+  type TransactionStep,
 } from '../replication/protocol.ts';
 import type { KeyCalls } from './key-calls.ts';
+import type { RespCall } from './resp-call.ts';
+import { keyIdOf } from './session.ts';
 
 export type SerialChange =
   /** SET with NX, XX or GET, SETNX, GETSET. */
@@ -43,7 +46,8 @@ export type SerialChange =
   | { readonly kind: 'overwrite'; readonly offset: number; readonly value: Uint8Array };
 
 export interface SerialRequest {
-  readonly namespace: number;
+  /** The command that it is for. */
+  readonly call: RespCall;
   readonly key: Uint8Array;
   readonly change: SerialChange;
 }
@@ -70,16 +74,28 @@ export interface SerialOperations {
 /** Changes that run at the proposer of their key. */
 export function serialOperationsOf(calls: KeyCalls): SerialOperations {
   return {
-    change: ({ namespace, key, change }, _what, deadlineMs, done) => {
-      const request = { ...usual, namespace, key, ...termsOf(change) };
+    change: ({ call, key, change }, _what, deadlineMs, done) => {
+      const { namespace } = call;
+      const request = { ...serialTermsOf(change), namespace, key };
       calls.serial(request, deadlineMs, (problem, reply) => {
         if (reply === undefined) return done(problem, undefined);
-        const { isApplied, before, record } = reply;
-        done(undefined, { isApplied, before: valueOf(before), after: valueOf(record) });
+        const keyId = keyIdOf(storageKey(namespace, key));
+        const deadFromMs = reply.record === undefined ? 1 : reply.expiresAt;
+        if (reply.hlc > 0) call.session?.wrote(keyId, reply, deadFromMs, 'QUORUM');
+        done(undefined, outcomeOfStep(reply));
       });
     },
   };
 }
+
+/** As the handlers of commands hear it. */
+export const outcomeOfStep = ({
+  isApplied,
+  before,
+  record,
+}: Pick<TransactionStep, 'isApplied' | 'before' | 'record'>): SerialOutcome => ({
+  ...{ isApplied, before: valueOf(before), after: valueOf(record) },
+});
 
 const valueOf = (record: Uint8Array | undefined): Uint8Array | undefined =>
   record === undefined ? undefined : recordValue(record);
@@ -89,6 +105,11 @@ const exists: SerialCondition = { kind: 'exists' };
 const usual = { ...plainSerial, valueType: valueTypes.bytes, keepTtl: true };
 
 type Terms = Pick<ProposerRequest, 'verb'> & Partial<ProposerRequest>;
+
+/** The operation that a change is, without its key. */
+export const serialTermsOf = (
+  change: SerialChange,
+): Omit<ProposerRequest, 'namespace' | 'key'> => ({ ...usual, ...termsOf(change) });
 
 function termsOf(change: SerialChange): Terms {
   switch (change.kind) {

@@ -74,7 +74,7 @@ import { walArchiver } from '../storage/wal-archiver.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
 import type { NodeSettings, StorageSettings } from './plan-settings.ts';
 import { recordAgeMaxMs, type Tunables } from './settings.ts';
-import { flushSpaceBytes, serialValueBytesMax } from './sizes.ts';
+import { decisionBytesOf, flushSpaceBytes, serialValueBytesMax } from './sizes.ts';
 import { threadGroups } from './thread-groups.ts';
 
 export type { Member, NodeSettings, StorageSettings } from './plan-settings.ts';
@@ -374,6 +374,7 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     ...{ incarnation, shards: placement.shards },
     operationsPerRound: tunables.serialOperationsPerRound,
     valueBytesMax: serialValueBytesMax(tunables),
+    decisionBytesMax: decisionBytesOf(tunables),
     waitingMax: 16_384,
     sparesAfterMs: tunables.speculateAfterMs,
   };

@@ -22,9 +22,13 @@ const voteBytesMax = 128 * 1024;
  * of nearly the highest size, make it shorter than that of a plain write.
  */
 export function serialValueBytesMax(tunables: Tunables): number {
-  const { valueBytesMax, inFlightBytes, memtableBytes } = tunables;
+  return Math.min(tunables.valueBytesMax, decisionBytesOf(tunables));
+}
+
+/** All records that one decision may write: the same of all of them together. */
+export function decisionBytesOf({ inFlightBytes, memtableBytes }: Tunables): number {
   const room = Math.min(inFlightBytes, memtableBytes, recordBytesMax);
-  return Math.min(valueBytesMax, room - Math.min(voteBytesMax, Math.floor(room / 2)));
+  return room - Math.min(voteBytesMax, Math.floor(room / 2));
 }
 
 /** What one shard needs to write down its memory and to go on with a new log segment (FS-8). */

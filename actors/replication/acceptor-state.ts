@@ -1,30 +1,42 @@
-// What one replica has promised and accepted for one key (PX-1 to PX-5), as a record of a namespace
+// What one replica has promised and accepted for one group of keys (PX-1 to PX-5), as a record of a namespace
 // of its own beside the data: the same log makes both durable, and a commit writes both at once.
 // Pure: each step says what to store, or why not.
 //
 // Invariants: a promise is never taken back; what was accepted under a ballot is forgotten only when
 // that ballot or a later one is committed. These records are this replica's alone: nobody copies
 // them to another replica, for a promise that was not given binds nobody.
+//
+// A group is what has one place on the ring: a key without a hash tag, or all keys of one tag. It has
+// one order of decisions, and a decision may write several of its keys: that is what makes
+// transactions (docs/decisions/0021).
 
 import { ByteReader, ByteWriter, noBytes } from '../../runtime/bytes.ts';
+import { placementBytes } from '../model/hash-tag.ts';
 import {
   compareEtags,
   namespaceOf,
   noEtag,
   privateNamespaces,
+  recordKey,
   storageKey,
   userKey,
 } from '../model/record.ts';
 import { type Ballot, readBallot, writeBallot } from './serial-history.ts';
 
-/** An update on its way to a decision; without a record it is the empty one of a read. */
+/** An update on its way to a decision; without records it is the empty one of a read. */
 export interface Proposal {
   readonly ballot: Ballot;
   /** Under which the update was proposed first: it names the decision. */
   readonly original: Ballot;
-  readonly record: Uint8Array | undefined;
+  readonly records: readonly Uint8Array[];
   /** Bytes of SerialHistory, with this decision in it. */
   readonly history: Uint8Array;
+}
+
+/** A decision that was applied. */
+export interface Decision extends Omit<Proposal, 'records'> {
+  /** Storage keys that it wrote; empty in states from before there were groups. */
+  readonly keys: readonly Uint8Array[];
 }
 
 export interface AcceptorState {
@@ -33,21 +45,24 @@ export interface AcceptorState {
   readonly promisedWrite: Ballot;
   readonly accepted: Proposal | undefined;
   /** The newest decision that this replica has applied. */
-  readonly committed: Omit<Proposal, 'record'>;
+  readonly committed: Decision;
 }
 
 export const emptyState: AcceptorState = {
   promised: noEtag,
   promisedWrite: noEtag,
   accepted: undefined,
-  committed: { ballot: noEtag, original: noEtag, history: noBytes },
+  committed: { ballot: noEtag, original: noEtag, history: noBytes, keys: [] },
 };
 
-/** Where the state of a key is stored. */
+/** The group of a storage key: what chooses its place, and what its decisions go by. */
+export const groupOf = placementBytes;
+
+/** Where the state of a group is stored. */
 export const stateKeyOf = (key: Uint8Array): Uint8Array =>
   storageKey(namespaceOf(key) + privateNamespaces, userKey(key));
 
-/** The key whose state is stored there. */
+/** The group whose state is stored there. */
 export const keyOfState = (stateKey: Uint8Array): Uint8Array =>
   storageKey(namespaceOf(stateKey) - privateNamespaces, userKey(stateKey));
 
@@ -81,10 +96,11 @@ export function accept(state: AcceptorState, proposal: Proposal): AcceptorState 
 export function commit(state: AcceptorState, decided: Proposal): AcceptorState | undefined {
   if (compareEtags(decided.ballot, state.committed.ballot) <= 0) return undefined;
   const { ballot, original, history } = decided;
+  const keys = decided.records.map(recordKey);
   const isDone = state.accepted !== undefined && compareEtags(state.accepted.ballot, ballot) <= 0;
   return {
     ...state,
-    committed: { ballot, original, history },
+    committed: { ballot, original, history, keys },
     accepted: isDone ? undefined : state.accepted,
   };
 }
@@ -112,7 +128,8 @@ export function adopt(state: AcceptorState, other: AcceptorState): AcceptorState
   };
 }
 
-const formatVersion = 1;
+/** 1: of one key, whose decisions had one record. */
+const formatVersion = 2;
 
 export function encodeState({
   promised,
@@ -127,31 +144,44 @@ export function encodeState({
   writeBallot(writer, committed.ballot);
   writeBallot(writer, committed.original);
   writer.bytes(committed.history);
-  writer.u8(accepted === undefined ? 0 : accepted.record === undefined ? 1 : 2);
+  writeMany(writer, committed.keys);
+  writer.u8(accepted === undefined ? 0 : 1);
   if (accepted !== undefined) {
     writeBallot(writer, accepted.ballot);
     writeBallot(writer, accepted.original);
     writer.bytes(accepted.history);
-    if (accepted.record !== undefined) writer.bytes(accepted.record);
+    writeMany(writer, accepted.records);
   }
   return writer.copy();
 }
 
 export function decodeState(bytes: Uint8Array): AcceptorState {
   const reader = new ByteReader(bytes);
-  reader.u8();
+  const isOfGroup = reader.u8() >= formatVersion;
   const promised = readBallot(reader);
   const promisedWrite = readBallot(reader);
   const ballot = readBallot(reader);
   const original = readBallot(reader);
-  const committed = { ballot, original, history: reader.bytes() };
+  const history = reader.bytes();
+  const committed = { ballot, original, history, keys: isOfGroup ? readMany(reader) : [] };
   const kind = reader.u8();
   if (kind === 0) return { promised, promisedWrite, committed, accepted: undefined };
   const accepted = {
     ballot: readBallot(reader),
     original: readBallot(reader),
     history: reader.bytes(),
-    record: kind === 2 ? reader.bytes() : undefined,
+    records: isOfGroup ? readMany(reader) : kind === 2 ? [reader.bytes()] : [],
   };
   return { promised, promisedWrite, committed, accepted };
+}
+
+function writeMany(writer: ByteWriter, list: readonly Uint8Array[]): void {
+  writer.u32(list.length);
+  for (const bytes of list) writer.bytes(bytes);
+}
+
+function readMany(reader: ByteReader): Uint8Array[] {
+  const list: Uint8Array[] = [];
+  for (let left = reader.u32(); left > 0; left -= 1) list.push(reader.bytes());
+  return list;
 }

@@ -1,11 +1,11 @@
-// What an acceptor reads and writes of one key, as steps of a session: its own state, and the newest
-// record of the data. A decision writes both in one record of the log.
+// What an acceptor reads and writes of one group of keys, as steps of a session: its own state, and
+// the newest records of the data. A decision writes both in one record of the log.
 //
 // A record is visible when it is durable, so a state that is still on its way to the disk cannot be
 // read: whoever went on from the one before it would store a second state under the same stamp, and
 // either of them might be the one that stays. So a turn lasts until the store has answered, also
 // when its caller gave up; and a state of which nobody can tell whether it was stored (`Doubts`) is
-// stored again, above that stamp, before anything else happens to its key. It may as well count: an
+// stored again, above that stamp, before anything else happens to its group. It may as well count: an
 // acceptor may promise and accept whatever it was asked to.
 
 import type { Ref, Session } from '../../runtime/actor.ts';
@@ -22,25 +22,28 @@ import {
 } from './acceptor-state.ts';
 import type { AcceptorKey } from './protocol.ts';
 
-/** A key's state with the stamp under which this replica stored it last. */
+/** Values of several keys in one answer; with what was accepted it fits into a frame. */
+const answerBytesMax = 12 * 1024 * 1024;
+
+/** A group's state with the stamp under which this replica stored it last. */
 export interface Stored {
   readonly state: AcceptorState;
   readonly stamp: number;
 }
 
-/** It may be stored under `stamp`, or not; with the record of a decision. */
+/** It may be stored under `stamp`, or not; with the records of a decision. */
 interface Doubt extends Stored {
-  readonly record: Uint8Array | undefined;
+  readonly data: readonly Uint8Array[];
 }
 
-/** By name of the key. */
+/** By name of the group. */
 export type Doubts = Map<string, Doubt>;
 
 export interface KeyStepsParts {
   readonly session: Session;
   readonly store: Ref<Store>;
   readonly at: AcceptorKey;
-  /** Names the key among the doubts. */
+  /** Names the group among the doubts. */
   readonly name: string;
   readonly doubts: Doubts;
   readonly leftMs: () => number;
@@ -52,7 +55,7 @@ const storeTimeoutMs = 60_000;
 /** With more than that the disk is not usable. */
 const doubtsMax = 4_096;
 
-/** Reads and writes of the store for one key's state. */
+/** Reads and writes of the store for one group's state. */
 export class KeySteps {
   readonly #session: Session;
   readonly #store: Ref<Store>;
@@ -80,7 +83,7 @@ export class KeySteps {
     const doubt = this.#doubts.get(this.#name);
     if (doubt !== undefined) {
       const { state, stamp } = doubt;
-      await this.save(doubt, state, doubt.record);
+      await this.save(doubt, state, doubt.data);
       return { state, stamp: stamp + 1 };
     }
     if (this.#doubts.size >= doubtsMax)
@@ -90,9 +93,13 @@ export class KeySteps {
     return { state: decodeState(recordValue(record)), stamp: recordHlc(record) };
   }
 
-  /** Durable when it returns; with a record, both at once. */
-  async save({ stamp }: Stored, state: AcceptorState, record?: Uint8Array): Promise<void> {
-    if (record !== undefined) await this.#announce(record);
+  /** Durable when it returns; with records of the data, all at once. */
+  async save(
+    { stamp }: Stored,
+    state: AcceptorState,
+    data: readonly Uint8Array[] = [],
+  ): Promise<void> {
+    for (const record of data) await this.#announce(record);
     const stateRecord = encodeRecord({
       key: this.#stateKey,
       value: encodeState(state),
@@ -108,26 +115,44 @@ export class KeySteps {
       hash: fingerprint32(this.#stateKey),
     });
     try {
-      if (record === undefined)
+      if (data.length === 0)
         await this.#session.ask(this.#store, 'apply', { record: stateRecord }, storeTimeoutMs);
-      else {
-        const records = [record, stateRecord];
-        await this.#session.ask(this.#store, 'applyMany', { records }, storeTimeoutMs);
-      }
+      else await this.#applyAll([...data, stateRecord]);
       this.#doubts.delete(this.#name);
     } catch (error) {
       if (errorTable[toFailure(error).code].effect !== 'none')
-        this.#doubts.set(this.#name, { state, stamp: stamp + 1, record });
+        this.#doubts.set(this.#name, { state, stamp: stamp + 1, data });
       throw error;
     }
+  }
+
+  /** What an old decision wrote, where a later one is known already: each key has its own newest. */
+  async apply(data: readonly Uint8Array[]): Promise<void> {
+    for (const record of data) await this.#announce(record);
+    await this.#applyAll(data);
+  }
+
+  async #applyAll(records: readonly Uint8Array[]): Promise<void> {
+    await this.#session.ask(this.#store, 'applyMany', { records }, storeTimeoutMs);
   }
 
   wait(ms: number): Promise<void> {
     return this.#session.sleep(ms);
   }
 
-  data(): Promise<Uint8Array | undefined> {
-    return this.#read(this.#at.key, this.#at.hash);
+  /** The newest records of keys of the group. TOO_LARGE: they do not fit into one answer. */
+  async data(keys: readonly Uint8Array[]): Promise<Uint8Array[]> {
+    const records: Uint8Array[] = [];
+    let bytes = 0;
+    for (const key of keys) {
+      const record = await this.#read(key, fingerprint32(key));
+      if (record === undefined) continue;
+      records.push(record);
+      bytes += record.length;
+      if (bytes > answerBytesMax && records.length > 1)
+        throw new KvError('TOO_LARGE', { bytes, limit: answerBytesMax });
+    }
+    return records;
   }
 
   async #read(key: Uint8Array, hash: number): Promise<Uint8Array | undefined> {

@@ -1,6 +1,6 @@
-// One replica's vote in the decisions about its keys (PX-2 to PX-5). A step reads the key's state,
-// decides by acceptor-state.ts, and answers only when the new state is durable. Steps of one key run
-// one after the other; those of different keys beside each other.
+// One replica's vote in the decisions about its keys (PX-2 to PX-5). A step reads the state of their
+// group, decides by acceptor-state.ts, and answers only when the new state is durable. Steps of one
+// group run one after the other; those of different groups beside each other.
 
 import {
   actor,
@@ -100,7 +100,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   }
 
   prepare(
-    { ballot, isWrite, ...at }: BodyOf<Acceptor['prepare']>,
+    { ballot, isWrite, keys, ...at }: BodyOf<Acceptor['prepare']>,
     call: Call,
   ): Later<PrepareReply> {
     return this.#step(at, call, async (steps) => {
@@ -108,17 +108,17 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
       const { state } = stored;
       const seen = seenIn(state);
       const promised = promise(state, ballot, isWrite);
-      if (promised === undefined) return { ...seen, isPromised: false, record: undefined };
+      if (promised === undefined) return { ...seen, isPromised: false, records: [] };
       await steps.save(stored, promised);
       // After the promise: whatever was committed before it is in what is read (PX-3).
-      return { ...seen, isPromised: true, record: await steps.data() };
+      return { ...seen, isPromised: true, records: await steps.data(keys) };
     });
   }
 
-  look(at: AcceptorKey, call: Call): Later<PrepareReply> {
+  look({ keys, ...at }: BodyOf<Acceptor['look']>, call: Call): Later<PrepareReply> {
     return this.#step(at, call, async (steps) => {
       const { state } = await steps.load();
-      return { ...seenIn(state), isPromised: false, record: await steps.data() };
+      return { ...seenIn(state), isPromised: false, records: await steps.data(keys) };
     });
   }
 
@@ -143,8 +143,8 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
       const committed = commit(stored.state, proposal);
       if (committed !== undefined) {
         probe.reach('decision applied');
-        await steps.save(stored, committed, proposal.record);
-      }
+        await steps.save(stored, committed, proposal.records);
+      } else if (proposal.records.length > 0) await steps.apply(proposal.records);
       return {};
     });
   }
@@ -161,7 +161,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     return this.#ctx.session(async (session) => {
       for (const record of records) {
         const key = keyOfState(recordKey(record));
-        const at = { key, token: recordToken(record), hash: 0 };
+        const at = { key, token: recordToken(record) };
         const name = base64url.encode(key);
         const work = async (): Promise<void> => {
           const steps = new KeySteps({ session, at, name, ...parts(session) });
@@ -213,13 +213,13 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   }
 }
 
-function seenIn(state: AcceptorState): Omit<PrepareReply, 'isPromised' | 'record'> {
+function seenIn(state: AcceptorState): Omit<PrepareReply, 'isPromised' | 'records'> {
   const { promisedWrite, accepted, committed } = state;
   return { highest: highestOf(state), promisedWrite, accepted, committed };
 }
 
-function checkProposal({ record }: Proposal): void {
-  if (record !== undefined) checkRecord(record);
+function checkProposal({ records }: Proposal): void {
+  for (const record of records) checkRecord(record);
 }
 
 export const acceptor = actor({

@@ -1,17 +1,11 @@
-// Runs serial operations on the keys of its shard (PX-*). Operations on one key that come while a
+// Runs serial operations on the keys of its shard (PX-*). Operations on one group of keys (one key,
+// or all of one hash tag: acceptor-state.ts) that come while a
 // round is under way wait and go into the next one together: a counter that hundreds of clients
 // increment costs one decision for all that have gathered (PX-14). What a round does is in
 // serial-round.ts.
 
-import {
-  actor,
-  type Call,
-  type Context,
-  type Deferred,
-  type Later,
-  refTo,
-} from '../../runtime/actor.ts';
-import { base64url } from '../../runtime/bytes.ts';
+import { actor, type Call, type Context, type Later, refTo } from '../../runtime/actor.ts';
+import { base64url, equalBytes } from '../../runtime/bytes.ts';
 import { type Failure, failure, KvError, toFailure } from '../../runtime/errors.ts';
 import type { Counter } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
@@ -19,6 +13,7 @@ import type { PeerStates } from '../membership/protocol.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
 import {
   keyBytesMax,
+  namespaceBytes,
   noEtag,
   recordEtag,
   recordExpiresAt,
@@ -28,10 +23,24 @@ import {
 import type { Resolve } from '../model/resolve.ts';
 import type { Ring } from '../model/ring.ts';
 import { hashKey, shardOf } from '../model/token.ts';
-import { Acceptor, Proposer, type SerialReply, type SerialRequest } from './protocol.ts';
+import { groupOf } from './acceptor-state.ts';
+import {
+  Acceptor,
+  Proposer,
+  type SerialReply,
+  type SerialRequest,
+  type TransactionReply,
+  type TransactionRequest,
+} from './protocol.ts';
 import { ReplicaView } from './replica-view.ts';
 import type { Ballot } from './serial-history.ts';
-import type { Evaluated, KeyFacts } from './serial-operations.ts';
+import {
+  type Evaluated,
+  type GroupFacts,
+  keysOfRound,
+  operationsOf,
+  type RoundRequest,
+} from './serial-operations.ts';
 import { type Decided, SerialRound } from './serial-round.ts';
 
 export interface ProposerOptions {
@@ -41,10 +50,12 @@ export interface ProposerOptions {
   readonly writer: number;
   readonly incarnation: number;
   readonly shards: number;
-  /** Operations of one key that one round takes, 1 to 256. */
+  /** Operations of one group that one round takes, 1 to 256; a transaction of more has its own. */
   readonly operationsPerRound: number;
   /** Longest value that an operation may make. */
   readonly valueBytesMax: number;
+  /** Records that a decision on several keys may write, bytes. Default 8 MiB, which is the most. */
+  readonly decisionBytesMax?: number;
   /** A step that a majority has not answered after so many milliseconds goes to all replicas. */
   readonly sparesAfterMs: number;
   /** Operations that may wait, over all keys. */
@@ -52,15 +63,18 @@ export interface ProposerOptions {
 }
 
 interface Waiting {
-  readonly request: SerialRequest;
+  readonly request: RoundRequest;
   readonly deadlineMs: number;
-  readonly later: Deferred<SerialReply>;
+  readonly answer: (evaluated: Evaluated, nowMs: number) => void;
+  readonly fail: (problem: Failure) => void;
 }
 
-interface KeyQueue {
-  readonly facts: KeyFacts;
+interface GroupQueue {
+  readonly facts: GroupFacts;
   readonly waiting: Waiting[];
   underWay: readonly Waiting[];
+  /** So many of those that wait do not fit into a round with others. */
+  alone: number;
 }
 
 interface Own {
@@ -72,7 +86,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
   readonly #ctx: Context<Own>;
   readonly #options: ProposerOptions;
   readonly #view: ReplicaView;
-  readonly #queues = new Map<string, KeyQueue>();
+  readonly #queues = new Map<string, GroupQueue>();
   #waiting = 0;
   #lastMicros = 0;
   #isDraining = false;
@@ -103,6 +117,34 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
   }
 
   run(request: SerialRequest, { deadlineMs }: Call): Later<SerialReply> {
+    const facts = this.#groupOf(request);
+    const later = this.#ctx.later<SerialReply>();
+    const answer = (evaluated: Evaluated, nowMs: number): void => {
+      if ('refusal' in evaluated) later.fail(evaluated.refusal.toFailure());
+      else if ('outcome' in evaluated) later.resolve(replyOf(evaluated, nowMs, this.#ctx.node));
+      else later.fail(failure('BUG'));
+    };
+    this.#take(facts, { request, deadlineMs, answer, fail: (problem) => later.fail(problem) });
+    return later;
+  }
+
+  transact(request: TransactionRequest, { deadlineMs }: Call): Later<TransactionReply> {
+    const facts = this.#groupOf(request);
+    checkTransaction(request);
+    const coordinator = this.#ctx.node;
+    const later = this.#ctx.later<TransactionReply>();
+    const answer = (evaluated: Evaluated, nowMs: number): void => {
+      if ('refusal' in evaluated) later.fail(evaluated.refusal.toFailure());
+      else if ('transaction' in evaluated)
+        later.resolve({ ...evaluated.transaction, nowMs, coordinator });
+      else later.fail(failure('BUG'));
+    };
+    this.#take(facts, { request, deadlineMs, answer, fail: (problem) => later.fail(problem) });
+    return later;
+  }
+
+  /** The group of a request that this proposer can take now. */
+  #groupOf(request: Pick<SerialRequest, 'namespace' | 'key' | 'afterHlc'>): GroupFacts {
     const { shards, waitingMax } = this.#options;
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
     if (this.#waiting >= waitingMax)
@@ -111,28 +153,30 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
       throw new KvError('TOO_LARGE', { bytes: request.key.length, limit: keyBytesMax });
     this.#refuseFuture(request);
     const key = storageKey(request.namespace, request.key);
-    const { token, hash } = hashKey(key);
+    const { token } = hashKey(key);
     const isOurs = shardOf(token, shards) === this.#ctx.shard;
     if (!isOurs || !this.#view.replicasOf(token).includes(this.#ctx.node))
       throw new KvError('UNAVAILABLE', {
         detail: `this part of node ${this.#ctx.node} does not hold the key`,
       });
-    const later = this.#ctx.later<SerialReply>();
-    const name = base64url.encode(key);
+    return { key: groupOf(key), token };
+  }
+
+  #take(facts: GroupFacts, one: Waiting): void {
+    const name = base64url.encode(facts.key);
     let queue = this.#queues.get(name);
     if (queue === undefined) {
-      queue = { facts: { key, token, hash }, waiting: [], underWay: [] };
+      queue = { facts, waiting: [], underWay: [], alone: 0 };
       this.#queues.set(name, queue);
     }
-    queue.waiting.push({ request, deadlineMs, later });
+    queue.waiting.push(one);
     this.#waiting += 1;
     this.#operations.add();
     if (queue.underWay.length === 0) this.#begin(name, queue);
-    return later;
   }
 
   /** Alone, before it raises the ballot of a round that it shares with others (HLC-5). */
-  #refuseFuture({ afterHlc = 0 }: SerialRequest): void {
+  #refuseFuture({ afterHlc = 0 }: Pick<SerialRequest, 'afterHlc'>): void {
     if (afterHlc < Math.floor(this.#ctx.clock.wallMicros()) + maxSkewMicros) return;
     throw new KvError('FUTURE_VERSION', {
       stored: afterHlc,
@@ -141,23 +185,21 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
   }
 
   /** Those whose time is over are not done any more: their clients have been told so. */
-  #takeDue({ waiting }: KeyQueue): readonly Waiting[] {
+  #takeDue(queue: GroupQueue): readonly Waiting[] {
     const nowMs = this.#ctx.clock.monotonicMs();
-    const due: Waiting[] = [];
-    while (due.length < this.#options.operationsPerRound) {
-      const one = waiting.shift();
-      if (one === undefined) break;
-      if (one.deadlineMs > nowMs) {
-        due.push(one);
-        continue;
-      }
-      this.#waiting -= 1;
-      one.later.fail(failure('CONTENTION', { detail: 'its turn did not come in time' }));
+    while (queue.waiting.length > 0) {
+      const taken = queue.waiting.splice(0, this.#nextRound(queue));
+      const due = taken.filter(({ deadlineMs }) => deadlineMs > nowMs);
+      this.#waiting -= taken.length - due.length;
+      for (const { deadlineMs, fail } of taken)
+        if (deadlineMs <= nowMs)
+          fail(failure('CONTENTION', { detail: 'its turn did not come in time' }));
+      if (due.length > 0) return due;
     }
-    return due;
+    return [];
   }
 
-  #begin(name: string, queue: KeyQueue): void {
+  #begin(name: string, queue: GroupQueue): void {
     queue.underWay = this.#takeDue(queue);
     const { facts, underWay } = queue;
     if (underWay.length === 0) return void this.#queues.delete(name);
@@ -171,8 +213,9 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     const replicas = view.replicasOf(token);
     const parts = {
       ...{ clock, random, probe, facts, replicas, resolve, valueBytesMax, sparesAfterMs },
+      decisionBytes: this.#options.decisionBytesMax,
       deadlineMs: Math.max(...underWay.map((one) => one.deadlineMs)),
-      afterHlc: Math.max(...requests.map(({ afterHlc = 0 }) => afterHlc)),
+      afterHlc: Math.max(0, ...requests.flatMap(operationsOf).map(({ afterHlc = 0 }) => afterHlc)),
       live: () => view.live(replicas),
       acceptorOf: (node: string) => refTo(Acceptor, node, shardOf(token, view.shardsOf(node))),
       nextBallot: (floor: number, count: number) => this.#nextBallot(floor, count),
@@ -190,15 +233,36 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
 
   decided({ name, decided }: BodyOf<Own['decided']>): void {
     const { outcomes, nowMs } = decided;
-    this.#ended(name, ({ later }, i) => {
-      const evaluated = outcomes[i] as Evaluated;
-      if ('refusal' in evaluated) later.fail(evaluated.refusal.toFailure());
-      else later.resolve(replyOf(evaluated, nowMs, this.#ctx.node));
-    });
+    this.#ended(name, ({ answer }, i) => answer(outcomes[i] as Evaluated, nowMs));
   }
 
   undecided({ name, problem }: BodyOf<Own['undecided']>): void {
-    this.#ended(name, ({ later }) => later.fail(problem));
+    const queue = this.#queues.get(name);
+    if (queue !== undefined && problem.code === 'TOO_LARGE' && queue.underWay.length > 1) {
+      // Together they read too much: nothing has happened, and each is tried by itself.
+      queue.alone += queue.underWay.length;
+      queue.waiting.unshift(...queue.underWay);
+      return this.#begin(name, queue);
+    }
+    this.#ended(name, ({ fail }) => fail(problem));
+  }
+
+  /** How many of those that wait go into the next round. */
+  #nextRound(queue: GroupQueue): number {
+    if (queue.alone > 0) {
+      queue.alone -= 1;
+      return 1;
+    }
+    const { operationsPerRound } = this.#options;
+    let operations = 0;
+    let bytes = 0;
+    const end = queue.waiting.findIndex(({ request }, i) => {
+      const all = operationsOf(request);
+      operations += Math.max(1, all.length);
+      bytes += all.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
+      return i > 0 && (operations > operationsPerRound || bytes > roundBytesMax);
+    });
+    return end < 0 ? queue.waiting.length : end;
   }
 
   #ended(name: string, answer: (one: Waiting, index: number) => void): void {
@@ -226,6 +290,26 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     const hlc = Math.max(last, wallMicros, floor) + 1;
     if (hlc <= bound) this.#lastMicros = hlc + count;
     return { hlc, writer, incarnation };
+  }
+}
+
+/** Values that the operations of one round bring, where it takes more than one. */
+const roundBytesMax = 4 * 1024 * 1024;
+const transactionOperationsMax = 1024;
+
+/** One namespace, one group, and no more than a round takes. */
+function checkTransaction(request: TransactionRequest): void {
+  const operations = operationsOf(request);
+  const wrong = (detail: string): KvError => new KvError('BAD_REQUEST', { detail });
+  if (operations.length > transactionOperationsMax)
+    throw wrong(`expected at most ${transactionOperationsMax} operations`);
+  if (operations.some(({ namespace }) => namespace !== request.namespace))
+    throw wrong('expected operations of one namespace');
+  const group = groupOf(storageKey(request.namespace, request.key));
+  for (const key of keysOfRound([request])) {
+    if (key.length > namespaceBytes + keyBytesMax)
+      throw new KvError('TOO_LARGE', { bytes: key.length - namespaceBytes, limit: keyBytesMax });
+    if (!equalBytes(groupOf(key), group)) throw wrong('expected keys of one hash tag');
   }
 }
 

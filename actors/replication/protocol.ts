@@ -1,12 +1,13 @@
 // Messages of replication: a coordinator runs one request on all replicas of its key, a replica
 // applies and serves the records of its shard.
 
+import type { Failure } from '../../runtime/errors.ts';
 import { ask, group, type Layout, maybe, protocol, tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import { type PeerStates, peerStatesLayout } from '../membership/protocol.ts';
 import { type Etag, valueTypes } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
-import type { Proposal } from './acceptor-state.ts';
+import type { Decision, Proposal } from './acceptor-state.ts';
 import type { RangeRequest } from '../storage/protocol.ts';
 
 /** One write in a namespace that keeps siblings. */
@@ -227,7 +228,9 @@ export type SerialVerb =
   | 'add'
   | 'append'
   /** Puts the value at an offset; what is missing before it becomes zeros. */
-  | 'overwrite';
+  | 'overwrite'
+  /** Writes what another key of the group holds, with its time to live. */
+  | 'copy';
 
 /** What EXPIRE asks of the time to live that a key has; a key without one counts as for ever. */
 export type ExpiryWord = 'nx' | 'xx' | 'gt' | 'lt';
@@ -258,6 +261,8 @@ export interface SerialRequest {
   readonly expiresAt?: number;
   /** Of an increment. */
   readonly delta: number;
+  /** Of a copy: the user's key whose value it takes. */
+  readonly from?: Uint8Array;
   readonly condition: SerialCondition;
   /** The client's, 1 to 64 bytes; empty: none. */
   readonly requestId: string;
@@ -292,10 +297,70 @@ export interface SerialReply extends Etag {
   readonly coordinator: string;
 }
 
+/** What a client has seen of a key, and wants unchanged when its transaction is decided. */
+export interface Watched {
+  /** User's key. */
+  readonly key: Uint8Array;
+  /** Of its newest record, live or not; hlc 0: there was none. */
+  readonly etag: Etag;
+  readonly isLive: boolean;
+}
+
+/** Operations that are done together or, where a condition does not hold, not at all. */
+export interface TransactionCommand {
+  readonly conditions: readonly {
+    readonly key: Uint8Array;
+    readonly condition: SerialCondition;
+  }[];
+  /** In their order, each on what the ones before it left; without request ids. */
+  readonly operations: readonly SerialRequest[];
+}
+
+/** Commands on keys of one group, decided at once (docs/decisions/0021). */
+export interface TransactionRequest {
+  readonly namespace: number;
+  /** A user's key of the group. */
+  readonly key: Uint8Array;
+  /** Where one of these has changed, nothing is done. */
+  readonly watches: readonly Watched[];
+  readonly commands: readonly TransactionCommand[];
+}
+
+export interface TransactionStep {
+  /** False: the condition did not hold. */
+  readonly isApplied: boolean;
+  /** The live record before the operation, and after it. */
+  readonly before: Uint8Array | undefined;
+  readonly record: Uint8Array | undefined;
+  /** Of the newest record of the key, live or not; hlc 0: there is none. */
+  readonly stored: Etag;
+}
+
+export interface CommandResult {
+  /** False: nothing of it was done. */
+  readonly isApplied: boolean;
+  /** The first of its conditions that did not hold, counted from 0. */
+  readonly unmet: number | undefined;
+  /** One for each operation, where it was applied. */
+  readonly steps: readonly TransactionStep[];
+  /** Why the command could not be done on what is there; the others were. */
+  readonly problem: Failure | undefined;
+}
+
+export interface TransactionReply {
+  /** False: a watched key has changed. */
+  readonly isApplied: boolean;
+  readonly results: readonly CommandResult[];
+  readonly nowMs: number;
+  readonly coordinator: string;
+}
+
 /** Runs serial operations of the keys of its shard: one decision after the other, by Paxos. */
 export const Proposer = protocol('proposer', 22, {
   run: ask<SerialRequest, SerialReply>(1),
   peersChanged: tell<PeerStates>(2, { lane: 'control', layout: peerStatesLayout }),
+  /** BAD_REQUEST for keys of different groups. */
+  transact: ask<TransactionRequest, TransactionReply>(3),
 });
 export type Proposer = typeof Proposer.messages;
 
@@ -364,10 +429,9 @@ export const BatchKeeper = protocol('batch-keeper', 26, {
 export type BatchKeeper = typeof BatchKeeper.messages;
 
 export interface AcceptorKey {
-  /** Storage key of the data, its place, and the hash of the key. */
+  /** The group that is decided about (acceptor-state.ts), and its place. */
   readonly key: Uint8Array;
   readonly token: number;
-  readonly hash: number;
 }
 
 export interface PrepareReply {
@@ -376,9 +440,9 @@ export interface PrepareReply {
   readonly highest: Etag;
   readonly promisedWrite: Etag;
   readonly accepted: Proposal | undefined;
-  readonly committed: Omit<Proposal, 'record'>;
-  /** The newest record of the key, read after the promise was stored. */
-  readonly record: Uint8Array | undefined;
+  readonly committed: Decision;
+  /** The newest records of the keys that were asked for, read after the promise was stored. */
+  readonly records: readonly Uint8Array[];
 }
 
 export interface ProposeReply {
@@ -386,32 +450,38 @@ export interface ProposeReply {
   readonly highest: Etag;
 }
 
-const acceptorKeyLayout: Layout<AcceptorKey> = { key: 'bytes', token: 'u32', hash: 'u32' };
+const acceptorKeyLayout: Layout<AcceptorKey> = { key: 'bytes', token: 'u32' };
 const etagLayout: Layout<Etag> = { hlc: 'u53', writer: 'u32', incarnation: 'u32' };
-const decisionLayout: Layout<Omit<Proposal, 'record'>> = {
+const namedLayout: Layout<Omit<Proposal, 'records'>> = {
   ballot: group(etagLayout),
   original: group(etagLayout),
   history: 'bytes',
 };
-const proposalLayout: Layout<Proposal> = { ...decisionLayout, record: 'bytes?' };
+const decisionLayout: Layout<Decision> = { ...namedLayout, keys: 'bytes[]' };
+const proposalLayout: Layout<Proposal> = { ...namedLayout, records: 'bytes[]' };
 const prepareReplyLayout: Layout<PrepareReply> = {
   isPromised: 'bool',
   highest: group(etagLayout),
   promisedWrite: group(etagLayout),
   accepted: maybe(proposalLayout),
   committed: group(decisionLayout),
-  record: 'bytes?',
+  records: 'bytes[]',
 };
 
 /** The vote of one replica, for the keys of its shard. */
 export const Acceptor = protocol('acceptor', 25, {
-  prepare: ask<AcceptorKey & { readonly ballot: Etag; readonly isWrite: boolean }, PrepareReply>(
-    1,
-    {
-      layout: { ...acceptorKeyLayout, ballot: group(etagLayout), isWrite: 'bool' },
-      replyLayout: prepareReplyLayout,
+  /** `keys`: storage keys of the group whose records are wanted. TOO_LARGE: they do not fit into an answer. */
+  prepare: ask<
+    AcceptorKey & {
+      readonly keys: readonly Uint8Array[];
+      readonly ballot: Etag;
+      readonly isWrite: boolean;
     },
-  ),
+    PrepareReply
+  >(1, {
+    layout: { ...acceptorKeyLayout, keys: 'bytes[]', ballot: group(etagLayout), isWrite: 'bool' },
+    replyLayout: prepareReplyLayout,
+  }),
   propose: ask<AcceptorKey & { readonly proposal: Proposal }, ProposeReply>(2, {
     layout: { ...acceptorKeyLayout, proposal: group(proposalLayout) },
     replyLayout: { isAccepted: 'bool', highest: group(etagLayout) },
@@ -421,8 +491,8 @@ export const Acceptor = protocol('acceptor', 25, {
     layout: { ...acceptorKeyLayout, proposal: group(proposalLayout) },
   }),
   /** What a prepare would say, without a promise: for reads of quiet keys. */
-  look: ask<AcceptorKey, PrepareReply>(4, {
-    layout: acceptorKeyLayout,
+  look: ask<AcceptorKey & { readonly keys: readonly Uint8Array[] }, PrepareReply>(4, {
+    layout: { ...acceptorKeyLayout, keys: 'bytes[]' },
     replyLayout: prepareReplyLayout,
   }),
   /** From now on keys of namespaces that were dropped are refused. */

@@ -1,22 +1,37 @@
-// What serial operations do, as a pure function of what a key holds: conditions, increments, new
-// records. A round carries many of them at once, one after the other; each that writes takes the
+// What serial operations do, as a pure function of what the keys of a group hold: conditions,
+// increments, new records. A round carries many of them at once, one after the other, and
+// transactions among them, which are done as one or not at all; each operation that writes takes the
 // next stamp after the round's ballot, so that every etag that is given out stands for one value.
 
 import { KvError } from '../../runtime/errors.ts';
-import { equalBytes, noBytes, utf8 } from '../../runtime/bytes.ts';
+import { fingerprint32 } from '../../runtime/hash.ts';
+import { equalBytes, latin1, noBytes, utf8 } from '../../runtime/bytes.ts';
 import {
   compareEtags,
   encodeRecord,
   type Etag,
   isLive,
+  noEtag,
   recordEtag,
   recordExpiresAt,
+  recordKey,
   recordValue,
   recordValueType,
   recordVersion,
+  storageKey,
   valueTypes,
 } from '../model/record.ts';
-import type { ExpiryWord, SerialCondition, SerialRequest } from './protocol.ts';
+import type {
+  CommandResult,
+  ExpiryWord,
+  SerialCondition,
+  SerialRequest,
+  TransactionCommand,
+  TransactionReply,
+  TransactionRequest,
+  TransactionStep,
+  Watched,
+} from './protocol.ts';
 import { type Ballot, type KeptResult, requestIdOf, type SerialHistory } from './serial-history.ts';
 
 export interface SerialOutcome {
@@ -35,86 +50,214 @@ export interface SerialOutcome {
 
 export type Evaluated =
   | { readonly outcome: SerialOutcome }
+  | { readonly transaction: Pick<TransactionReply, 'isApplied' | 'results'> }
   /** The operation cannot be done on what is there. */
   | { readonly refusal: KvError };
 
-export interface KeyFacts {
-  /** Storage key, its place and hash. */
+/** A group of keys, and its place (acceptor-state.ts). */
+export interface GroupFacts {
   readonly key: Uint8Array;
   readonly token: number;
-  readonly hash: number;
 }
 
 /** What all operations of one round share. */
-export interface RoundFacts extends KeyFacts {
+export interface RoundFacts extends GroupFacts {
   readonly ballot: Ballot;
   /** Decides about expiry, milliseconds since 1970 (PX-8). */
   readonly nowMs: number;
   readonly history: SerialHistory;
   /** Longest value. */
   readonly valueBytesMax: number;
+  /** Records of one decision together, where it writes several keys; at most `decisionBytesMax`. */
+  readonly decisionBytes?: number;
   /** False: the ballot lies too far in the future for anything to be stamped with it (HLC-5). */
   readonly mayStamp: boolean;
 }
 
 export interface RoundResult {
   readonly outcomes: readonly Evaluated[];
-  /** The last record that the round wrote; undefined: it changed nothing. */
-  readonly record: Uint8Array | undefined;
+  /** The last record that the round wrote of each key; empty: it changed nothing. */
+  readonly records: readonly Uint8Array[];
   readonly kept: readonly KeptResult[];
 }
 
-/** Evaluates the operations in their order on the newest record, live or not. */
+/** One request of a round. */
+export type RoundRequest = SerialRequest | TransactionRequest;
+
+/** Records that one decision writes, where it writes more than one. */
+export const decisionBytesMax = 8 * 1024 * 1024;
+
+export const isTransaction = (request: RoundRequest): request is TransactionRequest =>
+  'commands' in request;
+
+/** The requests read and change nothing. */
+export const isReadOnly = (requests: readonly RoundRequest[]): boolean =>
+  requests.every((request) => operationsOf(request).every(({ verb }) => verb === 'read'));
+
+export const operationsOf = (request: RoundRequest): readonly SerialRequest[] =>
+  isTransaction(request) ? request.commands.flatMap(({ operations }) => operations) : [request];
+
+/** Keys that have to be as a transaction wants them. */
+const conditionsOf = (request: RoundRequest): readonly { readonly key: Uint8Array }[] =>
+  isTransaction(request)
+    ? [...request.watches, ...request.commands.flatMap(({ conditions }) => conditions)]
+    : [];
+
+/** Storage keys that the requests look at, each once. */
+export function keysOfRound(requests: readonly RoundRequest[]): Uint8Array[] {
+  const found = new Map<string, Uint8Array>();
+  const add = (namespace: number, key: Uint8Array): void => {
+    const stored = storageKey(namespace, key);
+    found.set(latin1(stored), stored);
+  };
+  for (const request of requests) {
+    const { namespace } = request;
+    for (const { key } of conditionsOf(request)) add(namespace, key);
+    for (const { key, from } of operationsOf(request)) {
+      add(namespace, key);
+      if (from !== undefined) add(namespace, from);
+    }
+  }
+  return [...found.values()];
+}
+
+/** Evaluates the requests in their order on the newest records, live or not. */
 export function evaluateRound(
-  requests: readonly SerialRequest[],
-  before: Uint8Array | undefined,
+  requests: readonly RoundRequest[],
+  before: readonly Uint8Array[],
   facts: RoundFacts,
 ): RoundResult {
   const round = new Evaluation(before, facts);
   const outcomes = requests.map((request) => round.evaluate(request));
-  return { outcomes, record: round.written, kept: round.kept };
+  return { outcomes, records: round.written, kept: round.kept };
 }
 
+/** The keys of a group, as the operations of a round leave them one after the other. */
 class Evaluation {
   readonly #facts: RoundFacts;
-  #record: Uint8Array | undefined;
+  #records: Map<string, Uint8Array>;
+  /** Keys whose record in `#records` the round has written. */
+  #written = new Set<string>();
   #writes = 0;
-  written: Uint8Array | undefined;
   readonly kept: KeptResult[] = [];
 
-  constructor(before: Uint8Array | undefined, facts: RoundFacts) {
-    this.#record = before;
+  constructor(before: readonly Uint8Array[], facts: RoundFacts) {
+    this.#records = new Map(before.map((record) => [latin1(recordKey(record)), record]));
     this.#facts = facts;
   }
 
-  evaluate(request: SerialRequest): Evaluated {
-    const id = request.requestId === '' ? undefined : requestIdOf(request.requestId);
+  get written(): Uint8Array[] {
+    return [...this.#written].map((name) => this.#records.get(name) as Uint8Array);
+  }
+
+  evaluate(request: RoundRequest): Evaluated {
+    const records = new Map(this.#records);
+    const written = new Set(this.#written);
+    const evaluated = isTransaction(request) ? this.#transact(request) : this.#single(request);
+    if (!this.#isTooMuch()) return evaluated;
+    // As if it had never come; the stamps that it took stay unused.
+    this.#records = records;
+    this.#written = written;
+    const limit = this.#decisionBytes;
+    return {
+      refusal:
+        written.size > 0
+          ? new KvError('OVERLOADED', {
+              limit,
+              detail: 'too much is written to these keys at once',
+            })
+          : new KvError('TOO_LARGE', { limit, detail: 'the transaction writes too much' }),
+    };
+  }
+
+  get #decisionBytes(): number {
+    return Math.min(decisionBytesMax, this.#facts.decisionBytes ?? decisionBytesMax);
+  }
+
+  #isTooMuch(): boolean {
+    if (this.#written.size < 2) return false;
+    return this.written.reduce((sum, { length }) => sum + length, 0) > this.#decisionBytes;
+  }
+
+  #single(request: SerialRequest): Evaluated {
+    const id = this.#idOf(request);
     const repeated = id === undefined ? undefined : this.#repeated(id, request);
     if (repeated !== undefined) return repeated;
-    try {
+    return caught(() => {
       const outcome = this.#apply(request);
       if (id !== undefined) this.#keep(id, request, outcome);
       return { outcome };
-    } catch (error) {
-      if (error instanceof KvError) return { refusal: error };
-      throw error;
-    }
+    });
   }
 
-  #live(): Uint8Array | undefined {
-    return this.#record !== undefined && isLive(this.#record, this.#facts.nowMs)
-      ? this.#record
-      : undefined;
+  /** Keys of one group share a list of results: the key is part of the name. */
+  #idOf({ requestId, namespace, key }: SerialRequest): number | undefined {
+    if (requestId === '') return undefined;
+    const isAlone = equalBytes(storageKey(namespace, key), this.#facts.key);
+    return requestIdOf(isAlone ? requestId : `${requestId}\n${latin1(key)}`);
+  }
+
+  // ---- transactions ------------------------------------------------------------------------
+
+  #transact({ namespace, watches, commands }: TransactionRequest): Evaluated {
+    if (!this.#facts.mayStamp && commands.some(writesSomething)) return { refusal: this.#ahead() };
+    if (watches.some((watched) => this.#hasChanged(namespace, watched)))
+      return { transaction: { isApplied: false, results: [] } };
+    const results = commands.map((command) => this.#command(namespace, command));
+    return { transaction: { isApplied: true, results } };
+  }
+
+  #hasChanged(namespace: number, { key, etag, isLive: wasLive }: Watched): boolean {
+    const name = latin1(storageKey(namespace, key));
+    const stored = this.#records.get(name);
+    const isSame = compareEtags(stored === undefined ? noEtag : recordEtag(stored), etag) === 0;
+    return !isSame || (this.#live(name) !== undefined) !== wasLive;
+  }
+
+  /** A problem of one operation ends its command, and changes nothing of it. */
+  #command(namespace: number, { conditions, operations }: TransactionCommand): CommandResult {
+    const unmet = conditions.findIndex(
+      ({ key, condition }) => !holds(condition, this.#live(latin1(storageKey(namespace, key))), 0),
+    );
+    if (unmet >= 0) return { isApplied: false, unmet, steps: [], problem: undefined };
+    const records = new Map(this.#records);
+    const written = new Set(this.#written);
+    const steps: TransactionStep[] = [];
+    try {
+      for (const operation of operations) {
+        const { isApplied, before, record } = this.#apply(operation);
+        const stored = this.#records.get(latin1(storageKey(namespace, operation.key)));
+        const etag = stored === undefined ? noEtag : recordEtag(stored);
+        steps.push({ isApplied, before, record, stored: etag });
+      }
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      this.#records = records;
+      this.#written = written;
+      return { isApplied: false, unmet: undefined, steps: [], problem: error.toFailure() };
+    }
+    return { isApplied: true, unmet: undefined, steps, problem: undefined };
+  }
+
+  // ---- operations --------------------------------------------------------------------------
+
+  #live(name: string): Uint8Array | undefined {
+    const record = this.#records.get(name);
+    return record !== undefined && isLive(record, this.#facts.nowMs) ? record : undefined;
+  }
+
+  #liveOf({ namespace, key }: Pick<SerialRequest, 'namespace' | 'key'>): Uint8Array | undefined {
+    return this.#live(latin1(storageKey(namespace, key)));
   }
 
   #apply(request: SerialRequest): SerialOutcome {
-    const live = this.#live();
+    const live = this.#liveOf(request);
     const unchanged = { record: live, written: undefined, before: live, number: undefined };
     if (!holds(request.condition, live, this.#expiryOf(request, live)))
       return { ...unchanged, isApplied: false };
     switch (request.verb) {
       case 'read':
-        return { ...unchanged, isApplied: true, ...this.#mark() };
+        return { ...unchanged, isApplied: true, ...this.#mark(request) };
       case 'write':
         return this.#write(
           request,
@@ -139,11 +282,14 @@ class Evaluation {
       case 'append':
       case 'overwrite':
         return this.#splice(request, live);
+      case 'copy':
+        return this.#copy(request);
     }
   }
 
-  #mark(): Pick<SerialOutcome, 'mark'> {
-    return this.#record === undefined ? {} : { mark: recordEtag(this.#record) };
+  #mark({ namespace, key }: SerialRequest): Pick<SerialOutcome, 'mark'> {
+    const stored = this.#records.get(latin1(storageKey(namespace, key)));
+    return stored === undefined ? {} : { mark: recordEtag(stored) };
   }
 
   /** When what the request writes would expire; 0: never. */
@@ -159,6 +305,18 @@ class Evaluation {
   /** The request names a moment that has passed. */
   #isOver({ keepTtl, expiresAt = 0 }: SerialRequest): boolean {
     return !keepTtl && expiresAt > 0 && expiresAt <= this.#facts.nowMs;
+  }
+
+  /** Of a key that is not there: nothing is done. */
+  #copy(request: SerialRequest): SerialOutcome {
+    const { namespace, from = noBytes } = request;
+    const source = this.#liveOf({ namespace, key: from });
+    const record = this.#liveOf(request);
+    if (source === undefined)
+      return { isApplied: false, record, written: undefined, before: record, number: undefined };
+    const expiresAt = recordExpiresAt(source);
+    const life = { ttlMs: 0, keepTtl: false, expiresAt };
+    return this.#write({ ...request, ...life }, recordValue(source), recordValueType(source));
   }
 
   #increment(request: SerialRequest, live: Uint8Array | undefined): SerialOutcome {
@@ -191,25 +349,32 @@ class Evaluation {
   }
 
   #write(request: SerialRequest, value: Uint8Array | undefined, valueType: number): SerialOutcome {
-    const { key, token, hash, ballot, mayStamp } = this.#facts;
-    if (!mayStamp)
-      throw new KvError('FUTURE_VERSION', {
-        stored: ballot.hlc,
-        detail: 'the key was used under a clock that was further ahead than clocks may differ',
-      });
+    const { token, ballot, mayStamp } = this.#facts;
+    if (!mayStamp) throw this.#ahead();
     if (value !== undefined) this.#checkBytes(value.length);
-    const before = this.#live();
+    const key = storageKey(request.namespace, request.key);
+    const name = latin1(key);
+    const hash = fingerprint32(key);
+    const stored = this.#records.get(name);
+    const before = this.#live(name);
     const etag = { ...ballot, hlc: ballot.hlc + this.#writes };
-    const version = (this.#record === undefined ? 0 : recordVersion(this.#record)) + 1;
+    const version = (stored === undefined ? 0 : recordVersion(stored)) + 1;
     const expiresAt = value === undefined ? 0 : this.#expiryOf(request, before);
     const isTombstone = value === undefined;
     const body = { key, token, hash, value: value ?? new Uint8Array(0), valueType, isTombstone };
     const record = encodeRecord({ ...etag, ...body, version, expiresAt, isSerial: true });
     this.#writes += 1;
-    this.#record = record;
-    this.written = record;
+    this.#records.set(name, record);
+    this.#written.add(name);
     const written = { ...etag, version, expiresAt };
-    return { isApplied: true, record: this.#live(), written, before, number: undefined };
+    return { isApplied: true, record: this.#live(name), written, before, number: undefined };
+  }
+
+  #ahead(): KvError {
+    return new KvError('FUTURE_VERSION', {
+      stored: this.#facts.ballot.hlc,
+      detail: 'the key was used under a clock that was further ahead than clocks may differ',
+    });
   }
 
   #checkBytes(bytes: number): void {
@@ -228,9 +393,8 @@ class Evaluation {
     }
     const { isApplied, version, number, hlc, writer, incarnation } = first;
     const written = hlc === 0 ? undefined : { hlc, writer, incarnation, version, expiresAt: 0 };
-    return {
-      outcome: { isApplied, record: this.#live(), written, before: this.#live(), number },
-    };
+    const record = this.#liveOf(request);
+    return { outcome: { isApplied, record, written, before: record, number } };
   }
 
   #keep(id: number, request: SerialRequest, { isApplied, written, number }: SerialOutcome): void {
@@ -240,6 +404,19 @@ class Evaluation {
     this.kept.push({ id, request: fingerprintOf(request), isApplied, version, number, ...etag });
   }
 }
+
+/** What `work` gives, or why it could not be done. */
+function caught(work: () => Evaluated): Evaluated {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof KvError) return { refusal: error };
+    throw error;
+  }
+}
+
+const writesSomething = ({ operations }: TransactionCommand): boolean =>
+  operations.some(({ verb }) => verb !== 'read');
 
 const none = { hlc: 0, writer: 0, incarnation: 0, version: 0 };
 

@@ -1,4 +1,4 @@
-// One round of decisions about a key: prepare, finish what others began, evaluate, propose, commit
+// One round of decisions about a group of keys: prepare, finish what others began, evaluate, propose, commit
 // (PX-2 to PX-13). It runs until its operations are decided, their deadline has passed, or nothing
 // can be decided; it holds no state beyond itself, so rounds of different keys never meet.
 //
@@ -15,16 +15,32 @@
 // finished it (PX-12), so that no operation is done twice and none is called failed by guess.
 
 import type { Ref, Session } from '../../runtime/actor.ts';
+import { latin1 } from '../../runtime/bytes.ts';
 import type { Clock, Probe, Random } from '../../runtime/environment.ts';
 import { errorTable, type Failure, KvError } from '../../runtime/errors.ts';
 import { quorumOf } from '../model/consistency.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
-import { compareEtags, recordExpiresAt, recordHlc } from '../model/record.ts';
-import { type Resolve, resolveAll } from '../model/resolve.ts';
-import type { Proposal } from './acceptor-state.ts';
-import type { Acceptor, PrepareReply, ProposeReply, SerialRequest } from './protocol.ts';
+import {
+  compareEtags,
+  equalEtags,
+  recordExpiresAt,
+  recordHlc,
+  recordKey,
+} from '../model/record.ts';
+import type { Resolve } from '../model/resolve.ts';
+import type { Decision, Proposal } from './acceptor-state.ts';
+import type { Acceptor, AcceptorKey, PrepareReply, ProposeReply } from './protocol.ts';
 import { askQuorum, type Votes } from '../../runtime/quorum.ts';
-import { type Evaluated, evaluateRound, type KeyFacts } from './serial-operations.ts';
+import {
+  decisionBytesMax,
+  type Evaluated,
+  evaluateRound,
+  type GroupFacts,
+  isReadOnly,
+  keysOfRound,
+  operationsOf,
+  type RoundRequest,
+} from './serial-operations.ts';
 import { type Ballot, SerialHistory } from './serial-history.ts';
 
 export interface RoundParts {
@@ -33,9 +49,10 @@ export interface RoundParts {
   readonly random: Random;
   readonly probe: Probe;
   readonly resolve: Resolve;
-  readonly facts: KeyFacts;
+  readonly facts: GroupFacts;
   readonly valueBytesMax: number;
-  /** All replicas of the key. */
+  readonly decisionBytes?: number | undefined;
+  /** All replicas of the group. */
   readonly replicas: readonly string[];
   /** Those of them that can be asked now. */
   readonly live: () => readonly string[];
@@ -73,37 +90,40 @@ export type Promised = Votes<PrepareReply>['yes'];
 
 export class SerialRound {
   readonly #parts: RoundParts;
-  readonly #requests: readonly SerialRequest[];
+  readonly #requests: readonly RoundRequest[];
+  readonly #keys: readonly Uint8Array[];
+  readonly #isRead: boolean;
+  /** Stamps that the operations may take. */
+  readonly #stamps: number;
   readonly #required: number;
   readonly #attempts: Attempt[] = [];
   #floor = 0;
   #tries = 0;
   #lastProblem: Failure | undefined;
 
-  constructor(parts: RoundParts, requests: readonly SerialRequest[]) {
+  constructor(parts: RoundParts, requests: readonly RoundRequest[]) {
     this.#parts = parts;
     this.#requests = requests;
     this.#floor = parts.afterHlc;
+    this.#keys = keysOfRound(requests);
+    this.#isRead = isReadOnly(requests);
+    this.#stamps = requests.reduce((sum, request) => sum + operationsOf(request).length, 0);
     this.#required = quorumOf(parts.replicas.length);
   }
 
-  /** UNAVAILABLE and CONTENTION had no effect; TIMEOUT may have had one. */
+  /** UNAVAILABLE, CONTENTION and TOO_LARGE had no effect; TIMEOUT may have had one. */
   async run(): Promise<Decided> {
     this.#checkGoOn();
     const seen = this.#isRead ? await this.#look() : undefined;
     if (seen !== undefined) return seen;
     for (;;) {
       this.#checkGoOn();
-      const ballot = this.#parts.nextBallot(this.#floor, this.#requests.length);
+      const ballot = this.#parts.nextBallot(this.#floor, this.#stamps);
       this.#floor = ballot.hlc;
       const decided = await this.#attempt(ballot);
       if (decided !== undefined) return decided;
       await this.#pause();
     }
-  }
-
-  get #isRead(): boolean {
-    return this.#requests.every(({ verb }) => verb === 'read');
   }
 
   /**
@@ -113,7 +133,7 @@ export class SerialRound {
    * time that only grows (PX-8).
    */
   async #look(): Promise<Decided | undefined> {
-    const body = this.#key();
+    const body = { ...this.#at(), keys: this.#keys };
     const { yes: seen, isEnough } = await this.#ask(
       (node, timeoutMs) =>
         this.#parts.session.ask(this.#parts.acceptorOf(node), 'look', body, timeoutMs),
@@ -122,7 +142,7 @@ export class SerialRound {
     if (!isEnough || newestAccepted(seen) !== undefined || !isQuiet(seen)) return undefined;
     const committed = newestCommitted(seen);
     const before = this.#merged(seen);
-    if (before !== undefined && recordExpiresAt(before) !== 0) return undefined;
+    if (before.some((record) => recordExpiresAt(record) !== 0)) return undefined;
     if (!(await this.#catchUp(seen, committed))) return undefined;
     const { facts, clock, probe, valueBytesMax } = this.#parts;
     probe.reach('serial read without a ballot');
@@ -133,11 +153,16 @@ export class SerialRound {
     return { outcomes, nowMs };
   }
 
-  #merged(promised: Promised): Uint8Array | undefined {
-    return resolveAll(
-      promised.map(({ reply }) => reply.record),
-      this.#parts.resolve,
-    );
+  /** The newest record of each key. */
+  #merged(promised: Promised): Uint8Array[] {
+    const merged = new Map<string, Uint8Array>();
+    for (const { reply } of promised)
+      for (const record of reply.records) {
+        const name = latin1(recordKey(record));
+        const other = merged.get(name);
+        merged.set(name, other === undefined ? record : this.#parts.resolve(other, record));
+      }
+    return [...merged.values()];
   }
 
   /** Undefined: overtaken, or too few answered; try again. */
@@ -163,7 +188,7 @@ export class SerialRound {
   }
 
   async #prepare(ballot: Ballot): Promise<Promised | undefined> {
-    const body = { ...this.#key(), ballot, isWrite: !this.#isRead };
+    const body = { ...this.#at(), keys: this.#keys, ballot, isWrite: !this.#isRead };
     const votes = await this.#ask(
       (node, timeoutMs) =>
         this.#parts.session.ask(this.#parts.acceptorOf(node), 'prepare', body, timeoutMs),
@@ -182,9 +207,38 @@ export class SerialRound {
     const lacking = promised.filter((one) => !has(one)).map(({ node }) => node);
     const missing = this.#required - (promised.length - lacking.length);
     if (missing <= 0) return true;
-    const record = promised.find(has)?.reply.record;
-    const votes = await this.#commitTo(lacking, missing, { ...committed, record });
+    const records = await this.#recordsOf(committed, promised.filter(has));
+    if (records === undefined) return false;
+    const votes = await this.#commitTo(lacking, missing, { ...committed, records });
     return votes.isEnough;
+  }
+
+  /**
+   * What a decision wrote, from a replica that has applied it: the records themselves or newer ones
+   * of the same keys. Undefined: nobody who has it answers, or it is the newest no more.
+   */
+  async #recordsOf(
+    { ballot, keys }: Decision,
+    holders: Promised,
+  ): Promise<readonly Uint8Array[] | undefined> {
+    const [first] = holders;
+    if (first === undefined) return undefined;
+    const { records } = first.reply;
+    // In a state from before there were groups: the one key of its group.
+    if (keys.length === 0) return records;
+    const wanted = new Set(keys.map(latin1));
+    const found = records.filter((record) => wanted.has(latin1(recordKey(record))));
+    if (found.length === wanted.size) return found;
+    const { session, acceptorOf } = this.#parts;
+    const body = { ...this.#at(), keys };
+    try {
+      const seen = await session.ask(acceptorOf(first.node), 'look', body, this.#stepMs());
+      return equalEtags(seen.committed.ballot, ballot) ? seen.records : undefined;
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      this.#lastProblem = error.toFailure();
+      return undefined;
+    }
   }
 
   async #evaluate(
@@ -192,11 +246,12 @@ export class SerialRound {
     promised: Promised,
     history: SerialHistory,
   ): Promise<Decided | undefined> {
-    const { facts, clock, valueBytesMax } = this.#parts;
+    const { facts, clock, valueBytesMax, decisionBytes = decisionBytesMax } = this.#parts;
     const before = this.#merged(promised);
-    if (before !== undefined && recordHlc(before) >= ballot.hlc) {
+    const newest = Math.max(0, ...before.map(recordHlc));
+    if (newest >= ballot.hlc) {
       // The update would be hidden by what is there (PX-10).
-      this.#floor = Math.max(this.#floor, recordHlc(before));
+      this.#floor = Math.max(this.#floor, newest);
       return undefined;
     }
     const wallMicros = clock.wallMicros();
@@ -204,14 +259,14 @@ export class SerialRound {
     // The ballot's time and no clock: ballots of a key only grow, so what has expired for one round
     // has expired for all later ones, whoever runs them (PX-8).
     const nowMs = Math.floor((mayStamp ? ballot.hlc : wallMicros) / 1000);
-    const round = { ...facts, ballot, nowMs, history, valueBytesMax, mayStamp };
-    const { outcomes, record, kept } = evaluateRound(this.#requests, before, round);
+    const round = { ...facts, ballot, nowMs, history, valueBytesMax, decisionBytes, mayStamp };
+    const { outcomes, records, kept } = evaluateRound(this.#requests, before, round);
     const decided = { outcomes, nowMs };
-    if (record === undefined && isQuiet(promised)) return decided;
-    const encoded = record === undefined ? history : history.with(ballot, kept);
+    if (records.length === 0 && isQuiet(promised)) return decided;
+    const encoded = records.length === 0 ? history : history.with(ballot, kept);
     this.#attempts.push({ ...decided, ballot });
-    const proposal = { ballot, original: ballot, record, history: encoded.encode() };
-    if (record === undefined) return (await this.#propose(proposal)) ? decided : undefined;
+    const proposal = { ballot, original: ballot, records, history: encoded.encode() };
+    if (records.length === 0) return (await this.#propose(proposal)) ? decided : undefined;
     return (await this.#decide(proposal)) ? decided : undefined;
   }
 
@@ -225,7 +280,7 @@ export class SerialRound {
 
   async #propose(proposal: Proposal): Promise<boolean> {
     const { session, acceptorOf, probe, live } = this.#parts;
-    const body = { ...this.#key(), proposal };
+    const body = { ...this.#at(), proposal };
     const ask = (node: string, timeoutMs: number): Promise<ProposeReply> =>
       session.ask(acceptorOf(node), 'propose', body, timeoutMs);
     if (probe.buggify('proposal reaches one replica')) return this.#abandon(ask, live());
@@ -255,7 +310,7 @@ export class SerialRound {
     proposal: Proposal,
   ): Promise<Votes<object>> {
     const { session, acceptorOf } = this.#parts;
-    const body = { ...this.#key(), proposal };
+    const body = { ...this.#at(), proposal };
     const timeoutMs = this.#stepMs();
     return askQuorum(
       nodes,
@@ -333,12 +388,16 @@ export class SerialRound {
       () => session.sleep(sparesAfterMs),
     );
     this.#lastProblem = votes.problems[0] ?? this.#lastProblem;
+    const tooLarge = votes.problems.find(({ code }) => code === 'TOO_LARGE');
+    // It will be so the next time too; and without an attempt nothing has happened.
+    if (!votes.isEnough && tooLarge !== undefined && this.#attempts.length === 0)
+      throw new KvError(tooLarge.code, tooLarge.fields);
     return votes;
   }
 
-  #key(): KeyFacts {
-    const { key, token, hash } = this.#parts.facts;
-    return { key, token, hash };
+  #at(): AcceptorKey {
+    const { key, token } = this.#parts.facts;
+    return { key, token };
   }
 
   #stepMs(): number {
@@ -356,7 +415,7 @@ export function newestAccepted(promised: Promised): Proposal | undefined {
     if (accepted === undefined || compareEtags(accepted.ballot, committed.ballot) <= 0) continue;
     if (newest === undefined || compareEtags(accepted.ballot, newest.ballot) > 0) newest = accepted;
   }
-  if (newest?.record === undefined) return undefined;
+  if (newest === undefined || newest.records.length === 0) return undefined;
   return compareEtags(newest.original, committed.original) === 0 ? undefined : newest;
 }
 
@@ -371,7 +430,7 @@ function isQuiet(promised: Promised): boolean {
   const committed = newestCommitted(promised).ballot;
   return promised.every(({ reply }) => {
     const { accepted, promisedWrite } = reply;
-    const isEmpty = accepted !== undefined && accepted.record === undefined;
+    const isEmpty = accepted !== undefined && accepted.records.length === 0;
     const settled =
       isEmpty && compareEtags(accepted.ballot, committed) > 0 ? accepted.ballot : committed;
     return compareEtags(promisedWrite, settled) <= 0;

@@ -152,6 +152,71 @@ describe('redis clients', function () {
         expect(await client.decrby(name, 8)).to.equal(42);
       });
 
+      it('redis clients: a transaction is one, and EXEC does nothing where a watched key has changed', async () => {
+        const tag = `{shop${protocol}}`;
+        await client.mset(`${tag}stock`, '5', `${tag}sold`, '0');
+        const sale = await client.multi().decr(`${tag}stock`).incr(`${tag}sold`).exec();
+        expect(sale).to.deep.equal([
+          [null, 4],
+          [null, 1],
+        ]);
+        const buyer = client.duplicate();
+        await buyer.watch(`${tag}stock`);
+        expect(await buyer.get(`${tag}stock`)).to.equal('4');
+        // A plain write, at another node.
+        await other.set(`${tag}stock`, '0');
+        expect(await buyer.multi().set(`${tag}stock`, '3').exec()).to.equal(null);
+        expect(await client.get(`${tag}stock`)).to.equal('0');
+        await buyer.quit();
+        const mixed = await client.multi().set(`${tag}sold`, 'many').incr(`${tag}sold`).exec();
+        expect(mixed?.[0]).to.deep.equal([null, 'OK']);
+        expect(mixed?.[1]?.[0]?.message).to.match(/^ERR value is not an integer/);
+      });
+
+      it('redis clients: money moves by watch, compute and set, and none is lost on the way', async () => {
+        const [from, to] = [`{bank${protocol}}a`, `{bank${protocol}}b`];
+        await client.mset(from, '1000', to, '0');
+        const move = async (one: Redis, amount: number): Promise<void> => {
+          for (;;) {
+            await one.watch(from, to);
+            const [a, b] = (await one.mget(from, to)).map(Number) as [number, number];
+            const moved = await one
+              .multi()
+              .set(from, a - amount)
+              .set(to, b + amount)
+              .exec();
+            if (moved !== null) return;
+          }
+        };
+        const movers = [0, 1, 2].map((node) => new Redis(urlOf(node), options));
+        await Promise.all(
+          movers.map(async (one, i) => {
+            for (let turn = 0; turn < 5; turn += 1) await move(one, 1 + i);
+            one.disconnect();
+          }),
+        );
+        expect(await other.mget(from, to)).to.deep.equal(['970', '30']);
+      });
+
+      it('redis clients: a rate limiter of one key counts and sets its window as one', async () => {
+        const key = `hits${protocol}`;
+        const hit = (): Promise<unknown> => client.multi().incr(key).expire(key, 60, 'NX').exec();
+        const counts = (await Promise.all(Array.from({ length: 10 }, hit))) as [null, number][][];
+        expect(
+          counts.map(([counted]) => counted?.[1]).sort((a, b) => (a ?? 0) - (b ?? 0)),
+        ).to.deep.equal(Array.from({ length: 10 }, (_, i) => i + 1));
+        expect(await other.ttl(key)).to.be.within(50, 60);
+      });
+
+      it('redis clients: keys of two tags are refused, and the connection goes on', async () => {
+        const refused = client.multi().set('{a}k', '1').set('{b}k', '1').exec();
+        expect(await rejected(refused)).to.match(/^EXECABORT/);
+        expect(await client.exists('{a}k', '{b}k')).to.equal(0);
+        expect(await client.rename(`{bank${protocol}}a`, `{bank${protocol}}c`)).to.equal('OK');
+        expect(await client.randomkey()).to.be.a('string');
+        expect(await client.cluster('KEYSLOT', 'foo')).to.equal(12182);
+      });
+
       it('redis clients: what is not there says so, and the connection goes on', async () => {
         expect(await rejected(client.randomkey())).to.match(/^ERR not implemented: RANDOMKEY/);
         expect(await rejected(client.hset('h', 'f', 'v'))).to.match(/^ERR unknown command 'hset'/);
@@ -203,6 +268,33 @@ describe('redis clients', function () {
         for await (const page of client.scanIterator({ MATCH: `iter${protocol}:*` }))
           found.push(...page);
         expect(found.sort()).to.deep.equal(keys.sort());
+      });
+
+      it('redis clients: transactions, watched keys and sessions', async () => {
+        const [a, b] = [`{node-redis${protocol}}a`, `{node-redis${protocol}}b`];
+        expect(
+          await client.multi().set(a, '1').incr(a).copy(a, b).mGet([a, b]).exec(),
+        ).to.deep.equal(['OK', 2, 1, ['2', '2']]);
+        const watching = client.duplicate();
+        await watching.connect();
+        await watching.watch(a);
+        await client.set(a, '7');
+        let said = '';
+        try {
+          await watching.multi().set(b, 'lost').exec();
+        } catch (error) {
+          said = (error as Error).constructor.name;
+        }
+        expect(said).to.equal('WatchError');
+        expect(await client.get(b)).to.equal('2');
+        await watching.sendCommand(['KV.CONSISTENCY', 'SESSION']);
+        for (let i = 0; i < 20; i += 1) {
+          await watching.set(b, String(i));
+          expect(await watching.get(b)).to.equal(String(i));
+        }
+        const explained = await client.sendCommand<string>(['KV.EXPLAIN', b]);
+        expect(JSON.parse(explained)).to.have.property('steps');
+        await watching.close();
       });
 
       it('redis clients: figures, names and levels', async () => {

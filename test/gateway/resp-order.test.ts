@@ -9,7 +9,7 @@ import type { RespAnswers, RespCommand } from '../../actors/gateway/protocol.ts'
 import type { RespCall } from '../../actors/gateway/resp-call.ts';
 import { keysOf } from '../../actors/gateway/resp-commands.ts';
 import { RespConnection } from '../../actors/gateway/resp-connection.ts';
-import { RespRunner } from '../../actors/gateway/resp-runner.ts';
+import { type RespBatchRun, RespRunner } from '../../actors/gateway/resp-runner.ts';
 
 const commandOf = (...words: readonly string[]): RespCommand => ({
   args: words.map((word) => utf8.encode(word)),
@@ -30,6 +30,10 @@ const aCommand = fc.oneof(
 
 const keysOfCall = ({ spec, args }: RespCall): string[] => keysOf(spec, args).map(utf8.decode);
 
+/** All commands of the batch so far. */
+const callsOf = ({ batch }: RespCall): readonly RespCall[] =>
+  (batch as unknown as Pick<RespBatchRun, 'calls'>).calls;
+
 /** Whether `later` must wait for `earlier`. */
 function conflicts(earlier: RespCall, later: RespCall): boolean {
   if (earlier.spec.isBarrier || later.spec.isBarrier) return true;
@@ -47,7 +51,7 @@ function play(commands: readonly RespCommand[], choices: readonly number[]): str
   const runner = new RespRunner({
     start: (call) => {
       for (const other of running) expect(conflicts(other, call)).to.equal(false);
-      for (const earlier of call.batch.calls) {
+      for (const earlier of callsOf(call)) {
         if (earlier === call) break;
         if (conflicts(earlier, call)) expect(started).to.include(earlier);
       }
@@ -57,6 +61,7 @@ function play(commands: readonly RespCommand[], choices: readonly number[]): str
     nowMs: () => 0,
     timeouts: { readTimeoutMs: 1, writeTimeoutMs: 1, scanTimeoutMs: 1 },
     wakeSoon: () => (wakes.areDue = true),
+    onEnded: () => undefined,
     onIdle: () => undefined,
   });
   const defaults = { namespace: 0, readLevel: 'ONE', writeLevel: 'ONE' } as const;
@@ -66,7 +71,7 @@ function play(commands: readonly RespCommand[], choices: readonly number[]): str
   for (let step = 0; running.length > 0; step += 1) {
     const at = (choices[step % choices.length] ?? 0) % running.length;
     const [call] = running.splice(at, 1);
-    call?.answer(call.batch.calls.indexOf(call));
+    call?.answer(callsOf(call).indexOf(call));
     if (wakes.areDue) runner.wake();
     wakes.areDue = false;
   }

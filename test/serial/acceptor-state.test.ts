@@ -22,8 +22,8 @@ import { makeRecord } from '../kit-replication.ts';
 const at = (hlc: number, writer = 1): Ballot => ({ hlc, writer, incarnation: 1 });
 
 function proposalAt(ballot: Ballot, changes: Partial<Proposal> = {}): Proposal {
-  const record = makeRecord('key', ballot);
-  return { ballot, original: ballot, record, history: noBytes, ...changes };
+  const records = [makeRecord('key', ballot)];
+  return { ballot, original: ballot, records, history: noBytes, ...changes };
 }
 
 describe('acceptor state', () => {
@@ -90,7 +90,7 @@ describe('acceptor state', () => {
   );
   type Step = { what: string; ballot: Ballot; isWrite: boolean };
   const take = (state: AcceptorState, { what, ballot, isWrite }: Step): AcceptorState => {
-    const proposal = proposalAt(ballot, what === 'empty' ? { record: undefined } : {});
+    const proposal = proposalAt(ballot, what === 'empty' ? { records: [] } : {});
     if (what === 'promise') return promise(state, ballot, isWrite) ?? state;
     if (what === 'commit') return commit(state, proposal) ?? state;
     return accept(state, proposal) ?? state;

@@ -26,10 +26,13 @@ import { Store } from '../../actors/storage/protocol.ts';
 import { type Asked, makeRecord, ReplicaKit } from '../kit-replication.ts';
 import { facts, key } from './serial-world.ts';
 
+const at = { key, token: facts.token };
+
 const target = refTo(Acceptor, 'n1');
 const stateKey = stateKeyOf(key);
 const ballot = { hlc: 100, writer: 3, incarnation: 1 };
-const proposal = { ballot, original: ballot, record: makeRecord('key', ballot), history: noBytes };
+const record = makeRecord('key', ballot);
+const proposal = { ballot, original: ballot, records: [record], history: noBytes };
 
 async function start(shards = 1): Promise<ReplicaKit> {
   const kit = new ReplicaKit({}, [Acceptor, Store]);
@@ -51,7 +54,7 @@ const keyOf = ({ body }: Asked): Uint8Array => (body as { key: Uint8Array }).key
 describe('acceptor', () => {
   it('acceptor: a promise is answered when it is stored, with what is read after that (PX-3)', async () => {
     const kit = await start();
-    const promised = kit.ask(target, 'prepare', { ...facts, ballot, isWrite: true });
+    const promised = kit.ask(target, 'prepare', { ...at, keys: [key], ballot, isWrite: true });
     const loading = await kit.take('n1', 'read');
     expect(keyOf(loading)).to.deep.equal(stateKey);
     loading.reply({ record: undefined });
@@ -62,14 +65,14 @@ describe('acceptor', () => {
     const reading = await kit.take('n1', 'read');
     expect(keyOf(reading)).to.deep.equal(key);
     expect(promised.calls).to.equal(0);
-    reading.reply({ record: proposal.record });
+    reading.reply({ record });
     await kit.host.settle();
-    expect(promised.reply).to.deep.include({ isPromised: true, record: proposal.record });
+    expect(promised.reply).to.deep.include({ isPromised: true, records: [record] });
   });
 
   it('acceptor: a promise that cannot be stored is none', async () => {
     const kit = await start();
-    const promised = kit.ask(target, 'prepare', { ...facts, ballot, isWrite: true });
+    const promised = kit.ask(target, 'prepare', { ...at, keys: [key], ballot, isWrite: true });
     (await kit.take('n1', 'read')).reply({ record: undefined });
     (await kit.take('n1', 'apply')).fail('DISK_FULL');
     await kit.host.settle();
@@ -80,11 +83,11 @@ describe('acceptor', () => {
     const kit = await start();
     const newer = { ...ballot, hlc: 200 };
     const state = { ...emptyState, promised: newer };
-    const record = stored(state, 7);
-    const promised = kit.ask(target, 'prepare', { ...facts, ballot, isWrite: false });
-    (await kit.take('n1', 'read')).reply({ record });
-    const proposed = kit.ask(target, 'propose', { ...facts, proposal });
-    (await kit.take('n1', 'read')).reply({ record });
+    const before = stored(state, 7);
+    const promised = kit.ask(target, 'prepare', { ...at, keys: [key], ballot, isWrite: false });
+    (await kit.take('n1', 'read')).reply({ record: before });
+    const proposed = kit.ask(target, 'propose', { ...at, proposal });
+    (await kit.take('n1', 'read')).reply({ record: before });
     await kit.host.settle();
     expect(promised.reply).to.deep.include({ isPromised: false, highest: newer });
     expect(proposed.reply).to.deep.equal({ isAccepted: false, highest: newer });
@@ -93,9 +96,9 @@ describe('acceptor', () => {
 
   it('acceptor: a proposal is accepted when it is stored, over the stamp of the state before', async () => {
     const kit = await start();
-    const accepted = kit.ask(target, 'propose', { ...facts, proposal });
-    const record = stored({ ...emptyState, promised: ballot }, 7);
-    (await kit.take('n1', 'read')).reply({ record });
+    const accepted = kit.ask(target, 'propose', { ...at, proposal });
+    const before = stored({ ...emptyState, promised: ballot }, 7);
+    (await kit.take('n1', 'read')).reply({ record: before });
     const saving = await kit.take('n1', 'apply');
     expect(recordHlc(recordOf(saving))).to.equal(8);
     expect(decodeState(recordValue(recordOf(saving))).accepted).to.deep.equal(proposal);
@@ -107,7 +110,7 @@ describe('acceptor', () => {
 
   it('acceptor: a commit stores the record and the mark of it at once (PX-5)', async () => {
     const kit = await start();
-    const committed = kit.ask(target, 'commit', { ...facts, proposal });
+    const committed = kit.ask(target, 'commit', { ...at, proposal });
     const accepted = { ...emptyState, promised: ballot, accepted: proposal };
     (await kit.take('n1', 'read')).reply({ record: stored(accepted, 7) });
     const saving = await kit.take('n1', 'applyMany');
@@ -123,10 +126,10 @@ describe('acceptor', () => {
 
   it('acceptor: steps of one key wait for each other, those of others do not', async () => {
     const kit = await start();
-    kit.ask(target, 'prepare', { ...facts, ballot, isWrite: true });
-    kit.ask(target, 'propose', { ...facts, proposal });
+    kit.ask(target, 'prepare', { ...at, keys: [key], ballot, isWrite: true });
+    kit.ask(target, 'propose', { ...at, proposal });
     const other = storageKey(1, utf8.encode('other'));
-    kit.ask(target, 'prepare', { ...facts, key: other, ballot, isWrite: true });
+    kit.ask(target, 'prepare', { ...at, key: other, keys: [other], ballot, isWrite: true });
     expect(await kit.waiting()).to.deep.equal(['n1/read', 'n1/read']);
     (await kit.take('n1', 'read')).fail('CORRUPT');
     (await kit.take('n1', 'read')).reply({ record: undefined });
@@ -137,12 +140,17 @@ describe('acceptor', () => {
   it('acceptor: a state that may be stored or not is stored again before the next step (PX-3, PX-4)', async () => {
     const kit = await start();
     const newer = { ...ballot, hlc: 200 };
-    const promised = kit.ask(target, 'prepare', { ...facts, ballot: newer, isWrite: true }, 1_000);
+    const promised = kit.ask(
+      target,
+      'prepare',
+      { ...at, keys: [key], ballot: newer, isWrite: true },
+      1_000,
+    );
     (await kit.take('n1', 'read')).reply({ record: undefined });
     const lost = await kit.take('n1', 'apply');
     await kit.host.advance(1_500);
     expect(promised.failure?.code).to.equal('TIMEOUT');
-    const accepted = kit.ask(target, 'propose', { ...facts, proposal });
+    const accepted = kit.ask(target, 'propose', { ...at, proposal });
     expect(await kit.waiting(), 'the store has not answered').to.deep.equal([]);
     lost.fail('DISK_FAILED');
     const again = await kit.take('n1', 'apply');
@@ -156,20 +164,25 @@ describe('acceptor', () => {
 
   it('acceptor: a decision in doubt is stored again with its record', async () => {
     const kit = await start();
-    kit.ask(target, 'commit', { ...facts, proposal });
+    kit.ask(target, 'commit', { ...at, proposal });
     (await kit.take('n1', 'read')).reply({ record: undefined });
     (await kit.take('n1', 'applyMany')).fail('ACTOR_RESTARTED');
     await kit.host.settle();
     const newer = { ...ballot, hlc: 200 };
-    const promised = kit.ask(target, 'prepare', { ...facts, ballot: newer, isWrite: true });
+    const promised = kit.ask(target, 'prepare', {
+      ...at,
+      keys: [key],
+      ballot: newer,
+      isWrite: true,
+    });
     const again = await kit.take('n1', 'applyMany');
     const { records } = again.body as { records: readonly Uint8Array[] };
-    expect(records[0]).to.deep.equal(proposal.record);
+    expect(records[0]).to.deep.equal(record);
     again.reply({ lsn: 2 });
     const saving = await kit.take('n1', 'apply');
     expect(recordHlc(recordOf(saving))).to.equal(3);
     saving.reply({ lsn: 3 });
-    (await kit.take('n1', 'read')).reply({ record: proposal.record });
+    (await kit.take('n1', 'read')).reply({ record });
     await kit.host.settle();
     expect(promised.reply).to.deep.include({ isPromised: true });
     expect(promised.reply?.committed.ballot).to.deep.equal(ballot);
@@ -177,10 +190,10 @@ describe('acceptor', () => {
 
   it('acceptor: a step whose time is over when its turn comes does nothing', async () => {
     const kit = await start();
-    kit.ask(target, 'prepare', { ...facts, ballot, isWrite: true }, 1_000);
+    kit.ask(target, 'prepare', { ...at, keys: [key], ballot, isWrite: true }, 1_000);
     (await kit.take('n1', 'read')).reply({ record: undefined });
     const saving = await kit.take('n1', 'apply');
-    const late = kit.ask(target, 'propose', { ...facts, proposal }, 1_000);
+    const late = kit.ask(target, 'propose', { ...at, proposal }, 1_000);
     await kit.host.advance(1_500);
     expect(late.failure?.code).to.equal('TIMEOUT');
     saving.reply({ lsn: 1 });
@@ -189,10 +202,15 @@ describe('acceptor', () => {
 
   it('acceptor: keys of another shard and records that are none are refused', async () => {
     const kit = await start(2);
-    const other = kit.ask(target, 'prepare', { ...facts, token: 1, ballot, isWrite: true });
-    const record = proposal.record.slice(0, 40);
-    const torn = { ...proposal, record };
-    const bad = kit.ask(target, 'commit', { ...facts, token: 0, proposal: torn });
+    const other = kit.ask(target, 'prepare', {
+      ...at,
+      token: 1,
+      keys: [key],
+      ballot,
+      isWrite: true,
+    });
+    const torn = { ...proposal, records: [record.slice(0, 40)] };
+    const bad = kit.ask(target, 'commit', { ...at, token: 0, proposal: torn });
     await kit.host.settle();
     expect(other.failure?.code).to.equal('BAD_REQUEST');
     expect(bad.failure?.code).to.equal('BAD_REQUEST');

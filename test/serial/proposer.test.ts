@@ -56,7 +56,7 @@ const promised: ReplyOf<Acceptor['prepare']> = {
   promisedWrite: noEtag,
   accepted: undefined,
   committed: emptyState.committed,
-  record: undefined,
+  records: [],
 };
 
 /** Both others agree to whatever is asked; how many rounds that were. */

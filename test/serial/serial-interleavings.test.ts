@@ -173,7 +173,12 @@ class Exploration {
     if (unfinished !== undefined) return this.#proposals.of({ ...unfinished, ballot });
     const history = SerialHistory.decode(newestCommitted(promised).history).with(ballot, []);
     const record = makeRecord('key', ballot);
-    return this.#proposals.of({ ballot, original: ballot, record, history: history.encode() });
+    return this.#proposals.of({
+      ballot,
+      original: ballot,
+      records: [record],
+      history: history.encode(),
+    });
   }
 
   #promised(promises: readonly number[]): Promised {
@@ -182,7 +187,7 @@ class Exploration {
       const state = this.#states.values[number] as AcceptorState;
       const { promisedWrite, accepted, committed } = state;
       const seen = { highest: highestOf(state), promisedWrite, accepted, committed };
-      return [{ node: `n${node}`, reply: { ...seen, isPromised: true, record: undefined } }];
+      return [{ node: `n${node}`, reply: { ...seen, isPromised: true, records: [] } }];
     });
   }
 

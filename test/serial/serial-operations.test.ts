@@ -29,15 +29,16 @@ function evaluate(
   requests: readonly SerialRequest[],
   before?: Uint8Array,
   history = new SerialHistory(),
-): RoundResult {
+): RoundResult & { readonly record: Uint8Array | undefined } {
   const round = { ...facts, ballot, nowMs, history, valueBytesMax: 20, mayStamp: true };
-  return evaluateRound(requests, before, round);
+  const result = evaluateRound(requests, before === undefined ? [] : [before], round);
+  return { ...result, record: result.records.at(-1) };
 }
 
 const holding = (value: string, changes: RecordChanges = {}): Uint8Array =>
   makeRecord('key', { valueType: 1, version: 3, value, ...changes });
 const outcomeOf = (evaluated: Evaluated | undefined): SerialOutcome => {
-  if (evaluated === undefined || 'refusal' in evaluated) throw new Error('no outcome');
+  if (evaluated === undefined || !('outcome' in evaluated)) throw new Error('no outcome');
   return evaluated.outcome;
 };
 const refusalOf = ({ outcomes }: RoundResult, i = 0): string => {

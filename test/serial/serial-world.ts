@@ -3,10 +3,10 @@
 // What decides is the product's: acceptor-state.ts and serial-round.ts.
 
 import { refTo, type Session } from '../../runtime/actor.ts';
-import { utf8 } from '../../runtime/bytes.ts';
+import { latin1, utf8 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { Prng } from '../../runtime/prng.ts';
-import { storageKey } from '../../actors/model/record.ts';
+import { recordKey, storageKey } from '../../actors/model/record.ts';
 import { lastWriteWins } from '../../actors/model/resolve.ts';
 import { hashKey } from '../../actors/model/token.ts';
 import {
@@ -22,6 +22,7 @@ import {
 } from '../../actors/replication/acceptor-state.ts';
 import { Acceptor, plainSerial, type SerialRequest } from '../../actors/replication/protocol.ts';
 import type { Ballot } from '../../actors/replication/serial-history.ts';
+import type { RoundRequest } from '../../actors/replication/serial-operations.ts';
 import { type Decided, SerialRound } from '../../actors/replication/serial-round.ts';
 
 export const key = storageKey(1, utf8.encode('key'));
@@ -41,9 +42,29 @@ export function requestOf(changes: Partial<SerialRequest> = {}): SerialRequest {
 export const writeOf = (text: string, changes: Partial<SerialRequest> = {}): SerialRequest =>
   requestOf({ verb: 'write', value: utf8.encode(text), ...changes });
 
-export interface Replica {
-  state: AcceptorState;
-  record: Uint8Array | undefined;
+export class Replica {
+  state: AcceptorState = emptyState;
+  readonly records = new Map<string, Uint8Array>();
+
+  /** Of the key that most tests use. */
+  get record(): Uint8Array | undefined {
+    return this.of(key);
+  }
+
+  set record(record: Uint8Array | undefined) {
+    if (record === undefined) this.records.delete(latin1(key));
+    else this.records.set(latin1(key), record);
+  }
+
+  of(storage: Uint8Array): Uint8Array | undefined {
+    return this.records.get(latin1(storage));
+  }
+
+  apply(record: Uint8Array): void {
+    const name = latin1(recordKey(record));
+    const other = this.records.get(name);
+    this.records.set(name, other === undefined ? record : lastWriteWins(other, record));
+  }
 }
 
 /** A question on its way; `lost`: it never arrives; `unheard`: its answer does not. */
@@ -52,6 +73,7 @@ export type Fate = 'heard' | 'lost' | 'unheard';
 interface Body {
   readonly ballot: Ballot;
   readonly isWrite: boolean;
+  readonly keys: readonly Uint8Array[];
   readonly proposal: Proposal;
 }
 
@@ -84,8 +106,7 @@ export class SerialWorld {
     this.#options = options;
     this.random = new Prng(options.seed ?? 1);
     this.names = Array.from({ length: options.replicas ?? 3 }, (_, i) => `n${i + 1}`);
-    for (const name of this.names)
-      this.replicas.set(name, { state: emptyState, record: undefined });
+    for (const name of this.names) this.replicas.set(name, new Replica());
   }
 
   after(delayMs: number, run: () => void): void {
@@ -94,6 +115,11 @@ export class SerialWorld {
 
   sleep(delayMs: number): Promise<void> {
     return new Promise((resolve) => this.after(delayMs, resolve));
+  }
+
+  /** A message that comes now, from whenever it was sent. */
+  deliver(node: string, step: string, body: Partial<Body>): void {
+    this.#answer(node, step, body as Body);
   }
 
   /** Until nothing is left to happen. */
@@ -112,7 +138,7 @@ export class SerialWorld {
   }
 
   /** One round of a proposer; its ballots have its number as their writer. */
-  round(proposer: number, requests: readonly SerialRequest[], timeoutMs = 5_000): Promise<Decided> {
+  round(proposer: number, requests: readonly RoundRequest[], timeoutMs = 5_000): Promise<Decided> {
     const random = this.random.fork(`proposer-${proposer}-${this.nowMs}`);
     const parts = {
       facts,
@@ -169,19 +195,20 @@ export class SerialWorld {
     return { ask, sleep: (delayMs: number) => this.sleep(delayMs) } as unknown as Session;
   }
 
-  #answer(node: string, step: string, { ballot, isWrite, proposal }: Body): unknown {
+  #answer(node: string, step: string, { ballot, isWrite, keys, proposal }: Body): unknown {
     const replica = this.replicas.get(node) as Replica;
     const { state } = replica;
     const highest = highestOf(state);
     const { promisedWrite, accepted, committed } = state;
     const seen = { highest, promisedWrite, accepted, committed };
-    if (step === 'look') return { ...seen, isPromised: false, record: replica.record };
+    const found = (): Uint8Array[] =>
+      keys.map((each) => replica.of(each)).filter((record) => record !== undefined);
+    if (step === 'look') return { ...seen, isPromised: false, records: found() };
     if (step === 'prepare') {
       const next = promise(state, ballot, isWrite);
       const isPromised = next !== undefined;
       replica.state = stored(next ?? state);
-      const record = isPromised ? replica.record : undefined;
-      return { ...seen, isPromised, record };
+      return { ...seen, isPromised, records: isPromised ? found() : [] };
     }
     if (step === 'propose') {
       const next = accept(state, proposal);
@@ -189,12 +216,8 @@ export class SerialWorld {
       return { isAccepted: next !== undefined, highest };
     }
     const next = commit(state, proposal);
-    if (next === undefined) return {};
-    replica.state = stored(next);
-    const { record } = proposal;
-    if (record !== undefined)
-      replica.record =
-        replica.record === undefined ? record : lastWriteWins(replica.record, record);
+    if (next !== undefined) replica.state = stored(next);
+    for (const record of proposal.records) replica.apply(record);
     return {};
   }
 }

@@ -53,7 +53,7 @@ async function votesOf(replicas: ReplicasUnderTest, node: string): Promise<unkno
   const answer = await replicas.cluster.ask(
     refTo(Acceptor, node),
     'look',
-    { key: at, ...hashKey(at) },
+    { key: at, token: hashKey(at).token, keys: [at] },
     2_000,
   );
   if (answer.kind !== 'reply') throw new Error(JSON.stringify(answer));
