@@ -172,13 +172,8 @@ class Exploration {
     const unfinished = newestAccepted(promised);
     if (unfinished !== undefined) return this.#proposals.of({ ...unfinished, ballot });
     const history = SerialHistory.decode(newestCommitted(promised).history).with(ballot, []);
-    const record = makeRecord('key', ballot);
-    return this.#proposals.of({
-      ballot,
-      original: ballot,
-      records: [record],
-      history: history.encode(),
-    });
+    const records = [makeRecord('key', ballot)];
+    return this.#proposals.of({ ballot, original: ballot, records, history: history.encode() });
   }
 
   #promised(promises: readonly number[]): Promised {
