@@ -23,6 +23,7 @@ export const declaredLabels: readonly string[] = [
   'merges slowed down',
   'namespace changed',
   'node filled',
+  'open updates ended by repair',
   'own decision found in history',
   'primary taken over',
   'record repaired',

@@ -30,6 +30,8 @@ export const keyBytesMax = 1024;
 export const privateNamespaces = 0x8000_0000;
 /** The first storage key of them: everything that is replicated sorts before it. */
 export const privateKeysFrom = Uint8Array.of(0x80, 0, 0, 0);
+/** Up to here they belong to namespaces of users; the node's own ones come after it. */
+export const privateKeysTo = Uint8Array.of(0xff, 0xff, 0xff, 0xf0);
 export const valueBytesHardMax = 16 * 1024 * 1024;
 export const recordBytesMax = recordHeaderBytes + namespaceBytes + keyBytesMax + valueBytesHardMax;
 

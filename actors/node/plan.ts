@@ -37,6 +37,7 @@ import { rejoiner } from '../rejoin/rejoiner.actor.ts';
 import { Repairer } from '../repair/protocol.ts';
 import { repairer } from '../repair/repairer.actor.ts';
 import { acceptor } from '../replication/acceptor.actor.ts';
+import { paxosRepairer } from '../replication/paxos-repairer.actor.ts';
 import { coordinator } from '../replication/coordinator.actor.ts';
 import { proposer } from '../replication/proposer.actor.ts';
 import { batchKeeper } from '../replication/batch-keeper.actor.ts';
@@ -386,10 +387,18 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
     ...{ shards, catalog, isOpen },
   };
+  const paxosRepairOptions = {
+    store: refTo(Store, node, shard),
+    proposer: refTo(Proposer, node, shard),
+    intervalMs: tunables.repairIntervalMs,
+    bytesPerSecond: tunables.repairBytesPerSecond,
+    settledMs: 3 * tunables.writeTimeoutMs,
+  };
   const at = { shard, capacity: tunables.mailboxMessages, onCrash: fatal };
   return [
     { kind: row(acceptor), options: acceptorOptions, ...at },
     { kind: row(proposer), options: proposerOptions, ...at },
+    { kind: row(paxosRepairer), options: paxosRepairOptions, ...at, onCrash: forgiving },
   ];
 }
 

@@ -13,6 +13,7 @@ import {
   BatchKeeper,
   BatchWriter,
   Coordinator,
+  PaxosRepairer,
   Proposer,
   SiblingKeeper,
 } from '../replication/protocol.ts';
@@ -45,6 +46,7 @@ export const threadGroups: Readonly<Record<string, ThreadGroup>> = {
   replica: 'shard',
   acceptor: 'shard',
   [Proposer.name]: 'shard',
+  [PaxosRepairer.name]: 'shard',
   [Coordinator.name]: 'shard',
   [SiblingKeeper.name]: 'shard',
   [BatchKeeper.name]: 'shard',

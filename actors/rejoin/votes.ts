@@ -3,9 +3,9 @@
 // each decision of a majority that this node belonged to is known to one of them.
 
 import type { Ref, Session } from '../../runtime/actor.ts';
-import { justAfter, noBytes } from '../../runtime/bytes.ts';
+import { justAfter } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
-import { privateNamespaces, recordKey, recordToken, storageKey } from '../model/record.ts';
+import { privateKeysFrom, privateKeysTo, recordKey, recordToken } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Ring } from '../model/ring.ts';
 import { shardOf } from '../model/token.ts';
@@ -29,9 +29,6 @@ const pageRows = 256;
 const pageBytes = 1024 * 1024;
 const pageTimeoutMs = 10_000;
 const againMs = 500;
-/** States of keys of all namespaces, and nothing else, lie between these. */
-const statesFrom = storageKey(privateNamespaces, noBytes);
-const statesTo = storageKey(0xffff_fff0, noBytes);
 
 export async function takeOverVotes(options: VotesOptions): Promise<void> {
   const { others, session, node, ring } = options;
@@ -62,9 +59,9 @@ async function takeFromShard(
   { session, ring, node, acceptorOf, shards }: VotesOptions,
   replica: Ref<Replica>,
 ): Promise<void> {
-  let from: Uint8Array | undefined = statesFrom;
+  let from: Uint8Array | undefined = privateKeysFrom;
   while (from !== undefined) {
-    const range: RangeRequest = { from, to: statesTo, limit: pageRows, bytes: pageBytes };
+    const range: RangeRequest = { from, to: privateKeysTo, limit: pageRows, bytes: pageBytes };
     const { records, isDone }: RecordPage = await session.ask(
       replica,
       'range',

@@ -508,6 +508,23 @@ export const Acceptor = protocol('acceptor', 25, {
 });
 export type Acceptor = typeof Acceptor.messages;
 
+/** What a pass of Paxos repair found. */
+export interface PaxosRepairReport {
+  /** States of keys that were looked at. */
+  readonly states: number;
+  /** Groups of keys whose open update is decided now, or can never be. */
+  readonly finished: number;
+  /** Those that no majority could be asked about. */
+  readonly left: number;
+}
+
+/** Ends what rounds left open that nobody came back to (PX-16). */
+export const PaxosRepairer = protocol('paxos-repairer', 29, {
+  /** A pass now. OVERLOADED while one is under way. */
+  run: ask<object, PaxosRepairReport>(1, { lane: 'background' }),
+});
+export type PaxosRepairer = typeof PaxosRepairer.messages;
+
 export const Coordinator = protocol('coordinator', 21, {
   write: ask<WriteRequest, WriteReply>(1, {
     layout: {

@@ -1,0 +1,90 @@
+// One pass of Paxos repair over the states of a shard (PX-16), as a function of a session. What some
+// replica has accepted and nobody has committed may be decided or not: nobody knows until a round
+// asks a majority. A serial read does that (PX-7, PX-9), so each such group of keys gets one.
+//
+// Nothing is forgotten here: states stay for as long as their keys could be decided about (PX-15), so
+// no bound below which ballots are refused has to be agreed on.
+
+import type { Ref, Session } from '../../runtime/actor.ts';
+import { justAfter } from '../../runtime/bytes.ts';
+import type { Clock } from '../../runtime/environment.ts';
+import { KvError } from '../../runtime/errors.ts';
+import {
+  isLive,
+  namespaceOf,
+  privateKeysFrom,
+  privateKeysTo,
+  recordKey,
+  recordValue,
+  userKey,
+} from '../model/record.ts';
+import type { RangeRequest, Store } from '../storage/protocol.ts';
+import { type AcceptorState, decodeState } from './acceptor-state.ts';
+import { type PaxosRepairReport, plainSerial, type Proposer } from './protocol.ts';
+
+export interface PaxosRepairParts {
+  readonly session: Session;
+  readonly clock: Clock;
+  readonly store: Ref<Store>;
+  readonly proposer: Ref<Proposer>;
+  /** The shard is read no faster. */
+  readonly bytesPerSecond: number;
+  /** A round that began less than this ago may still be under way, milliseconds. */
+  readonly settledMs: number;
+}
+
+const pageRows = 256;
+const pageBytes = 256 * 1024;
+const pageTimeoutMs = 60_000;
+const readTimeoutMs = 10_000;
+
+/** Failures of single groups are counted, and left to the next pass; those of the store are thrown. */
+export async function repairStates(parts: PaxosRepairParts): Promise<PaxosRepairReport> {
+  const { session, clock, store, bytesPerSecond, settledMs } = parts;
+  const report = { states: 0, finished: 0, left: 0 };
+  const beforeMicros = clock.wallMicros() - settledMs * 1000;
+  let from: Uint8Array | undefined = privateKeysFrom;
+  while (from !== undefined) {
+    const startedMs = clock.monotonicMs();
+    const range: RangeRequest = { from, to: privateKeysTo, limit: pageRows, bytes: pageBytes };
+    const { records, isDone } = await session.ask(store, 'range', range, pageTimeoutMs);
+    let bytes = 0;
+    for (const record of records) {
+      bytes += record.length;
+      if (!isLive(record, 0)) continue;
+      report.states += 1;
+      const key = unfinishedKey(decodeState(recordValue(record)), beforeMicros);
+      if (key !== undefined) await finish(parts, key, report);
+    }
+    const last = records.at(-1);
+    if (last === undefined && !isDone)
+      throw new KvError('OVERLOADED', { detail: 'a page of the shard came back empty' });
+    from = isDone || last === undefined ? undefined : justAfter(recordKey(last));
+    const tookMs = clock.monotonicMs() - startedMs;
+    await session.sleep(Math.max(0, (bytes / bytesPerSecond) * 1000 - tookMs));
+  }
+  return report;
+}
+
+/** A key of the group that has something accepted and not committed for long. */
+function unfinishedKey({ accepted }: AcceptorState, beforeMicros: number): Uint8Array | undefined {
+  if (accepted === undefined || accepted.ballot.hlc >= beforeMicros) return undefined;
+  // Without records it is the empty update of a read: whether that is decided changes nothing.
+  const [record] = accepted.records;
+  return record === undefined ? undefined : recordKey(record);
+}
+
+async function finish(
+  { session, proposer }: PaxosRepairParts,
+  key: Uint8Array,
+  report: { finished: number; left: number },
+): Promise<void> {
+  const at = { namespace: namespaceOf(key), key: userKey(key) };
+  try {
+    await session.ask(proposer, 'run', { ...plainSerial, ...at, verb: 'read' }, readTimeoutMs);
+    report.finished += 1;
+  } catch (error) {
+    if (!(error instanceof KvError)) throw error;
+    report.left += 1;
+  }
+}
