@@ -10,7 +10,8 @@
 //              watched key had a writer of that key beside it
 //   reads      a plain read at a quorum shows a state between what had ended before it began and what
 //              had begun before it ended
-//   notes      a plain write that had ended is seen by whoever watches after it, and never undone
+//   notes      a plain write that had ended is seen by whoever watches after it, and never undone,
+//              but by one with a higher stamp
 //
 // Where a disk was lost or damaged an acceptor may have forgotten what it promised (CO-4), so such a
 // run proves nothing about them.
@@ -24,10 +25,10 @@ const accounts = 4;
 
 export const transactionChecker: Checker = {
   id: 'TX-1',
-  check: ({ of, lostCopies, isRefilled }) => {
+  check: ({ of, lostCopies, isRefilled, clockErrorMs }) => {
     if (lostCopies > 0 && !isRefilled) return { judged: 0, violations: [] };
     const operations = of('transactions');
-    return { judged: operations.length, violations: checkTransactions(operations) };
+    return { judged: operations.length, violations: checkTransactions(operations, clockErrorMs) };
   },
 };
 
@@ -35,14 +36,15 @@ interface Known extends Operation {
   readonly transaction: TransactionFacts;
 }
 
-export function checkTransactions(operations: readonly Operation[]): Violation[] {
+/** `clockErrorMs`: how far any clock was from the true time. */
+export function checkTransactions(operations: readonly Operation[], clockErrorMs = 0): Violation[] {
   return [...byKey(operations)].flatMap(([tag, ofTag]) => {
     const known = ofTag.filter((one): one is Known => one.transaction !== undefined);
     const last = known.findLast(
       ({ phase, outcome, transaction }) =>
         phase === 'final' && outcome === 'ok' && transaction.kind === 'snapshot',
     );
-    return last === undefined ? [] : new Replay(tag, known, last).violations();
+    return last === undefined ? [] : new Replay(tag, known, last, clockErrorMs).violations();
   });
 }
 
@@ -54,6 +56,7 @@ class Replay {
   readonly #tag: string;
   readonly #operations: readonly Known[];
   readonly #last: Known;
+  readonly #clockErrorMs: number;
   readonly #violations: Violation[] = [];
   /** Names in their order, and who they are. */
   readonly #log: readonly string[];
@@ -63,8 +66,9 @@ class Replay {
   /** The latest start of the first n of the log. */
   readonly #places: ReadonlyMap<string, number>;
 
-  constructor(tag: string, operations: readonly Known[], last: Known) {
+  constructor(tag: string, operations: readonly Known[], last: Known, clockErrorMs: number) {
     this.#tag = tag;
+    this.#clockErrorMs = clockErrorMs;
     this.#operations = operations;
     this.#last = last;
     const { log = '' } = last.transaction;
@@ -210,13 +214,16 @@ class Replay {
     );
     if (found !== '0' && written === undefined)
       return this.#violated('a note that nobody wrote', one);
-    // Somebody overwrote it, and had ended before the transaction began.
+    // Somebody overwrote it, and had ended before the transaction began. Of two plain writes the one
+    // with the higher stamp wins, which is the later one where clocks do not differ by more than what
+    // lies between them.
+    const lagMs = 2 * this.#clockErrorMs;
     const newer = this.#operations.find(
       (other) =>
         other.transaction.kind === 'note' &&
         other.outcome === 'ok' &&
         endOf(other) < one.invokedMs &&
-        (written === undefined || endOf(written) < other.invokedMs),
+        (written === undefined || endOf(written) + lagMs < other.invokedMs),
     );
     if (newer !== undefined)
       this.#violated('a transaction saw a note that had been overwritten', newer, one);
