@@ -11,6 +11,7 @@ export const declaredLabels: readonly string[] = [
   'batch completed by its log',
   'blocking read repair',
   'compaction failed',
+  'compaction groups changed',
   'compaction installed',
   'decision applied',
   'flush began',
