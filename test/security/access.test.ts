@@ -405,6 +405,29 @@ describe('security: access over the Redis protocol', () => {
     );
   });
 
+  it('access: what a transaction may not do is refused when it is queued, and nothing of it is done', async () => {
+    const refused = "-NOPERM User bob has no permissions to run the 'set' command";
+    expect(
+      await run(
+        login('bob'),
+        ['SELECT', '1'],
+        ['MULTI'],
+        ['GET', '{t}k'],
+        ['SET', '{t}k', 'v'],
+        ['EXEC'],
+      ),
+    ).to.deep.equal([
+      ...['+OK', '+OK', '+OK', '+QUEUED', refused],
+      '-EXECABORT Transaction discarded because of previous errors.',
+    ]);
+    expect(await run(['MULTI'], ['SET', '{t}k', 'v'], ['EXEC'])).to.deep.equal([
+      noAuth,
+      noAuth,
+      noAuth,
+    ]);
+    expect(cluster.backend.records.size).to.equal(0);
+  });
+
   it('access: RESET logs out, after what came before it', async () => {
     expect(
       await run(
