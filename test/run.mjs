@@ -12,7 +12,13 @@ const folders = ['runtime', 'transport', 'actors', 'cli', 'sim'].filter((name) =
 const bin = (name) => join('node_modules', '.bin', name);
 const scratch = mkdtempSync(join(tmpdir(), 'kvd-test-'));
 
-const unitTests = ['dist/test/**/*.test.js', '--ignore', 'dist/test/process/**'];
+const testsOf = (...areas) => areas.map((area) => `dist/test/${area}/**/*.test.js`);
+const but = (...areas) => areas.flatMap((area) => ['--ignore', `dist/test/${area}/**`]);
+/** Their processes do not keep what the linter and the compiler have read for the others. */
+const tools = ['architecture'];
+/** What plays the most: about as long as all the rest. */
+const played = ['storage', 'sim', 'serial'];
+const otherTests = ['dist/test/**/*.test.js', ...but(...tools, ...played, 'process')];
 const processTests = ['dist/test/process/**/*.test.js'];
 const mocha = (...args) => [bin('mocha'), '--reporter', 'test/reporter.mjs', ...args];
 
@@ -29,7 +35,15 @@ const rows = [
   ],
   [
     { name: 'lint', command: [bin('eslint'), '.'] },
-    { name: 'unit tests', command: mocha(...unitTests), isMocha: true },
+    { name: 'tests of the architecture', command: mocha(...testsOf(...tools)), isMocha: true },
+  ],
+  [
+    {
+      name: 'tests of storage and simulator',
+      command: mocha(...testsOf(...played)),
+      isMocha: true,
+    },
+    { name: 'all other unit tests', command: mocha(...otherTests), isMocha: true },
   ],
   [
     {
