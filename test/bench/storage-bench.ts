@@ -317,7 +317,10 @@ async function runEngine(name: string, options: StorageBenchOptions): Promise<vo
 
 // ---- table ---------------------------------------------------------------------------------
 
-const shown = (number: number): string => Math.round(number).toLocaleString('en');
+/** An engine that could not run has no figures. */
+const orNone = (number: number, text: string): string => (Number.isNaN(number) ? '-' : text);
+const shown = (number: number): string => orNone(number, Math.round(number).toLocaleString('en'));
+const ratioOf = (number: number): string => orNone(number, number.toFixed(2));
 
 /** Rates: how many times as fast kvd is. Sizes and times: how many times as large. */
 function table(all: ReadonlyMap<string, Figures>, isCpu: boolean): string {
@@ -332,8 +335,8 @@ function table(all: ReadonlyMap<string, Figures>, isCpu: boolean): string {
         const figures = all.get(name);
         return (typeof figures === 'object' ? figures[row] : undefined) ?? NaN;
       };
-      const cells = [...all.keys()].map((name) => (isCpu ? of(name).toFixed(2) : shown(of(name))));
-      const ratios = others.map((name) => (figure / of(name)).toFixed(2));
+      const cells = [...all.keys()].map((name) => (isCpu ? ratioOf(of(name)) : shown(of(name))));
+      const ratios = others.map((name) => ratioOf(figure / of(name)));
       return [isCpu ? row.slice(cpuPrefix.length) : row, ...cells, ...ratios];
     });
   const lines = [header, header.map(() => '---'), ...rows];
