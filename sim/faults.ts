@@ -10,15 +10,16 @@
 // seed of twenty of these, only wrong answers are a find.
 
 import { settingRows, type Tunables } from '../actors/node/settings.ts';
-import {
-  type CompactionStrategy,
-  compactionStrategies,
-} from '../actors/storage/compaction-picker.ts';
-import { type Compression, compressions } from '../actors/storage/sstable-format.ts';
 import { Prng } from '../runtime/prng.ts';
 import type { NetworkOptions } from './sim-network.ts';
 import { workloadKinds } from './registry.ts';
 import type { PreparedWorkload } from './workload.ts';
+import {
+  type CompactionStrategy,
+  type Compression,
+  compactionStrategies,
+  compressions,
+} from '../actors/model/table-choices.ts';
 
 export const faultClasses = [
   'loss',

@@ -6,8 +6,6 @@ import { arenaCount, type Member, type NodeSettings, planNode } from '../actors/
 import { arenaBytes } from '../actors/node/sizes.ts';
 import { allProtocols } from '../actors/node/protocols.ts';
 import type { Durability, Tunables } from '../actors/node/settings.ts';
-import type { CompactionStrategy } from '../actors/storage/compaction-picker.ts';
-import type { Compression } from '../actors/storage/sstable-format.ts';
 import { ByteWriter } from '../runtime/bytes.ts';
 import { createCodecs } from '../runtime/block-codecs.ts';
 import type { BlockCodecs } from '../runtime/environment.ts';
@@ -18,6 +16,7 @@ import type { Protocol } from '../runtime/protocol.ts';
 import { Codec } from '../transport/codec.ts';
 import { FrameReader, FrameWriter } from '../transport/frame.ts';
 import type { NodeProgram, SimCodec } from './cluster.ts';
+import type { CompactionStrategy, Compression } from '../actors/model/table-choices.ts';
 
 const clusterName = 'sim';
 

@@ -6,11 +6,13 @@
 // while. Tokens that were right before go on, so that nobody can lock out others behind the same
 // address.
 
+import { type BaseContext, refTo } from '../../runtime/actor.ts';
 import type { Clock } from '../../runtime/environment.ts';
 import { type Failure, failure } from '../../runtime/errors.ts';
 import { matchesHash, tokenId } from '../../runtime/access-token.ts';
 import { noRights, type Rights, isExpired, Users } from '../model/users.ts';
 import { TokenBuckets } from '../model/token-buckets.ts';
+import { type AuditEntry, Auditor } from '../security/protocol.ts';
 import { addressGroup } from './address-group.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
 
@@ -21,6 +23,14 @@ export interface AccessSettings {
   readonly bootstrapHash?: string | undefined;
   /** Of one address on one node, over each face; 0: no limit. */
   readonly operationsPerAddressMax: number;
+}
+
+/** Writes a line of the audit log of this node. */
+export type Audit = (entry: AuditEntry) => void;
+
+export function auditOf({ tell, node }: Pick<BaseContext<never>, 'tell' | 'node'>): Audit {
+  const auditor = refTo(Auditor, node);
+  return (entry) => tell(auditor, 'happened', entry);
 }
 
 /** Somebody who has shown a token. */

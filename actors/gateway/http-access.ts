@@ -6,14 +6,18 @@
 import { errorOf, type Failure, KvError } from '../../runtime/errors.ts';
 import { JsonReader } from '../model/json-slices.ts';
 import { rank } from '../model/users.ts';
-import type { AuditEntry } from '../security/protocol.ts';
-import { type Access, bootstrapUser, forbidden, isFailure, type Login } from './access.ts';
+import {
+  type Access,
+  type Audit,
+  bootstrapUser,
+  forbidden,
+  isFailure,
+  type Login,
+} from './access.ts';
 import type { HttpRoute } from './http-routes.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
 import { routeRight } from './route-rights.ts';
-
-export type Audit = (entry: AuditEntry) => void;
 
 const scheme = /^bearer +(\S+) *$/i;
 
@@ -137,34 +141,23 @@ function targetOf(route: HttpRoute, { params, body, headers }: HttpRequest): str
   const { name, namespace } = params;
   if (name !== undefined) return name;
   if (!isAdministrative(route)) return namespace ?? headers['x-namespace'] ?? '';
-  return body.length === 0 ? '' : nameInBody(body);
+  return textIn(body, 'name') ?? '';
 }
 
-function nameInBody(body: Uint8Array): string {
-  let found = '';
+/** Of a problem document. */
+const codeOf = ({ status, body }: HttpAnswer): string => textIn(body, 'code') ?? `HTTP_${status}`;
+
+/** A text of a JSON object; undefined where there is none, or up to there it is no JSON. */
+function textIn(body: Uint8Array, wanted: string): string | undefined {
+  let found: string | undefined;
   try {
     const reader = new JsonReader(body);
     reader.object((member) => {
-      if (member === 'name') found = reader.text();
+      if (member === wanted) found = reader.text();
       else reader.skip();
     });
   } catch (error) {
     if (!(error instanceof KvError)) throw error;
   }
   return found;
-}
-
-/** Of a problem document. */
-function codeOf({ status, body }: HttpAnswer): string {
-  let code = `HTTP_${status}`;
-  try {
-    const reader = new JsonReader(body);
-    reader.object((member) => {
-      if (member === 'code') code = reader.text();
-      else reader.skip();
-    });
-  } catch (error) {
-    if (!(error instanceof KvError)) throw error;
-  }
-  return code;
 }

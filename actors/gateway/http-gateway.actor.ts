@@ -30,8 +30,7 @@ import {
   type SiblingWriteReply,
   type WriteReply,
 } from '../replication/protocol.ts';
-import { Auditor } from '../security/protocol.ts';
-import { Access, type AccessSettings, type Login } from './access.ts';
+import { Access, type AccessSettings, auditOf, type Login } from './access.ts';
 import { adminHandlers } from './admin-routes.ts';
 import { finalFailure } from './attempts.ts';
 import { batchHandlers } from './batch-routes.ts';
@@ -541,15 +540,12 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 }
 
 function createAccess(
-  { clock, tell, node }: Context,
+  ctx: Context,
   guard: NamespaceGuard,
   settings: AccessSettings | undefined,
 ): HttpAccess | undefined {
   if (settings === undefined) return undefined;
-  const auditor = refTo(Auditor, node);
-  return new HttpAccess(new Access(clock, guard, settings), guard, (entry) =>
-    tell(auditor, 'happened', entry),
-  );
+  return new HttpAccess(new Access(ctx.clock, guard, settings), guard, auditOf(ctx));
 }
 
 export const httpGateway = actor({

@@ -1,14 +1,13 @@
 // Namespaces over HTTP: create, list, show, alter, drop, through any node. What is shown is what the
 // cluster has decided, not what this node remembers. A drop asks for the name twice (SE-20).
 
-import { refTo } from '../../runtime/actor.ts';
-import { errorOf, failure, KvError } from '../../runtime/errors.ts';
-import { Catalog, type CatalogBytes, type NamespaceChange } from '../catalog/protocol.ts';
+import { errorOf, KvError } from '../../runtime/errors.ts';
+import type { NamespaceChange } from '../catalog/protocol.ts';
 import { parseLevel } from '../model/consistency.ts';
 import { JsonReader } from '../model/json-slices.ts';
 import {
+  type CatalogDocument,
   type ConflictMode,
-  decodeCatalog,
   isNamespaceName,
   type Namespace,
   type NamespaceSettings,
@@ -16,6 +15,7 @@ import {
 } from '../model/namespaces.ts';
 import { rank } from '../model/users.ts';
 import { forbidden } from './access.ts';
+import { changeCatalog, lookAtCatalog } from './catalog-routes.ts';
 import { jsonAnswer } from './http-answers.ts';
 import { problemAnswer } from './http-routes.ts';
 import {
@@ -31,15 +31,14 @@ import type { HttpAnswer, HttpRequest } from './protocol.ts';
 export function namespaceHandlers(tools: NodeTools): NodeHandlers {
   return {
     namespaces: (exchange) =>
-      look(tools, exchange, ({ document }) => {
-        const { epoch, namespaces } = decodeCatalog(document);
+      lookAtCatalog(tools, exchange, ({ epoch, namespaces }) => {
         const { login } = exchange;
         const shown = namespaces.filter(({ id }) => login?.rights.in(id) !== rank.none);
         return jsonAnswer({ epoch, namespaces: shown.map(membersOf) });
       }),
     namespace: (exchange) => {
       const name = nameOf(exchange.request);
-      look(tools, exchange, (known) => oneAnswer(known, name));
+      lookAtCatalog(tools, exchange, (document) => oneAnswer(document, name));
     },
     'namespace-create': (exchange) => {
       const { name, settings } = parseSettings(exchange.request, true);
@@ -69,31 +68,16 @@ function checkOwnSettings({ login }: NodeExchange, settings: Settings): void {
   throw errorOf(forbidden(login.user, 'changing owner or quotas'));
 }
 
-function look(
-  { ask, node }: NodeTools,
-  { timeoutMs, answer }: NodeExchange,
-  render: (known: CatalogBytes) => HttpAnswer,
-): void {
-  ask(refTo(Catalog, node), 'refresh', {}, timeoutMs, (problem, reply) =>
-    answer(reply === undefined ? problemAnswer(problem ?? failure('BUG')) : render(reply)),
+function change(tools: NodeTools, exchange: NodeExchange, wanted: NamespaceChange): void {
+  const { name } = wanted;
+  changeCatalog(tools, exchange, wanted, (document) =>
+    wanted.kind === 'drop'
+      ? jsonAnswer({ name, dropped: true, epoch: document.epoch })
+      : oneAnswer(document, name),
   );
 }
 
-function change(
-  { ask, node }: NodeTools,
-  { timeoutMs, answer }: NodeExchange,
-  wanted: NamespaceChange,
-): void {
-  ask(refTo(Catalog, node), 'change', wanted, timeoutMs, (problem, reply) => {
-    if (reply === undefined) return answer(problemAnswer(problem ?? failure('BUG')));
-    if (wanted.kind !== 'drop') return answer(oneAnswer(reply, wanted.name));
-    const { epoch } = decodeCatalog(reply.document);
-    answer(jsonAnswer({ name: wanted.name, dropped: true, epoch }));
-  });
-}
-
-function oneAnswer({ document }: CatalogBytes, name: string): HttpAnswer {
-  const { epoch, namespaces } = decodeCatalog(document);
+function oneAnswer({ epoch, namespaces }: CatalogDocument, name: string): HttpAnswer {
   const found = namespaces.find((each) => each.name === name);
   if (found === undefined) return problemAnswer(noSuchNamespace(name).toFailure());
   return jsonAnswer({ epoch, namespace: membersOf(found) });

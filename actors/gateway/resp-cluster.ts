@@ -5,14 +5,13 @@
 
 import { utf8 } from '../../runtime/bytes.ts';
 import { fingerprint32Pure } from '../../runtime/fingerprint32.ts';
+import { hashTagOf } from '../model/hash-tag.ts';
 import { mapReply, verbatim } from './resp-replies.ts';
 import type { RespHandlers } from './resp-services.ts';
 import { withSubcommands } from './resp-slow.ts';
 
 const slots = 16_384;
 const polynomial = 0x1021;
-const openBrace = 0x7b;
-const closeBrace = 0x7d;
 
 function crc16(bytes: Uint8Array): number {
   let crc = 0;
@@ -25,12 +24,7 @@ function crc16(bytes: Uint8Array): number {
 }
 
 /** The slot of a key as Redis counts it: of its hash tag, where it has one. */
-export function slotOf(key: Uint8Array): number {
-  const open = key.indexOf(openBrace);
-  const close = open < 0 ? -1 : key.indexOf(closeBrace, open + 1);
-  const hashed = close > open + 1 ? key.subarray(open + 1, close) : key;
-  return crc16(hashed) % slots;
-}
+export const slotOf = (key: Uint8Array): number => crc16(hashTagOf(key) ?? key) % slots;
 
 /** 40 hexadecimal digits, always the same of a node. */
 export const clusterIdOf = (node: string): string =>

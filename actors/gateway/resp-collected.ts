@@ -43,10 +43,7 @@ export class Collector {
   /** What was collected ends with its results. */
   settle({ results, nowMs, coordinator }: Omit<TransactionReply, 'isApplied'>): void {
     this.#collected.forEach(({ call, done }, i) => {
-      const result = results[i];
-      if (result === undefined) fail(call, failure('BUG', { node: coordinator }));
-      else if (result.problem === undefined) done(result, nowMs);
-      else fail(call, result.problem);
+      endWith(call, results[i], coordinator, (result) => done(result, nowMs));
     });
   }
 
@@ -103,6 +100,18 @@ export class Collector {
       },
     };
   }
+}
+
+/** What a command of a transaction has come to; a problem ends the call with its error. */
+export function endWith(
+  call: RespCall,
+  result: CommandResult | undefined,
+  coordinator: string,
+  done: (result: CommandResult) => void,
+): void {
+  if (result === undefined) fail(call, failure('BUG', { node: coordinator }));
+  else if (result.problem === undefined) done(result);
+  else fail(call, result.problem);
 }
 
 const readOf = ({ namespace }: RespCall, key: Uint8Array): SerialRequest => ({

@@ -1,7 +1,7 @@
 // Commands that write several keys as one: RENAME, RENAMENX, COPY, MSETNX. Their keys share a hash
 // tag, so one decision does it (docs/decisions/0021).
 
-import { latin1 } from '../../runtime/bytes.ts';
+import { equalBytes, latin1 } from '../../runtime/bytes.ts';
 import { valueTypes } from '../model/record.ts';
 import {
   plainSerial,
@@ -25,8 +25,6 @@ const operation = ({ namespace }: RespCall, terms: Terms): SerialRequest => ({
   ...terms,
 });
 
-const areEqual = (a: Uint8Array, b: Uint8Array): boolean => latin1(a) === latin1(b);
-
 /** The source exists; and where `isFree`, the target does not. */
 function conditionsOf(
   source: Uint8Array,
@@ -43,7 +41,7 @@ const rename =
   (call, { atomic }) => {
     const source = call.arg(1);
     const target = call.arg(2);
-    const operations = areEqual(source, target)
+    const operations = equalBytes(source, target)
       ? [operation(call, { key: source, verb: 'read' })]
       : [
           operation(call, { key: target, verb: 'copy', from: source }),
@@ -73,7 +71,7 @@ const copy: RespHandler = (call, { atomic }) => {
   }
   const source = call.arg(1);
   const target = call.arg(2);
-  if (areEqual(source, target))
+  if (equalBytes(source, target))
     return call.answer(errorReply('ERR source and destination objects are the same'));
   const operations = [operation(call, { key: target, verb: 'copy', from: source })];
   const conditions = conditionsOf(source, target, !replaces);

@@ -3,6 +3,7 @@
 // then, the error says how many are gone, and the same command goes on with the others.
 
 import type { Done } from '../../runtime/actor.ts';
+import { noBytes } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
 import { recordKey, userKey } from '../model/record.ts';
 import type { ScanReply } from '../replication/protocol.ts';
@@ -82,7 +83,7 @@ function page(
   guard.admit(namespace, (refusal) => {
     if (refusal !== undefined) return done(refusal, undefined);
     const leftMs = Math.min(pageTimeoutMs, call.deadlineMs - ctx.clock.monotonicMs());
-    const request = { namespace, prefix: new Uint8Array(0), after, limit: pageKeys };
+    const request = { namespace, prefix: noBytes, after, limit: pageKeys };
     ctx.ask(anyCoordinator(), 'scan', { ...request, level: call.readLevel }, leftMs, done);
   });
 }

@@ -22,8 +22,7 @@ import type { Gossiper, PeerStates } from '../membership/protocol.ts';
 import type { Usage } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
 import { Coordinator } from '../replication/protocol.ts';
-import { Auditor } from '../security/protocol.ts';
-import { Access, type AccessSettings } from './access.ts';
+import { Access, type AccessSettings, auditOf } from './access.ts';
 import { defaultLevels, type GatewaySettings } from './http-requests.ts';
 import { NamespaceGuard } from './namespace-guard.ts';
 import { KeyCalls } from './key-calls.ts';
@@ -45,7 +44,7 @@ import { genericHandlers } from './resp-generic.ts';
 import { fail, failThrown, RespKeys } from './resp-keys.ts';
 import { errorReply, failureReply, type Reply } from './resp-replies.ts';
 import { lookHandlers } from './resp-looks.ts';
-import { SlowCommands, slowHandlers } from './resp-slow.ts';
+import { isSlow, SlowCommands, slowHandlers } from './resp-slow.ts';
 import { RespRunner } from './resp-runner.ts';
 import { serverHandlers } from './resp-server.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
@@ -118,7 +117,9 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
       timeouts: options.defaults,
       wakeSoon: () => ctx.toSelfLater('wake', {}),
       onIdle: () => this.#becameIdle(),
-      onEnded: (call, tookMs) => this.#slow.ended(call, tookMs, ctx.clock.wallMicros()),
+      onEnded: (call, tookMs) => {
+        if (isSlow(tookMs)) this.#slow.ended(call, tookMs, ctx.clock.wallMicros());
+      },
     });
     const guard = new NamespaceGuard(ctx, options.catalog);
     this.#guard = guard;
@@ -291,15 +292,12 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
 }
 
 function createAccess(
-  { clock, tell, node }: Context,
+  ctx: Context,
   guard: NamespaceGuard,
   settings: AccessSettings | undefined,
 ): RespAccess | undefined {
   if (settings === undefined) return undefined;
-  const auditor = refTo(Auditor, node);
-  return new RespAccess(new Access(clock, guard, settings), (entry) =>
-    tell(auditor, 'happened', entry),
-  );
+  return new RespAccess(new Access(ctx.clock, guard, settings), auditOf(ctx));
 }
 
 const handle: RespHandler = (call, services) => {

@@ -1,6 +1,7 @@
 // Commands that look around: a key by chance (RANDOMKEY), and how a key is read (KV.EXPLAIN, the
 // figures that REST gives for X-Explain).
 
+import { latin1, noBytes } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
 import { recordKey, userKey } from '../model/record.ts';
 import { scanPage } from './resp-generic.ts';
@@ -10,7 +11,6 @@ import type { RespHandler, RespHandlers } from './resp-services.ts';
 
 /** Keys that one choice is made among. */
 const pageMax = 1000;
-const noPrefix = new Uint8Array(0);
 
 /**
  * One of the next 1,000 keys in byte order behind a place that each choice moves on, from the end to
@@ -27,10 +27,10 @@ const randomkey: RespHandler = (call, services) => {
     call.answer(key);
   };
   const after = places.get(namespace);
-  scanPage(call, services, { prefix: noPrefix, after, limit: pageMax }, ({ records }) => {
+  scanPage(call, services, { prefix: noBytes, after, limit: pageMax }, ({ records }) => {
     const left = pageMax - records.length;
     if (left === 0 || after === undefined) return choose(records);
-    scanPage(call, services, { prefix: noPrefix, after: undefined, limit: left }, (first) => {
+    scanPage(call, services, { prefix: noBytes, after: undefined, limit: left }, (first) => {
       // Both pages have them where there are few.
       const known = new Set(records.map(nameOf));
       choose([...records, ...first.records.filter((record) => !known.has(nameOf(record)))]);
@@ -38,7 +38,7 @@ const randomkey: RespHandler = (call, services) => {
   });
 };
 
-const nameOf = (record: Uint8Array): string => recordKey(record).join();
+const nameOf = (record: Uint8Array): string => latin1(recordKey(record));
 
 /** What X-Explain says over HTTP, as JSON. */
 const explain: RespHandler = (call, { calls, settings }) => {

@@ -18,6 +18,8 @@ const argumentsMax = 32;
 const argumentBytesMax = 128;
 const secret: ReadonlySet<string> = new Set(['auth', 'hello']);
 
+export const isSlow = (tookMs: number): boolean => tookMs * 1000 >= slowMicros;
+
 interface SlowEntry {
   readonly id: number;
   readonly seconds: number;
@@ -34,22 +36,36 @@ interface Spike {
 }
 
 export class SlowCommands {
-  /** The newest first. */
-  entries: SlowEntry[] = [];
+  /** The oldest first: under deep pipelines most commands are slow ones. */
+  #entries: SlowEntry[] = [];
   /** The oldest first; one for each second. */
   spikes: Spike[] = [];
   longestMs = 0;
   #nextId = 0;
 
+  /** The newest first. */
+  get entries(): readonly SlowEntry[] {
+    return this.#entries.toReversed();
+  }
+
+  get length(): number {
+    return this.#entries.length;
+  }
+
+  forgetEntries(): void {
+    this.#entries = [];
+  }
+
   /** `wallMicros`: now. */
   ended(call: RespCall, tookMs: number, wallMicros: number): void {
-    if (tookMs * 1000 < slowMicros) return;
+    if (!isSlow(tookMs)) return;
     const seconds = Math.floor(wallMicros / 1_000_000);
     const { remote, name } = call.connection;
     const micros = Math.round(tookMs * 1000);
     const entry = { id: this.#nextId, seconds, micros, args: shownArguments(call), remote, name };
     this.#nextId += 1;
-    this.entries = [entry, ...this.entries.slice(0, slowEntriesMax - 1)];
+    this.#entries.push(entry);
+    if (this.#entries.length > slowEntriesMax) this.#entries.shift();
     if (tookMs >= spikeMs) this.#spike(seconds, Math.round(tookMs));
   }
 
@@ -118,12 +134,12 @@ const slowlogGet: Subcommand = (call, { slow }) => {
 
 const slowlog = withSubcommands('slowlog', {
   get: [2, 3, slowlogGet],
-  len: [2, 2, (_call, { slow }) => slow.entries.length],
+  len: [2, 2, (_call, { slow }) => slow.length],
   reset: [
     2,
     2,
     (_call, { slow }) => {
-      slow.entries = [];
+      slow.forgetEntries();
       return ok;
     },
   ],

@@ -19,7 +19,7 @@ import {
   type Watched,
 } from '../replication/protocol.ts';
 import { RespCall } from './resp-call.ts';
-import { Collector } from './resp-collected.ts';
+import { Collector, endWith } from './resp-collected.ts';
 import { type CommandSpec, keysOf } from './resp-commands.ts';
 import { fail, failThrown, inParallel, refusalOf } from './resp-keys.ts';
 import { errorReply, failureReply, nilArray, ok, type Reply, status } from './resp-replies.ts';
@@ -282,11 +282,8 @@ export const atomicOf =
       if (refusal !== undefined) return fail(call, refusal);
     }
     if (commonGroup(call.namespace, keys) === undefined) return call.answer(crossSlot);
-    transact(call, services(), [command], [], ({ results, nowMs }) => {
-      const [result] = results;
-      if (result === undefined) fail(call, failure('BUG'));
-      else if (result.problem === undefined) done(result, nowMs);
-      else fail(call, result.problem);
+    transact(call, services(), [command], [], ({ results, nowMs, coordinator }) => {
+      endWith(call, results[0], coordinator, (result) => done(result, nowMs));
     });
   };
 

@@ -3,17 +3,12 @@
 // nobody is ever told it again, and what travels between nodes is its hash.
 
 import { type MintedToken, mintToken, tokenBytes } from '../../runtime/access-token.ts';
-import { refTo } from '../../runtime/actor.ts';
 import { failure, KvError } from '../../runtime/errors.ts';
-import {
-  Catalog,
-  type CatalogBytes,
-  type RoleChange,
-  type UserChange,
-} from '../catalog/protocol.ts';
+import type { CatalogBytes, RoleChange, UserChange } from '../catalog/protocol.ts';
 import { JsonReader } from '../model/json-slices.ts';
-import { type CatalogDocument, decodeCatalog, ttlSecondsLimit } from '../model/namespaces.ts';
+import { type CatalogDocument, ttlSecondsLimit } from '../model/namespaces.ts';
 import { everyNamespace, isUserName, type User, type UserSettings } from '../model/users.ts';
+import { changeCatalog, lookAtCatalog } from './catalog-routes.ts';
 import { jsonAnswer } from './http-answers.ts';
 import { problemAnswer } from './http-routes.ts';
 import {
@@ -37,13 +32,13 @@ export interface UserTools extends NodeTools {
 export function userHandlers(tools: UserTools): NodeHandlers {
   return {
     users: (exchange) =>
-      look(tools, exchange, (document) => {
+      lookAtCatalog(tools, exchange, (document) => {
         const { epoch, users } = document;
         return jsonAnswer({ epoch, users: users.map((user) => membersOf(user, document)) });
       }),
     user: (exchange) => {
       const name = nameOf(exchange.request);
-      look(tools, exchange, (document) => oneAnswer(document, name));
+      lookAtCatalog(tools, exchange, (document) => oneAnswer(document, name));
     },
     'user-create': (exchange) => create(tools, exchange),
     'user-alter': (exchange) => {
@@ -97,28 +92,13 @@ const recordOf = (
 const expiresMsOf = ({ nowMs }: UserTools, seconds: number): number =>
   seconds === 0 ? 0 : Math.floor(nowMs()) + seconds * 1000;
 
-function look(
-  { ask, node }: UserTools,
-  { timeoutMs, answer }: NodeExchange,
-  render: (document: CatalogDocument) => HttpAnswer,
-): void {
-  ask(refTo(Catalog, node), 'refresh', {}, timeoutMs, (problem, reply) => {
-    if (reply === undefined) answer(problemAnswer(problem ?? failure('BUG')));
-    else answer(render(decodeCatalog(reply.document)));
-  });
-}
-
 function change(
-  { ask, node, changed }: UserTools,
-  { timeoutMs, answer }: NodeExchange,
+  tools: UserTools,
+  exchange: NodeExchange,
   wanted: UserChange,
   render: (document: CatalogDocument) => HttpAnswer,
 ): void {
-  ask(refTo(Catalog, node), 'change', wanted, timeoutMs, (problem, reply) => {
-    if (reply === undefined) return answer(problemAnswer(problem ?? failure('BUG')));
-    changed(reply);
-    answer(render(decodeCatalog(reply.document)));
-  });
+  changeCatalog(tools, exchange, wanted, render, tools.changed);
 }
 
 function oneAnswer(document: CatalogDocument, name: string, minted?: MintedToken): HttpAnswer {

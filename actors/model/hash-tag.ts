@@ -7,14 +7,20 @@ import { namespaceBytes } from './record.ts';
 const openBrace = 0x7b;
 const closeBrace = 0x7d;
 
+/** The hash tag of a key, a view; undefined where it has none. `from`: where the user's key begins. */
+export function hashTagOf(key: Uint8Array, from = 0): Uint8Array | undefined {
+  const open = key.indexOf(openBrace, from);
+  if (open < 0) return undefined;
+  const close = key.indexOf(closeBrace, open + 1);
+  return close <= open + 1 ? undefined : key.subarray(open + 1, close);
+}
+
 /** The storage key itself where it has no tag. */
 export function placementBytes(storageKey: Uint8Array): Uint8Array {
-  const open = storageKey.indexOf(openBrace, namespaceBytes);
-  if (open < 0) return storageKey;
-  const close = storageKey.indexOf(closeBrace, open + 1);
-  if (close <= open + 1) return storageKey;
-  const tagged = new Uint8Array(namespaceBytes + close - open - 1);
+  const tag = hashTagOf(storageKey, namespaceBytes);
+  if (tag === undefined) return storageKey;
+  const tagged = new Uint8Array(namespaceBytes + tag.length);
   tagged.set(storageKey.subarray(0, namespaceBytes));
-  tagged.set(storageKey.subarray(open + 1, close), namespaceBytes);
+  tagged.set(tag, namespaceBytes);
   return tagged;
 }

@@ -77,15 +77,16 @@ export function storageKey(namespace: number, key: Uint8Array): Uint8Array {
   return joined;
 }
 
-export function namespaceOf(key: Uint8Array): number {
-  return (
-    (((key[0] as number) << 24) |
-      ((key[1] as number) << 16) |
-      ((key[2] as number) << 8) |
-      (key[3] as number)) >>>
-    0
-  );
-}
+/** Of a storage key. */
+export const namespaceOf = (key: Uint8Array): number => namespaceAt(key, 0);
+
+/** Without a view: the hot path asks for it. */
+const namespaceAt = (bytes: Uint8Array, at: number): number =>
+  (((bytes[at] as number) << 24) |
+    ((bytes[at + 1] as number) << 16) |
+    ((bytes[at + 2] as number) << 8) |
+    (bytes[at + 3] as number)) >>>
+  0;
 
 export function userKey(key: Uint8Array): Uint8Array {
   return key.subarray(namespaceBytes);
@@ -166,13 +167,9 @@ export function recordKey(record: Uint8Array): Uint8Array {
   return record.subarray(recordHeaderBytes, recordHeaderBytes + recordKeyLength(record));
 }
 
-/** The namespace of its key, without a view of it. */
+/** The namespace of its key. */
 export const recordNamespace = (record: Uint8Array): number =>
-  (((record[recordHeaderBytes] as number) << 24) |
-    ((record[recordHeaderBytes + 1] as number) << 16) |
-    ((record[recordHeaderBytes + 2] as number) << 8) |
-    (record[recordHeaderBytes + 3] as number)) >>>
-  0;
+  namespaceAt(record, recordHeaderBytes);
 
 /** A view of the value. */
 export function recordValue(record: Uint8Array): Uint8Array {

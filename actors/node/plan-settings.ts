@@ -6,9 +6,8 @@ import type { MetricSample } from '../../runtime/metrics.ts';
 import type { Placement } from '../../runtime/placement.ts';
 import type { Watcher } from '../gateway/protocol.ts';
 import type { AccessSettings } from '../gateway/access.ts';
-import type { CompactionStrategy } from '../storage/compaction-picker.ts';
-import type { Compression } from '../storage/sstable-format.ts';
 import type { Durability, Tunables } from './settings.ts';
+import type { CompactionStrategy, Compression } from '../model/table-choices.ts';
 
 export interface Member {
   readonly node: string;

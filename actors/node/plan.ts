@@ -79,7 +79,6 @@ import { decisionBytesOf, flushSpaceBytes, serialValueBytesMax } from './sizes.t
 import { threadGroups } from './thread-groups.ts';
 
 export type { Member, NodeSettings, StorageSettings } from './plan-settings.ts';
-export { threadGroups } from './thread-groups.ts';
 
 export interface PlannedActor {
   readonly group: ThreadGroup;

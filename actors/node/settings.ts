@@ -205,7 +205,3 @@ export const recordAgeMaxMs = ({ tombstoneGraceMs, hintWindowMs }: Tunables): nu
  * with an fdatasync now and then (periodic), or without any (none). */
 export const durabilities = ['group', 'periodic', 'none'] as const;
 export type Durability = (typeof durabilities)[number];
-
-/** How tables are merged; see docs/configuration.md. */
-export { type CompactionStrategy, compactionStrategies } from '../storage/compaction-picker.ts';
-export { type Compression, compressions } from '../storage/sstable-format.ts';

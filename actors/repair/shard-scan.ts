@@ -4,8 +4,7 @@
 
 import type { Ref, Session } from '../../runtime/actor.ts';
 import { crc32, justAfter, noBytes } from '../../runtime/bytes.ts';
-import type { Clock } from '../../runtime/environment.ts';
-import { KvError } from '../../runtime/errors.ts';
+import { type Pace, pacedPage } from '../model/paced-page.ts';
 import {
   isLive,
   recordHlc,
@@ -19,11 +18,9 @@ import type { ReplicaSets } from '../model/replica-sets.ts';
 import { leafOf, nodeKey, SumTree } from '../model/sum-tree.ts';
 import type { Store } from '../storage/protocol.ts';
 
-export interface ScanPlace {
+export interface ScanPlace extends Omit<Pace, 'session'> {
   readonly store: Ref<Store>;
   readonly sets: ReplicaSets;
-  readonly clock: Clock;
-  readonly bytesPerSecond: number;
   /** Keys of namespaces that are gone: nobody compares them any more. */
   readonly isDropped: (key: Uint8Array) => boolean;
 }
@@ -112,26 +109,19 @@ const stampOf = (record: Uint8Array): { hlc: number; writer: number; incarnation
   incarnation: recordIncarnation(record),
 });
 
-/** Where the next page begins; undefined at the end. Takes as long as its bytes may take. */
-async function scanPage(
+/** Where the next page begins; undefined at the end. */
+function scanPage(
   session: Session,
-  { store, clock, bytesPerSecond, isDropped }: ScanPlace,
+  { store, isDropped, ...pace }: ScanPlace,
   from: Uint8Array,
   each: (record: Uint8Array) => void,
 ): Promise<Uint8Array | undefined> {
-  const startedMs = clock.monotonicMs();
   const request = { from, to: privateKeysFrom, limit: pageRows, bytes: pageBytes };
-  const { records, isDone } = await session.ask(store, 'range', request, pageTimeoutMs);
-  let bytes = 0;
-  let last: Uint8Array | undefined;
-  for (const record of records) {
-    if (!isDropped(recordKey(record))) each(record);
-    bytes += record.length;
-    last = record;
-  }
-  if (last === undefined && !isDone)
-    throw new KvError('OVERLOADED', { detail: 'a page of the shard came back empty' });
-  const tookMs = clock.monotonicMs() - startedMs;
-  await session.sleep(Math.max(0, (bytes / bytesPerSecond) * 1000 - tookMs));
-  return isDone || last === undefined ? undefined : justAfter(recordKey(last));
+  return pacedPage(
+    { ...pace, session },
+    () => session.ask(store, 'range', request, pageTimeoutMs),
+    (record) => {
+      if (!isDropped(recordKey(record))) each(record);
+    },
+  );
 }

@@ -5,10 +5,9 @@
 // Nothing is forgotten here: states stay for as long as their keys could be decided about (PX-15), so
 // no bound below which ballots are refused has to be agreed on.
 
-import type { Ref, Session } from '../../runtime/actor.ts';
-import { justAfter } from '../../runtime/bytes.ts';
-import type { Clock } from '../../runtime/environment.ts';
+import type { Ref } from '../../runtime/actor.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { type Pace, pacedPage } from '../model/paced-page.ts';
 import {
   isLive,
   namespaceOf,
@@ -22,13 +21,9 @@ import type { RangeRequest, Store } from '../storage/protocol.ts';
 import { type AcceptorState, decodeState } from './acceptor-state.ts';
 import { type PaxosRepairReport, plainSerial, type Proposer } from './protocol.ts';
 
-export interface PaxosRepairParts {
-  readonly session: Session;
-  readonly clock: Clock;
+export interface PaxosRepairParts extends Pace {
   readonly store: Ref<Store>;
   readonly proposer: Ref<Proposer>;
-  /** The shard is read no faster. */
-  readonly bytesPerSecond: number;
   /** A round that began less than this ago may still be under way, milliseconds. */
   readonly settledMs: number;
 }
@@ -40,28 +35,24 @@ const readTimeoutMs = 10_000;
 
 /** Failures of single groups are counted, and left to the next pass; those of the store are thrown. */
 export async function repairStates(parts: PaxosRepairParts): Promise<PaxosRepairReport> {
-  const { session, clock, store, bytesPerSecond, settledMs } = parts;
+  const { session, clock, store, settledMs } = parts;
   const report = { states: 0, finished: 0, left: 0 };
   const beforeMicros = clock.wallMicros() - settledMs * 1000;
   let from: Uint8Array | undefined = privateKeysFrom;
   while (from !== undefined) {
-    const startedMs = clock.monotonicMs();
     const range: RangeRequest = { from, to: privateKeysTo, limit: pageRows, bytes: pageBytes };
-    const { records, isDone } = await session.ask(store, 'range', range, pageTimeoutMs);
-    let bytes = 0;
-    for (const record of records) {
-      bytes += record.length;
-      if (!isLive(record, 0)) continue;
-      report.states += 1;
-      const key = unfinishedKey(decodeState(recordValue(record)), beforeMicros);
-      if (key !== undefined) await finish(parts, key, report);
-    }
-    const last = records.at(-1);
-    if (last === undefined && !isDone)
-      throw new KvError('OVERLOADED', { detail: 'a page of the shard came back empty' });
-    from = isDone || last === undefined ? undefined : justAfter(recordKey(last));
-    const tookMs = clock.monotonicMs() - startedMs;
-    await session.sleep(Math.max(0, (bytes / bytesPerSecond) * 1000 - tookMs));
+    const open: Uint8Array[] = [];
+    from = await pacedPage(
+      parts,
+      () => session.ask(store, 'range', range, pageTimeoutMs),
+      (record) => {
+        if (!isLive(record, 0)) return;
+        report.states += 1;
+        const key = unfinishedKey(decodeState(recordValue(record)), beforeMicros);
+        if (key !== undefined) open.push(key);
+      },
+    );
+    for (const key of open) await finish(parts, key, report);
   }
   return report;
 }

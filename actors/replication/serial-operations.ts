@@ -151,22 +151,29 @@ class Evaluation {
   }
 
   evaluate(request: RoundRequest): Evaluated {
-    const records = new Map(this.#records);
-    const written = new Set(this.#written);
+    const undo = this.#savepoint();
     const evaluated = isTransaction(request) ? this.#transact(request) : this.#single(request);
     if (!this.#isTooMuch()) return evaluated;
-    // As if it had never come; the stamps that it took stay unused.
-    this.#records = records;
-    this.#written = written;
+    undo();
     const limit = this.#decisionBytes;
     return {
       refusal:
-        written.size > 0
+        this.#written.size > 0
           ? new KvError('OVERLOADED', {
               limit,
               detail: 'too much is written to these keys at once',
             })
           : new KvError('TOO_LARGE', { limit, detail: 'the transaction writes too much' }),
+    };
+  }
+
+  /** Goes back to here, as if nothing had come since; the stamps that it took stay unused. */
+  #savepoint(): () => void {
+    const records = new Map(this.#records);
+    const written = new Set(this.#written);
+    return () => {
+      this.#records = records;
+      this.#written = written;
     };
   }
 
@@ -220,8 +227,7 @@ class Evaluation {
       ({ key, condition }) => !holds(condition, this.#live(latin1(storageKey(namespace, key))), 0),
     );
     if (unmet >= 0) return { isApplied: false, unmet, steps: [], problem: undefined };
-    const records = new Map(this.#records);
-    const written = new Set(this.#written);
+    const undo = this.#savepoint();
     const steps: TransactionStep[] = [];
     try {
       for (const operation of operations) {
@@ -232,8 +238,7 @@ class Evaluation {
       }
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
-      this.#records = records;
-      this.#written = written;
+      undo();
       return { isApplied: false, unmet: undefined, steps: [], problem: error.toFailure() };
     }
     return { isApplied: true, unmet: undefined, steps, problem: undefined };

@@ -129,7 +129,7 @@ class AuditorActor implements Handlers<Auditor>, Handlers<Own> {
     this.#ctx.after(syncAfterMs, 'sync', {});
   }
 
-  /** A disk that takes nothing more ends no node for it: the line goes to the log of the node. */
+  /** A disk that takes nothing more ends no node for it: what is lost is counted, and the log says why. */
   #guarded(work: () => void): void {
     try {
       work();

@@ -16,8 +16,6 @@ import type { CompactionStrategy } from '../model/table-choices.ts';
 import { byFirstKey, isRun, overlapInRun, unionOf } from './key-ranges.ts';
 import type { TableMeta } from './protocol.ts';
 
-export { type CompactionStrategy, compactionStrategies } from '../model/table-choices.ts';
-
 export interface PickerOptions {
   readonly strategy: CompactionStrategy;
   /** So many tables in level 0, or of one size, are merged; at least 2. */

@@ -18,10 +18,11 @@ import { byFirstKey } from './key-ranges.ts';
 import { chainCursors, mergeCursors } from './merge-iterator.ts';
 import { Compactor, type TableMeta } from './protocol.ts';
 import { keeperOf } from './purge-rule.ts';
-import type { CodecName, Compression } from './sstable-format.ts';
+import type { CodecName } from './sstable-format.ts';
 import { openTable, type SstableReader, type TablePlace } from './sstable-reader.ts';
 import { type TablePlan, writeTables } from './table-output.ts';
 import { joinSmall, sectionOf, type TableSection } from './table-sections.ts';
+import type { Compression } from '../model/table-choices.ts';
 
 export interface CompactorOptions {
   /** Directory of this shard inside the data directory. */

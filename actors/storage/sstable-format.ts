@@ -34,8 +34,6 @@ export const codecNumbers = { none: 0, lz4: 1, zstd: 2 } as const;
 export type CodecName = keyof typeof codecNumbers;
 export type CodecNumber = (typeof codecNumbers)[CodecName];
 
-export { type Compression, compressions } from '../model/table-choices.ts';
-
 const codecNames: readonly CodecName[] = ['none', 'lz4', 'zstd'];
 
 /** Undefined: there is no such codec. */

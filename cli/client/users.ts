@@ -38,14 +38,19 @@ export interface NewToken {
   readonly token: string;
 }
 
-interface UserDocument {
+/** As the nodes show a user. */
+export interface UserDocument {
   readonly name: string;
   readonly admin: boolean;
   readonly disabled: boolean;
   readonly operations_per_second: number;
   readonly roles: Readonly<Record<string, string>>;
   readonly owns: readonly string[];
-  readonly tokens: readonly { readonly id: string; readonly expires_ms: number | null }[];
+  readonly tokens: readonly {
+    readonly id: string;
+    readonly created_ms: number;
+    readonly expires_ms: number | null;
+  }[];
 }
 
 interface UserAnswer {

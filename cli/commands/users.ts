@@ -4,6 +4,7 @@
 import { writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { HttpClient } from '../client/http-client.ts';
+import type { UserDocument } from '../client/users.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 import { documentOf } from './snapshots.ts';
@@ -12,24 +13,8 @@ const root = '/api/v1/admin/users';
 const json = { 'content-type': 'application/json' };
 const secondsMax = 315_360_000;
 
-interface TokenRow {
-  readonly id: string;
-  readonly created_ms: number;
-  readonly expires_ms: number | null;
-}
-
-interface UserRow {
-  readonly name: string;
-  readonly admin: boolean;
-  readonly disabled: boolean;
-  readonly operations_per_second: number;
-  readonly roles: Readonly<Record<string, string>>;
-  readonly owns: readonly string[];
-  readonly tokens: readonly TokenRow[];
-}
-
 interface UserAnswer {
-  readonly user: UserRow;
+  readonly user: UserDocument;
   readonly token?: { readonly id: string; readonly token: string };
 }
 
@@ -187,7 +172,11 @@ async function give(
 
 async function list(invocation: Invocation): Promise<void> {
   const form = invocation.form('table');
-  const { users } = await send<{ readonly users: readonly UserRow[] }>(invocation, 'GET', root);
+  const { users } = await send<{ readonly users: readonly UserDocument[] }>(
+    invocation,
+    'GET',
+    root,
+  );
   if (form === 'json') await invocation.json(users);
   else if (form === 'raw') await invocation.write(users.map(({ name }) => `${name}\n`).join(''));
   else await table(invocation, users);
@@ -225,7 +214,7 @@ async function revoke(invocation: Invocation, name: string, id: string): Promise
   await invocation.say(`${name}: revoked ${id}`);
 }
 
-function table(invocation: Invocation, rows: readonly UserRow[]): Promise<void> {
+function table(invocation: Invocation, rows: readonly UserDocument[]): Promise<void> {
   return invocation.table(
     ['name', 'roles', 'owns', 'ops/s', 'tokens', 'state'],
     rows.map((row) => [

@@ -5,7 +5,8 @@
 // What belongs to a store ends with it: timers are cancelled and files closed at the stop, since
 // the process goes on.
 
-import { planStorage, type StorageSettings, threadGroups } from '../../actors/node/plan.ts';
+import { planStorage, type StorageSettings } from '../../actors/node/plan.ts';
+import { threadGroups } from '../../actors/node/thread-groups.ts';
 import { allProtocols } from '../../actors/node/protocols.ts';
 import { type CodecModules, createCodecs } from '../../runtime/block-codecs.ts';
 import type {

@@ -21,8 +21,6 @@ import { memoryBytesMin, splitMemory } from '../../actors/node/memory-budget.ts'
 import { arenaCount } from '../../actors/node/plan.ts';
 import { arenaBytes } from '../../actors/node/sizes.ts';
 import {
-  type Compression,
-  compressions,
   type Durability,
   durabilities,
   type Tunables,
@@ -74,6 +72,7 @@ import {
   type StorageSnapshot,
 } from './storage-snapshot.ts';
 import { WriteQueue } from './write-queue.ts';
+import { type Compression, compressions } from '../../actors/model/table-choices.ts';
 
 export type { Bytes, IterateOptions } from './storage-keys.ts';
 export type { Entry, StorageSnapshot } from './storage-snapshot.ts';

@@ -8,10 +8,6 @@ import { parse } from 'yaml';
 import type { Member } from '../../actors/node/plan.ts';
 import { type MemorySettings, splitMemory } from '../../actors/node/memory-budget.ts';
 import {
-  type CompactionStrategy,
-  compactionStrategies,
-  type Compression,
-  compressions,
   type Durability,
   durabilities,
   type SettingName,
@@ -23,6 +19,12 @@ import { environmentOptions } from './environment-options.ts';
 import { readBootstrapToken } from './bootstrap-token.ts';
 import { type NodeTls, readTlsFiles } from './tls-files.ts';
 import { defaultProfile, defaultShards, type Profile } from '../../runtime/placement.ts';
+import {
+  type CompactionStrategy,
+  type Compression,
+  compactionStrategies,
+  compressions,
+} from '../../actors/model/table-choices.ts';
 
 const authModes = ['off', 'required'] as const;
 export type AuthMode = (typeof authModes)[number];

@@ -4,12 +4,8 @@
 import { defaultBodyLimits } from '../../actors/gateway/http-routes.ts';
 import { HttpGateway, RespGateway, Watcher } from '../../actors/gateway/protocol.ts';
 import { Gossiper } from '../../actors/membership/protocol.ts';
-import {
-  type NodeSettings,
-  type PlannedActor,
-  planNode,
-  threadGroups,
-} from '../../actors/node/plan.ts';
+import { type NodeSettings, type PlannedActor, planNode } from '../../actors/node/plan.ts';
+import { threadGroups } from '../../actors/node/thread-groups.ts';
 import { keyBytesMax } from '../../actors/model/record.ts';
 import { allProtocols } from '../../actors/node/protocols.ts';
 import { Monitor } from '../../actors/observability/protocol.ts';

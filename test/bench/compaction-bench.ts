@@ -4,9 +4,10 @@
 //   node dist/test/bench/compaction-bench.js
 
 import { fileURLToPath } from 'node:url';
-import { bytesOf, compactionStrategies } from '../../actors/storage/compaction-picker.ts';
+import { bytesOf } from '../../actors/storage/compaction-picker.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { SimulatedTables } from '../storage/tables-under-test.ts';
+import { compactionStrategies } from '../../actors/model/table-choices.ts';
 
 export interface CompactionFigures {
   readonly strategy: string;

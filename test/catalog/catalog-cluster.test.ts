@@ -2,18 +2,9 @@
 // what nodes that missed it do.
 
 import { expect } from 'chai';
-import { ClientError, type KvdClient } from '../../cli/client/kvd-client.ts';
+import type { KvdClient } from '../../cli/client/kvd-client.ts';
 import { createCluster, type SimulatedCluster } from '../../cli/embedded/sim-cluster.ts';
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-  } catch (error) {
-    if (error instanceof ClientError) return error.code;
-    throw error;
-  }
-  return 'none';
-}
+import { codeOf } from '../kit-client.ts';
 
 async function keysOf(client: KvdClient): Promise<string[]> {
   const keys: string[] = [];

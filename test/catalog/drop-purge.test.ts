@@ -10,10 +10,10 @@ import {
   recordKey,
   storageKey,
 } from '../../actors/model/record.ts';
-import { compactionStrategies } from '../../actors/storage/compaction-picker.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { makeRecord } from '../storage/records-under-test.ts';
 import { ShardUnderTest } from '../sim/shard-under-test.ts';
+import { compactionStrategies } from '../../actors/model/table-choices.ts';
 
 const document = (epoch: number, nextId: number, living: readonly number[]): Uint8Array =>
   encodeCatalog({

@@ -5,21 +5,12 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { ClientError, connect, type KvdClient } from '../../cli/client/kvd-client.ts';
+import { connect, type KvdClient } from '../../cli/client/kvd-client.ts';
 import { kvctl } from '../kit-kvctl.ts';
 import { command, exchange } from '../kit-resp.ts';
 import { DevCluster } from './dev-cluster.ts';
 import { kvdPath, runProgram } from './run-program.ts';
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-  } catch (error) {
-    if (error instanceof ClientError) return error.code;
-    throw error;
-  }
-  return 'none';
-}
+import { codeOf } from '../kit-client.ts';
 
 describe('process: users', function () {
   this.timeout(120_000);

@@ -2,18 +2,9 @@
 // nodes lost power, and the same again from the same seed.
 
 import { expect } from 'chai';
-import { ClientError, type KvdClient } from '../../cli/client/kvd-client.ts';
+import type { KvdClient } from '../../cli/client/kvd-client.ts';
 import { createCluster, type SimulatedCluster } from '../../cli/embedded/sim-cluster.ts';
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-  } catch (error) {
-    if (error instanceof ClientError) return error.code;
-    throw error;
-  }
-  return 'none';
-}
+import { codeOf } from '../kit-client.ts';
 
 describe('security: users of a cluster', function () {
   this.timeout(60_000);

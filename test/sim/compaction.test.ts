@@ -5,12 +5,12 @@
 import { expect } from 'chai';
 import { recordIsTombstone, recordKey } from '../../actors/model/record.ts';
 import { lastWriteWins } from '../../actors/model/resolve.ts';
-import { compactionStrategies } from '../../actors/storage/compaction-picker.ts';
 import { tablePath } from '../../actors/storage/table-files.ts';
 import type { CrashKind } from '../../sim/cluster.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { hexes, hexOf } from '../storage/records-under-test.ts';
 import { neededBytes, recordOf, ShardUnderTest } from './shard-under-test.ts';
+import { compactionStrategies } from '../../actors/model/table-choices.ts';
 
 const steps = 400;
 const batch = 8;

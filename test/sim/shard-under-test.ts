@@ -3,8 +3,6 @@
 
 import { storageKey } from '../../actors/model/record.ts';
 import { defaultTunables, type Durability, type Tunables } from '../../actors/node/settings.ts';
-import type { CompactionStrategy } from '../../actors/storage/compaction-picker.ts';
-import type { Compression } from '../../actors/storage/sstable-format.ts';
 import { Store, type StoreStats } from '../../actors/storage/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
@@ -15,6 +13,7 @@ import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
 import { makeRecord } from '../storage/records-under-test.ts';
 import { quickNetwork } from './small-cluster.ts';
+import type { CompactionStrategy, Compression } from '../../actors/model/table-choices.ts';
 
 const kiB = 1024;
 const timeoutMs = 60_000;

@@ -3,9 +3,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import {
-  type CompactionStrategy,
   compactionPressure,
-  compactionStrategies,
   levelMax,
   levelTargetBytes,
   pickCompaction,
@@ -15,6 +13,7 @@ import { byFirstKey, isRun, overlapInRun, rangesOverlap } from '../../actors/sto
 import type { TableMeta } from '../../actors/storage/protocol.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { keyOf, SimulatedTables, tableOver } from './tables-under-test.ts';
+import { type CompactionStrategy, compactionStrategies } from '../../actors/model/table-choices.ts';
 
 const optionsOf = (strategy: CompactionStrategy): PickerOptions => ({
   strategy,

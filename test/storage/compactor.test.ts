@@ -12,7 +12,6 @@ import { byFirstKey, isRun } from '../../actors/storage/key-ranges.ts';
 import { chainCursors } from '../../actors/storage/merge-iterator.ts';
 import { Compactor, type TableMeta, TableReader } from '../../actors/storage/protocol.ts';
 import { keeperOf, type PurgeRule } from '../../actors/storage/purge-rule.ts';
-import type { Compression } from '../../actors/storage/sstable-format.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { SstableWriter } from '../../actors/storage/sstable-writer.ts';
 import { tableReader } from '../../actors/storage/table-reader.actor.ts';
@@ -36,6 +35,7 @@ import {
   recordOf,
   writes,
 } from './records-under-test.ts';
+import type { Compression } from '../../actors/model/table-choices.ts';
 
 const codecs = createCodecs(loadCodecModules());
 const directory = 'shard-0';

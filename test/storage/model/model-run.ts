@@ -16,13 +16,13 @@ import {
   storageKey,
 } from '../../../actors/model/record.ts';
 import { lastWriteWins } from '../../../actors/model/resolve.ts';
-import type { CompactionStrategy } from '../../../actors/storage/compaction-picker.ts';
 import type { Store } from '../../../actors/storage/protocol.ts';
 import type { BodyOf } from '../../../runtime/protocol.ts';
 import { compareBytes, utf8 } from '../../../runtime/bytes.ts';
 import { Prng } from '../../../runtime/prng.ts';
 import { recordOf, ShardUnderTest } from '../../sim/shard-under-test.ts';
 import { documentOf, drawChoices, toldOf } from '../groups-under-test.ts';
+import type { CompactionStrategy } from '../../../actors/model/table-choices.ts';
 
 /** How tables are packed. */
 export const codecNames = ['none', 'lz4', 'zstd'] as const;

@@ -1,8 +1,8 @@
 // The model test in short: every strategy with every codec. For long runs: npm run test:model.
 
 import { expect } from 'chai';
-import { compactionStrategies } from '../../../actors/storage/compaction-picker.ts';
 import { codecNames, runModel } from './model-run.ts';
+import { compactionStrategies } from '../../../actors/model/table-choices.ts';
 
 const ops = 9_000;
 
