@@ -188,4 +188,18 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // A seed cannot tell a round that nobody ended from one that was never acknowledged.
+  {
+    id: 'open-updates-left',
+    what: 'nobody looks for rounds whose proposer is gone (PX-16)',
+    file: 'actors/replication/paxos-repairer.actor.js',
+    find: 'if (intervalMs > 0)',
+    replace: 'if (intervalMs < 0)',
+    scenario: {
+      file: 'test/serial/paxos-repair.sim.test.js',
+      title: 'what a majority has accepted is committed, without any operation (key)',
+      failsWith: 'nobody has finished it',
+    },
+    isQuick: true,
+  },
 ];

@@ -55,7 +55,7 @@ describe('paxos repair', () => {
         await accepted(replicas, key, ['n1', 'n2']);
         expect(await replicas.held(key)).to.deep.equal(['nothing', 'nothing', 'nothing']);
         await replicas.sleep(60);
-        expect(await open(replicas, key)).to.deep.equal([]);
+        expect(await open(replicas, key), 'nobody has finished it').to.deep.equal([]);
         expect(await replicas.held(key)).to.deep.equal(['decided', 'decided', 'decided']);
       });
       expect(replicas.reached('open updates ended by repair')).to.be.above(0);
