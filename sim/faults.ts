@@ -12,8 +12,9 @@
 import { settingRows, type Tunables } from '../actors/node/settings.ts';
 import { Prng } from '../runtime/prng.ts';
 import type { NetworkOptions } from './sim-network.ts';
+import { withinBudget } from './load.ts';
 import { workloadKinds } from './registry.ts';
-import type { PreparedWorkload } from './workload.ts';
+import type { PacedWorkload } from './workload.ts';
 import {
   type CompactionStrategy,
   type Compression,
@@ -90,7 +91,7 @@ export interface RunOptions {
   readonly ties: 'fifo' | 'random';
   readonly gridMicros: number;
   readonly hasBuggify: boolean;
-  readonly workloads: readonly PreparedWorkload[];
+  readonly workloads: readonly PacedWorkload[];
   /** Mean time between two faults, milliseconds. */
   readonly faultEveryMs: number;
   /** Lengths of the phases, virtual milliseconds. */
@@ -122,6 +123,9 @@ export function optionsOf(
   const tunables = drawTunables(random.fork('tunables'));
   const { replicationFactor } = tunables;
   const facts = { nodes, replicationFactor };
+  const prepared = workloadKinds.flatMap(
+    (kind) => kind.prepare(random.fork(`workload:${kind.name}`), facts) ?? [],
+  );
   return {
     seed,
     random,
@@ -139,9 +143,7 @@ export function optionsOf(
     ties: random.pick(['fifo', 'random']),
     gridMicros: random.pick([1, 1, 1_000]),
     hasBuggify: random.chance(0.5),
-    workloads: workloadKinds.flatMap(
-      (kind) => kind.prepare(random.fork(`workload:${kind.name}`), facts) ?? [],
-    ),
+    workloads: withinBudget(prepared, random.fork('load')),
     faultEveryMs: random.logUniform(400, 4_000),
     loadMs,
     chaosMs: Math.max(1_000, seconds * 1000 - loadMs),
@@ -253,6 +255,9 @@ function drawClocks(
   );
 }
 
+const describeWorkload = ({ name, summary, pace }: PacedWorkload): string =>
+  `${name}(${summary}${pace === 1 ? '' : `, pauses times ${pace.toFixed(2)}`})`;
+
 /** The options in one line, for the report of a failing seed. */
 export function describeOptions(options: RunOptions): string {
   const { nodes, shards, tunables, faults, intensity, ties, gridMicros } = options;
@@ -262,7 +267,7 @@ export function describeOptions(options: RunOptions): string {
     `nodes=${nodes} rf=${replicationFactor} vnodes=${virtualNodes} shards=${shards}`,
     `memtable=${memtableBytes} gossip=${gossipIntervalMs}ms ties=${ties} grid=${gridMicros}us clock=${options.clockGrainMicros}us`,
     `compaction=${options.compaction} compression=${options.compression} l0=${l0Tables} table=${tableBytes}`,
-    ...options.workloads.map(({ name, summary }) => `${name}(${summary})`),
+    ...options.workloads.map(describeWorkload),
     `faults=${faults.join('+') || 'none'} intensity=${intensity.toFixed(2)}`,
     ...(options.damage.length === 0
       ? []

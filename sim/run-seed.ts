@@ -161,12 +161,13 @@ class SeedRun {
 
   #createWorkloads({ operations }: Decisions): Workload[] {
     const kept = operations === undefined ? undefined : new Set(operations);
-    return this.#options.workloads.map(({ name, create }) =>
+    return this.#options.workloads.map(({ name, pace, create }) =>
       create({
         cluster: this.#cluster,
         history: this.#history,
         random: this.#world.random.fork(`workload:${name}`),
         replicas: this.#ring.replicationFactor,
+        pace,
         placeOf: (key) => this.#placeOf(key),
         isKept: (client, turn) => kept?.has(nameOf({ workload: name, client, turn })) ?? true,
       }),

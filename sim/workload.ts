@@ -23,6 +23,8 @@ export interface WorkloadContext {
     readonly nodes: readonly string[];
     readonly shard: number;
   };
+  /** Factor on the pauses of its clients, at least 1. */
+  readonly pace: number;
   /** False: a shrunk run leaves this operation out. A client counts its turns from 0. */
   readonly isKept: (client: number, turn: number) => boolean;
 }
@@ -59,7 +61,15 @@ export interface PreparedWorkload {
   readonly name: string;
   /** Its options in a few words, for the report of a failing seed. */
   readonly summary: string;
+  /** What its clients ask for at most: operations per virtual second. */
+  readonly perSecond: number;
   readonly create: (context: WorkloadContext) => Workload;
+}
+
+/** A workload as a seed runs it. */
+export interface PacedWorkload extends PreparedWorkload {
+  /** Factor on the pauses of its clients, at least 1. */
+  readonly pace: number;
 }
 
 /** What the options of a workload may depend on. */

@@ -10,7 +10,7 @@ import type { Prng } from '../../runtime/prng.ts';
 import type { ClientAnswer } from '../cluster.ts';
 import { type Operation, type Outcome, type Phase, valueText } from '../history.ts';
 import type { Settlement, Workload, WorkloadContext, WorkloadKind } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import { type Asker, HttpClient, parseEtag } from './http-client.ts';
 
 export const batchWorkloadName = 'batches';
@@ -157,6 +157,7 @@ export const batchWorkload: WorkloadKind = {
     return {
       name: batchWorkloadName,
       summary: `clients=${clients} keys=${keys} level=${level} timeout=${timeoutMs}ms${isTagged ? ' tagged' : ''}`,
+      perSecond: perSecondOf(options),
       create: (context) => new Batches(context, options),
     };
   },

@@ -42,11 +42,11 @@ export class ClientLoop {
   }
 
   async #client(client: number): Promise<void> {
-    const { random: all, cluster, isKept } = this.#context;
+    const { random: all, cluster, pace, isKept } = this.#context;
     const random = all.fork(`client-${client}`);
     let process = this.newProcess();
     for (let turn = 0; !this.#isStopping; turn += 1) {
-      await cluster.world.sleep(random.exponential(this.#options.thinkMs));
+      await cluster.world.sleep(random.exponential(this.#options.thinkMs * pace));
       const perform = this.#options.draw(random, client);
       if (!isKept(client, turn)) continue;
       const outcome = await perform({ process, client, turn });
@@ -54,3 +54,9 @@ export class ClientLoop {
     }
   }
 }
+
+/** What the clients of a loop ask for where every answer is there at once, per second. */
+export const perSecondOf = ({
+  clients,
+  thinkMs,
+}: Pick<ClientLoopOptions, 'clients' | 'thinkMs'>): number => (clients * 1000) / thinkMs;

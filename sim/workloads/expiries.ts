@@ -6,7 +6,7 @@ import { utf8 } from '../../runtime/bytes.ts';
 import type { Prng } from '../../runtime/prng.ts';
 import type { Outcome, Phase } from '../history.ts';
 import type { Settlement, Workload, WorkloadContext, WorkloadKind } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import { type Asker, HttpClient, type Request } from './http-client.ts';
 
 export const expiryWorkloadName = 'expiries';
@@ -104,6 +104,7 @@ export const expiryWorkload: WorkloadKind = {
     return {
       name: expiryWorkloadName,
       summary: `clients=${options.clients} ttl=${options.ttlSecondsMax}s`,
+      perSecond: perSecondOf(options),
       create: (context) => new Expiries(context, options),
     };
   },

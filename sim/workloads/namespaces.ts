@@ -16,7 +16,7 @@ import type {
   WorkloadContext,
   WorkloadKind,
 } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import { type Asker, HttpClient, type Request } from './http-client.ts';
 
 interface NamespaceOptions {
@@ -200,6 +200,7 @@ export const namespaceWorkload: WorkloadKind = {
     return {
       name,
       summary: `${clients} clients, pause ${thinkMs.toFixed(0)} ms, a change every ${changeEvery}`,
+      perSecond: perSecondOf(options),
       create: (context) => new NamespaceOperations(context, options),
     };
   },

@@ -11,7 +11,7 @@ import type {
   WorkloadContext,
   WorkloadKind,
 } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import { type Asker, HttpClient, type Request } from './http-client.ts';
 
 type RegisterKind = 'put' | 'get' | 'delete';
@@ -154,6 +154,7 @@ export function prepareRegisters(options: RegisterOptions): PreparedWorkload {
   return {
     name,
     summary: `clients=${clients} keys=${keys.length} levels=${levels.join('/')}`,
+    perSecond: perSecondOf(options),
     create: (context) => new Registers(context, options),
   };
 }

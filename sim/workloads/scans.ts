@@ -6,7 +6,7 @@ import { utf8 } from '../../runtime/bytes.ts';
 import type { Prng } from '../../runtime/prng.ts';
 import type { Outcome, Phase } from '../history.ts';
 import type { Settlement, Workload, WorkloadContext, WorkloadKind } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import { type Asker, classify, type Classified, HttpClient, type Request } from './http-client.ts';
 
 export const scanWorkloadName = 'scans';
@@ -151,6 +151,7 @@ export const scanWorkload: WorkloadKind = {
     return {
       name: scanWorkloadName,
       summary: `clients=${options.clients} page=${options.pageKeys}`,
+      perSecond: perSecondOf(options),
       create: (context) => new Scans(context, options),
     };
   },

@@ -12,7 +12,7 @@ import type {
   WorkloadContext,
   WorkloadKind,
 } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import { type Asker, classify, HttpClient, type Request } from './http-client.ts';
 
 interface SerialOptions {
@@ -146,6 +146,7 @@ export const serialWorkload: WorkloadKind = {
     return {
       name,
       summary: `${clients} clients, pause ${thinkMs.toFixed(0)} ms, timeout ${timeoutMs} ms`,
+      perSecond: perSecondOf(options),
       create: (context) => new SerialOperations(context, options),
     };
   },

@@ -8,7 +8,7 @@ import { utf8 } from '../../runtime/bytes.ts';
 import type { Prng } from '../../runtime/prng.ts';
 import type { Outcome, Phase } from '../history.ts';
 import type { Workload, WorkloadContext, WorkloadKind } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import { type Asker, HttpClient, type Request } from './http-client.ts';
 
 export const sessionWorkloadName = 'sessions';
@@ -117,6 +117,7 @@ export const sessionWorkload: WorkloadKind = {
     return {
       name: sessionWorkloadName,
       summary: `clients=${options.clients} keys=${options.keys}`,
+      perSecond: perSecondOf(options),
       create: (context) => new Sessions(context, options),
     };
   },

@@ -13,7 +13,7 @@ import type { Prng } from '../../runtime/prng.ts';
 import type { ClientAnswer } from '../cluster.ts';
 import type { Operation, Outcome, Phase } from '../history.ts';
 import type { Settlement, Workload, WorkloadContext, WorkloadKind } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import type { Asker } from './http-client.ts';
 
 export const siblingWorkloadName = 'siblings';
@@ -191,6 +191,7 @@ export const siblingWorkload: WorkloadKind = {
     return {
       name: siblingWorkloadName,
       summary: `clients=${clients} keys=${keys} levels=${levels.join('/')}`,
+      perSecond: perSecondOf(options),
       create: (context) => new Siblings(context, options),
     };
   },

@@ -6,7 +6,7 @@
 import type { Prng } from '../../runtime/prng.ts';
 import type { Outcome, Phase, TransactionFacts } from '../history.ts';
 import type { Settlement, Workload, WorkloadContext, WorkloadKind } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import type { Asker } from './http-client.ts';
 import { type Answer, type Answered, isError, outcomeOfError, RespClient } from './resp-client.ts';
 
@@ -295,6 +295,7 @@ export const transactionWorkload: WorkloadKind = {
     return {
       name: transactionWorkloadName,
       summary: `${clients} clients, pause ${thinkMs.toFixed(0)} ms, timeout ${timeoutMs} ms`,
+      perSecond: perSecondOf(options),
       create: (context) => new Transactions(context, options),
     };
   },

@@ -10,7 +10,7 @@ import type { Prng } from '../../runtime/prng.ts';
 import type { ClientAnswer } from '../cluster.ts';
 import type { Phase, Told } from '../history.ts';
 import type { Settlement, Workload, WorkloadContext, WorkloadKind } from '../workload.ts';
-import { ClientLoop } from './client-loop.ts';
+import { ClientLoop, perSecondOf } from './client-loop.ts';
 import { HttpClient, parseEtag, type Request } from './http-client.ts';
 
 export const watchWorkloadName = 'watches';
@@ -188,6 +188,7 @@ export const watchWorkload: WorkloadKind = {
     return {
       name: watchWorkloadName,
       summary: `clients=${options.clients} keys=${options.keys}`,
+      perSecond: perSecondOf(options),
       create: (context) => new Watches(context, options),
     };
   },
