@@ -202,4 +202,31 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // Seeds bring decisions of one hash tag in another order, but a quorum hides the one that lacks them.
+  {
+    id: 'decision-handed-on-in-part',
+    what: 'who lacks a decision gets only those of its keys that the round reads (PX-7 b, decision 21)',
+    file: 'actors/replication/serial-round.js',
+    find: 'if (found.length === wanted.size)',
+    replace: 'if (found.length <= wanted.size)',
+    scenario: {
+      file: 'test/serial/transactions.test.js',
+      title: 'who lacks the newest decision gets all keys that it wrote',
+      failsWith: 'what each has',
+    },
+    isQuick: true,
+  },
+  {
+    id: 'late-decision-dropped',
+    what: 'of a decision that comes after a newer one of its hash tag nothing is applied (decision 21)',
+    file: 'actors/replication/acceptor.actor.js',
+    find: 'else if (proposal.records.length > 0)',
+    replace: 'else if (proposal.records.length > 1_000_000)',
+    scenario: {
+      file: 'test/serial/acceptor.test.js',
+      title: 'a commit older than the newest brings its records all the same',
+      failsWith: 'a late decision wrote',
+    },
+    isQuick: true,
+  },
 ];

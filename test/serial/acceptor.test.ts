@@ -124,6 +124,23 @@ describe('acceptor', () => {
     expect(committed.reply).to.deep.equal({});
   });
 
+  it('acceptor: a commit older than the newest brings its records all the same, and no state', async () => {
+    const kit = await start();
+    const committed = kit.ask(target, 'commit', { ...at, proposal });
+    const newer = { ...ballot, hlc: 200 };
+    const newest = { ballot: newer, original: newer, keys: [], history: noBytes };
+    (await kit.take('n1', 'read')).reply({
+      record: stored({ ...emptyState, committed: newest }, 7),
+    });
+    expect(await kit.waiting(), 'a late decision wrote').to.deep.equal(['n1/applyMany']);
+    const applying = await kit.take('n1', 'applyMany');
+    expect(applying.body).to.deep.include({ records: [record] });
+    expect(committed.calls).to.equal(0);
+    applying.reply({ lsn: 1 });
+    await kit.host.settle();
+    expect(committed.reply).to.deep.equal({});
+  });
+
   it('acceptor: steps of one key wait for each other, those of others do not', async () => {
     const kit = await start();
     kit.ask(target, 'prepare', { ...at, keys: [key], ballot, isWrite: true });

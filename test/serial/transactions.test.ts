@@ -232,7 +232,7 @@ describe('transactions of replicas', () => {
     const third = world.round(2, [set(c, '3')]);
     await world.run();
     await third;
-    expect(halves(world)).to.deep.equal(['1,2', '1,2', '-,-']);
+    expect(halves(world), 'what each has').to.deep.equal(['1,2', '1,2', '-,-']);
   });
 
   it('transactions of replicas: a decision that comes after a later one still brings its keys', async () => {
