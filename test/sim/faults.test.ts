@@ -3,6 +3,7 @@
 import { expect } from 'chai';
 import { Prng } from '../../runtime/prng.ts';
 import { type FaultClass, faultClasses, optionsOf } from '../../sim/faults.ts';
+import { workloadKinds } from '../../sim/registry.ts';
 import { separated } from '../../sim/schedule.ts';
 
 describe('sim faults', () => {
@@ -28,6 +29,23 @@ describe('sim faults', () => {
     expect([...seen].sort()).to.deep.equal([1, 2, 3, 4, 5]);
     const copies = new Set(drawn.map(({ tunables }) => tunables.replicationFactor));
     expect([...copies].sort()).to.deep.equal([1, 2, 3]);
+  });
+
+  it('faults: most seeds ask for sixty operations per second at most, some for all that was drawn', () => {
+    const askedBy = ({ workloads }: (typeof drawn)[number]): number =>
+      workloads.reduce((sum, { perSecond, pace }) => sum + perSecond / pace, 0);
+    const isBounded = (options: (typeof drawn)[number]): boolean => askedBy(options) < 60.001;
+    expect(drawn.every(({ workloads }) => workloads[0]?.name === 'registers')).to.equal(true);
+    expect(drawn.filter(isBounded).length / drawn.length).to.be.within(0.88, 0.95);
+    const heavy = drawn.filter((options) => !isBounded(options));
+    expect(heavy.every(({ workloads }) => workloads.every(({ pace }) => pace === 1))).to.equal(
+      true,
+    );
+    for (const { name } of workloadKinds)
+      expect(
+        drawn.filter(({ workloads }) => workloads.some((each) => each.name === name)).length,
+        name,
+      ).to.be.above(100);
   });
 
   it('faults: clocks are wrong only where a class says so', () => {
