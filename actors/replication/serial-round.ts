@@ -15,7 +15,7 @@
 // finished it (PX-12), so that no operation is done twice and none is called failed by guess.
 
 import type { Ref, Session } from '../../runtime/actor.ts';
-import { latin1 } from '../../runtime/bytes.ts';
+import { equalBytes, latin1 } from '../../runtime/bytes.ts';
 import type { Clock, Probe, Random } from '../../runtime/environment.ts';
 import { errorTable, type Failure, KvError } from '../../runtime/errors.ts';
 import { quorumOf } from '../model/consistency.ts';
@@ -141,6 +141,7 @@ export class SerialRound {
     );
     if (!isEnough || newestAccepted(seen) !== undefined || !isQuiet(seen)) return undefined;
     const committed = newestCommitted(seen);
+    if (this.#keys.length > 1 && !isOneMoment(seen)) return undefined;
     const before = this.#merged(seen);
     if (before.some((record) => recordExpiresAt(record) !== 0)) return undefined;
     if (!(await this.#catchUp(seen, committed))) return undefined;
@@ -426,6 +427,19 @@ export function newestCommitted(promised: Promised): PrepareReply['committed'] {
 }
 
 /** No round that may write was under way anywhere in this majority (PX-9). */
+/**
+ * True: all hold the same records. Where they do not, one may hold a part of a decision that is newer
+ * than what was looked at: repairs bring single keys. Of a decision nobody has a record before a
+ * majority has accepted it, and who of that majority is here was asked before it did, so it lacks it.
+ */
+function isOneMoment([first, ...others]: Promised): boolean {
+  return others.every(
+    ({ reply: { records } }) =>
+      records.length === first?.reply.records.length &&
+      records.every((record, i) => equalBytes(record, first.reply.records[i] as Uint8Array)),
+  );
+}
+
 function isQuiet(promised: Promised): boolean {
   const committed = newestCommitted(promised).ballot;
   return promised.every(({ reply }) => {

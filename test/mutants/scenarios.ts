@@ -229,4 +229,17 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  {
+    id: 'two-moments-in-a-look',
+    what: 'a read of several keys without a ballot joins what replicas hold of different decisions (decision 11)',
+    file: 'actors/replication/serial-round.js',
+    find: 'if (this.#keys.length > 1 && !isOneMoment(seen))',
+    replace: 'if (this.#keys.length > 1_000_000 && !isOneMoment(seen))',
+    scenario: {
+      file: 'test/serial/transactions.test.js',
+      title: 'what a repair brought of a newer decision is not shown beside what is older',
+      failsWith: 'two moments',
+    },
+    isQuick: true,
+  },
 ];

@@ -254,6 +254,38 @@ describe('transactions of replicas', () => {
     world.deliver('n3', 'commit', { proposal });
     expect(halves(world)[2]).to.equal('1,2');
   });
+
+  it('transactions of replicas: what a repair brought of a newer decision is not shown beside what is older', async () => {
+    const world = new SerialWorld({
+      delayMsMax: 1,
+      fateOf: (from, node, step) =>
+        (from === 3 && node === 'n1' && step === 'look') || (from === 2 && node === 'n3')
+          ? 'lost'
+          : 'heard',
+    });
+    const pair = (text: string): TransactionRequest =>
+      transactionOf([commandOf(set(a, text)), commandOf(set(b, text))]);
+    const first = world.round(1, [pair('1')]);
+    await world.run();
+    await first;
+    // n2 answers at once and n3 after the spare time; between them n1 and n2 decide, and a plain read
+    // has repaired one key on n3.
+    const reader = world.round(3, [transactionOf([commandOf(get(a), get(b))])]);
+    let second: Promise<unknown> | undefined;
+    world.after(4, () => {
+      second = world.round(2, [pair('2')]);
+    });
+    world.after(18, () => {
+      const newer = world.replicas.get('n1')?.of(storageKey(1, a));
+      if (newer !== undefined) world.replicas.get('n3')?.apply(newer);
+      expect(halves(world)).to.deep.equal(['2,2', '2,2', '2,1']);
+    });
+    await world.run();
+    await second;
+    const { outcomes } = await reader;
+    expect(world.heard).to.include('look n3');
+    expect(texts(endOf(outcomes[0])), 'two moments').to.deep.equal([['2', '2']]);
+  });
 });
 
 // ---- all of them together ----------------------------------------------------------------------
