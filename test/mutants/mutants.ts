@@ -90,7 +90,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/catalog/changes.js',
     find: 'id: nextId, createdMs',
     replace: 'id: Math.max(...namespaces.map((each) => each.id)) + 1, createdMs',
-    seeds: 20,
+    seeds: 60,
     isQuick: true,
   },
   {
@@ -99,7 +99,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/model/namespaces.js',
     find: 'if (this.document.nextId > 1 && this.isDroppedKey(key))',
     replace: 'if (key === null)',
-    seeds: 60,
+    seeds: 160,
   },
   {
     id: 'purge-of-living-namespaces',
@@ -107,7 +107,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/model/dropped-keys.js',
     find: 'return own < nextId && !alive.has(own);',
     replace: 'return own < nextId && own > 0;',
-    seeds: 40,
+    seeds: 120,
   },
   {
     id: 'manifest-before-table-sync',
@@ -424,7 +424,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/gateway/watch-positions.js',
     find: 'return !how.isGap || open.length < this.#quorum;',
     replace: 'return true;',
-    seeds: 40,
+    seeds: 120,
   },
   {
     id: 'watch-goes-back',
@@ -432,7 +432,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/gateway/watch-memory.js',
     find: 'if (known !== undefined && compareEtags(recordEtag(record), recordEtag(known.head)) <= 0)',
     replace: 'if (known === null)',
-    seeds: 20,
+    seeds: 60,
     isQuick: true,
   },
   {
@@ -441,7 +441,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/key-turns.js',
     find: 'if (waiting !== undefined) {',
     replace: 'if (waiting === null) {',
-    seeds: 20,
+    seeds: 60,
   },
   {
     id: 'siblings-overwritten',
@@ -449,7 +449,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/sibling-keeper.actor.js',
     find: 'return base === undefined ? record : joinRecords(base, record);',
     replace: 'return record;',
-    seeds: 20,
+    seeds: 60,
     isQuick: true,
   },
   {
@@ -458,7 +458,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/model/siblings.js',
     find: 'joinClocks(joinClocks(set.clock, context), [dot])',
     replace: 'joinClocks(set.clock, [dot])',
-    seeds: 40,
+    seeds: 120,
   },
   {
     id: 'siblings-old-name',
@@ -478,7 +478,7 @@ export const mutants: readonly Mutant[] = [
         replace: 'epoch: 1',
       },
     ],
-    seeds: 60,
+    seeds: 240,
     with: ['wiped-disk'],
   },
   {
@@ -487,7 +487,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/serial-operations.js',
     find: 'if (watches.some((watched) => this.#hasChanged(namespace, watched)))',
     replace: 'if (watches.length > 1_000_000)',
-    seeds: 20,
+    seeds: 60,
   },
   {
     id: 'batch-not-logged',
@@ -495,7 +495,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/batch-keeper.actor.js',
     find: "await session.ask(store, 'apply', { record }, leftMs);",
     replace: 'await undefined;',
-    seeds: 80,
+    seeds: 160,
     with: ['kill', 'power-loss', 'crash-at-call'],
   },
   {
@@ -504,7 +504,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/batch-write.js',
     find: "session.ask(holder, 'callOff', { hlc, writer, incarnation }, cancelMs)",
     replace: 'Promise.resolve()',
-    seeds: 80,
+    seeds: 160,
     with: ['cut', 'flap', 'kill'],
   },
   {
@@ -514,7 +514,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/replication/batch-keeper.actor.js',
     find: ".ask(hints(token), 'keepSynced', { node, record }, askTimeoutMs)",
     replace: '.sleep(0)',
-    seeds: 160,
+    seeds: 320,
     with: ['power-loss', 'blackout', 'cut', 'kill'],
   },
 ];
