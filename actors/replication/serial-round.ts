@@ -426,7 +426,6 @@ export function newestCommitted(promised: Promised): PrepareReply['committed'] {
     .reduce((a, b) => (compareEtags(a.ballot, b.ballot) >= 0 ? a : b));
 }
 
-/** No round that may write was under way anywhere in this majority (PX-9). */
 /**
  * True: all hold the same records. Where they do not, one may hold a part of a decision that is newer
  * than what was looked at: repairs bring single keys. Of a decision nobody has a record before a
@@ -440,6 +439,7 @@ function isOneMoment([first, ...others]: Promised): boolean {
   );
 }
 
+/** No round that may write was under way anywhere in this majority (PX-9). */
 function isQuiet(promised: Promised): boolean {
   const committed = newestCommitted(promised).ballot;
   return promised.every(({ reply }) => {
