@@ -72,6 +72,7 @@ export const errorTable = {
   NOT_CONNECTED: row(503, 'ERR', 'later', 'none', 'There is no connection to the node.'),
   UNREACHABLE: row(503, 'ERR', 'later', 'unknown', 'The connection to the node ended.'),
   NO_SUCH_ACTOR: row(503, 'ERR', 'later', 'none', 'The node does not run this actor.'),
+  WRONG_SHARD: row(503, 'ERR', 'later', 'none', 'Another shard of the node holds the key.'),
   ACTOR_RESTARTED: row(500, 'ERR', 'later', 'unknown', 'The actor failed on this message.'),
 } as const satisfies Record<string, ErrorRow>;
 

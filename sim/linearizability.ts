@@ -1,6 +1,11 @@
 // Whether some order of all operations on a register explains every answer: the search of Wing and
 // Gong ("Testing and Verifying Concurrent Objects", 1993) with Lowe's memory of states that were
-// tried. An operation of unknown outcome may stand anywhere after its start, or nowhere.
+// tried. An operation of unknown outcome ("open") may stand anywhere after its start, or nowhere.
+//
+// Open writes are what a search drowns in: n of them can be placed in 2^n ways. Three things keep
+// them few. Those that do the same are one class, of which the earliest is taken: all that may stand
+// here may stand here in each other's place. One stands only where it changes the register, and only
+// when no answered operation fits. And a state that was reached with fewer of them was no worse.
 
 export interface RegisterOperation {
   readonly kind: 'read' | 'write' | 'delete' | 'cas';
@@ -16,7 +21,7 @@ export interface RegisterOperation {
 
 export type Verdict = 'yes' | 'no' | 'undecided';
 
-const stepsMax = 2_000_000;
+export const stepsMax = 2_000_000;
 
 /** The state after the operation, or false where its answer does not fit the state before. */
 function apply(
@@ -32,63 +37,107 @@ function apply(
   return matches ? value : state;
 }
 
+/** Open operations that do the same, in the order of their starts. */
+type OpenClass = readonly RegisterOperation[];
+
+function classesOf(operations: readonly RegisterOperation[]): readonly OpenClass[] {
+  const classes = new Map<string, RegisterOperation[]>();
+  for (const operation of operations) {
+    const { kind, value, expected, endMs } = operation;
+    if (endMs !== Infinity || kind === 'read') continue;
+    const what = JSON.stringify([kind, value ?? null, kind === 'cas' ? (expected ?? null) : null]);
+    const same = classes.get(what);
+    if (same === undefined) classes.set(what, [operation]);
+    else same.push(operation);
+  }
+  return [...classes.values()];
+}
+
 class Search {
-  readonly #sorted: readonly RegisterOperation[];
-  readonly #required: number;
-  readonly #done: boolean[];
-  readonly #visited = new Set<string>();
+  readonly #answered: readonly RegisterOperation[];
+  readonly #isPlaced: boolean[];
+  readonly #open: readonly OpenClass[];
+  /** Of each class. */
+  readonly #used: number[];
+  /** For each state: how many of each class had been used whenever it was reached. */
+  readonly #visited = new Map<string, (readonly number[])[]>();
   #steps = 0;
 
   constructor(operations: readonly RegisterOperation[]) {
-    this.#sorted = [...operations].sort((a, b) => a.startMs - b.startMs);
-    this.#required = operations.filter(({ endMs }) => endMs !== Infinity).length;
-    this.#done = new Array<boolean>(operations.length).fill(false);
+    const sorted = [...operations].sort((a, b) => a.startMs - b.startMs);
+    this.#answered = sorted.filter(({ endMs }) => endMs !== Infinity);
+    this.#isPlaced = new Array<boolean>(this.#answered.length).fill(false);
+    this.#open = classesOf(sorted);
+    this.#used = new Array<number>(this.#open.length).fill(0);
   }
 
   run(): Verdict {
-    if (this.#from(0, 0, undefined)) return 'yes';
+    if (this.#from(0, undefined)) return 'yes';
     return this.#steps > stepsMax ? 'undecided' : 'no';
   }
 
-  /** Everything before `first` has its place. */
-  #from(first: number, placed: number, state: string | undefined): boolean {
-    if (placed === this.#required) return true;
-    this.#steps += 1;
-    if (this.#steps > stepsMax) return false;
+  /** Every answered operation before `first` has its place. */
+  #from(first: number, state: string | undefined): boolean {
     let from = first;
-    while (this.#done[from] === true) from += 1;
-    if (this.#wasHere(from, state)) return false;
+    while (this.#isPlaced[from] === true) from += 1;
+    if (from === this.#answered.length) return true;
+    this.#steps += 1;
+    if (this.#steps > stepsMax || this.#wasHere(from, state)) return false;
     const earliestEnd = this.#earliestEnd(from);
-    for (let i = from; i < this.#sorted.length; i += 1) {
-      const operation = this.#sorted[i] as RegisterOperation;
+    return (
+      this.#tryAnswered(from, state, earliestEnd) || this.#tryOpen(from, state, earliestEnd)
+    );
+  }
+
+  #tryAnswered(from: number, state: string | undefined, earliestEnd: number): boolean {
+    for (let i = from; i < this.#answered.length; i += 1) {
+      const operation = this.#answered[i] as RegisterOperation;
       if (operation.startMs > earliestEnd) break;
-      if (this.#done[i] === true) continue;
+      if (this.#isPlaced[i] === true) continue;
       const next = apply(state, operation);
       if (next === false) continue;
-      this.#done[i] = true;
-      if (this.#from(from, placed + (operation.endMs === Infinity ? 0 : 1), next)) return true;
-      this.#done[i] = false;
+      this.#isPlaced[i] = true;
+      if (this.#from(from, next)) return true;
+      this.#isPlaced[i] = false;
     }
     return false;
   }
 
+  #tryOpen(from: number, state: string | undefined, earliestEnd: number): boolean {
+    for (const [i, same] of this.#open.entries()) {
+      const used = this.#used[i] ?? 0;
+      const operation = same[used];
+      if (operation === undefined || operation.startMs > earliestEnd) continue;
+      const next = apply(state, operation);
+      if (next === false || next === state) continue;
+      this.#used[i] = used + 1;
+      if (this.#from(from, next)) return true;
+      this.#used[i] = used;
+    }
+    return false;
+  }
+
+  /** In this state before, with no more open operations used than now. */
   #wasHere(from: number, state: string | undefined): boolean {
-    const done = this.#done.slice(from, this.#done.lastIndexOf(true) + 1).map(Number);
-    const here = `${from}/${done.join('')}/${state ?? '(nothing)'}`;
-    if (this.#visited.has(here)) return true;
-    this.#visited.add(here);
+    const placed = this.#isPlaced.slice(from, this.#isPlaced.lastIndexOf(true) + 1).map(Number);
+    const here = JSON.stringify([from, placed.join(''), state ?? null]);
+    const before = this.#visited.get(here) ?? [];
+    const isMet = (used: readonly number[]): boolean =>
+      used.every((count, i) => count <= (this.#used[i] ?? 0));
+    if (before.some(isMet)) return true;
+    this.#visited.set(here, [...before, [...this.#used]]);
     return false;
   }
 
   #earliestEnd(from: number): number {
     let earliest = Infinity;
-    for (let i = from; i < this.#sorted.length; i += 1)
-      if (this.#done[i] === false)
-        earliest = Math.min(earliest, (this.#sorted[i] as RegisterOperation).endMs);
+    for (let i = from; i < this.#answered.length; i += 1)
+      if (this.#isPlaced[i] === false)
+        earliest = Math.min(earliest, (this.#answered[i] as RegisterOperation).endMs);
     return earliest;
   }
 }
 
-/** `undecided` after two million steps. Reads of unknown outcome say nothing: leave them out. */
+/** `undecided` after two million steps. Reads of unknown outcome say nothing and are left out. */
 export const isLinearizable = (operations: readonly RegisterOperation[]): Verdict =>
   new Search(operations).run();

@@ -195,7 +195,7 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     checkRecord(record);
     this.#session(session);
     if (shardOf(recordToken(record), this.#options.shards) !== this.#ctx.shard)
-      throw new KvError('BAD_REQUEST', { detail: 'record of another shard' });
+      throw new KvError('WRONG_SHARD', { shards: this.#options.shards });
     const later = this.#ctx.later<object>();
     // Its sender has not heard of the drop yet.
     if (this.#dropped.has(recordKey(record))) {

@@ -182,7 +182,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   ): Later<Reply> {
     if (!this.#isOpen) throw notWhole(this.#ctx.node);
     if (shardOf(at.token, this.#options.shards) !== this.#ctx.shard)
-      throw new KvError('BAD_REQUEST', { detail: 'key of another shard' });
+      throw new KvError('WRONG_SHARD', { shards: this.#options.shards });
     this.#dropped.refuse(at.key);
     const name = base64url.encode(at.key);
     const turns = this.#turns;

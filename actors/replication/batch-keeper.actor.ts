@@ -67,7 +67,8 @@ export interface BatchKeeperOptions {
 }
 
 interface Own {
-  readonly found: Tell<{ readonly waiting: readonly Found[] }>;
+  /** Entries to watch: one of a writer, or what an earlier run has left. */
+  readonly found: Tell<{ readonly waiting: readonly Found[]; readonly isEarlier: boolean }>;
   readonly tick: Tell<object>;
   readonly replayed: Tell<{ readonly name: string; readonly outcome: ReplayOutcome }>;
 }
@@ -185,13 +186,15 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
         const last = page.records.at(-1);
         from = page.isDone || last === undefined ? undefined : justAfter(recordKey(last));
       }
-      toSelf('found', { waiting });
+      toSelf('found', { waiting, isEarlier: true });
     });
   }
 
-  found({ waiting }: BodyOf<Own['found']>): void {
-    for (const found of waiting) this.#add(found);
-    if (waiting.length > 0) this.#ctx.log.info('batches.found', { batches: waiting.length });
+  /** The earlier run may have begun to complete what it has left. */
+  found({ waiting, isEarlier }: BodyOf<Own['found']>): void {
+    for (const found of waiting) this.#add(found, isEarlier);
+    if (isEarlier && waiting.length > 0)
+      this.#ctx.log.info('batches.found', { batches: waiting.length });
   }
 
   peersChanged({ peers }: PeerStates): void {
@@ -216,7 +219,7 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
     const leftMs = call.deadlineMs - clock.monotonicMs();
     return this.#ctx.session(async (session) => {
       // Also one whose answer is lost may be in the store, so it is watched from now on.
-      toSelf('found', { waiting: [{ etag, bytes: record.length }] });
+      toSelf('found', { waiting: [{ etag, bytes: record.length }], isEarlier: false });
       await session.ask(store, 'apply', { record }, leftMs);
       return {};
     });
@@ -262,11 +265,11 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
     });
   }
 
-  #add(found: Found): void {
+  #add(found: Found, hasBegun: boolean): void {
     const name = nameOf(found.etag);
     if (this.#waiting.has(name)) return;
     const dueMs = this.#ctx.clock.monotonicMs() + this.#options.afterMs;
-    this.#waiting.set(name, { ...found, dueMs, isReplaying: false, hasBegun: false });
+    this.#waiting.set(name, { ...found, dueMs, isReplaying: false, hasBegun });
     this.#bytes += found.bytes;
   }
 
@@ -400,6 +403,7 @@ async function deliver(
   );
 }
 
+/** Nobody will ever take it; a shard that is not the key's says WRONG_SHARD, which a later try mends. */
 const hopeless: readonly ErrorCode[] = ['BAD_REQUEST', 'TOO_LARGE', 'NO_SUCH_NAMESPACE'];
 const isHopeless = ({ code }: Failure): boolean => hopeless.includes(code);
 

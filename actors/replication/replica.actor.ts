@@ -231,7 +231,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
 
   #checkShard(token: number): void {
     if (shardOf(token, this.#options.shards) !== this.#ctx.shard)
-      throw new KvError('BAD_REQUEST', { detail: 'record of another shard' });
+      throw new KvError('WRONG_SHARD', { shards: this.#options.shards });
   }
 
   event(event: BodyOf<Replica['event']>, call: Call): Later<SiblingEventReply> {

@@ -89,6 +89,19 @@ describe('batch keeper', () => {
     expect(await kit.waiting(), 'it is tried again').to.deep.equal(['n1/read']);
   });
 
+  it('batch keeper: a replica of another shard than it thought has not got its copy', async () => {
+    const kit = await start();
+    const record = await kept(kit);
+    await kit.host.advance(afterMs + 1_000);
+    (await kit.take('n1', 'read')).reply({ record });
+    (await kit.take('n1', 'write')).fail('WRONG_SHARD');
+    (await kit.take('n1', 'write')).reply({ lsn: 2 });
+    await kit.host.settle();
+    expect(await waiting(kit)).to.equal(1);
+    await kit.host.advance(6_000);
+    expect(await kit.waiting(), 'it is tried again').to.deep.equal(['n1/read']);
+  });
+
   it('batch keeper: what was called off is gone, also when its entry comes later', async () => {
     const kit = await start();
     const calledOff = kit.ask(target, 'callOff', etag);
@@ -120,6 +133,15 @@ describe('batch keeper', () => {
     (await kit.take('n1', 'read')).reply({ record: stored(mark.body) });
     await kit.host.settle();
     expect(later.failure?.code).to.equal('CONFLICT');
+  });
+
+  it('batch keeper: what an earlier run may have begun to complete cannot be called off', async () => {
+    const record = await kept(await start());
+    const kit = await start([record]);
+    const asked = kit.ask(target, 'callOff', etag);
+    await kit.host.settle();
+    expect(asked.failure?.code).to.equal('CONFLICT');
+    expect(await kit.waiting()).to.deep.equal([]);
   });
 
   it('batch keeper: bytes that are no batch are refused', async () => {

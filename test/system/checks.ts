@@ -1,6 +1,13 @@
 // What must hold in a history, however the cluster was treated. Each check returns the violations
 // that it found, as sentences, and how many operations it judged.
 
+import { assert } from '../../runtime/errors.ts';
+import {
+  isLinearizable as isRegisterLinearizable,
+  type RegisterOperation,
+  stepsMax,
+  type Verdict as Order,
+} from '../../sim/linearizability.ts';
 import { byKey, compareEtagTexts, type Operation } from './history.ts';
 
 export interface Verdict {
@@ -152,12 +159,9 @@ export function checkCounters(
 
 // ---- linearizability -----------------------------------------------------------------------
 
-const stepsMax = 2_000_000;
-
 /**
- * Some order of all operations of a key explains every answer: a register with read, write and cas
- * (Wing and Gong 1993, with Lowe's memory of states). An operation of unknown outcome may stand
- * anywhere after its start, or nowhere.
+ * Some order of all operations of a key explains every answer: a register with read, write, delete
+ * and cas. An operation of unknown outcome may stand anywhere after its start, or nowhere.
  */
 export function checkLinearizable(history: readonly Operation[]): Verdict {
   const violations: string[] = [];
@@ -178,50 +182,12 @@ export function checkLinearizable(history: readonly Operation[]): Verdict {
   return verdict('linearizability', judged, violations);
 }
 
-/** The state after the operation, or false where its answer does not fit the state before. */
-function apply(state: string | undefined, operation: Operation): string | undefined | false {
-  const { kind, value, expected, wasMet, outcome } = operation;
-  if (kind === 'read') return value === state ? state : false;
-  if (kind === 'write') return value;
-  if (kind === 'delete') return undefined;
-  const matches = expected === state;
-  if (outcome === 'ok' && wasMet !== matches) return false;
-  return matches ? value : state;
+export function isLinearizable(operations: readonly Operation[]): Order {
+  return isRegisterLinearizable(operations.map(registerOperationOf));
 }
 
-export function isLinearizable(operations: readonly Operation[]): 'yes' | 'no' | 'undecided' {
-  const sorted = [...operations].sort((a, b) => a.startMs - b.startMs);
-  const ends = sorted.map(({ outcome, endMs }) => (outcome === 'ok' ? endMs : Infinity));
-  const required = sorted.filter(({ outcome }) => outcome === 'ok').length;
-  const visited = new Set<string>();
-  const done = new Array<boolean>(sorted.length).fill(false);
-  let steps = 0;
-  // Everything before `first` is done; kept small, since the memory is keyed by what is done after.
-  const search = (first: number, acked: number, state: string | undefined): boolean => {
-    if (acked === required) return true;
-    steps += 1;
-    if (steps > stepsMax) return false;
-    let from = first;
-    while (done[from] === true) from += 1;
-    const window = done.slice(from, done.lastIndexOf(true) + 1);
-    const memory = `${from}/${window.map(Number).join('')}/${String(state)}`;
-    if (visited.has(memory)) return false;
-    visited.add(memory);
-    let earliestEnd = Infinity;
-    for (let i = from; i < sorted.length; i += 1)
-      if (done[i] === false) earliestEnd = Math.min(earliestEnd, ends[i] as number);
-    for (let i = from; i < sorted.length; i += 1) {
-      const operation = sorted[i] as Operation;
-      if (operation.startMs > earliestEnd) break;
-      if (done[i] === true) continue;
-      const next = apply(state, operation);
-      if (next === false) continue;
-      done[i] = true;
-      if (search(from, acked + (operation.outcome === 'ok' ? 1 : 0), next)) return true;
-      done[i] = false;
-    }
-    return false;
-  };
-  if (search(0, 0, undefined)) return 'yes';
-  return steps > stepsMax ? 'undecided' : 'no';
+function registerOperationOf(operation: Operation): RegisterOperation {
+  const { kind, value, expected, wasMet, startMs, outcome, endMs } = operation;
+  assert(kind !== 'increment' && kind !== 'batch', `a ${kind} is none of a register`);
+  return { kind, value, expected, wasMet, startMs, endMs: outcome === 'ok' ? endMs : Infinity };
 }
