@@ -84,9 +84,7 @@ class Search {
     this.#steps += 1;
     if (this.#steps > stepsMax || this.#wasHere(from, state)) return false;
     const earliestEnd = this.#earliestEnd(from);
-    return (
-      this.#tryAnswered(from, state, earliestEnd) || this.#tryOpen(from, state, earliestEnd)
-    );
+    return this.#tryAnswered(from, state, earliestEnd) || this.#tryOpen(from, state, earliestEnd);
   }
 
   #tryAnswered(from: number, state: string | undefined, earliestEnd: number): boolean {

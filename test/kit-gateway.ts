@@ -154,7 +154,10 @@ class FakeProposer implements Handlers<Proposer> {
     const version = record === undefined ? 0 : recordVersion(record);
     const etag = record === undefined ? noEtag : recordEtag(record);
     const shown = { ...etag, version, expiresAt: 0, ...written };
-    const made = { nowMs, coordinator: this.#ctx.node };
+    const made = {
+      ...{ nowMs, coordinator: this.#ctx.node },
+      explanation: request.explain === true ? '{"level":"SERIAL"}' : undefined,
+    };
     return { ...shown, ...made, isApplied, record, before: found, number };
   }
 

@@ -362,6 +362,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#session.serial(terms, request, exchange.deadlineMs, (problem, reply) => {
       if (reply === undefined) return this.#refuse(exchange, problem ?? failure('BUG'));
       exchange.coordinator = reply.coordinator;
+      exchange.explanation = reply.explanation;
       this.#finish(exchange, render(reply));
     });
   }

@@ -23,7 +23,7 @@ import {
 import { attemptsNext, finalFailure, type KeyVerb } from './attempts.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
 import type { KeyRouter } from './key-router.ts';
-import { asRead, asWritten, serialRead } from './serial-requests.ts';
+import { asRead, asWritten, explained, serialRead } from './serial-requests.ts';
 
 export interface KeyCallsOptions {
   readonly ctx: Pick<Context, 'ask' | 'askHere' | 'clock' | 'node' | 'probe'>;
@@ -168,7 +168,7 @@ export class KeyCalls {
     done: Done<never>,
   ): void {
     const { namespace, key } = body;
-    const read = serialRead({ namespace, key });
+    const read = explained(serialRead({ namespace, key }), 'explain' in body && body.explain);
     const request = verb === 'read' ? read : { ...read, ...writeOf(body as WriteRequest) };
     this.#serial(request, deadlineMs, (problem, reply) => {
       if (reply === undefined) return done(problem, undefined);

@@ -6,7 +6,6 @@ import { failure } from '../../runtime/errors.ts';
 import { recordKey, userKey } from '../model/record.ts';
 import { scanPage } from './resp-generic.ts';
 import { fail, refusalOf } from './resp-keys.ts';
-import { errorReply } from './resp-replies.ts';
 import type { RespHandler, RespHandlers } from './resp-services.ts';
 
 /** Keys that one choice is made among. */
@@ -49,8 +48,7 @@ const explain: RespHandler = (call, { calls, settings }) => {
   const body = { namespace, key, level, explain: true };
   calls.run('read', body, call.deadlineMs, (problem, reply) => {
     if (reply === undefined) fail(call, problem ?? failure('BUG'));
-    else if (reply.explanation !== undefined) call.answer(reply.explanation);
-    else call.answer(errorReply('ERR a read that is decided has no explanation: choose a level'));
+    else call.answer(reply.explanation ?? null);
   });
 };
 

@@ -61,6 +61,10 @@ export const serialRead = (at: KeyPlace): SerialRequest => ({
   verb: 'read',
 });
 
+/** Whoever does not ask to know sends nothing of it. */
+export const explained = (request: SerialRequest, explain: boolean): SerialRequest =>
+  explain ? { ...request, explain } : request;
+
 /** Conditions are of single keys: a batch has none. */
 export function refuseConditions({ headers }: HttpRequest): void {
   for (const name of ['if-match', 'if-none-match'])
@@ -113,16 +117,16 @@ export function prepareDelete(
 
 /** As the reply of a plain read. */
 export function asRead(reply: SerialReply): ReadReply {
-  const { record, hlc, writer, incarnation, nowMs, coordinator } = reply;
-  return { record, hlc, writer, incarnation, nowMs, coordinator, explanation: undefined };
+  const { record, hlc, writer, incarnation, nowMs, coordinator, explanation } = reply;
+  return { record, hlc, writer, incarnation, nowMs, coordinator, explanation };
 }
 
 /** As the reply of a plain write. */
 export function asWritten(reply: SerialReply): WriteReply {
-  const { version, hlc, writer, incarnation, expiresAt, before, coordinator } = reply;
+  const { version, hlc, writer, incarnation, expiresAt, before, coordinator, explanation } = reply;
   const etag = { hlc, writer, incarnation };
   const existed = before !== undefined;
-  return { ...etag, version, expiresAt, existed, coordinator, explanation: undefined };
+  return { ...etag, version, expiresAt, existed, coordinator, explanation };
 }
 
 /** Why a conditional write of a batch was not done. */

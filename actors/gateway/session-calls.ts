@@ -18,7 +18,14 @@ import type {
 import type { Terms } from './http-requests.ts';
 import type { KeyCalls } from './key-calls.ts';
 import type { HttpRequest } from './protocol.ts';
-import { asRead, asWritten, serialRead, serialWrite, unmetFailure } from './serial-requests.ts';
+import {
+  asRead,
+  asWritten,
+  explained,
+  serialRead,
+  serialWrite,
+  unmetFailure,
+} from './serial-requests.ts';
 import { keyIdOf } from './session.ts';
 
 /** A write without what its session adds. */
@@ -113,13 +120,13 @@ export class SessionCalls {
 
   /** Runs an operation that is decided; its session learns of the outcome. */
   serial(
-    { session }: Terms,
+    { session, explain }: Terms,
     request: SerialRequest,
     deadlineMs: number,
     done: Done<SerialReply>,
   ): void {
     const keyId = keyIdOf(storageKey(request.namespace, request.key));
-    const body = { ...request, afterHlc: session.afterHlc(keyId) };
+    const body = { ...explained(request, explain), afterHlc: session.afterHlc(keyId) };
     this.#calls.serial(body, deadlineMs, (problem, reply) => {
       if (reply !== undefined && reply.hlc > 0) {
         const deadFromMs = reply.record === undefined ? 1 : reply.expiresAt;
@@ -135,10 +142,11 @@ export class SessionCalls {
     deadlineMs: number,
     done: Done<ReadReply & { readonly level: Level }>,
   ): void {
-    const { namespace, session, level } = terms;
+    const { namespace, session, level, explain } = terms;
     const keyId = keyIdOf(storageKey(namespace, key));
+    const request = explained(serialRead({ namespace, key }), explain);
     const attempt = (isLast: boolean): void =>
-      this.#calls.serial(serialRead({ namespace, key }), deadlineMs, (problem, reply) => {
+      this.#calls.serial(request, deadlineMs, (problem, reply) => {
         if (reply === undefined) return done(problem, undefined);
         const seen = asRead(reply);
         if (session.accepts(keyId, seen, level)) {

@@ -10,6 +10,7 @@ import { type Failure, failure, KvError, toFailure } from '../../runtime/errors.
 import type { Counter } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
+import { quorumOf } from '../model/consistency.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
 import {
   keyBytesMax,
@@ -24,6 +25,7 @@ import type { Resolve } from '../model/resolve.ts';
 import type { Ring } from '../model/ring.ts';
 import { hashKey, shardOf } from '../model/token.ts';
 import { groupOf } from './acceptor-state.ts';
+import { explainedSession, Explanation } from './explain.ts';
 import {
   Acceptor,
   Proposer,
@@ -65,7 +67,7 @@ export interface ProposerOptions {
 interface Waiting {
   readonly request: RoundRequest;
   readonly deadlineMs: number;
-  readonly answer: (evaluated: Evaluated, nowMs: number) => void;
+  readonly answer: (evaluated: Evaluated, nowMs: number, explanation?: string) => void;
   readonly fail: (problem: Failure) => void;
 }
 
@@ -78,7 +80,11 @@ interface GroupQueue {
 }
 
 interface Own {
-  readonly decided: Tell<{ readonly name: string; readonly decided: Decided }>;
+  readonly decided: Tell<{
+    readonly name: string;
+    readonly decided: Decided;
+    readonly explanation: string | undefined;
+  }>;
   readonly undecided: Tell<{ readonly name: string; readonly problem: Failure }>;
 }
 
@@ -119,10 +125,13 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
   run(request: SerialRequest, { deadlineMs }: Call): Later<SerialReply> {
     const facts = this.#groupOf(request);
     const later = this.#ctx.later<SerialReply>();
-    const answer = (evaluated: Evaluated, nowMs: number): void => {
+    const coordinator = this.#ctx.node;
+    const answer = (evaluated: Evaluated, nowMs: number, explanation?: string): void => {
       if ('refusal' in evaluated) later.fail(evaluated.refusal.toFailure());
-      else if ('outcome' in evaluated) later.resolve(replyOf(evaluated, nowMs, this.#ctx.node));
-      else later.fail(failure('BUG'));
+      else if ('outcome' in evaluated) {
+        const reply = replyOf(evaluated, nowMs, coordinator);
+        later.resolve(request.explain === true ? { ...reply, explanation } : reply);
+      } else later.fail(failure('BUG'));
     };
     this.#take(facts, { request, deadlineMs, answer, fail: (problem) => later.fail(problem) });
     return later;
@@ -220,10 +229,18 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
       acceptorOf: (node: string) => refTo(Acceptor, node, shardOf(token, view.shardsOf(node))),
       nextBallot: (floor: number, count: number) => this.#nextBallot(floor, count),
     };
-    this.#ctx.session(async (session) => {
+    const isExplained = requests.some((request) => 'explain' in request && request.explain);
+    this.#ctx.session(async (own) => {
+      const explanation = isExplained ? new Explanation(clock) : undefined;
+      const session = explanation === undefined ? own : explainedSession(own, explanation);
       try {
         const decided = await new SerialRound({ ...parts, session }, requests).run();
-        toSelf('decided', { name, decided });
+        const text = explanation?.text({
+          ...{ coordinator: this.#ctx.node, level: 'SERIAL', replicas },
+          required: quorumOf(replicas.length),
+          operations: requests.length,
+        });
+        toSelf('decided', { name, decided, explanation: text });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
         toSelf('undecided', { name, problem: toFailure(error) });
@@ -231,9 +248,9 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     });
   }
 
-  decided({ name, decided }: BodyOf<Own['decided']>): void {
+  decided({ name, decided, explanation }: BodyOf<Own['decided']>): void {
     const { outcomes, nowMs } = decided;
-    this.#ended(name, ({ answer }, i) => answer(outcomes[i] as Evaluated, nowMs));
+    this.#ended(name, ({ answer }, i) => answer(outcomes[i] as Evaluated, nowMs, explanation));
   }
 
   undecided({ name, problem }: BodyOf<Own['undecided']>): void {

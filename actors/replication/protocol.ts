@@ -268,6 +268,8 @@ export interface SerialRequest {
   readonly requestId: string;
   /** What it writes is stamped above this hlc: the newest that the client's session knows. */
   readonly afterHlc?: number;
+  /** True: the reply says how it was carried out. */
+  readonly explain?: boolean;
 }
 
 /** What most requests leave as it is. */
@@ -295,6 +297,8 @@ export interface SerialReply extends Etag {
   readonly number: number | undefined;
   readonly nowMs: number;
   readonly coordinator: string;
+  /** JSON, where it was asked for. */
+  readonly explanation?: string | undefined;
 }
 
 /** What a client has seen of a key, and wants unchanged when its transaction is decided. */

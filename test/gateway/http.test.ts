@@ -168,6 +168,13 @@ describe('http gateway', () => {
     expect((await call('DELETE', `${keys}/plain`, { headers })).headers['x-explain']).to.be.a(
       'string',
     );
+    const serial = { ...headers, 'consistency-level': 'SERIAL' };
+    for (const method of ['PUT', 'GET', 'DELETE']) {
+      const body = method === 'PUT' ? { body: '{"value":1}' } : {};
+      const sent = { headers: { ...json, ...serial }, ...body };
+      const decided = await call(method, `${keys}/decided`, sent);
+      expect(decided.headers['x-explain'], method).to.equal('{"level":"SERIAL"}');
+    }
     const bad = await call('GET', `${keys}/plain`, { headers: { 'x-explain': 'please' } });
     expect(problemOf(bad).detail).to.contain('X-Explain: expected true or false');
   });

@@ -75,7 +75,7 @@ describe('replica', () => {
     const odd = names.find((name) => recordToken(makeRecord(name)) % 2 === 1) ?? '';
     const refused = kit.ask(target, 'write', { record: makeRecord(odd) });
     await kit.host.settle();
-    expect(refused.failure?.code).to.equal('BAD_REQUEST');
+    expect(refused.failure?.code).to.equal('WRONG_SHARD');
     kit.ask(target, 'write', { record: makeRecord(even) });
     expect(await kit.waiting()).to.deep.equal(['n1/apply']);
   });

@@ -229,7 +229,7 @@ describe('acceptor', () => {
     const torn = { ...proposal, records: [record.slice(0, 40)] };
     const bad = kit.ask(target, 'commit', { ...at, token: 0, proposal: torn });
     await kit.host.settle();
-    expect(other.failure?.code).to.equal('BAD_REQUEST');
+    expect(other.failure?.code).to.equal('WRONG_SHARD');
     expect(bad.failure?.code).to.equal('BAD_REQUEST');
     expect([kit.asked, kit.host.stops]).to.deep.equal([[], []]);
     expect(emptyState.promised).to.deep.equal(noEtag);

@@ -50,6 +50,17 @@ async function start({
   return kit;
 }
 
+interface Explained {
+  readonly replicas: readonly string[];
+  readonly operations: number;
+  readonly steps: readonly {
+    readonly node: string;
+    readonly ask: string;
+    readonly failed?: string;
+    readonly isOvertaken?: boolean;
+  }[];
+}
+
 const promised: ReplyOf<Acceptor['prepare']> = {
   isPromised: true,
   highest: noEtag,
@@ -112,6 +123,35 @@ describe('proposer', () => {
     expect(await kit.waiting()).to.deep.equal([]);
     await kit.host.advance(200);
     expect(await kit.waiting()).to.deep.equal(['n2/prepare', 'n3/prepare']);
+  });
+
+  it('proposer: who asks to know hears each step of the round, and who does not is told nothing', async () => {
+    const kit = await start();
+    const first = kit.ask(target, 'run', { ...increment(1), explain: true });
+    const refused = { ...promised, isPromised: false, highest: { ...noEtag, hlc: 9 } };
+    (await kit.take('n2', 'prepare')).reply(refused);
+    (await kit.take('n3', 'prepare')).fail('OVERLOADED');
+    await kit.host.advance(200);
+    const others = [
+      kit.ask(target, 'run', { ...increment(1), explain: true }),
+      kit.ask(target, 'run', increment(1)),
+    ];
+    await agree(kit);
+    const { steps, ...facts } = JSON.parse(first.reply?.explanation ?? '') as Explained;
+    expect(facts).to.deep.include({
+      coordinator: 'n1',
+      level: 'SERIAL',
+      required: 2,
+      operations: 1,
+    });
+    expect([...facts.replicas].sort()).to.deep.equal(members);
+    const told = steps.filter(({ node }) => node !== 'n1');
+    expect(told[0]).to.deep.include({ node: 'n2', ask: 'prepare', isOvertaken: true });
+    expect(told.map(({ failed }) => failed)).to.include('OVERLOADED');
+    expect(told.map(({ ask }) => ask)).to.include.members(['prepare', 'propose', 'commit']);
+    expect(others[1]?.reply?.explanation).to.equal(undefined);
+    const merged = JSON.parse(others[0]?.reply?.explanation ?? '') as Explained;
+    expect(merged.operations).to.equal(2);
   });
 
   it('proposer: what an operation writes is stamped above what its session knows (SS-1)', async () => {
