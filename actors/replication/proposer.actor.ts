@@ -219,6 +219,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     this.#rounds.add();
     const view = this.#view;
     const { token } = facts;
+    const { node } = this.#ctx;
     const replicas = view.replicasOf(token);
     const parts = {
       ...{ clock, random, probe, facts, replicas, resolve, valueBytesMax, sparesAfterMs },
@@ -236,7 +237,7 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
       try {
         const decided = await new SerialRound({ ...parts, session }, requests).run();
         const text = explanation?.text({
-          ...{ coordinator: this.#ctx.node, level: 'SERIAL', replicas },
+          ...{ coordinator: node, level: 'SERIAL', replicas },
           required: quorumOf(replicas.length),
           operations: requests.length,
         });
