@@ -94,14 +94,6 @@ export const mutants: readonly Mutant[] = [
     isQuick: true,
   },
   {
-    id: 'replicas-serve-the-dropped',
-    what: 'a replica takes part in writes to a namespace that it knows to be dropped',
-    file: 'actors/model/namespaces.js',
-    find: 'if (this.document.nextId > 1 && this.isDroppedKey(key))',
-    replace: 'if (key === null)',
-    seeds: 160,
-  },
-  {
     id: 'purge-of-living-namespaces',
     what: 'a merge leaves out what is below the next id, dropped or not',
     file: 'actors/model/dropped-keys.js',
@@ -173,16 +165,6 @@ export const mutants: readonly Mutant[] = [
     seeds: 60,
     with: ['power-loss'],
     isQuick: true,
-  },
-  {
-    id: 'no-directory-sync-of-segments',
-    rule: 'M16',
-    what: 'a new log segment takes records before its name is durable (FS-3)',
-    file: 'actors/storage/wal-writer.actor.js',
-    find: 'await syncFile(file);\n        await disk.syncDirectory(directory);',
-    replace: 'await syncFile(file);',
-    seeds: 100,
-    with: ['power-loss'],
   },
   {
     id: 'log-deleted-before-manifest',
@@ -339,23 +321,6 @@ export const mutants: readonly Mutant[] = [
     ],
     seeds: 160,
     with: ['cut', 'flap', 'clock-strobe'],
-  },
-  {
-    id: 'old-hints-replayed',
-    rule: 'M13',
-    what: 'hints are replayed however old, also those that a repair has overtaken (HH-4, G8)',
-    file: 'actors/replication/replica.actor.js',
-    find: 'else if (reply.isOvertaken)',
-    replace: 'else if (reply.isOvertaken && reply.isOvertaken !== true)',
-    also: [
-      {
-        file: 'actors/handoff/hint-keeper.actor.js',
-        find: 'if (this.#isYoung(hint, nowMs)) {',
-        replace: 'if (nowMs >= 0) {',
-      },
-    ],
-    seeds: 400,
-    with: ['cut', 'kill', 'clog'],
   },
   {
     id: 'accept-without-promise',

@@ -242,4 +242,55 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // Seeds bring no hint late enough: a delete has to be purged before it.
+  {
+    id: 'old-hints-replayed',
+    rule: 'M13',
+    what: 'hints are replayed however old, also those that a repair has overtaken (HH-4, G8)',
+    file: 'actors/replication/replica.actor.js',
+    find: 'else if (reply.isOvertaken)',
+    replace: 'else if (reply.isOvertaken && reply.isOvertaken !== true)',
+    also: [
+      {
+        file: 'actors/handoff/hint-keeper.actor.js',
+        find: 'if (this.#isYoung(hint, nowMs)) {',
+        replace: 'if (nowMs >= 0) {',
+      },
+    ],
+    scenario: {
+      file: 'test/sim/hints.test.js',
+      title: 'none brings back what was deleted, repaired and purged meanwhile',
+      failsWith: 'a delete was undone',
+    },
+    isQuick: true,
+  },
+  // Coordinators refuse it before a replica is asked, but in the moment in which they learn of the drop.
+  {
+    id: 'replicas-serve-the-dropped',
+    what: 'a replica takes part in writes to a namespace that it knows to be dropped',
+    file: 'actors/model/namespaces.js',
+    find: 'if (this.document.nextId > 1 && this.isDroppedKey(key))',
+    replace: 'if (key === null)',
+    scenario: {
+      file: 'test/catalog/change-answers.test.js',
+      title: 'a drop is not answered while a quorum takes writes to what was dropped',
+      failsWith: 'a write where all know of the drop',
+    },
+    isQuick: true,
+  },
+  // One call lies between the segment and the file that names it.
+  {
+    id: 'no-directory-sync-of-segments',
+    rule: 'M16',
+    what: 'a new log segment takes records before its name is durable (FS-3)',
+    file: 'actors/storage/wal-writer.actor.js',
+    find: 'await syncFile(file);\n        await disk.syncDirectory(directory);',
+    replace: 'await syncFile(file);',
+    scenario: {
+      file: 'test/storage/crash-enumeration.test.js',
+      title: 'power is lost while a start recovers what was never synced (seed=3)',
+      failsWith: 'did not start again',
+    },
+    isQuick: true,
+  },
 ];

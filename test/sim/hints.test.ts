@@ -2,7 +2,7 @@
 // hints alone, whatever happens to the nodes that keep them.
 
 import { expect } from 'chai';
-import { ReplicasUnderTest } from './replicas-under-test.ts';
+import { replicaNames, ReplicasUnderTest } from './replicas-under-test.ts';
 
 const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`);
 
@@ -86,7 +86,7 @@ describe('sim hints', () => {
       expect(replicas.logged('hints.window-closed').length).to.equal(1);
       await replicas.up('n3');
       await replicas.sleep(8);
-      expect(await replicas.holds('n3', 'early')).to.equal('nothing');
+      expect(await replicas.holds('n3', 'early'), 'too old').to.equal('nothing');
       expect(await replicas.holds('n3', 'late')).to.equal('nothing');
       await replicas.down('n3');
       await replicas.write('n1', 'again', 'value');
@@ -173,6 +173,38 @@ describe('sim hints', () => {
       await replicas.sleep(120);
       expect(await replicas.holds('n2', key), 'acknowledged').to.equal('new');
       expect(await replicas.holds('n3', key), 'acknowledged').to.equal('new');
+    });
+  });
+
+  it('hints: none brings back what was deleted, repaired and purged meanwhile (HH-4, G8)', async () => {
+    const replicas = new ReplicasUnderTest({
+      tunables: {
+        ...{ repairIntervalMs: 0, tombstoneGraceMs: 0, hintWindowMs: 20_000 },
+        ...{ l0Tables: 2, l0TablesMax: 20 },
+      },
+    });
+    const { network } = replicas.cluster;
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      await replicas.write('n1', 'key', 'old');
+      // Its hint stays with n1: n3 hears from n2 only.
+      network.cut('n1', 'n3', 'drop');
+      network.cut('n3', 'n1', 'drop');
+      await replicas.up('n3');
+      await replicas.sleep(10);
+      await replicas.write('n2', 'key', undefined, 'ALL');
+      await replicas.sleep(25);
+      expect((await replicas.repair('n2')).sets[0]?.outcome).to.equal('complete');
+      for (let table = 0; table < 6; table += 1) {
+        for (let i = 0; i < 40; i += 1)
+          await replicas.write('n2', `fill-${table}-${i}`, 'x'.repeat(400));
+        for (const node of replicaNames) await replicas.flush(node);
+        await replicas.sleep(1);
+      }
+      expect(await replicas.held('key'), 'purged').to.deep.equal(Array(3).fill('nothing'));
+      network.healAll();
+      await replicas.sleep(30);
+      expect(await replicas.holds('n3', 'key'), 'a delete was undone').to.equal('nothing');
     });
   });
 });

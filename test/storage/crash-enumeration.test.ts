@@ -286,7 +286,8 @@ class Run {
 async function crashAtEachCall(crash: Omit<Crash, 'call'>, calls: number): Promise<void> {
   for (let call = 1; call <= calls; call += 1) {
     const isCrashed = await new Run({ ...crash, call }).play().catch((error: unknown) => {
-      throw new Error(`call ${call} of life ${crash.life}`, { cause: error });
+      const [what = ''] = String(error).split('\n');
+      throw new Error(`call ${call} of life ${crash.life}: ${what}`, { cause: error });
     });
     expect(isCrashed, `call ${call} of life ${crash.life} was not reached`).to.equal(true);
   }
