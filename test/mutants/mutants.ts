@@ -184,7 +184,7 @@ export const mutants: readonly Mutant[] = [
     file: 'actors/storage/wal-writer.actor.js',
     find: "file.sync((error) => toSelf('synced', { error: error?.message }));",
     replace: "file.sync(() => toSelf('synced', { error: undefined }));",
-    seeds: 100,
+    seeds: 200,
     with: ['disk-error'],
   },
   {
