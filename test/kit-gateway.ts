@@ -561,13 +561,15 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
   return { audit, backend, kernel, ring, port, respPort, setPeers, cut, close };
 }
 
-function createRespEdge(kernel: Kernel, { limits, respLimits }: ClusterOptions): RespEdge {
+function createRespEdge(kernel: Kernel, options: ClusterOptions): RespEdge {
+  const { access, limits, respLimits } = options;
   const gateway = refTo(RespGateway, kernel.node);
   const bulkBytes = limits?.valueBytes;
   return new RespEdge({
     host: '127.0.0.1',
     port: 0,
     limits: { ...(bulkBytes === undefined ? {} : { bulkBytes }), ...respLimits },
+    requiresLogin: access?.isRequired === true,
     opened: (start) => kernel.tell(gateway, 'opened', start),
     closed: (connection) => kernel.tell(gateway, 'closed', { connection }),
     run: (batch, timeoutMs, done) => kernel.ask(gateway, 'run', batch, timeoutMs, done),

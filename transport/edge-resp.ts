@@ -17,7 +17,7 @@ import type {
 import { describeFailure, errorTable, type Failure } from '../runtime/errors.ts';
 import { listenError } from './listen-error.ts';
 import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from './connection-cap.ts';
-import { RespParser } from './resp-parser.ts';
+import { limitsBeforeLogin, RespParser } from './resp-parser.ts';
 import { SendProgress } from './stall-watch.ts';
 import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
 
@@ -34,6 +34,8 @@ export interface RespEdgeOptions {
     done: (problem: Failure | undefined, answers: RespAnswers | undefined) => void,
   ) => void;
   readonly limits?: Partial<RespEdgeLimits>;
+  /** Until the gateway says that a connection has logged in, `limitsBeforeLogin` hold. Default false. */
+  readonly requiresLogin?: boolean;
   /** Absent: nothing is encrypted. */
   readonly tls?: EdgeTls | undefined;
 }
@@ -73,6 +75,8 @@ const batchBytes = 1024 * 1024;
 const runTimeoutMs = 60_000;
 const closeTimeoutMs = 5000;
 const keepAliveMs = 300_000;
+/** What may arrive of a connection that has not logged in and is not read as commands yet. */
+export const unparsedBytesBeforeLogin = 1024 * 1024;
 /** A connection that holds less is not blamed for what all hold together. */
 const modestBytes = 64 * 1024;
 /** How often stalled connections are looked for, in parts of the time that they may stall. */
@@ -156,6 +160,7 @@ export class RespEdge {
     this.#nextId += 1;
     const connection = new Connection(id, socket, {
       limits: this.#limits,
+      requiresLogin: this.#options.requiresLogin === true,
       run: this.#options.run,
       hold: (bytes) => this.#hold(bytes),
     });
@@ -187,8 +192,11 @@ export class RespEdge {
 /** In the words of Redis. */
 const refused = '-ERR max number of clients reached\r\n';
 
+const tooMuchBeforeLogin = `-ERR Protocol error: unauthenticated input: expected at most ${unparsedBytesBeforeLogin} bytes before AUTH is answered\r\n`;
+
 interface ConnectionParts {
   readonly limits: RespEdgeLimits;
+  readonly requiresLogin: boolean;
   readonly run: RespEdgeOptions['run'];
   readonly hold: (bytes: number) => boolean;
 }
@@ -202,6 +210,10 @@ class Connection {
   #queue: RespCommand[] = [];
   #queuedBytes = 0;
   #isRunning = false;
+  /** Or nobody has to. Else commands go one by one: whatever follows AUTH has other limits. */
+  #isLoggedIn: boolean;
+  #isAdvancing = false;
+  #isAdvanceDue = false;
   /** Nothing more is read: the client has ended, or the node does. */
   #isEnding = false;
   #isEnded = false;
@@ -218,7 +230,8 @@ class Connection {
     this.#socket = socket;
     this.#progress = new SendProgress(socket);
     this.#parts = parts;
-    this.#parser = new RespParser(parts.limits);
+    this.#isLoggedIn = !parts.requiresLogin;
+    this.#parser = new RespParser(parts.requiresLogin ? limitsBeforeLogin : parts.limits);
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('end', () => this.finish());
     socket.on('drain', () => this.#advance());
@@ -260,6 +273,8 @@ class Connection {
   #read(chunk: Buffer): void {
     // What comes while the connection ends is not looked at.
     if (this.#isEnding || this.#isEnded) return;
+    if (!this.#isLoggedIn && this.#parser.heldBytes + chunk.length > unparsedBytesBeforeLogin)
+      return this.#end(tooMuchBeforeLogin);
     // Plain bytes: a Buffer is a class of Node that must not reach actors.
     this.#parser.feed(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
     this.#isReading = true;
@@ -286,18 +301,28 @@ class Connection {
 
   /** Parses, starts the next batch and stops or continues reading, as far as each may go now. */
   #advance(): void {
+    // An answer that is there at once goes on in the loop below and not deeper in the stack.
+    this.#isAdvanceDue = true;
+    if (this.#isAdvancing) return;
+    this.#isAdvancing = true;
+    while (this.#isAdvanceDue && !this.#isEnded) {
+      this.#isAdvanceDue = false;
+      this.#parse();
+      if (this.#mayRun()) this.#runNext();
+    }
+    this.#isAdvancing = false;
     if (this.#isEnded) return;
-    this.#parse();
-    if (this.#mayRun()) this.#runNext();
     this.#account();
     if (!this.#endIfDone()) this.#adjustReading();
   }
 
   #isQueueFull(): boolean {
+    if (!this.#isLoggedIn) return this.#queue.length > 0;
     return this.#queue.length >= batchCommands || this.#queuedBytes >= batchBytes;
   }
 
   #parse(): void {
+    if (!this.#isLoggedIn && this.#isRunning) return;
     while (!this.#isQueueFull()) {
       const command = this.#parser.read();
       if (command === undefined) return;
@@ -326,8 +351,13 @@ class Connection {
     });
   }
 
-  #answer(commands: readonly RespCommand[], { bytes, count, isLast }: RespAnswers): void {
+  #answer(commands: readonly RespCommand[], answers: RespAnswers): void {
+    const { bytes, count, isLast, isLoggedIn } = answers;
     if (isLast) return this.#end(bytes);
+    if (isLoggedIn !== this.#isLoggedIn && this.#parts.requiresLogin) {
+      this.#isLoggedIn = isLoggedIn;
+      this.#parser.limit(isLoggedIn ? this.#parts.limits : limitsBeforeLogin);
+    }
     if (count < commands.length) this.#queue = [...commands.slice(count), ...this.#queue];
     this.#write(bytes);
     if (this.#socket.writableLength > this.#parts.limits.outputBytesHard) return this.cut();

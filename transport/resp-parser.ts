@@ -26,7 +26,17 @@ export interface RespLimits {
   readonly commandBytes: number;
   /** Most arguments of a command; more is a protocol error. */
   readonly arguments: number;
+  /** Of a client that has not said who it is: an argument over the limit ends the connection. */
+  readonly isBeforeLogin?: boolean;
 }
+
+/** AUTH and HELLO with a token fit, and little else: those of Redis for who is not known. */
+export const limitsBeforeLogin = {
+  bulkBytes: 16 * 1024,
+  commandBytes: 10 * 16 * 1024,
+  arguments: 10,
+  isBeforeLogin: true,
+} as const satisfies RespLimits;
 
 /** Longest line of an inline command, bytes. */
 export const inlineBytesMax = 64 * 1024;
@@ -52,7 +62,10 @@ const incomplete = -1;
 const invalid = -2;
 
 export class RespParser {
-  readonly #limits: RespLimits;
+  /** Of the next command. */
+  #limits: RespLimits;
+  /** Of the command that is being read. */
+  #commandLimits: RespLimits;
   #bytes: Uint8Array = noBytes;
   #at = 0;
   #end = 0;
@@ -72,6 +85,12 @@ export class RespParser {
   #problem: string | undefined;
 
   constructor(limits: RespLimits) {
+    this.#limits = limits;
+    this.#commandLimits = limits;
+  }
+
+  /** Other limits, from the next command on. */
+  limit(limits: RespLimits): void {
     this.#limits = limits;
   }
 
@@ -128,8 +147,14 @@ export class RespParser {
   #beginArray(): boolean {
     const count = this.#readLength();
     if (count === incomplete) return false;
-    if (count === invalid || count > this.#limits.arguments)
-      return this.#fail('invalid multibulk length');
+    const limits = this.#limits;
+    if (count === invalid || count > limits.arguments)
+      return this.#fail(
+        count !== invalid && limits.isBeforeLogin === true
+          ? tooManyBeforeLogin
+          : 'invalid multibulk length',
+      );
+    this.#commandLimits = limits;
     this.#argumentsLeft = count;
     this.#arguments = [];
     this.#argumentBytes = 0;
@@ -172,8 +197,9 @@ export class RespParser {
     const length = this.#readLength();
     if (length === incomplete) return false;
     if (length === invalid || length > bulkBytesHardMax) return this.#fail('invalid bulk length');
-    const { bulkBytes, commandBytes } = this.#limits;
+    const { bulkBytes, commandBytes, isBeforeLogin } = this.#commandLimits;
     if (length > bulkBytes || this.#argumentBytes + length > commandBytes) {
+      if (isBeforeLogin === true) return this.#fail(tooLongBeforeLogin);
       // The rest of the command is of no use either, but its name and key may be.
       this.#isTooLarge = true;
       this.#skip = length + 2;
@@ -246,11 +272,11 @@ export class RespParser {
     }
     if (end < 0) return undefined;
     const line = this.#bytes.subarray(this.#at, this.#bytes[end - 1] === cr ? end - 1 : end);
-    const args = line.length === 0 ? [] : splitInline(line);
+    const args = line.length === 0 ? [] : splitInline(line, this.#limits);
     this.#at = end + 1;
     this.#searched = this.#at;
-    if (args === undefined) {
-      this.#fail('unbalanced quotes in request');
+    if (typeof args === 'string') {
+      this.#fail(args);
       return undefined;
     }
     return args.length === 0 ? 'empty' : { args, isTooLarge: false };
@@ -267,6 +293,10 @@ export class RespParser {
     return false;
   }
 }
+
+/** The first words are those of Redis. */
+const tooManyBeforeLogin = `unauthenticated multibulk length: expected at most ${limitsBeforeLogin.arguments} words in a command before AUTH`;
+const tooLongBeforeLogin = `unauthenticated bulk length: expected words of at most ${limitsBeforeLogin.bulkBytes} bytes before AUTH`;
 
 const namesKept: (Uint8Array | undefined)[] = new Array<undefined>(keptNames);
 
@@ -312,29 +342,46 @@ function hexDigit(byte: number | undefined): number {
   return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
 }
 
-/** Words of a line, quoted as in sdssplitargs of Redis; undefined where quotes do not match. */
-export function splitInline(line: Uint8Array): Uint8Array[] | undefined {
+/**
+ * Words of a line, quoted as in sdssplitargs of Redis; else what is wrong with it. A line bounds its
+ * words by itself, so its limits count before a login only.
+ */
+function splitInline(line: Uint8Array, limits: RespLimits): Uint8Array[] | string {
   const words: Uint8Array[] = [];
   const word: number[] = [];
-  let at = 0;
-  for (;;) {
-    while (at < line.length && isSpace(line[at] as number)) at += 1;
-    if (at >= line.length) return words;
+  for (let at = wordFrom(line, 0); at < line.length; at = wordFrom(line, at)) {
+    if (limits.isBeforeLogin === true && words.length >= limits.arguments)
+      return tooManyBeforeLogin;
     word.length = 0;
-    while (at < line.length && !isSpace(line[at] as number)) {
-      const byte = line[at] as number;
-      if (byte !== doubleQuote && byte !== singleQuote) {
-        word.push(byte);
-        at += 1;
-        continue;
-      }
-      at = readQuoted(line, at, word);
-      if (at < 0) return undefined;
-      // A closing quote ends the word.
-      if (at < line.length && !isSpace(line[at] as number)) return undefined;
-    }
+    at = readWord(line, at, word);
+    if (at < 0) return 'unbalanced quotes in request';
+    if (limits.isBeforeLogin === true && word.length > limits.bulkBytes) return tooLongBeforeLogin;
     words.push(Uint8Array.from(word));
   }
+  return words;
+}
+
+function wordFrom(line: Uint8Array, from: number): number {
+  let at = from;
+  while (at < line.length && isSpace(line[at] as number)) at += 1;
+  return at;
+}
+
+/** Reads into `word`; where it goes on after it, or -1. */
+function readWord(line: Uint8Array, start: number, word: number[]): number {
+  let at = start;
+  while (at < line.length && !isSpace(line[at] as number)) {
+    const byte = line[at] as number;
+    if (byte !== doubleQuote && byte !== singleQuote) {
+      word.push(byte);
+      at += 1;
+      continue;
+    }
+    at = readQuoted(line, at, word);
+    // A closing quote ends the word.
+    if (at < 0 || (at < line.length && !isSpace(line[at] as number))) return -1;
+  }
+  return at;
 }
 
 /** Reads from the quote at `start` into `word`; where it goes on after the closing quote, or -1. */

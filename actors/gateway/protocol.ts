@@ -65,6 +65,8 @@ export interface RespAnswers {
   readonly count: number;
   /** The connection ends when these bytes are out. */
   readonly isLast: boolean;
+  /** It is known who the connection speaks for, or nobody has to say. */
+  readonly isLoggedIn: boolean;
 }
 
 export const RespGateway = protocol('resp-gateway', 41, {

@@ -12,6 +12,7 @@ import { addressOf } from './address-group.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
 import type { RespCall } from './resp-call.ts';
 import type { CommandSpec } from './resp-commands.ts';
+import type { RespConnection } from './resp-connection.ts';
 import { errorReply, failureReply, type Reply } from './resp-replies.ts';
 
 export type CommandRight =
@@ -71,19 +72,23 @@ export class RespAccess {
     return this.access.isRequired;
   }
 
+  /** Whether it is known who it speaks for; a token that was revoked meanwhile is forgotten here. */
+  isLoggedIn(connection: RespConnection): boolean {
+    if (!this.access.isRequired) return true;
+    const { login } = connection;
+    if (login === undefined) return false;
+    if (this.access.isCurrent(login)) return true;
+    connection.login = undefined;
+    return false;
+  }
+
   /** Why a command may not run; undefined: it may. */
   refusalOf(call: RespCall): Reply | undefined {
     const { connection, spec } = call;
     const right = this.#rightOf(spec);
     if (right === 'open') return undefined;
+    if (!this.isLoggedIn(connection)) return noAuth;
     const { login } = connection;
-    if (this.access.isRequired) {
-      if (login === undefined) return noAuth;
-      if (!this.access.isCurrent(login)) {
-        connection.login = undefined;
-        return noAuth;
-      }
-    }
     const tooFast = this.access.admit(addressOf(connection.remote), login);
     if (tooFast !== undefined) return failureReply(tooFast);
     if (login === undefined || mayRun(login, right, call.namespace)) return undefined;

@@ -114,6 +114,7 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
     this.#runner = new RespRunner({
       start: (call) => this.#start(call),
       nowMs: ctx.clock.monotonicMs,
+      isLoggedIn: (connection) => this.#access?.isLoggedIn(connection) ?? true,
       timeouts: options.defaults,
       wakeSoon: () => ctx.toSelfLater('wake', {}),
       onIdle: () => this.#becameIdle(),
@@ -191,7 +192,12 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
   run({ connection: id, commands }: RespBatch): Later<RespAnswers> | RespAnswers {
     const connection = this.#connections.get(id);
     if (connection === undefined || commands.length === 0)
-      return { bytes: utf8.encode(unknownConnection), count: commands.length, isLast: true };
+      return {
+        bytes: utf8.encode(unknownConnection),
+        count: commands.length,
+        isLast: true,
+        isLoggedIn: false,
+      };
     const answer = this.#ctx.later<RespAnswers>();
     this.#runner.run(connection, commands, answer);
     return answer;

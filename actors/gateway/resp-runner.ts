@@ -21,6 +21,8 @@ export interface RunnerOptions {
   /** Starts a command; it answers then or later. */
   readonly start: (call: RespCall) => void;
   readonly nowMs: () => number;
+  /** Whether a connection may use the limits of those who have logged in. */
+  readonly isLoggedIn: (connection: RespConnection) => boolean;
   readonly timeouts: {
     readonly readTimeoutMs: number;
     readonly writeTimeoutMs: number;
@@ -240,7 +242,8 @@ export class RespRunner {
       if (!call.isMuted)
         this.#writer.write(call.reply === undefined ? internalError : call.reply, call.version);
     this.#open -= 1;
-    answer.resolve({ bytes: this.#writer.take(), count: calls.length, isLast });
+    const isLoggedIn = this.#options.isLoggedIn(connection);
+    answer.resolve({ bytes: this.#writer.take(), count: calls.length, isLast, isLoggedIn });
     if (this.#open === 0) this.#options.onIdle();
   }
 }

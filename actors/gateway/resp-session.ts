@@ -114,8 +114,7 @@ const hello: RespHandler = (call, services) => {
     );
   };
   if (credentials !== undefined) return logIn(call, services, credentials, greet);
-  const isUnknown = services.access?.isRequired === true && connection.login === undefined;
-  if (isUnknown) call.answer(helloNeedsAuth);
+  if (services.access?.isLoggedIn(connection) === false) call.answer(helloNeedsAuth);
   else greet();
 };
 

@@ -223,7 +223,7 @@ class NodeThread implements ThreadRuntime {
   }
 
   #createRespEdge(port: number): RespEdge {
-    const { host, node, tunables } = this.#seed.settings;
+    const { access, host, node, tunables } = this.#seed.settings;
     const gateway = refTo(RespGateway, node);
     // A key may be longer than a small value.
     const bulkBytes = Math.max(tunables.valueBytesMax, keyBytesMax);
@@ -237,6 +237,7 @@ class NodeThread implements ThreadRuntime {
         connectionsPerAddress: tunables.connectionsPerAddressMax,
         inputBytes: tunables.requestBytesMax,
       },
+      requiresLogin: access?.isRequired === true,
       tls: this.#seed.tls,
       opened: (start) => this.kernel.tell(gateway, 'opened', start),
       closed: (connection) => this.kernel.tell(gateway, 'closed', { connection }),

@@ -59,6 +59,7 @@ function play(commands: readonly RespCommand[], choices: readonly number[]): str
       running.push(call);
     },
     nowMs: () => 0,
+    isLoggedIn: () => true,
     timeouts: { readTimeoutMs: 1, writeTimeoutMs: 1, scanTimeoutMs: 1 },
     wakeSoon: () => (wakes.areDue = true),
     onEnded: () => undefined,

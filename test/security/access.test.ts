@@ -19,7 +19,7 @@ import {
   startCluster,
   type TestCluster,
 } from '../kit-gateway.ts';
-import { command, exchange } from '../kit-resp.ts';
+import { command, exchange, RawConnection } from '../kit-resp.ts';
 
 const names = ['root', 'ada', 'bob', 'cleo', 'off', 'old', 'slow', 'boot'] as const;
 type Name = (typeof names)[number];
@@ -366,7 +366,57 @@ describe('security: access over the Redis protocol', () => {
   it('access: hostile tokens are wrong, huge and binary ones too', async () => {
     const binary = Uint8Array.from({ length: 256 }, (_, i) => i);
     expect(await run(['AUTH', binary], ['AUTH', binary, binary])).to.deep.equal([wrong, wrong]);
-    expect(await run(['AUTH', 'x'.repeat(900_000)], ['PING'])).to.deep.equal([wrong, noAuth]);
+    expect(await run(['AUTH', 'x'.repeat(16_384)], ['PING'])).to.deep.equal([wrong, noAuth]);
+  });
+
+  const tooMany =
+    '-ERR Protocol error: unauthenticated multibulk length: expected at most 10 words in a command before AUTH';
+  const tooLong =
+    '-ERR Protocol error: unauthenticated bulk length: expected words of at most 16384 bytes before AUTH';
+  const keys = (count: number): string[] => ['DEL', ...Array<string>(count - 1).fill('k')];
+  const largeSet = ['SET', 'k', 'x'.repeat(16_385)];
+
+  it('access: who is not known sends up to 10 words of 16 KiB; one more ends his connection (SE-7)', async () => {
+    expect(await run(keys(10), ['PING'])).to.deep.equal([noAuth, noAuth]);
+    expect(await run(['PING'], keys(11), ['PING'])).to.deep.equal([noAuth, tooMany]);
+    expect(await run(['SET', 'k', 'x'.repeat(16_384)])).to.deep.equal([noAuth]);
+    expect(await run(['PING'], largeSet, ['PING'])).to.deep.equal([noAuth, tooLong]);
+    expect(await run(['AUTH', `${minted('ada').text}x`], keys(11))).to.deep.equal([wrong, tooMany]);
+    const inline = await exchange(cluster.respPort, `${keys(11).join(' ')}\r\nPING\r\n`);
+    expect(inline).to.equal(`${tooMany}\r\n`);
+  });
+
+  it('access: what follows AUTH or HELLO in one write has the usual limits', async () => {
+    const { text } = minted('root');
+    const value = 'x'.repeat(16_385);
+    for (const first of [
+      ['AUTH', text],
+      ['HELLO', '2', 'AUTH', 'root', text, 'SETNAME', 'me'],
+    ]) {
+      const said = await run(first, largeSet, ['GET', 'k'], keys(11));
+      expect(said.slice(-4), first[0]).to.deep.equal(['+OK', '$16385', value, ':1']);
+    }
+  });
+
+  it('access: after RESET, and with a token that was revoked, he is not known any more', async () => {
+    const path = `/api/v1/admin/users/ada/tokens/${minted('ada').id}`;
+    for (const leave of [
+      (open: RawConnection) => open.ask('+RESET\r\n', 'RESET'),
+      () => send(cluster.port, 'DELETE', path, { headers: as('root') }),
+    ]) {
+      const open = new RawConnection(cluster.respPort);
+      expect(await open.ask('+OK\r\n', ...login('ada'))).to.equal('+OK\r\n');
+      await leave(open);
+      expect(await open.ask(`${noAuth}\r\n`, 'PING')).to.equal(`${noAuth}\r\n`);
+      open.send(command(...keys(11)));
+      expect(await open.take(1000)).to.equal(`${tooMany}\r\n`);
+    }
+  });
+
+  it('access: nobody has to log in, so the usual limits hold from the beginning', async () => {
+    await cluster.close();
+    cluster = await start({ isRequired: false });
+    expect(await run(largeSet, keys(11))).to.deep.equal(['+OK', ':1']);
   });
 
   it('access: HELLO logs in and chooses the version; without a login it is refused', async () => {
@@ -461,7 +511,6 @@ describe('security: access over the Redis protocol', () => {
   });
 
   it('access: a revoked token ends the rights of connections that are open', async () => {
-    const { RawConnection } = await import('../kit-resp.ts');
     const open = new RawConnection(cluster.respPort);
     open.send(command(...login('ada')));
     open.send(command('SELECT', '1'));
@@ -482,7 +531,6 @@ describe('security: access over the Redis protocol', () => {
         .join('\n')
         .split('\n')
         .filter((line) => line.includes('user=')).length;
-    const { RawConnection } = await import('../kit-resp.ts');
     const other = new RawConnection(cluster.respPort);
     other.send(command(...login('root')));
     await other.take(5);

@@ -50,7 +50,9 @@ describe('limits', () => {
       closed: () => undefined,
       run: ({ commands }, _timeoutMs, done) => {
         const bytes = new Uint8Array(Buffer.from('+OK\r\n'.repeat(commands.length)));
-        done(undefined, { bytes, count: commands.length, isLast: false });
+        done(undefined, {
+          ...{ bytes, count: commands.length, isLast: false, isLoggedIn: true },
+        });
       },
     });
     closing.push(() => edge.close());

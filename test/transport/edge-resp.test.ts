@@ -1,6 +1,8 @@
 // The Redis edge with a stand-in for the gateway: limits, back-pressure both ways, clients that
 // misbehave, and streams of noise; others are served all the while.
 
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type { Socket } from 'node:net';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { RespAnswers, RespBatch } from '../../actors/gateway/protocol.ts';
@@ -16,6 +18,7 @@ const answer = (text: string, count: number, isLast = false): RespAnswers => ({
   bytes: bytesOf(text),
   count,
   isLast,
+  isLoggedIn: true,
 });
 
 /** `+1\r\n` for a command of one argument, `+2\r\n` for two, ... */
@@ -32,11 +35,15 @@ describe('resp edge', () => {
   const batches: RespBatch[] = [];
   const closed: number[] = [];
 
-  async function listen(limits: Partial<RespEdgeLimits> = {}): Promise<void> {
+  async function listen(
+    limits: Partial<RespEdgeLimits> = {},
+    requiresLogin = false,
+  ): Promise<void> {
     edge = new RespEdge({
       host: '127.0.0.1',
       port: 0,
       limits,
+      requiresLogin,
       opened: () => undefined,
       closed: (connection) => closed.push(connection),
       run: (batch, _timeoutMs, done) => {
@@ -166,6 +173,51 @@ describe('resp edge', () => {
     await ended;
     await connection.closed();
     await listen();
+  });
+
+  /** AUTH is under way, then `bytes` more arrive; what the client has heard when AUTH is answered. */
+  async function sentDuringAuth(bytes: number): Promise<string> {
+    const accepted: Socket[] = [];
+    const onSocket = (message: unknown): void =>
+      void accepted.push((message as { readonly socket: Socket }).socket);
+    subscribe('net.server.socket', onSocket);
+    let finish: (() => void) | undefined;
+    gateway = ({ commands }, done) => {
+      if (commands.length > 1) return counting({ connection: 1, commands }, done);
+      finish = () => done(undefined, answer('+IN\r\n', 1));
+    };
+    const auth = command('AUTH', 'x');
+    const connection = new RawConnection(port);
+    connection.send(auth);
+    connection.send('\n'.repeat(bytes - 12) + 'PING\r\nPING\r\n');
+    while (accepted[0]?.bytesRead !== auth.length + bytes && closed.length === 0)
+      await new Promise((resolve) => setImmediate(resolve));
+    unsubscribe('net.server.socket', onSocket);
+    finish?.();
+    const said = await connection.take('+IN\r\n+1\r\n+1\r\n'.length);
+    if (said.startsWith('+IN')) connection.close();
+    const rest = await connection.take(1000);
+    while (closed.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    closed.length = 0;
+    return said + rest;
+  }
+
+  it('resp edge: while AUTH is under way as many bytes may wait, not one more (limit=1 MiB)', async () => {
+    await listen({}, true);
+    expect(await sentDuringAuth(1024 * 1024)).to.equal('+IN\r\n+1\r\n+1\r\n');
+    expect(await sentDuringAuth(1024 * 1024 + 1)).to.equal(
+      '-ERR Protocol error: unauthenticated input: expected at most 1048576 bytes before AUTH is answered\r\n',
+    );
+  });
+
+  it('resp edge: before a login commands go one by one, and a flood of them does not go deep', async () => {
+    await listen({}, true);
+    const refused = { ...answer('-NOAUTH\r\n', 1), isLoggedIn: false };
+    // At once, within the same turn.
+    gateway = (_batch, done) => done(undefined, refused);
+    const said = await exchange(port, 'PING\r\n'.repeat(50_000));
+    expect(said).to.equal('-NOAUTH\r\n'.repeat(50_000));
+    expect(new Set(batches.map(({ commands }) => commands.length))).to.deep.equal(new Set([1]));
   });
 
   it('resp edge: streams of noise end their own connection at most', async () => {

@@ -3,7 +3,12 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { inlineBytesMax, RespParser, type ParsedCommand } from '../../transport/resp-parser.ts';
+import {
+  inlineBytesMax,
+  limitsBeforeLogin,
+  type ParsedCommand,
+  RespParser,
+} from '../../transport/resp-parser.ts';
 
 const limits = { bulkBytes: 100, commandBytes: 250, arguments: 8 };
 const latin1 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'latin1'));
@@ -127,6 +132,45 @@ describe('resp parser', () => {
     const found = parseText(`*4\r\n${part.repeat(4)}PING\r\n`);
     expect(found.commands[0]?.endsWith('(too large)')).to.equal(true);
     expect(found.commands[1]).to.equal('PING');
+  });
+
+  const word = limitsBeforeLogin.bulkBytes;
+  const tooMany =
+    'Protocol error: unauthenticated multibulk length: expected at most 10 words in a command before AUTH';
+  const tooLong =
+    'Protocol error: unauthenticated bulk length: expected words of at most 16384 bytes before AUTH';
+  for (const [name, text, outcome] of [
+    ['ten words', `*10\r\n${'$1\r\na\r\n'.repeat(10)}`, Array(10).fill('a').join('|')],
+    ['eleven words', '*11\r\n', tooMany],
+    ['words beyond any number', '*9999999999\r\n', tooMany],
+    ['a count that is none', '*-1\r\n', 'Protocol error: invalid multibulk length'],
+    ['ten words inline', `${'a '.repeat(10)}\r\n`, Array(10).fill('a').join('|')],
+    ['eleven words inline', `${'a '.repeat(11)}\r\n`, tooMany],
+    ['a word of 16 KiB', `*1\r\n$16384\r\n${'a'.repeat(word)}\r\n`, 'a'.repeat(word)],
+    ['a longer word, of which nothing has come', '*1\r\n$16385\r\n', tooLong],
+    ['a word of 16 KiB inline', `${'a'.repeat(word)}\r\n`, 'a'.repeat(word)],
+    ['a longer word inline', `"${'a'.repeat(word + 1)}"\r\n`, tooLong],
+  ] as const)
+    it(`resp parser: before a login, ${name}`, () => {
+      const { commands, problem } = parse([latin1(text)], new RespParser(limitsBeforeLogin));
+      expect(problem ?? commands.join('&')).to.equal(outcome);
+    });
+
+  it('resp parser: ten words of 16 KiB are a command before a login', () => {
+    const text = `*10\r\n${`$16384\r\n${'a'.repeat(word)}\r\n`.repeat(10)}`;
+    expect(parse([latin1(text)], new RespParser(limitsBeforeLogin)).problem).to.equal(undefined);
+  });
+
+  it('resp parser: other limits hold from the next command on', () => {
+    const parser = new RespParser({ ...limits, arguments: 20 });
+    const command = `*11\r\n${'$1\r\na\r\n'.repeat(11)}`;
+    expect(parse([latin1(command.slice(0, 20))], parser)).to.deep.equal({
+      commands: [],
+      problem: undefined,
+    });
+    parser.limit(limitsBeforeLogin);
+    const rest = parse([latin1(command.slice(20) + command)], parser);
+    expect(rest).to.deep.equal({ commands: [Array(11).fill('a').join('|')], problem: tooMany });
   });
 
   it('resp parser: a huge argument is passed over without being kept', () => {
