@@ -12,12 +12,15 @@ export interface ConnectionLimits {
   readonly connectionsPerAddress: number;
   /** A connection that reads nothing of its answers for so long is cut off. Default 60 s. */
   readonly stallMs: number;
+  /** A TLS handshake has to end within this time. Default 10 s. */
+  readonly handshakeMs: number;
 }
 
 export const defaultConnectionLimits: ConnectionLimits = {
   connections: 10_000,
   connectionsPerAddress: 1000,
   stallMs: 60_000,
+  handshakeMs: 10_000,
 };
 
 export interface ConnectionCapOptions {

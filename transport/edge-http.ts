@@ -24,6 +24,7 @@ import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
 import { BodyBudget } from './body-budget.ts';
 import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from './connection-cap.ts';
 import { followWatch, type WatchSource } from './edge-watch.ts';
+import { FailedHandshakes, type FailureHost } from './failed-handshakes.ts';
 import { listenError } from './listen-error.ts';
 import { StallWatch } from './stall-watch.ts';
 import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
@@ -48,6 +49,8 @@ export interface HttpEdgeOptions {
   /** Default: 1 MiB for a value, 16 MiB for a batch. */
   readonly limits?: BodyLimits;
   readonly connectionLimits?: Partial<HttpConnectionLimits>;
+  /** Where connections are told of that come to nothing; absent: nowhere. */
+  readonly reports?: FailureHost;
   /** Absent: nothing is encrypted. */
   readonly tls?: EdgeTls | undefined;
 }
@@ -96,6 +99,7 @@ export class HttpEdge {
   /** Ends each open watch. */
   readonly #watches = new Set<() => void>();
   #isClosing = false;
+  #failed: FailedHandshakes | undefined;
 
   constructor(options: HttpEdgeOptions) {
     this.#options = options;
@@ -129,6 +133,7 @@ export class HttpEdge {
   async close(): Promise<void> {
     this.#isClosing = true;
     this.#stalls.close();
+    this.#failed?.end();
     for (const end of this.#watches) end();
     const cut = setTimeout(() => this.#app.server.closeAllConnections(), closeTimeoutMs);
     try {
@@ -139,10 +144,14 @@ export class HttpEdge {
   }
 
   #guard(server: Server, limits: HttpConnectionLimits): void {
-    const { tls } = this.#options;
+    const { tls, reports: host } = this.#options;
     const { connections: total, connectionsPerAddress: perAddress } = limits;
     const isEncrypted = tls !== undefined;
     new ConnectionCap({ total, perAddress, isEncrypted, refused }).watch(server);
+    if (isEncrypted) {
+      this.#failed = new FailedHandshakes({ port: 'http', event: 'client.handshake-failed', host });
+      this.#failed.watch(server);
+    }
     this.#stalls.watch(server, isEncrypted ? 'secureConnection' : 'connection');
   }
 
@@ -210,7 +219,7 @@ export class HttpEdge {
 
 function createApp(
   { node, tls }: HttpEdgeOptions,
-  { headersMs, requestMs, idleMs, bodyBytes }: HttpConnectionLimits,
+  { headersMs, requestMs, idleMs, bodyBytes, handshakeMs }: HttpConnectionLimits,
 ): FastifyInstance {
   const protocol = {
     headersTimeout: headersMs,
@@ -227,7 +236,7 @@ function createApp(
     return503OnClosing: false,
     ...(tls === undefined
       ? { http: protocol }
-      : { https: { ...protocol, ...edgeTlsOptions(tls) } }),
+      : { https: { ...protocol, ...edgeTlsOptions(tls, handshakeMs) } }),
     routerOptions: {
       maxParamLength: paramLengthMax,
       // The gateway gets the query from the raw URL, once and strictly.

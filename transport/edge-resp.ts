@@ -15,6 +15,7 @@ import type {
   RespConnectionStart,
 } from '../actors/gateway/protocol.ts';
 import { describeFailure, errorTable, type Failure } from '../runtime/errors.ts';
+import { FailedHandshakes, type FailureHost } from './failed-handshakes.ts';
 import { listenError } from './listen-error.ts';
 import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from './connection-cap.ts';
 import { limitsBeforeLogin, RespParser } from './resp-parser.ts';
@@ -36,6 +37,8 @@ export interface RespEdgeOptions {
   readonly limits?: Partial<RespEdgeLimits>;
   /** Until the gateway says that a connection has logged in, `limitsBeforeLogin` hold. Default false. */
   readonly requiresLogin?: boolean;
+  /** Where connections are told of that come to nothing; absent: nowhere. */
+  readonly reports?: FailureHost;
   /** Absent: nothing is encrypted. */
   readonly tls?: EdgeTls | undefined;
 }
@@ -92,6 +95,7 @@ export class RespEdge {
   #nextId = 1;
   #heldBytes = 0;
   #isClosing = false;
+  readonly #failed: FailedHandshakes | undefined;
   #stallTimer: NodeJS.Timeout | undefined;
 
   constructor(options: RespEdgeOptions) {
@@ -103,7 +107,12 @@ export class RespEdge {
     this.#server =
       tls === undefined
         ? createServer(how, accept)
-        : createTlsServer({ ...how, ...edgeTlsOptions(tls) }, accept);
+        : createTlsServer({ ...how, ...edgeTlsOptions(tls, this.#limits.handshakeMs) }, accept);
+    if (tls !== undefined) {
+      const event = 'client.handshake-failed';
+      this.#failed = new FailedHandshakes({ port: 'resp', event, host: options.reports });
+      this.#failed.watch(this.#server);
+    }
     const { connections: total, connectionsPerAddress: perAddress } = this.#limits;
     new ConnectionCap({ total, perAddress, isEncrypted: tls !== undefined, refused }).watch(
       this.#server,
@@ -139,6 +148,7 @@ export class RespEdge {
     const ended = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
+    this.#failed?.end();
     for (const connection of this.#connections) connection.finish();
     const cut = setTimeout(() => {
       for (const connection of this.#connections) connection.cut();

@@ -19,6 +19,7 @@ import type { Lz4 } from '../runtime/environment.ts';
 import { type Placement, placementOf } from '../runtime/placement.ts';
 import type { Codec } from './codec.ts';
 import { type Hello, refusal } from './handshake.ts';
+import { FailedHandshakes } from './failed-handshakes.ts';
 import { TcpLink } from './tcp-link.ts';
 import {
   certificateRefusal,
@@ -48,20 +49,21 @@ export interface PeerTableOptions {
   readonly peers: readonly Peer[];
   readonly codec: Codec;
   readonly lz4: Lz4;
-  readonly host: Pick<Host, 'clock' | 'timers' | 'random' | 'log'>;
+  readonly host: Pick<Host, 'clock' | 'timers' | 'random' | 'log' | 'metrics'>;
   readonly deliver: (envelope: Envelope) => void;
   readonly linkLost: (link: Link) => void;
   /** Both ends show a certificate of their node; absent: nothing is encrypted. */
   readonly tls?: TlsMaterial | undefined;
   /** Connections that are accepted at the same time. Default 4,096. */
   readonly connectionsMax?: number;
+  /** From dialling or accepting to the end of the handshake; with TLS of each of the two. Default 3 s. */
+  readonly handshakeMs?: number;
 }
 
 const retryMsMin = 50;
 const retryMsMax = 5_000;
 /** Something to send ends a pause that has lasted so long. */
 const wantedAfterMs = 200;
-/** From dialling or accepting to the end of the handshake. */
 const handshakeTimeoutMs = 3_000;
 const silenceCheckMs = 1_000;
 /** Nodes times their threads are fewer; strangers shall not take all descriptors. */
@@ -98,10 +100,17 @@ export class PeerTable {
   #silenceTimer: TimerHandle | undefined;
   #isClosed = false;
   #tls: TlsMaterial | undefined;
+  readonly #failed: FailedHandshakes;
+  readonly #handshakeMs: number;
 
   constructor(options: PeerTableOptions) {
     this.#options = options;
     this.#tls = options.tls;
+    this.#handshakeMs = options.handshakeMs ?? handshakeTimeoutMs;
+    const { host } = options;
+    this.#failed = new FailedHandshakes({
+      ...{ port: 'internode', event: 'peer.connection-failed', host },
+    });
     const { clusterName, node, incarnation, thread, placement } = options;
     const { profile, shards } = placement;
     this.#self = { clusterName, node, incarnation, thread, profile, shards };
@@ -169,6 +178,7 @@ export class PeerTable {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#silenceTimer?.cancel();
+    this.#failed.end();
     const links = [...this.#accepted];
     for (const { link, retry } of this.#dialled.values()) {
       retry?.cancel();
@@ -227,7 +237,7 @@ export class PeerTable {
         ...secureContextOptions(tls),
         requestCert: true,
         rejectUnauthorized: true,
-        handshakeTimeout: handshakeTimeoutMs,
+        handshakeTimeout: this.#handshakeMs,
       },
       (socket) => this.#accept(socket),
     );
@@ -235,13 +245,7 @@ export class PeerTable {
       this.#raw.add(socket);
       socket.once('close', () => this.#raw.delete(socket));
     });
-    server.on('tlsClientError', ({ message }, { remoteAddress = '?' }) => {
-      if (!this.#isClosed)
-        this.#options.host.log.info('peer.connection-failed', {
-          peer: remoteAddress,
-          reason: message,
-        });
-    });
+    this.#failed.watch(server);
     return server;
   }
 
@@ -285,8 +289,7 @@ export class PeerTable {
       },
       closed: (reason) => {
         this.#accepted.delete(link);
-        if (!isGreeted && !this.#isClosed)
-          this.#options.host.log.info('peer.connection-failed', { peer: link.name, reason });
+        if (!isGreeted && !this.#isClosed) this.#failed.happened(link.name, reason);
       },
     });
     this.#accepted.add(link);
@@ -301,9 +304,7 @@ export class PeerTable {
   ): TcpLink {
     const { codec, lz4, host, deliver, linkLost } = this.#options;
     const members = [...this.#peers.keys()];
-    const deadline = host.timers.after(handshakeTimeoutMs, () =>
-      link.close('no handshake in time'),
-    );
+    const deadline = host.timers.after(this.#handshakeMs, () => link.close('no handshake in time'));
     const isHandshaking = socket instanceof TLSSocket && !socket.authorized;
     const link = new TcpLink({
       socket,

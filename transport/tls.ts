@@ -27,9 +27,6 @@ export interface EdgeTls {
   readonly requiresClientCertificate: boolean;
 }
 
-/** From accepting a connection to the end of its TLS handshake. */
-export const tlsHandshakeTimeoutMs = 10_000;
-
 /** What of a context may be renewed while a server listens. */
 export function secureContextOptions({ cert, key, ca }: TlsMaterial): SecureContextOptions {
   return { cert, key, ca, minVersion: 'TLSv1.2' };
@@ -40,13 +37,16 @@ export function renewServer(server: Server | undefined, material: TlsMaterial): 
   if (server instanceof TlsServer) server.setSecureContext(secureContextOptions(material));
 }
 
-/** For a listener of clients. */
-export function edgeTlsOptions({ material, requiresClientCertificate }: EdgeTls): TlsOptions {
+/** For a listener of clients; FailedHandshakes closes what runs into `handshakeTimeout`. */
+export function edgeTlsOptions(
+  { material, requiresClientCertificate }: EdgeTls,
+  handshakeTimeout: number,
+): TlsOptions {
   return {
     ...secureContextOptions(material),
     requestCert: requiresClientCertificate,
     rejectUnauthorized: requiresClientCertificate,
-    handshakeTimeout: tlsHandshakeTimeoutMs,
+    handshakeTimeout,
   };
 }
 

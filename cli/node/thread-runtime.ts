@@ -75,6 +75,7 @@ class NodeThread implements ThreadRuntime {
   readonly #edge: HttpEdge | undefined;
   readonly #respEdge: RespEdge | undefined;
   readonly #log: Log;
+  readonly #host: Host;
   #certificate: TlsMaterial | undefined;
   #endTlsWatch: () => void = () => undefined;
 
@@ -93,6 +94,7 @@ class NodeThread implements ThreadRuntime {
       capabilities: capabilitiesOf(seed, this.#tasks),
       onStop: fatal,
     });
+    this.#host = host;
     const codec = new Codec(allProtocols);
     const links = createThreadLinks(seed.part, (other) => `thread ${other}`, codec, host.clock);
     this.#peers = isBackground ? undefined : peerTable(seed, codec, host, () => this.kernel);
@@ -207,6 +209,7 @@ class NodeThread implements ThreadRuntime {
       port: httpPort,
       limits: { ...defaultBodyLimits, valueBytes: tunables.valueBytesMax },
       tls: this.#seed.tls,
+      reports: this.#host,
       connectionLimits: {
         connections: tunables.connectionsMax,
         connectionsPerAddress: tunables.connectionsPerAddressMax,
@@ -239,6 +242,7 @@ class NodeThread implements ThreadRuntime {
       },
       requiresLogin: access?.isRequired === true,
       tls: this.#seed.tls,
+      reports: this.#host,
       opened: (start) => this.kernel.tell(gateway, 'opened', start),
       closed: (connection) => this.kernel.tell(gateway, 'closed', { connection }),
       run: (batch, timeoutMs, done) => this.kernel.askHere(gateway, 'run', batch, timeoutMs, done),
@@ -257,7 +261,7 @@ function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool): Capabilities {
 function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Kernel): PeerTable {
   const { thread, settings, profile, shards } = seed;
   const { node, clusterName, incarnation, members } = settings;
-  const { clock, timers, random, log, capabilities } = host;
+  const { clock, timers, random, log, metrics, capabilities } = host;
   return new PeerTable({
     node,
     clusterName,
@@ -275,7 +279,7 @@ function peerTable(seed: ThreadSeed, codec: Codec, host: Host, kernel: () => Ker
       })),
     codec,
     lz4: capabilities.codecs.lz4,
-    host: { clock, timers, random, log },
+    host: { clock, timers, random, log, metrics },
     tls: seed.tls?.material,
     deliver: (envelope) => kernel().deliver(envelope),
     linkLost: (link) => kernel().linkLost(link),
