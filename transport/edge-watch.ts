@@ -34,8 +34,8 @@ export function followWatch(
   const watch = Number(headers['x-watch']);
   let isOpen = true;
   let cut: NodeJS.Timeout | undefined;
-  const end = (): void => {
-    if (isOpen) raw.end();
+  const end = (last?: Uint8Array): void => {
+    if (isOpen) raw.end(last);
     isOpen = false;
   };
   const step = (): void => {
@@ -43,7 +43,7 @@ export function followWatch(
     source.next(watch, aliveMs, aliveMs + marginMs, (_problem, events) => {
       if (!isOpen) return;
       // Without an answer the watch is lost: the client begins again where it was.
-      if (events === undefined || events.isLast) return end();
+      if (events === undefined || events.isLast) return end(events?.bytes);
       if (raw.write(events.bytes)) return step();
       cut = setTimeout(() => raw.destroy(), stuckMs);
       raw.once('drain', () => {

@@ -10,7 +10,7 @@ import { type BaseContext, refTo } from '../../runtime/actor.ts';
 import type { Clock } from '../../runtime/environment.ts';
 import { type Failure, failure } from '../../runtime/errors.ts';
 import { matchesHash, tokenId } from '../../runtime/access-token.ts';
-import { noRights, type Rights, isExpired, Users } from '../model/users.ts';
+import { isExpired, noRights, rank, type Rights, Users } from '../model/users.ts';
 import { TokenBuckets } from '../model/token-buckets.ts';
 import { type AuditEntry, Auditor } from '../security/protocol.ts';
 import { addressGroup } from './address-group.ts';
@@ -173,14 +173,9 @@ export class Access {
       login.epoch = users.epoch;
       return !users.hasUsableAdmin(this.#nowMs);
     }
-    const holder = users.holderOf(login.tokenId);
-    // A token never goes from one user to another, and its hash never changes.
-    if (holder === undefined || holder.user.isDisabled || holder.user.name !== login.user)
-      return false;
-    login.epoch = users.epoch;
-    login.rights = users.rightsOf(holder.user);
-    login.expiresMs = holder.token.expiresMs;
-    login.perSecondMax = holder.user.operationsPerSecondMax;
+    const renewed = loginBy(users, login);
+    if (renewed === undefined) return false;
+    Object.assign(login, renewed);
     return true;
   }
 
@@ -199,6 +194,33 @@ export class Access {
     if (granted > 0) return undefined;
     return tooFast(`user ${login.user} may do ${login.perSecondMax} operations`, retryMs);
   }
+}
+
+/** A login as it is by these users; undefined: its token or its user counts no more. */
+function loginBy(
+  users: Users,
+  { user, tokenId }: Pick<Login, 'user' | 'tokenId'>,
+): Omit<Login, 'user' | 'tokenId'> | undefined {
+  const holder = users.holderOf(tokenId);
+  // A token never goes from one user to another, and its hash never changes.
+  if (holder === undefined || holder.user.isDisabled || holder.user.name !== user) return undefined;
+  return {
+    epoch: users.epoch,
+    rights: users.rightsOf(holder.user),
+    expiresMs: holder.token.expiresMs,
+    perSecondMax: holder.user.operationsPerSecondMax,
+  };
+}
+
+/** Why somebody who was let in to read a namespace on and on has to stop, by the users of now. */
+export function refusalToReadOn(
+  users: Users,
+  reader: Pick<Login, 'user' | 'tokenId'>,
+  namespace: number,
+): Failure | undefined {
+  const login = loginBy(users, reader);
+  if (login === undefined) return wrongCredentials;
+  return login.rights.in(namespace) < rank.read ? forbidden(reader.user, 'watch') : undefined;
 }
 
 const seconds = (ms: number): number => Math.max(1, Math.ceil(ms / 1000));

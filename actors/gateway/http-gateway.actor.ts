@@ -479,7 +479,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #watch(exchange: Exchange): void {
     const { namespace } = this.#begin(exchange, 'scan');
     exchange.level = undefined;
-    const request = parseWatch(exchange.request, namespace, this.#options.limits);
+    const { limits } = this.#options;
+    const request = parseWatch(exchange.request, namespace, limits, exchange.login);
     openWatch(this.#ctx, request, (answer) => this.#finish(exchange, answer));
   }
 

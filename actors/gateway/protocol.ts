@@ -89,6 +89,19 @@ export interface WatchRequest {
   readonly withValues: boolean;
   /** Id of the last event that was read; empty: from now on. */
   readonly lastEventId: string;
+  /** Whose right to read it needs; absent: nobody has to say who he is. */
+  readonly reader?: WatchReader;
+}
+
+/** Somebody who was let in. */
+export interface WatchReader {
+  readonly user: string;
+  /** Of his token. */
+  readonly tokenId: string;
+  /** Of the users by which he was let in. */
+  readonly epoch: number;
+  /** Of the token, milliseconds since 1970; 0: it does not expire. */
+  readonly expiresMs: number;
 }
 
 export interface ChangesRequest {
@@ -133,14 +146,14 @@ export const Watcher = protocol('watcher', 42, {
   open: ask<WatchRequest, { readonly watch: number }>(3),
   /**
    * The next events as text of a stream (server-sent events); a sign of life where there is none for
-   * `waitMs`. `isLast`: the watch has ended here. One at a time.
+   * `waitMs`. `isLast`: the watch has ended here, with these bytes. One at a time.
    */
   next: ask<
     { readonly watch: number; readonly waitMs: number },
     { readonly bytes: Uint8Array; readonly isLast: boolean }
   >(4),
   close: tell<{ readonly watch: number }>(5, { lane: 'control' }),
-  /** Ends watches of namespaces that were dropped. */
+  /** Ends watches of namespaces that were dropped, and of readers who may not read any more. */
   namespacesChanged: ask<CatalogBytes, object>(70, { lane: 'control' }),
 });
 export type Watcher = typeof Watcher.messages;

@@ -58,6 +58,8 @@ export const wrongPass = errorReply(
   'WRONGPASS invalid username-password pair or user is disabled.',
 );
 
+type CommandAsked = Pick<RespCall, 'connection' | 'spec' | 'namespace'>;
+
 export class RespAccess {
   readonly access: Access;
   readonly #audit: Audit;
@@ -95,6 +97,13 @@ export class RespAccess {
     return this.refused(call, login);
   }
 
+  /** The same of a command that was queued and runs now: rights may have changed meanwhile. */
+  refusalOfQueued({ connection, namespace }: RespCall, spec: CommandSpec): Reply | undefined {
+    const { login } = connection;
+    if (login === undefined || mayRun(login, this.#rightOf(spec), namespace)) return undefined;
+    return this.refused({ connection, namespace, spec }, login);
+  }
+
   #rightOf(spec: CommandSpec): CommandRight {
     let right = this.#rights.get(spec);
     if (right === undefined) {
@@ -105,7 +114,7 @@ export class RespAccess {
   }
 
   /** Writes down that a command was refused, and says so. */
-  refused(call: RespCall, { user }: Login): Reply {
+  refused(call: CommandAsked, { user }: Login): Reply {
     this.happened(call, 'FORBIDDEN');
     return errorReply(
       `NOPERM User ${user} has no permissions to run the '${call.spec.name}' command`,
@@ -113,7 +122,7 @@ export class RespAccess {
   }
 
   /** A line of the audit log about a command. */
-  happened({ connection, spec, namespace }: RespCall, outcome: string): void {
+  happened({ connection, spec, namespace }: CommandAsked, outcome: string): void {
     const address = addressOf(connection.remote);
     const user = connection.login?.user ?? '';
     const target = namespace === 0 ? '' : String(namespace);

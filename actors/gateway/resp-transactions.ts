@@ -191,6 +191,8 @@ const exec: RespHandler = (call, services) => {
   if (queue === undefined) return call.answer(errorReply('ERR EXEC without MULTI'));
   connection.endTransaction();
   if (queue.isBroken) return call.answer(aborted);
+  const refusal = forbiddenOf(queue, call, services);
+  if (refusal !== undefined) return call.answer(refusal);
   const watched = [...(watches?.keys.values() ?? [])];
   const [first] = watched;
   // SELECT between the two.
@@ -211,6 +213,20 @@ const exec: RespHandler = (call, services) => {
     return transact(call, services, commands, watched, answer);
   answer({ isApplied: true, results: [], nowMs: 0, coordinator: '' });
 };
+
+/** Why the user may not run a queued command any more, of the first one. */
+function forbiddenOf(
+  queue: CommandQueue,
+  call: RespCall,
+  { access }: RespServices,
+): Reply | undefined {
+  if (access === undefined) return undefined;
+  for (const { spec } of queue.commands) {
+    const refusal = access.refusalOfQueued(call, spec);
+    if (refusal !== undefined) return refusal;
+  }
+  return undefined;
+}
 
 /** A queued command, which has answered or asked for something when it is returned. */
 function begun(

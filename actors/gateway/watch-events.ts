@@ -3,6 +3,7 @@
 // `data:` lines, which a reader joins again.
 
 import { noBytes, utf8 } from '../../runtime/bytes.ts';
+import type { Failure } from '../../runtime/errors.ts';
 import {
   formatEtag,
   recordEtag,
@@ -13,6 +14,7 @@ import {
   recordVersion,
   userKey,
 } from '../model/record.ts';
+import { problemAnswer } from './http-routes.ts';
 import { joined, keyText, millis, type Part, recordParts } from './http-answers.ts';
 
 const lineFeed = 0x0a;
@@ -45,6 +47,10 @@ export const expiryEvent = (record: Uint8Array): Uint8Array => event('expire', f
 /** Events after this one are whole again: nothing before it can be relied on. */
 export const resetEvent = (reason: string): Uint8Array =>
   event('reset', [JSON.stringify({ reason })]);
+
+/** The last one: the watch may not go on, for this reason. It is told as a problem document. */
+export const endEvent = (problem: Failure): Uint8Array =>
+  event('end', [problemAnswer(problem).body]);
 
 /** The watch has begun: whatever is acknowledged from now on is told. */
 export const readyEvent = (): Uint8Array => event('ready', ['{}']);

@@ -6,9 +6,16 @@ import type { BaseContext } from '../../runtime/actor.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
+import type { Login } from './access.ts';
 import { type GatewayLimits, parseFlag, parseKey } from './http-requests.ts';
 import { problemAnswer } from './http-routes.ts';
-import { type HttpAnswer, type HttpRequest, Watcher, type WatchRequest } from './protocol.ts';
+import {
+  type HttpAnswer,
+  type HttpRequest,
+  Watcher,
+  type WatchReader,
+  type WatchRequest,
+} from './protocol.ts';
 
 const openTimeoutMs = 5000;
 
@@ -17,6 +24,7 @@ export function parseWatch(
   { query, headers }: HttpRequest,
   namespace: number,
   limits: GatewayLimits,
+  login: Login | undefined,
 ): WatchRequest {
   const prefix = query['prefix'] ?? '';
   const values = query['values'];
@@ -25,8 +33,13 @@ export function parseWatch(
     prefix: prefix === '' ? noBytes : parseKey(prefix, limits, 'prefix'),
     withValues: values === undefined || parseFlag(values, 'values'),
     lastEventId: headers['last-event-id'] ?? query['last_event_id'] ?? '',
+    ...(login === undefined ? {} : { reader: readerOf(login) }),
   };
 }
+
+const readerOf = ({ user, tokenId, epoch, expiresMs }: Login): WatchReader => ({
+  ...{ user, tokenId, epoch, expiresMs },
+});
 
 export function openWatch(
   { ask, node }: Pick<BaseContext<object>, 'ask' | 'node'>,

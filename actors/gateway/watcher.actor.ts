@@ -15,17 +15,27 @@ import {
   type Ref,
   refTo,
 } from '../../runtime/actor.ts';
-import { startsWith } from '../../runtime/bytes.ts';
-import { type Failure, failure, KvError } from '../../runtime/errors.ts';
+import { noBytes, startsWith } from '../../runtime/bytes.ts';
+import { errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
 import { quorumOf } from '../model/consistency.ts';
+import { noSuchNamespace } from '../model/namespaces.ts';
 import { recordKey, storageKey } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
+import { Users } from '../model/users.ts';
 import type { Store } from '../storage/protocol.ts';
+import { refusalToReadOn, wrongCredentials } from './access.ts';
 import { ChangeFeed } from './change-feed.ts';
-import { type ChangesReply, type ChangesRequest, Watcher, type WatchRequest } from './protocol.ts';
+import {
+  type ChangesReply,
+  type ChangesRequest,
+  Watcher,
+  type WatchReader,
+  type WatchRequest,
+} from './protocol.ts';
+import { endEvent } from './watch-events.ts';
 import { WatchStream } from './watch-stream.ts';
 
 export interface WatcherOptions {
@@ -52,6 +62,9 @@ interface Parked {
 
 interface OpenWatch {
   readonly id: number;
+  readonly namespace: number;
+  /** Undefined: everybody may read. */
+  readonly reader: WatchReader | undefined;
   readonly stream: WatchStream;
   /** Until when a node is not asked: for ever while its answer is awaited, a while if it failed. */
   readonly asked: Map<string, number>;
@@ -77,7 +90,7 @@ const parkedMax = 4096;
 const watchIdleMs = 30_000;
 const feedIdleMs = 600_000;
 const waitMsMax = 30_000;
-const noEvents = { bytes: new Uint8Array(0), isLast: true };
+const noEvents: Events = { bytes: new Uint8Array(0), isLast: true };
 
 class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
   readonly #ctx: Context<Own>;
@@ -91,6 +104,8 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
   #parked: Parked[] = [];
   #nextWatch = 1;
   #askedMs = 0;
+  /** Of watches that may not go on and whose client was busy: told when it asks. */
+  readonly #lastWords = new Map<number, { readonly events: Events; readonly untilMs: number }>();
   #isTicking = false;
   #isDraining = false;
 
@@ -185,7 +200,9 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
     if (this.#watches.size >= watchesMax)
       throw new KvError('OVERLOADED', { detail: `more than ${watchesMax} open watches` });
     const { ring } = this.#options;
-    const { namespace, prefix, withValues, lastEventId } = request;
+    const { namespace, prefix, withValues, lastEventId, reader } = request;
+    const refusal = this.#refusalOf({ namespace, reader }, new Users(this.#dropped.document));
+    if (refusal !== undefined) throw errorOf(refusal);
     const stream = new WatchStream({
       nodes: ring.members,
       quorum: quorumOf(ring.replicationFactor),
@@ -195,6 +212,8 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
     if (lastEventId !== '') stream.resume(lastEventId, this.#ctx.clock.monotonicMs());
     const watch: OpenWatch = {
       id: this.#nextWatch++,
+      namespace,
+      reader,
       stream,
       asked: new Map(),
       generation: 0,
@@ -221,7 +240,8 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
     call: Call,
   ): Later<Events> | Events {
     const watch = this.#watches.get(id);
-    if (watch === undefined || watch.waiting !== undefined) return noEvents;
+    if (watch === undefined) return this.#lastOf(id);
+    if (watch.waiting !== undefined) return noEvents;
     const now = this.#ctx.clock.monotonicMs();
     watch.usedMs = now;
     if (watch.stream.hasNews) {
@@ -237,15 +257,39 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
   }
 
   close({ watch: id }: { readonly watch: number }): void {
+    this.#lastWords.delete(id);
     const watch = this.#watches.get(id);
     if (watch !== undefined) this.#end(watch);
   }
 
   namespacesChanged(known: CatalogBytes): object {
-    this.#dropped.changed(known);
-    for (const watch of [...this.#watches.values()])
-      if (this.#dropped.has(watch.stream.prefix)) this.#end(watch);
+    if (!this.#dropped.changed(known)) return {};
+    const users = new Users(this.#dropped.document);
+    for (const watch of [...this.#watches.values()]) {
+      const refusal = this.#refusalOf(watch, users);
+      if (refusal !== undefined) this.#end(watch, refusal);
+    }
     return {};
+  }
+
+  /** Why somebody may not watch. Who was let in by newer users than are known here is believed. */
+  #refusalOf(
+    { namespace, reader }: Pick<OpenWatch, 'namespace' | 'reader'>,
+    users: Users,
+  ): Failure | undefined {
+    if (reader !== undefined && reader.epoch < users.epoch) {
+      const refusal = refusalToReadOn(users, reader, namespace);
+      if (refusal !== undefined) return refusal;
+    }
+    return this.#dropped.has(storageKey(namespace, noBytes))
+      ? noSuchNamespace(namespace).toFailure()
+      : undefined;
+  }
+
+  #lastOf(id: number): Events {
+    const { events = noEvents } = this.#lastWords.get(id) ?? {};
+    this.#lastWords.delete(id);
+    return events;
   }
 
   /** Ends all watches: their clients go on elsewhere. */
@@ -254,10 +298,16 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
     for (const watch of this.#watches.values()) this.#end(watch);
   }
 
-  #end(watch: OpenWatch): void {
-    this.#watches.delete(watch.id);
-    watch.waiting?.later.resolve(noEvents);
+  /** `problem`: it may not go on, and its client hears why. Nothing else is told any more. */
+  #end(watch: OpenWatch, problem?: Failure): void {
+    const { id, waiting, reader } = watch;
+    this.#watches.delete(id);
     watch.waiting = undefined;
+    if (problem === undefined) return waiting?.later.resolve(noEvents);
+    this.#ctx.log.info('watch.ended', { watch: id, user: reader?.user ?? '', code: problem.code });
+    const events = { bytes: endEvent(problem), isLast: true };
+    if (waiting !== undefined) return waiting.later.resolve(events);
+    this.#lastWords.set(id, { events, untilMs: this.#ctx.clock.monotonicMs() + watchIdleMs });
   }
 
   /** Finds the ends of all feeds, and begins when enough of them are found. */
@@ -361,14 +411,21 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
       this.#answer(request, later);
       return false;
     });
-    for (const watch of this.#watches.values()) this.#tend(watch, now);
+    for (const watch of [...this.#watches.values()]) this.#tend(watch, now);
+    for (const [id, { untilMs }] of this.#lastWords) if (untilMs <= now) this.#lastWords.delete(id);
     if (now - this.#askedMs > feedIdleMs) this.#stopFeed();
-    if (this.#watches.size > 0 || this.#parked.length > 0 || this.#feed !== undefined)
+    if (
+      this.#watches.size + this.#lastWords.size > 0 ||
+      this.#parked.length > 0 ||
+      this.#feed !== undefined
+    )
       this.#startTicking();
   }
 
   #tend(watch: OpenWatch, now: number): void {
-    const { stream, waiting } = watch;
+    const { stream, waiting, reader } = watch;
+    const expiresMs = reader?.expiresMs ?? 0;
+    if (expiresMs !== 0 && expiresMs <= this.#nowMs()) return this.#end(watch, wrongCredentials);
     if (waiting === undefined && now - watch.usedMs > watchIdleMs) return this.#end(watch);
     stream.expire(this.#nowMs());
     this.#tell(watch);

@@ -1,6 +1,6 @@
 // Watches keys: changes as they happen, over connections that come and go. Where one ends, another
 // node goes on after the last event that was taken; what comes twice by that is left out as far as
-// it is remembered. A `reset` is handed on: whoever watches lists the keys again.
+// it is remembered. A `reset` is handed on: whoever watches lists the keys again. An `end` is an error.
 
 import type { WatchEvent, WatchOptions } from './client-types.ts';
 import type { ClusterCalls } from './cluster-calls.ts';
@@ -66,6 +66,7 @@ async function* eventsOf(
 }
 
 function toEvent({ name, data, id }: ServerEvent): WatchEvent | undefined {
+  if (name === 'end') throw endOf(data);
   const document = JSON.parse(data) as ChangeDocument;
   if (name === 'ready') return { type: 'ready', id };
   if (name === 'reset') return { type: 'reset', id, reason: document.reason ?? '' };
@@ -75,6 +76,12 @@ function toEvent({ name, data, id }: ServerEvent): WatchEvent | undefined {
   if (name === 'delete' || name === 'expire') return { type: name, ...common };
   if (name !== 'put') return undefined;
   return { type: name, ...common, value: valueOf(document.value, encoding), expiresAt };
+}
+
+/** The user may not watch any more, or there is nothing to watch: no other node would go on. */
+function endOf(data: string): ClientError {
+  const fields = JSON.parse(data) as { code: string; status: number; detail: string };
+  return new ClientError(fields.code, fields.status, fields.detail, false, { ...fields });
 }
 
 /** The newest etag of the keys that were told last. */

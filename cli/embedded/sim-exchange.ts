@@ -101,8 +101,9 @@ async function openStream(
         void ends.cluster.ask(refTo(Watcher, node), 'next', body, nextTimeoutMs).then(done);
       });
       const answer = await withAbort(signal, next, undefined);
-      if (answer?.kind !== 'reply' || answer.reply.isLast) return;
+      if (answer?.kind !== 'reply') return;
       yield answer.reply.bytes;
+      if (answer.reply.isLast) return;
     }
   }
   const close = (): void => {

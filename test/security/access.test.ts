@@ -525,6 +525,62 @@ describe('security: access over the Redis protocol', () => {
     open.socket.destroy();
   });
 
+  const users = '/api/v1/admin/users/ada';
+  for (const [what, change, get, set] of [
+    ['disabled', '{"disabled":true}', noAuth, noAuth],
+    ['without a role', '{"roles":{"a":null}}', 'get', 'set'],
+    ['a reader now', '{"roles":{"a":"read"}}', '$1', 'set'],
+  ] as const)
+    it(`access: a user who is ${what} hears it with the next command of an open connection`, async () => {
+      const refusal = (name: string): string =>
+        /^[a-z]+$/.test(name)
+          ? `-NOPERM User ada has no permissions to run the '${name}' command`
+          : name;
+      const open = new RawConnection(cluster.respPort);
+      for (const args of [login('ada'), ['SELECT', '1'], ['SET', 'k', 'v']])
+        expect(await open.ask('+OK\r\n', ...args)).to.equal('+OK\r\n');
+      const altered = await sendJson(cluster.port, 'PUT', users, change, as('root'));
+      expect(altered.status).to.equal(200);
+      const read = `${refusal(get)}\r\n${get === '$1' ? 'v\r\n' : ''}`;
+      expect(await open.ask(read, 'GET', 'k')).to.equal(read);
+      expect(await open.ask(`${refusal(set)}\r\n`, 'SET', 'k', 'w')).to.equal(
+        `${refusal(set)}\r\n`,
+      );
+      open.close();
+    });
+
+  it('access: a user who is deleted is not known to his open connection any more', async () => {
+    const open = new RawConnection(cluster.respPort);
+    expect(await open.ask('+OK\r\n', ...login('ada'))).to.equal('+OK\r\n');
+    await send(cluster.port, 'DELETE', users, { headers: as('root') });
+    expect(await open.ask(`${noAuth}\r\n`, 'PING')).to.equal(`${noAuth}\r\n`);
+    // AUTH says so as well, and HELLO.
+    expect(await open.ask(`${wrong}\r\n`, ...login('ada'))).to.equal(`${wrong}\r\n`);
+    expect(await open.ask('-NOAUTH', 'HELLO', '3')).to.equal('-NOAUTH');
+    open.close();
+  });
+
+  it('access: rights that end between MULTI and EXEC end the transaction, and nothing of it is done', async () => {
+    const refused = "-NOPERM User ada has no permissions to run the 'set' command\r\n";
+    const open = new RawConnection(cluster.respPort);
+    for (const args of [login('ada'), ['SELECT', '1'], ['MULTI']])
+      expect(await open.ask('+OK\r\n', ...args)).to.equal('+OK\r\n');
+    for (const args of [
+      ['GET', '{t}k'],
+      ['SET', '{t}k', 'v'],
+    ])
+      expect(await open.ask('+QUEUED\r\n', ...args)).to.equal('+QUEUED\r\n');
+    await sendJson(cluster.port, 'PUT', users, '{"roles":{"a":"read"}}', as('root'));
+    expect(await open.ask(refused, 'EXEC')).to.equal(refused);
+    expect(cluster.backend.records.size).to.equal(0);
+    expect(cluster.audit.at(-1)).to.deep.equal({
+      ...{ user: 'ada', address: '127.0.0.1', act: 'set', target: '1', outcome: 'FORBIDDEN' },
+    });
+    // It is over, as after any EXEC.
+    expect(await open.ask('$-1\r\n', 'GET', '{t}k')).to.equal('$-1\r\n');
+    open.close();
+  });
+
   it('access: users see their own connections, administrators all', async () => {
     const count = (lines: readonly string[]): number =>
       lines
