@@ -76,7 +76,7 @@ import {
   keysOfRound,
   type RoundRequest,
 } from '../actors/replication/serial-operations.ts';
-import { HttpEdge } from '../transport/edge-http.ts';
+import { type HttpConnectionLimits, HttpEdge } from '../transport/edge-http.ts';
 import { RespEdge, type RespEdgeLimits } from '../transport/edge-resp.ts';
 
 const protocols = [
@@ -451,6 +451,7 @@ export interface ClusterOptions {
   readonly replicationFactor?: number;
   readonly limits?: Partial<GatewayLimits>;
   readonly respLimits?: Partial<RespEdgeLimits>;
+  readonly connectionLimits?: Partial<HttpConnectionLimits>;
   readonly serial?: SerialOperations;
   /** False: the failure detector has not spoken yet. */
   readonly tellsPeers?: boolean;
@@ -547,6 +548,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
     node: 'n1',
     host: '127.0.0.1',
     port: 0,
+    connectionLimits: options.connectionLimits ?? {},
     ask: (request, timeoutMs, trace, done) =>
       kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
   });

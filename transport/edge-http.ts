@@ -68,6 +68,7 @@ export interface HttpConnectionLimits extends ConnectionLimits {
 
 export const defaultHttpLimits: HttpConnectionLimits = {
   ...defaultConnectionLimits,
+  connectionsReserved: 32,
   bodyBytes: 256 * 1024 * 1024,
   headersMs: 10_000,
   requestMs: 30_000,
@@ -96,6 +97,7 @@ export class HttpEdge {
   readonly #options: HttpEdgeOptions;
   readonly #app: FastifyInstance;
   readonly #stalls: StallWatch;
+  readonly #cap: ConnectionCap;
   /** Ends each open watch. */
   readonly #watches = new Set<() => void>();
   #isClosing = false;
@@ -106,7 +108,14 @@ export class HttpEdge {
     const limited = { ...defaultHttpLimits, ...options.connectionLimits };
     this.#app = createApp(options, limited);
     this.#stalls = new StallWatch(limited.stallMs);
-    this.#guard(this.#app.server, limited);
+    this.#cap = new ConnectionCap({
+      total: limited.connections,
+      perAddress: limited.connectionsPerAddress,
+      reserved: limited.connectionsReserved,
+      isEncrypted: options.tls !== undefined,
+      refused,
+    });
+    this.#guard(this.#app.server);
     const limits = options.limits ?? defaultBodyLimits;
     for (const route of httpRoutes) this.#register(route, limits);
     this.#refuseOtherMethods();
@@ -143,11 +152,10 @@ export class HttpEdge {
     }
   }
 
-  #guard(server: Server, limits: HttpConnectionLimits): void {
+  #guard(server: Server): void {
     const { tls, reports: host } = this.#options;
-    const { connections: total, connectionsPerAddress: perAddress } = limits;
     const isEncrypted = tls !== undefined;
-    new ConnectionCap({ total, perAddress, isEncrypted, refused }).watch(server);
+    this.#cap.watch(server);
     if (isEncrypted) {
       this.#failed = new FailedHandshakes({ port: 'http', event: 'client.handshake-failed', host });
       this.#failed.watch(server);
@@ -173,6 +181,7 @@ export class HttpEdge {
       const detail = 'query: expected name=value pairs with valid percent-encoded UTF-8';
       return send(reply, problemAnswer(failure('BAD_REQUEST', { detail })));
     }
+    const isReserved = this.#cap.keep(request.raw.socket);
     const message: HttpRequest = {
       route: route.name,
       params: request.params as Record<string, string>,
@@ -180,6 +189,7 @@ export class HttpEdge {
       headers: pickHeaders(request),
       body: plainBytes(request.body),
       client: request.socket.remoteAddress ?? '',
+      ...(isReserved ? { isReserved } : {}),
     };
     // From here on the answer goes straight to the socket.
     reply.hijack();
@@ -187,7 +197,10 @@ export class HttpEdge {
     this.#options.ask(message, timeoutOf(message), trace, (problem, answer) => {
       const final = answer ?? problemAnswer(problem ?? failure('BUG'));
       if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
-      write(reply.raw, final, { isHead: route.method === 'HEAD', isLast: this.#isClosing });
+      write(reply.raw, final, {
+        isHead: route.method === 'HEAD',
+        isLast: this.#isClosing || isReserved,
+      });
     });
   }
 

@@ -114,9 +114,9 @@ export class RespEdge {
       this.#failed.watch(this.#server);
     }
     const { connections: total, connectionsPerAddress: perAddress } = this.#limits;
-    new ConnectionCap({ total, perAddress, isEncrypted: tls !== undefined, refused }).watch(
-      this.#server,
-    );
+    const reserved = this.#limits.connectionsReserved;
+    const isEncrypted = tls !== undefined;
+    new ConnectionCap({ total, perAddress, reserved, isEncrypted, refused }).watch(this.#server);
   }
 
   /** BAD_REQUEST where the address cannot be had, with what to do about it. */

@@ -8,6 +8,7 @@
 import type { Server, Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Host } from '../runtime/environment.ts';
+import { endsOf } from './connection-cap.ts';
 import type { Counter } from '../runtime/metrics.ts';
 
 export type FailureHost = Pick<Host, 'clock' | 'log' | 'metrics'>;
@@ -82,9 +83,6 @@ export class FailedHandshakes {
     this.#leftOut = 0;
   }
 }
-
-const endsOf = ({ remoteAddress, remotePort, localAddress, localPort }: Socket): string =>
-  `${remoteAddress ?? ''} ${remotePort ?? 0} ${localAddress ?? ''} ${localPort ?? 0}`;
 
 /** OpenSSL's own words are in `reason`; the message has places of its source in it. */
 interface TlsError extends Error {

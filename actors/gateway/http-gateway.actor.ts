@@ -15,7 +15,7 @@ import {
   type Ref,
   refTo,
 } from '../../runtime/actor.ts';
-import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
+import { type Failure, failure, KvError, toFailure } from '../../runtime/errors.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import type { Sealer } from '../../runtime/seal.ts';
 import type { Catalog, CatalogBytes } from '../catalog/protocol.ts';
@@ -67,6 +67,7 @@ import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
+import { mayUseReserve } from './route-rights.ts';
 import { RouteFigures } from './route-figures.ts';
 import {
   type KeyPlace,
@@ -267,6 +268,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       exchange.login = this.#access.identify(request, route);
       this.#access.enter(exchange.login, route, request);
     }
+    if (request.isReserved === true) this.#checkReserved(exchange);
     if (!isServed || handler === undefined)
       return this.#refuse(
         exchange,
@@ -279,6 +281,14 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       );
     checkQuery(route, request.query);
     handler(exchange);
+  }
+
+  #checkReserved({ login, route: { name } }: Exchange): void {
+    const isRequired = this.#access?.access.isRequired === true;
+    if (mayUseReserve(name, login?.rights.isAdmin, isRequired)) return;
+    const detail =
+      'all connections of this port are taken; the last ones are for health and administrators';
+    throw new KvError('OVERLOADED', { retry_after: 1, detail });
   }
 
   /** Reads the headers; from here on the answer names its level and has its deadline. */

@@ -18,6 +18,8 @@ export interface HttpRequest {
   readonly body: Uint8Array;
   /** Address of the client, without a port; absent: not known. */
   readonly client?: string;
+  /** It came over one of the last connections, which are for health and administrators. */
+  readonly isReserved?: boolean;
 }
 
 export interface HttpAnswer {

@@ -49,3 +49,17 @@ const rights: Readonly<Record<string, RouteRight>> = {
 
 export const routeRight = (name: string): RouteRight =>
   Object.hasOwn(rights, name) ? (rights[name] as RouteRight) : 'admin';
+
+/**
+ * Whether a request may use one of the last connections of its port. `isAdmin`: whether who asks is
+ * an administrator; undefined: it is not known who asks. Without users these are for everything but
+ * keys, which is what floods.
+ */
+export function mayUseReserve(
+  name: string,
+  isAdmin: boolean | undefined,
+  isRequired: boolean,
+): boolean {
+  if (name === 'livez' || name === 'readyz' || isAdmin === true) return true;
+  return !isRequired && !['open', 'read', 'write'].includes(routeRight(name));
+}

@@ -83,6 +83,12 @@ export const settingRows = {
   valueBytesMax: row(miB, 1, 16 * miB, 'Longest value.'),
   connectionsMax: row(10_000, 1, 100_000, 'Connections of clients, for each of the two ports.'),
   connectionsPerAddressMax: row(1_000, 1, 100_000, 'Of these, from one address.'),
+  connectionsReserved: row(
+    32,
+    0,
+    1_000,
+    'Connections of the HTTP port beyond these two, for health and administrators.',
+  ),
   requestBytesMax: row(
     256 * miB,
     miB,

@@ -213,6 +213,7 @@ class NodeThread implements ThreadRuntime {
       connectionLimits: {
         connections: tunables.connectionsMax,
         connectionsPerAddress: tunables.connectionsPerAddressMax,
+        connectionsReserved: tunables.connectionsReserved,
         bodyBytes: tunables.requestBytesMax,
       },
       ask: (request, timeoutMs, trace, done) =>

@@ -1,6 +1,8 @@
 // Who may do what at a node, through its sockets: every route and every command with and without
 // rights, wrong and hostile tokens, revocation, limits and the audit log.
 
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { expect } from 'chai';
 import { changed } from '../../actors/catalog/changes.ts';
 import type { CatalogChange, RoleChange } from '../../actors/catalog/protocol.ts';
@@ -260,6 +262,55 @@ describe('security: access over HTTP', () => {
     expect(statuses.filter((status) => status === 404).length).to.be.within(2, 3);
     expect(statuses).to.include(429);
     expect(await statusOf('GET', `${keysOfA}/k`, as('bob'))).to.equal(404);
+  });
+});
+
+describe('security: access, with all connections taken', () => {
+  let cluster: TestCluster;
+  let flood: Socket;
+  afterEach(async () => {
+    flood.destroy();
+    await cluster.close();
+  });
+
+  async function fill(isRequired: boolean): Promise<void> {
+    const access = { isRequired, operationsPerAddressMax: 0, document };
+    cluster = await startCluster({ access, connectionLimits: { connections: 1 } });
+    flood = connect({ port: cluster.port, host: '127.0.0.1' });
+    flood.on('error', () => undefined);
+    await once(flood, 'connect');
+  }
+  const ask = async (
+    method: string,
+    path: string,
+    headers: Record<string, string> = {},
+  ): Promise<Answer> => send(cluster.port, method, path, { headers });
+
+  it('access: health and administrators are served, others are told to wait', async () => {
+    await fill(true);
+    for (const path of ['/livez', '/readyz']) expect((await ask('GET', path)).status).to.equal(200);
+    expect((await ask('GET', `${keysOfA}/k`, as('root'))).status).to.equal(404);
+    expect((await ask('GET', '/api/v1/admin/users', as('root'))).status).to.equal(200);
+    const refused = await ask('GET', `${keysOfA}/k`, as('ada'));
+    expect([refused.status, problemOf(refused).code]).to.deep.equal([429, 'OVERLOADED']);
+    expect(problemOf(refused).detail).to.match(/for health and administrators/);
+    expect(Number(refused.headers['retry-after'])).to.equal(1);
+    expect(refused.headers.connection).to.equal('close');
+    expect((await ask('GET', '/metrics', as('ada'))).status).to.equal(429);
+    expect((await ask('GET', '/docs')).status).to.equal(429);
+    for (const headers of [{}, bearer('wrong')])
+      expect((await ask('GET', `${keysOfA}/k`, headers)).status).to.equal(401);
+    expect(cluster.backend.seen.every(({ verb }) => verb === 'read')).to.equal(true);
+    expect(cluster.backend.seen).to.have.length(1);
+  });
+
+  it('access: without users health and what is not about keys is served', async () => {
+    await fill(false);
+    for (const path of ['/livez', '/readyz', '/metrics', '/api/v1/admin/cluster/status'])
+      expect((await ask('GET', path)).status, path).to.equal(200);
+    expect((await ask('GET', '/api/v1/keys/k')).status).to.equal(429);
+    expect((await ask('DELETE', '/api/v1/keys/k')).status).to.equal(429);
+    expect(cluster.backend.seen).to.deep.equal([]);
   });
 });
 

@@ -109,7 +109,7 @@ describe('limits', () => {
   });
 
   it('limits: connections of HTTP up to the limit, the next gets 503 (limit=2)', async () => {
-    const port = await http({ connectionsPerAddress: 2 });
+    const port = await http({ connectionsPerAddress: 2, connectionsReserved: 0 });
     const ask = (socket: Socket): Promise<string> => {
       socket.write('GET /livez HTTP/1.1\r\nhost: a\r\n\r\n');
       return first(socket);
@@ -117,6 +117,90 @@ describe('limits', () => {
     expect(await ask(dial(port))).to.equal('HTTP/1.1 200 OK');
     expect(await ask(dial(port))).to.equal('HTTP/1.1 200 OK');
     expect(await ask(dial(port))).to.equal('HTTP/1.1 503 Refused');
+  });
+
+  /** How the port was reached and how it answered: `reserved 200`. */
+  async function asked(port: number, seen: boolean[]): Promise<string> {
+    const socket = dial(port);
+    socket.write('GET /livez HTTP/1.1\r\nhost: a\r\n\r\n');
+    const said = await all(socket);
+    const status = said.split(' ')[1] ?? 'nothing';
+    return `${said.includes('503') ? '' : seen.at(-1) === true ? 'reserved ' : 'usual '}${status}`;
+  }
+
+  async function counting(
+    limits: Partial<HttpConnectionLimits>,
+    holds: () => boolean = () => false,
+  ): Promise<{ readonly port: number; readonly seen: boolean[] }> {
+    const seen: boolean[] = [];
+    const edge = new HttpEdge({
+      ...{ node: 'n1', host, port: 0, connectionLimits: limits },
+      ask: ({ isReserved }, _timeoutMs, _trace, done) => {
+        seen.push(isReserved === true);
+        if (!holds()) done(undefined, { status: 200, headers: {}, body: new Uint8Array(0) });
+      },
+    });
+    closing.push(() => edge.close());
+    return { port: (await edge.listen()).port, seen };
+  }
+
+  /** Connections that do nothing, in the order in which the port took them. */
+  async function idle(port: number, count: number): Promise<Socket[]> {
+    const found: Socket[] = [];
+    for (let i = 0; i < count; i += 1) {
+      const socket = dial(port).resume();
+      found.push(socket);
+      await once(socket, 'connect');
+    }
+    return found;
+  }
+
+  it('limits: with all places taken a request goes over a reserved one, which ends with it (limit=3)', async () => {
+    const { port, seen } = await counting({ connections: 3, connectionsReserved: 1 });
+    await idle(port, 2);
+    const third = dial(port);
+    third.write('GET /livez HTTP/1.1\r\nhost: a\r\n\r\n');
+    expect(await first(third)).to.equal('HTTP/1.1 200 OK');
+    expect(seen).to.deep.equal([false]);
+    for (let i = 0; i < 5; i += 1) expect(await asked(port, seen)).to.equal('reserved 200');
+  });
+
+  it('limits: the bound of one address leads to the reserve as well (limit=1)', async () => {
+    const { port, seen } = await counting({ connectionsPerAddress: 1, connectionsReserved: 1 });
+    await idle(port, 1);
+    expect(await asked(port, seen)).to.equal('reserved 200');
+  });
+
+  it('limits: reserved places whose requests are answered are kept, the next is refused (limit=2)', async () => {
+    let holds = true;
+    const { port, seen } = await counting({ connections: 1, connectionsReserved: 2 }, () => holds);
+    await idle(port, 1);
+    const held = [dial(port), dial(port)];
+    for (const socket of held) socket.write('GET /livez HTTP/1.1\r\nhost: a\r\n\r\n');
+    while (seen.length < 2) await new Promise((resolve) => setImmediate(resolve));
+    holds = false;
+    expect(await asked(port, seen)).to.equal('503');
+    const [one] = held as [Socket];
+    one.destroy();
+    let said = '503';
+    // The place is free once the server has noticed the end.
+    while (said === '503') said = await asked(port, seen);
+    expect(said).to.equal('reserved 200');
+  });
+
+  it('limits: of reserved places that wait for a request the oldest makes room (flood=200)', async () => {
+    const { port, seen } = await counting({ connections: 2, connectionsReserved: 2 });
+    const flood = await idle(port, 200);
+    const ended = (socket: Socket): Promise<unknown> =>
+      socket.readableEnded || socket.destroyed ? Promise.resolve() : once(socket, 'end');
+    const ends = flood.slice(2, 198).map(ended);
+    expect(await asked(port, seen)).to.equal('reserved 200');
+    await Promise.all(ends);
+    // The usual places stay with those who have them.
+    expect(flood.slice(0, 2).map(({ readableEnded }) => readableEnded)).to.deep.equal([
+      false,
+      false,
+    ]);
   });
 
   it('limits: a body is taken up to its limit, and counted as it comes, not one byte more', async () => {

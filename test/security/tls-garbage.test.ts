@@ -8,7 +8,7 @@ import { connect as connectTls } from 'node:tls';
 import { expect } from 'chai';
 import { createAuthority, type Issued, issueCertificate } from '../../cli/certs/authority.ts';
 import { FailedHandshakes } from '../../transport/failed-handshakes.ts';
-import { HttpEdge } from '../../transport/edge-http.ts';
+import { type HttpConnectionLimits, HttpEdge } from '../../transport/edge-http.ts';
 import { RespEdge } from '../../transport/edge-resp.ts';
 import type { TlsMaterial } from '../../transport/tls.ts';
 import { type LogEntry, ManualHost } from '../kit.ts';
@@ -71,10 +71,19 @@ describe('tls garbage', () => {
   const loggedIn = (entries: readonly LogEntry[]): readonly LogEntry[] =>
     entries.filter(({ event }) => /handshake-failed|connection-failed/.test(event));
 
-  async function http(deadlineMs = handshakeMs): Promise<Port> {
+  async function http(
+    deadlineMs = handshakeMs,
+    more: Partial<HttpConnectionLimits> = {},
+  ): Promise<Port> {
     const reports = new ManualHost();
     const edge = new HttpEdge({
-      ...{ node: 'n1', host, port: 0, reports, connectionLimits: { handshakeMs: deadlineMs } },
+      ...{
+        node: 'n1',
+        host,
+        port: 0,
+        reports,
+        connectionLimits: { handshakeMs: deadlineMs, ...more },
+      },
       tls: { material: await forNode('n1'), requiresClientCertificate: false },
       ask: (_request, _timeoutMs, _trace, done) =>
         done(undefined, { status: 200, headers: {}, body: new Uint8Array(2) }),
@@ -211,6 +220,16 @@ describe('tls garbage', () => {
       await ended;
       expect(failed()).to.equal(0);
     });
+
+  it('tls garbage: silent connections on all places of a port leave the reserved ones (connections=5, reserved=2)', async () => {
+    const { port, serve } = await http(60_000, { connections: 5, connectionsReserved: 2 });
+    for (let i = 0; i < 50; i += 1) {
+      const socket = connect({ port, host }).on('error', () => undefined);
+      sockets.push(socket);
+      await new Promise((resolve) => void socket.once('connect', resolve));
+    }
+    for (let i = 0; i < 5; i += 1) await serve();
+  });
 
   it('tls garbage: the log tells of the first one, and after ten seconds of how many followed it', () => {
     const reports = new ManualHost();
