@@ -26,6 +26,7 @@ import { gunzipSync } from 'node:zlib';
 import { assert } from '../../runtime/errors.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { type Engine, engines, type OpenEngine, type Pair } from './storage-engines.ts';
+import { Pairs } from './pairs.ts';
 
 export interface StorageBenchOptions {
   readonly records: number;
@@ -45,6 +46,7 @@ const batchRecords = 100;
 const concurrent = 64;
 const hotKeys = 1_000;
 const coldGets = 5_000;
+const warmRecords = 20_000;
 /** Records that are written again while reads are timed. */
 const churnMs = 8_000;
 /** A kind of work ends after so long, milliseconds, if it has not done all by then. */
@@ -53,34 +55,34 @@ const workMs = 2_500;
 // ---- data ----------------------------------------------------------------------------------
 
 /** Distinct keys of 20 bytes in random order, with values like short JSON documents. */
-function makePairs({ records, valueBytes }: StorageBenchOptions): Pair[] {
+function makePairs({ records, valueBytes }: StorageBenchOptions): Pairs {
   const random = new Prng(1);
   const words = Array.from({ length: 512 }, () => random.int(36 ** 5).toString(36));
-  return Array.from({ length: records }, (_, i) => {
+  const pairs = new Pairs();
+  for (let i = 0; i < records; i += 1) {
     const scattered = (Math.imul(i, 0x9e37_79b1) >>> 0).toString(16).padStart(16, '0');
     let text = `{"id":${random.int(1e6)},"name":"`;
     while (text.length < valueBytes) text += `${words[random.int(words.length)] ?? ''} `;
-    return {
-      key: new Uint8Array(Buffer.from(`user${scattered}`)),
-      value: new Uint8Array(Buffer.from(text.slice(0, valueBytes))),
-    };
-  });
+    pairs.add(Buffer.from(`user${scattered}`), Buffer.from(text.slice(0, valueBytes)));
+  }
+  return pairs;
 }
 
-function pairsOfFile(path: string, keyField: string, records: number): Pair[] {
+function pairsOfFile(path: string, keyField: string, records: number): Pairs {
   const bytes = readFileSync(path);
   const text = (path.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString();
-  const pairs = new Map<string, Pair>();
+  const lines = new Map<string, string>();
   for (const line of text.split('\n')) {
     if (line === '') continue;
-    const name = String((JSON.parse(line) as Record<string, unknown>)[keyField]);
-    const key = new Uint8Array(Buffer.from(name).subarray(0, 1024));
-    pairs.set(name, { key, value: new Uint8Array(Buffer.from(line)) });
+    lines.set(String((JSON.parse(line) as Record<string, unknown>)[keyField]), line);
   }
-  return [...pairs.values()].slice(0, records);
+  const pairs = new Pairs();
+  for (const [name, line] of [...lines].slice(0, records))
+    pairs.add(Buffer.from(name).subarray(0, 1024), Buffer.from(line));
+  return pairs;
 }
 
-const pairsFor = (options: StorageBenchOptions): Pair[] =>
+const pairsFor = (options: StorageBenchOptions): Pairs =>
   options.file === undefined
     ? makePairs(options)
     : pairsOfFile(options.file, options.keyField ?? 'name', options.records);
@@ -125,18 +127,18 @@ function note(figures: Figure, row: string, { perSecond, cpuMicros }: Measured, 
   figures[`${cpuPrefix}${row}`] = cpuMicros / each;
 }
 
-const slice = (pairs: readonly Pair[], n: number): readonly Pair[] =>
-  pairs.slice(n * batchRecords, (n + 1) * batchRecords);
+/** The `n`th hundred. */
+const slice = (pairs: Pairs, n: number): readonly Pair[] =>
+  pairs.from(n * batchRecords, (n + 1) * batchRecords);
 
-async function durableWrites(
-  engine: Engine,
-  pairs: readonly Pair[],
-  figures: Figure,
-): Promise<void> {
-  const put = (n: number): Promise<unknown> => {
-    const { key, value } = pairs[n % pairs.length] as Pair;
-    return engine.put(key, value);
-  };
+/** A put of the records in turn. */
+const putting =
+  (engine: Engine, pairs: Pairs) =>
+  (n: number): Promise<unknown> =>
+    engine.put(pairs.key(n % pairs.length), pairs.value(n % pairs.length));
+
+async function durableWrites(engine: Engine, pairs: Pairs, figures: Figure): Promise<void> {
+  const put = putting(engine, pairs);
   note(figures, 'put, fsync, 1 in flight', await measure(Infinity, 1, put));
   note(figures, 'put, fsync, 64 in flight', await measure(Infinity, concurrent, put));
   const batches = Math.floor(pairs.length / batchRecords);
@@ -144,11 +146,11 @@ async function durableWrites(
   note(figures, 'batch of 100, fsync', await measure(Infinity, 1, batch), batchRecords);
 }
 
-async function reads(engine: Engine, pairs: readonly Pair[], figures: Figure): Promise<void> {
+async function reads(engine: Engine, pairs: Pairs, figures: Figure): Promise<void> {
   const random = new Prng(2);
   const orders = Array.from({ length: pairs.length }, () => random.int(pairs.length));
   const get = async (n: number): Promise<void> => {
-    const found = await engine.get((pairs[n] as Pair).key);
+    const found = await engine.get(pairs.key(n));
     assert(found !== undefined, 'a record is missing');
   };
   const any = (n: number): number => orders[n % orders.length] as number;
@@ -164,9 +166,8 @@ async function reads(engine: Engine, pairs: readonly Pair[], figures: Figure): P
     'get, 64 in flight',
     await measure(pairs.length * 2, concurrent, (n) => get(any(n))),
   );
-  const missing = pairs.map(({ key }) => new Uint8Array([...key, 1]));
   const absent = await measure(pairs.length, 1, async (n) => {
-    const found = await engine.get(missing[any(n)] as Uint8Array);
+    const found = await engine.get(pairs.absentKey(any(n)));
     assert(found === undefined, 'a record too many');
   });
   note(figures, 'get, missing keys', absent);
@@ -176,11 +177,11 @@ async function reads(engine: Engine, pairs: readonly Pair[], figures: Figure): P
   note(figures, 'scan', scans, pairs.length);
 }
 
-async function mixed(engine: Engine, pairs: readonly Pair[]): Promise<Measured> {
+async function mixed(engine: Engine, pairs: Pairs): Promise<Measured> {
   const random = new Prng(3);
   return measure(pairs.length * 2, concurrent, (n) => {
-    const { key, value } = pairs[random.int(pairs.length)] as Pair;
-    return n % 5 === 0 ? engine.put(key, value) : engine.get(key);
+    const i = random.int(pairs.length);
+    return n % 5 === 0 ? engine.put(pairs.key(i), pairs.value(i)) : engine.get(pairs.key(i));
   });
 }
 
@@ -202,11 +203,7 @@ async function longestCollection(work: () => Promise<unknown>): Promise<number> 
 }
 
 /** How long reads take while everything is written again, so that tables are merged all the time. */
-async function readsUnderChurn(
-  engine: Engine,
-  pairs: readonly Pair[],
-  figures: Figure,
-): Promise<void> {
+async function readsUnderChurn(engine: Engine, pairs: Pairs, figures: Figure): Promise<void> {
   const random = new Prng(4);
   const histogram = createHistogram();
   const endMs = performance.now() + churnMs;
@@ -220,7 +217,7 @@ async function readsUnderChurn(
   };
   const reader = async (): Promise<void> => {
     while (performance.now() < endMs) {
-      const { key } = pairs[random.int(pairs.length)] as Pair;
+      const key = pairs.key(random.int(pairs.length));
       const startMs = performance.now();
       await engine.get(key);
       histogram.record(Math.max(1, Math.round((performance.now() - startMs) * 1e3)));
@@ -233,6 +230,27 @@ async function readsUnderChurn(
   figures['longest collection meanwhile, us'] = longestMs * 1e3;
 }
 
+/**
+ * Some of each kind of work in a directory of its own: afterwards code is compiled, as in a program
+ * that has run for a while, and each row says what an operation costs.
+ */
+async function warmUp(open: OpenEngine, root: string, pairs: Pairs): Promise<void> {
+  const records = Math.min(pairs.length, warmRecords);
+  for (const isDurable of [true, false]) {
+    const directory = join(root, `warm-${isDurable}`);
+    const engine = await open(directory, isDurable);
+    await measure(records, 1, putting(engine, pairs));
+    await measure(records, concurrent, putting(engine, pairs));
+    for (let n = 0; n < records / batchRecords; n += 1) await engine.batch(slice(pairs, n));
+    await engine.close();
+    const again = await open(directory, isDurable);
+    await measure(records, 1, (n) => again.get(pairs.key(n)));
+    await measure(records, concurrent, (n) => again.get(pairs.absentKey(n)));
+    await again.scan();
+    await again.close();
+  }
+}
+
 /** All the work with one engine below `root`. */
 async function benchEngine(
   open: OpenEngine,
@@ -241,14 +259,12 @@ async function benchEngine(
 ): Promise<Record<string, number>> {
   const pairs = pairsFor(options);
   const figures: Record<string, number> = {};
+  await warmUp(open, root, pairs);
   const durable = await open(join(root, 'durable'), true);
   await durableWrites(durable, pairs, figures);
   await durable.close();
   const quick = await open(join(root, 'quick'), false);
-  const put = (n: number): Promise<unknown> => {
-    const { key, value } = pairs[n % pairs.length] as Pair;
-    return quick.put(key, value);
-  };
+  const put = putting(quick, pairs);
   const putsGcMs = await longestCollection(async () => {
     note(figures, 'put, no fsync, 1 in flight', await measure(pairs.length, 1, put));
     note(figures, 'put, no fsync, 64 in flight', await measure(pairs.length, concurrent, put));
@@ -262,7 +278,7 @@ async function benchEngine(
     // All of it, however long it takes: what follows reads it.
     const filling = await measure(batches, 1, fill, Infinity);
     note(figures, 'fill, batches of 100, no fsync', filling, batchRecords);
-    await filled.batch(pairs.slice(batches * batchRecords));
+    await filled.batch(pairs.from(batches * batchRecords));
   });
   await filled.close();
   // Opened again, every engine reads from its files.
