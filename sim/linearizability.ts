@@ -4,8 +4,8 @@
 //
 // Open writes are what a search drowns in: n of them can be placed in 2^n ways. Three things keep
 // them few. Those that do the same are one class, of which the earliest is taken: all that may stand
-// here may stand here in each other's place. One stands only where it changes the register, and only
-// when no answered operation fits. And a state that was reached with fewer of them was no worse.
+// here may stand here in each other's place. One stands only where it changes the register, and is
+// tried after the answered ones. And a state that was reached with fewer of them was no worse.
 
 export interface RegisterOperation {
   readonly kind: 'read' | 'write' | 'delete' | 'cas';
@@ -123,7 +123,8 @@ class Search {
     const isMet = (used: readonly number[]): boolean =>
       used.every((count, i) => count <= (this.#used[i] ?? 0));
     if (before.some(isMet)) return true;
-    this.#visited.set(here, [...before, [...this.#used]]);
+    before.push([...this.#used]);
+    this.#visited.set(here, before);
     return false;
   }
 

@@ -92,8 +92,6 @@ export class PeerTable {
   readonly #peers: ReadonlyMap<string, Peer>;
   readonly #dialled = new Map<string, Dialled>();
   readonly #accepted = new Set<TcpLink>();
-  /** With TLS: what was accepted, also before its handshake is over. */
-  readonly #raw = new Set<Socket>();
   /** Where a peer's actors run, once it has said so. */
   readonly #placements = new Map<string, Placement>();
   #server: Server | undefined;
@@ -189,7 +187,6 @@ export class PeerTable {
     if (server === undefined) return;
     const abandoned = this.#options.host.timers.after(finishMs, () => {
       for (const link of links) link.abandon();
-      for (const socket of this.#raw) socket.destroy();
     });
     await new Promise((resolve) => server.close(resolve));
     abandoned.cancel();
@@ -241,10 +238,6 @@ export class PeerTable {
       },
       (socket) => this.#accept(socket),
     );
-    server.on('connection', (socket: Socket) => {
-      this.#raw.add(socket);
-      socket.once('close', () => this.#raw.delete(socket));
-    });
     this.#failed.watch(server);
     return server;
   }

@@ -1,6 +1,7 @@
 // A key's place on the ring: farmhash fingerprint32 of the bytes that hash-tag.ts chooses, and which
 // shard of a node that place belongs to.
 
+import { KvError } from '../../runtime/errors.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
 import { placementBytes } from './hash-tag.ts';
 
@@ -19,3 +20,8 @@ export function hashKey(storageKey: Uint8Array): KeyHashes {
 
 /** The shard of a node that owns a token. */
 export const shardOf = (token: number, shards: number): number => token % shards;
+
+/** WRONG_SHARD where another shard owns the token: who asked took the node for one with other shards. */
+export function checkShard(token: number, shard: number, shards: number): void {
+  if (shardOf(token, shards) !== shard) throw new KvError('WRONG_SHARD', { shards });
+}

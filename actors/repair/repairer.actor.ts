@@ -16,7 +16,7 @@ import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord, recordIsSet, recordKey, recordToken } from '../model/record.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
 import type { SumTree } from '../model/sum-tree.ts';
-import { shardOf } from '../model/token.ts';
+import { checkShard } from '../model/token.ts';
 import { Acceptor, Replica, type SiblingKeeper } from '../replication/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
 import { Horizons } from './horizons.ts';
@@ -194,8 +194,7 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
   write({ session, record }: BodyOf<Repairer['write']>): Later<object> {
     checkRecord(record);
     this.#session(session);
-    if (shardOf(recordToken(record), this.#options.shards) !== this.#ctx.shard)
-      throw new KvError('WRONG_SHARD', { shards: this.#options.shards });
+    checkShard(recordToken(record), this.#ctx.shard, this.#options.shards);
     const later = this.#ctx.later<object>();
     // Its sender has not heard of the drop yet.
     if (this.#dropped.has(recordKey(record))) {

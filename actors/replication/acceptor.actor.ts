@@ -11,14 +11,13 @@ import {
   type Session,
 } from '../../runtime/actor.ts';
 import { base64url } from '../../runtime/bytes.ts';
-import { KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord, recordHlc, recordKey, recordToken, recordValue } from '../model/record.ts';
-import { shardOf } from '../model/token.ts';
+import { checkShard } from '../model/token.ts';
 import { notWhole } from '../model/wholeness.ts';
 import type { Repairer } from '../repair/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
@@ -181,8 +180,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     work: (steps: KeySteps) => Promise<Reply>,
   ): Later<Reply> {
     if (!this.#isOpen) throw notWhole(this.#ctx.node);
-    if (shardOf(at.token, this.#options.shards) !== this.#ctx.shard)
-      throw new KvError('WRONG_SHARD', { shards: this.#options.shards });
+    checkShard(at.token, this.#ctx.shard, this.#options.shards);
     this.#dropped.refuse(at.key);
     const name = base64url.encode(at.key);
     const turns = this.#turns;

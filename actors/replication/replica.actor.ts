@@ -26,7 +26,7 @@ import {
   recordWriter,
 } from '../model/record.ts';
 import { setOf } from '../model/siblings.ts';
-import { shardOf } from '../model/token.ts';
+import { checkShard } from '../model/token.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import { notWhole } from '../model/wholeness.ts';
 import type { Repairer } from '../repair/protocol.ts';
@@ -230,8 +230,7 @@ class ReplicaActor implements Handlers<Replica>, Handlers<Own> {
   }
 
   #checkShard(token: number): void {
-    if (shardOf(token, this.#options.shards) !== this.#ctx.shard)
-      throw new KvError('WRONG_SHARD', { shards: this.#options.shards });
+    checkShard(token, this.#ctx.shard, this.#options.shards);
   }
 
   event(event: BodyOf<Replica['event']>, call: Call): Later<SiblingEventReply> {

@@ -2,7 +2,7 @@
 // hints alone, whatever happens to the nodes that keep them.
 
 import { expect } from 'chai';
-import { replicaNames, ReplicasUnderTest } from './replicas-under-test.ts';
+import { ReplicasUnderTest } from './replicas-under-test.ts';
 
 const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`);
 
@@ -195,12 +195,7 @@ describe('sim hints', () => {
       await replicas.write('n2', 'key', undefined, 'ALL');
       await replicas.sleep(25);
       expect((await replicas.repair('n2')).sets[0]?.outcome).to.equal('complete');
-      for (let table = 0; table < 6; table += 1) {
-        for (let i = 0; i < 40; i += 1)
-          await replicas.write('n2', `fill-${table}-${i}`, 'x'.repeat(400));
-        for (const node of replicaNames) await replicas.flush(node);
-        await replicas.sleep(1);
-      }
+      await replicas.mergeAll('n2', 'fill');
       expect(await replicas.held('key'), 'purged').to.deep.equal(Array(3).fill('nothing'));
       network.healAll();
       await replicas.sleep(30);

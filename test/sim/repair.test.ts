@@ -181,16 +181,6 @@ describe('sim repair: convergence', () => {
   });
 });
 
-/** Deletes of half of the keys, then so many flushes that everything is merged. */
-async function purgeRound(replicas: ReplicasUnderTest, round: number): Promise<void> {
-  for (let table = 0; table < 6; table += 1) {
-    for (const key of keysOf(40))
-      await replicas.write('n1', `fill-${round}-${table}-${key}`, 'x'.repeat(400));
-    for (const node of replicaNames) await replicas.flush(node);
-    await replicas.sleep(1);
-  }
-}
-
 /**
  * `n3` holds the delete of a key in a table that waits for its merge, and in memory a write of the
  * key that was stamped before the delete and came after it. `n1` has the delete, `n2` the write.
@@ -220,11 +210,11 @@ describe('sim repair: tombstones', () => {
     await replicas.run(async () => {
       await writeAll(replicas, keys, 'value');
       await writeAll(replicas, keys, undefined);
-      await purgeRound(replicas, 1);
+      await replicas.mergeAll('n1', 'fill-1');
       await expectAll(replicas, keys, 'deleted');
       await replicas.sleep(lagSeconds);
       expect((await replicas.repair('n1')).sets[0]?.outcome).to.equal('complete');
-      await purgeRound(replicas, 2);
+      await replicas.mergeAll('n1', 'fill-2');
       await expectAll(replicas, keys, 'nothing');
       expect(replicas.reached('tombstones purged')).to.be.above(0);
       expect((await replicas.repair('n2')).recordsSent).to.equal(0);
@@ -240,14 +230,14 @@ describe('sim repair: tombstones', () => {
       await writeAll(replicas, keys, undefined);
       await replicas.sleep(lagSeconds);
       await replicas.repair('n1');
-      await purgeRound(replicas, 1);
+      await replicas.mergeAll('n1', 'fill-1');
       expect(await replicas.holds('n1', 'key-0')).to.equal('deleted');
       await replicas.sleep(3_600);
       await replicas.up('n3');
       await replicas.sleep(5);
       await replicas.repair('n1');
       await expectAll(replicas, keys, 'deleted');
-      await purgeRound(replicas, 2);
+      await replicas.mergeAll('n1', 'fill-2');
       await expectAll(replicas, keys, 'nothing');
     });
   });
@@ -258,10 +248,10 @@ describe('sim repair: tombstones', () => {
       await writeAll(replicas, keys, undefined);
       await replicas.sleep(lagSeconds);
       await replicas.repair('n1');
-      await purgeRound(replicas, 1);
+      await replicas.mergeAll('n1', 'fill-1');
       await expectAll(replicas, keys, 'deleted');
       await replicas.sleep(3_700);
-      await purgeRound(replicas, 2);
+      await replicas.mergeAll('n1', 'fill-2');
       await expectAll(replicas, keys, 'nothing');
     });
   });
@@ -286,7 +276,7 @@ describe('sim repair: tombstones', () => {
         await flushing;
         expect(replicas.reached('compaction installed'), 'merged').to.be.above(0);
         expect(await replicas.holds('n3', 'gone'), 'a delete was undone').to.equal('deleted');
-        await purgeRound(replicas, 1);
+        await replicas.mergeAll('n1', 'fill-1');
         expect(await replicas.held('gone')).to.not.include('older');
       });
     });
@@ -308,7 +298,7 @@ describe('sim repair: tombstones', () => {
       await replicas.down('n3');
       replicas.cluster.machineOf('n2').clock.jump(-30_000);
       await decide('n2', undefined);
-      await purgeRound(replicas, 1);
+      await replicas.mergeAll('n1', 'fill-1');
       expect(await replicas.holds('n1', 'gone'), 'before n3 had it').to.equal('deleted');
       await replicas.up('n3');
       await replicas.sleep(5);
@@ -326,7 +316,7 @@ describe('sim repair: tombstones', () => {
       await replicas.down('n1');
       await replicas.up('n1');
       await replicas.sleep(5);
-      await purgeRound(replicas, 1);
+      await replicas.mergeAll('n1', 'fill-1');
       await expectAll(replicas, keys, 'nothing');
     });
   });

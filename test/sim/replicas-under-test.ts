@@ -156,6 +156,16 @@ export class ReplicasUnderTest {
       await this.cluster.ask(refTo(Store, node, shard), 'flush', {}, 60_000);
   }
 
+  /** Writes so many tables of other keys through a node that every table is merged on all of them. */
+  async mergeAll(node: string, prefix: string): Promise<void> {
+    for (let table = 0; table < 6; table += 1) {
+      for (let i = 0; i < 40; i += 1)
+        await this.write(node, `${prefix}-${table}-key-${i}`, 'x'.repeat(400));
+      for (const each of replicaNames) await this.flush(each);
+      await this.sleep(1);
+    }
+  }
+
   /** The disk of a node holds so many bytes more than what a node needs free to take writes. */
   limitSpace(node: string, spareBytes: number): void {
     const { storage } = this.cluster.machineOf(node);
