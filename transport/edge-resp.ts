@@ -58,6 +58,8 @@ export interface RespEdgeLimits extends ConnectionLimits {
   readonly outputBytesHard: number;
   /** A command that has begun and does not end within this time ends its connection. Default 60 s. */
   readonly commandMs: number;
+  /** A connection that has to log in and has not for this long ends. Default 10 s. */
+  readonly loginMs: number;
 }
 
 export const defaultRespLimits: RespEdgeLimits = {
@@ -69,6 +71,7 @@ export const defaultRespLimits: RespEdgeLimits = {
   outputBytes: 1024 * 1024,
   outputBytesHard: 128 * 1024 * 1024,
   commandMs: 60_000,
+  loginMs: 10_000,
 };
 
 /** Commands of one batch, and of the one that is prepared meanwhile. */
@@ -128,8 +131,8 @@ export class RespEdge {
       );
       this.#server.listen(port, host, resolve);
     });
-    const { stallMs, commandMs } = this.#limits;
-    const checkMs = Math.min(stallMs, commandMs) / stallChecks;
+    const { stallMs, commandMs, loginMs } = this.#limits;
+    const checkMs = Math.min(stallMs, commandMs, loginMs) / stallChecks;
     this.#stallTimer = setInterval(() => this.#cutStalled(), checkMs);
     this.#stallTimer.unref();
     const address = this.#server.address();
@@ -204,6 +207,9 @@ const refused = '-ERR max number of clients reached\r\n';
 
 const tooMuchBeforeLogin = `-ERR Protocol error: unauthenticated input: expected at most ${unparsedBytesBeforeLogin} bytes before AUTH is answered\r\n`;
 
+const tooLateForLogin = (loginMs: number): string =>
+  `-ERR Protocol error: expected AUTH within ${loginMs} ms\r\n`;
+
 interface ConnectionParts {
   readonly limits: RespEdgeLimits;
   readonly requiresLogin: boolean;
@@ -222,6 +228,8 @@ class Connection {
   #isRunning = false;
   /** Or nobody has to. Else commands go one by one: whatever follows AUTH has other limits. */
   #isLoggedIn: boolean;
+  /** Since when it would have to log in. */
+  #strangerSinceMs = performance.now();
   #isAdvancing = false;
   #isAdvanceDue = false;
   /** Nothing more is read: the client has ended, or the node does. */
@@ -268,6 +276,14 @@ class Connection {
   checkStall(nowMs: number): void {
     if (this.#progress.stalledMs(nowMs) >= this.#parts.limits.stallMs) this.cut();
     this.#checkHalfCommand(nowMs);
+    this.#checkLogin(nowMs);
+  }
+
+  /** Connections are few: those who may use them shall not find them taken by those who may not. */
+  #checkLogin(nowMs: number): void {
+    const { loginMs } = this.#parts.limits;
+    if (this.#isLoggedIn || this.#isRunning || this.#isEnded) return;
+    if (nowMs - this.#strangerSinceMs >= loginMs) this.#end(tooLateForLogin(loginMs));
   }
 
   /** A command that comes a byte at a time holds memory and never ends. */
@@ -366,6 +382,7 @@ class Connection {
     if (isLast) return this.#end(bytes);
     if (isLoggedIn !== this.#isLoggedIn && this.#parts.requiresLogin) {
       this.#isLoggedIn = isLoggedIn;
+      if (!isLoggedIn) this.#strangerSinceMs = performance.now();
       this.#parser.limit(isLoggedIn ? this.#parts.limits : limitsBeforeLogin);
     }
     if (count < commands.length) this.#queue = [...commands.slice(count), ...this.#queue];

@@ -41,18 +41,23 @@ describe('limits', () => {
     return (await edge.listen()).port;
   }
 
-  async function resp(limits: Partial<RespEdgeLimits>): Promise<number> {
+  /** Answers OK to everything; RESET logs out, everything else logs in. */
+  async function resp(
+    limits: Partial<RespEdgeLimits>,
+    { requiresLogin = false } = {},
+  ): Promise<number> {
     const edge = new RespEdge({
       host,
       port: 0,
       limits,
+      requiresLogin,
       opened: () => undefined,
       closed: () => undefined,
       run: ({ commands }, _timeoutMs, done) => {
         const bytes = new Uint8Array(Buffer.from('+OK\r\n'.repeat(commands.length)));
-        done(undefined, {
-          ...{ bytes, count: commands.length, isLast: false, isLoggedIn: true },
-        });
+        const [word] = commands.at(-1)?.args ?? [];
+        const isLoggedIn = word !== undefined && Buffer.from(word).toString() !== 'RESET';
+        done(undefined, { ...{ bytes, count: commands.length, isLast: false, isLoggedIn } });
       },
     });
     closing.push(() => edge.close());
@@ -288,5 +293,28 @@ describe('limits', () => {
     expect(await all(half)).to.equal('-ERR Protocol error: the command did not arrive in time\r\n');
     socket.write('PING\r\n');
     expect(await first(socket)).to.equal('+OK');
+  });
+
+  it('limits: who has to log in and does not, or no longer is, is closed; others go on', async () => {
+    const port = await resp({ loginMs: 200 }, { requiresLogin: true });
+    const silent = dial(port);
+    const { socket: left } = await pings(port);
+    left.write('RESET\r\n');
+    expect(await first(left)).to.equal('+OK');
+    const { socket: stays } = await pings(port);
+    const late = '-ERR Protocol error: expected AUTH within 200 ms\r\n';
+    expect(await Promise.all([all(silent), all(left)])).to.deep.equal([late, late]);
+    stays.write('PING\r\n');
+    expect(await first(stays)).to.equal('+OK');
+  });
+
+  it('limits: where nobody has to log in, a connection may be silent', async () => {
+    const port = await resp({ loginMs: 50, commandMs: 200 });
+    const silent = dial(port);
+    const half = dial(port);
+    half.write('*2\r\n$3\r\nGET\r\n$100\r\nabc');
+    await all(half);
+    silent.write('PING\r\n');
+    expect(await first(silent)).to.equal('+OK');
   });
 });
