@@ -23,8 +23,11 @@ import {
 } from './node-answers.ts';
 import type { HttpRequest } from './protocol.ts';
 
+/** `copies`: replicas of each key. With one there is no repairer, and nothing to compare. */
+export type AdminTools = NodeTools & { readonly copies: number };
+
 /** Handlers by the names of their routes. */
-export function adminHandlers(tools: NodeTools): NodeHandlers {
+export function adminHandlers(tools: AdminTools): NodeHandlers {
   return {
     repair: (exchange) => repair(tools, exchange),
     'repair-status': (exchange) => repairStatus(tools, exchange),
@@ -32,8 +35,13 @@ export function adminHandlers(tools: NodeTools): NodeHandlers {
   };
 }
 
-function repair({ ask, node }: NodeTools, { request, timeoutMs, answer }: NodeExchange): void {
+function repair(
+  { ask, node, copies }: AdminTools,
+  { request, timeoutMs, answer }: NodeExchange,
+): void {
   const wanted = parseRepair(request);
+  if (copies === 1)
+    return answer(jsonAnswer({ node, repair: reportMembers(nothingToRepair) }, 202));
   ask(refTo(Repairer, node), 'run', wanted, timeoutMs, (problem, report) => {
     if (report === undefined) answer(problemAnswer(problem ?? failure('BUG')));
     else answer(jsonAnswer({ node, repair: reportMembers(report) }, 202));
@@ -41,13 +49,16 @@ function repair({ ask, node }: NodeTools, { request, timeoutMs, answer }: NodeEx
 }
 
 function repairStatus(
-  { ask, members }: NodeTools,
+  { ask, members, copies }: AdminTools,
   { request, timeoutMs, answer }: NodeExchange,
 ): void {
   const nodes = nodesOf(request, members);
   onNodes<{ readonly report: RepairReport | undefined }>(
     nodes,
-    (node, done) => ask(refTo(Repairer, node), 'status', {}, timeoutMs, done),
+    (node, done) => {
+      if (copies === 1) done(undefined, { report: undefined });
+      else ask(refTo(Repairer, node), 'status', {}, timeoutMs, done);
+    },
     (outcomes) =>
       answer(
         nodesAnswer(undefined, nodes, outcomes, ({ report }) => ({
@@ -97,6 +108,13 @@ function parseNodes(request: HttpRequest, members: readonly string[]): readonly 
   reader.end();
   return nodes === undefined ? members : checkNodes(nodes, members);
 }
+
+/** Of a cluster that keeps one replica of each key. */
+const nothingToRepair: RepairReport = {
+  ...{ id: 0, startedMs: 0, tookMs: 0, isRunning: false, phase: 'nothing to compare' },
+  ...{ setsWanted: 0, sets: [], leavesDiffering: 0, keysCompared: 0 },
+  ...{ recordsScanned: 0, recordsSent: 0, bytesSent: 0 },
+};
 
 const reportMembers = (report: RepairReport): object => ({
   id: report.id,

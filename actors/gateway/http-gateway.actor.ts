@@ -496,7 +496,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
 
   #nodeHandlers(): Record<string, (exchange: Exchange) => void> {
     const { node, ask, clock, secrets } = this.#ctx;
-    const tools = { node, ask, members: this.#options.ring.members };
+    const { members, replicationFactor: copies } = this.#options.ring;
+    const tools = { node, ask, members, copies };
     const userTools = {
       ...tools,
       secretBytes: secrets,

@@ -136,6 +136,8 @@ async function follow(
 }
 
 function wordsOf(report: Report): string {
+  if (report.sets_wanted === 0)
+    return 'nothing to repair: this cluster keeps one replica of each key';
   const complete = report.sets.filter(({ outcome }) => outcome === 'complete').length;
   const seconds = (report.took_ms / 1000).toFixed(1);
   const state = report.running ? `runs since ${seconds} s` : `done in ${seconds} s`;

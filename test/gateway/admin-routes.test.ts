@@ -55,6 +55,24 @@ describe('admin routes', () => {
     expect(cluster.backend.repairs[1]).to.deep.equal({ node: 'n1', set: undefined, isFull: false });
   });
 
+  it('admin routes: with one replica of each key there is nothing to repair, and no repairer', async () => {
+    await cluster.close();
+    cluster = await startCluster({ nodes, replicationFactor: 1 });
+    const { status, text } = await repair({ full: true });
+    expect(status).to.equal(202);
+    const { node, repair: said } = JSON.parse(text) as { node: string; repair: object };
+    expect(node).to.equal('n1');
+    expect(said).to.include({ running: false, sets_wanted: 0, records_sent: 0 });
+    expect(Object.keys(said)).to.deep.equal(Object.keys(report));
+    expect(cluster.backend.repairs).to.deep.equal([]);
+    const told = await send(cluster.port, 'GET', repairPath);
+    expect(JSON.parse(told.text)).to.deep.equal({
+      complete: true,
+      nodes: nodes.map((name) => ({ node: name, repair: null })),
+    });
+    expect((await repair({ set: 1 })).status).to.equal(400);
+  });
+
   it('admin routes: what a repairer refuses is the answer', async () => {
     cluster.backend.failing.set('n1', failure('BAD_REQUEST', { field: 'set', detail: 'no set' }));
     const answer = await repair({ set: 'n9' });
