@@ -219,6 +219,7 @@ function drawTunables(random: Prng): Tunables {
     scrubIntervalMs: 20_000,
     repairIntervalMs: random.pick([0, 5_000, 20_000]),
     foregroundDelayMs: random.pick([0, 1, 5]),
+    joinReadsAbove: random.pick([0, 1, 8]),
   };
   return Object.assign(values, drawn);
 }

@@ -27,6 +27,7 @@ export const declaredLabels: readonly string[] = [
   'open updates ended by repair',
   'own decision found in history',
   'primary taken over',
+  'reads joined',
   'record repaired',
   'repair horizon moved',
   'repair horizon went back',

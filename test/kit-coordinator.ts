@@ -36,6 +36,8 @@ export interface CoordinatorSetup {
   readonly shards?: number;
   readonly disk?: Disk;
   readonly openRequestsMax?: number;
+  /** Default 8. */
+  readonly joinReadsAbove?: number;
   /** Who keeps hints is played by the test too, as an actor of the node `keeper`. */
   readonly hasHints?: boolean;
   /** Default true: the failure detector has said that all members are alive. */
@@ -66,6 +68,7 @@ export class CoordinatorKit extends ReplicaKit {
       boundPath,
       speculateAfterMs: 100,
       backgroundRepairs: 0,
+      joinReadsAbove: setup.joinReadsAbove ?? 8,
       openRequestsMax: setup.openRequestsMax ?? 16_384,
       ...(setup.hasHints === true ? { hints: refTo(HintKeeper, 'keeper') } : {}),
     };

@@ -38,7 +38,7 @@ import { Repairer } from '../repair/protocol.ts';
 import { repairer } from '../repair/repairer.actor.ts';
 import { acceptor } from '../replication/acceptor.actor.ts';
 import { paxosRepairer } from '../replication/paxos-repairer.actor.ts';
-import { coordinator } from '../replication/coordinator.actor.ts';
+import { coordinator, type CoordinatorOptions } from '../replication/coordinator.actor.ts';
 import { proposer } from '../replication/proposer.actor.ts';
 import { batchKeeper } from '../replication/batch-keeper.actor.ts';
 import { batchWriter } from '../replication/batch-writer.actor.ts';
@@ -326,8 +326,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     incarnation,
     shards: placement.shards,
     boundPath: `${shardDirectory(shard)}/clock-bound`,
-    speculateAfterMs: tunables.speculateAfterMs,
-    backgroundRepairs: tunables.backgroundRepairsPerSecond,
+    ...readSettings(tunables),
     // Up to three answers each, and the control lane holds 65,536.
     openRequestsMax: 16_384,
     hints: refTo(HintKeeper, node, shard),
@@ -362,6 +361,15 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     ...serialRows(settings, ring, shard),
   ];
 }
+
+const readSettings = ({
+  speculateAfterMs,
+  joinReadsAbove,
+  backgroundRepairsPerSecond: backgroundRepairs,
+}: Tunables): Pick<
+  CoordinatorOptions,
+  'speculateAfterMs' | 'joinReadsAbove' | 'backgroundRepairs'
+> => ({ speculateAfterMs, joinReadsAbove, backgroundRepairs });
 
 /** Votes of this node's replicas, and the rounds that it runs. */
 function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {

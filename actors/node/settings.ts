@@ -116,6 +116,12 @@ export const settingRows = {
     60_000,
     'A read that waits longer asks one replica more, a step of a serial operation all of them.',
   ),
+  joinReadsAbove: row(
+    8,
+    0,
+    65_535,
+    'With so many reads of a key in flight in a shard, others of it are answered together; 0: always.',
+  ),
   backgroundRepairsPerSecond: row(
     20,
     0,

@@ -16,21 +16,13 @@ import {
 import { refTo } from '../../runtime/actor.ts';
 import { assert, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
-import type { Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
-import { type Level, parsePlainLevel } from '../model/consistency.ts';
+import type { Handlers, Tell } from '../../runtime/protocol.ts';
+import { parsePlainLevel } from '../model/consistency.ts';
 import { maxSkewMicros } from '../model/hlc.ts';
-import {
-  isLive,
-  recordHlc,
-  recordIncarnation,
-  recordIsSerial,
-  recordIsSet,
-  recordWriter,
-  storageKey,
-} from '../model/record.ts';
+import { recordIsSerial, recordIsSet, storageKey } from '../model/record.ts';
 import type { Resolve } from '../model/resolve.ts';
 import type { Ring } from '../model/ring.ts';
-import { hashKey, type KeyHashes, shardOf } from '../model/token.ts';
+import { hashKey, shardOf } from '../model/token.ts';
 import type { HintKeeper } from '../handoff/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 import {
@@ -49,8 +41,8 @@ import { keepForReplicas } from './hinted-write.ts';
 import { MissedReplicas } from './missed-replicas.ts';
 import { BackgroundRepair } from './background-repair.ts';
 import { Explanation } from './explain.ts';
+import { deadlineOf, KeyReads, type ReadTimers } from './key-reads.ts';
 import { OpenWrite, type Stamped, type WritePlace, type WritesItsRecords } from './open-write.ts';
-import { type ReadAction, ReadPath } from './read-path.ts';
 import { admitLevel, ReplicaView } from './replica-view.ts';
 import { ScanPath } from './scan-path.ts';
 import { sendSiblingWrite } from './sibling-write.ts';
@@ -69,6 +61,8 @@ export interface CoordinatorOptions {
   readonly boundPath: string;
   /** A read that waits longer asks one replica more, milliseconds. Default 100. */
   readonly speculateAfterMs: number;
+  /** With so many reads of a key in flight others are answered together (decision 25). */
+  readonly joinReadsAbove: number;
   /** Requests under way at once; their answers take the control lane, which has a bound. */
   readonly openRequestsMax: number;
   /** Keys that are compared on all replicas after a read, per second; 0: none. */
@@ -77,58 +71,37 @@ export interface CoordinatorOptions {
   readonly hints?: Ref<HintKeeper>;
 }
 
-interface Own {
+interface Own extends ReadTimers {
   readonly extended: Tell<{ readonly bound: number }>;
   readonly notExtended: Tell<Failure>;
-  readonly sweep: Tell<object>;
-}
-
-interface OpenRead {
-  readonly path: ReadPath;
-  readonly key: Uint8Array;
-  readonly hashes: KeyHashes;
-  readonly required: number;
-  readonly startedMs: number;
-  /** Monotonic: when the replicas have to have answered. */
-  readonly deadlineMs: number;
-  readonly later: Deferred<ReadReply>;
-  readonly level: Level;
-  readonly explanation: Explanation | undefined;
-}
-
-/** Of the read that ends in the turn that began it. */
-interface EarlyAnswer {
-  readonly problem: Failure | undefined;
-  readonly reply: ReplyOf<Replica['read']> | undefined;
 }
 
 class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesItsRecords {
   readonly #ctx: Context<Own, 'disk'>;
   readonly #options: CoordinatorOptions;
   readonly #view: ReplicaView;
-  readonly #reads = new Set<OpenRead>();
-  readonly #background: BackgroundRepair;
+  readonly #reads: KeyReads;
+  readonly #newRead = (): Deferred<ReadReply> => this.#ctx.later<ReadReply>();
   readonly #pool = new BytePool();
   readonly #take = (length: number): Uint8Array => this.#pool.take(length);
   /** Writes that were taken and not answered. */
   #openWrites = 0;
   #stamper: Stamper | undefined;
   #stamps: StampQueue | undefined;
-  #isSweeping = false;
   #isDraining = false;
 
   constructor(ctx: Context<Own, 'disk'>, options: CoordinatorOptions) {
     this.#ctx = ctx;
     this.#options = options;
     this.#view = new ReplicaView(options.ring, { node: ctx.node, shards: options.shards });
-    this.#background = new BackgroundRepair(ctx, {
+    const background = new BackgroundRepair(ctx, {
       perSecond: options.backgroundRepairs,
       live: (token) => this.#view.live(this.#view.replicasOf(token)),
       replica: (node, token) => this.#view.replica(node, token),
     });
-    ctx.metrics.gauge('kvd_coordinator_open_reads', 'Reads in flight', () => this.#reads.size, {
-      shard: String(ctx.shard),
-    });
+    const { resolve, speculateAfterMs, joinReadsAbove: joinAbove } = options;
+    const view = this.#view;
+    this.#reads = new KeyReads(ctx, { view, resolve, background, speculateAfterMs, joinAbove });
   }
 
   /** After a crash the bound may be ahead: no stamp is given that others would not overwrite. */
@@ -268,7 +241,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
 
   /** Each open request has answers on their way, and the lane that they take has a bound. */
   #refuseTooMany(): void {
-    const open = this.#openWrites + this.#reads.size;
+    const open = this.#openWrites + this.#reads.open;
     const max = this.#options.openRequestsMax;
     if (open >= max) throw new KvError('OVERLOADED', { open, max });
   }
@@ -352,148 +325,15 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
 
   read(request: ReadRequest, call: Call): ReadReply | Later<ReadReply> {
     this.#refuseTooMany();
-    const level = parsePlainLevel(request.level);
-    const key = storageKey(request.namespace, request.key);
-    const hashes = hashKey(key);
-    const replicas = this.#view.replicasOf(hashes.token);
-    const candidates = this.#view.live(replicas);
-    const required = admitLevel(level, replicas, candidates);
-    const startedMs = this.#ctx.clock.monotonicMs();
-    const deadlineMs = deadlineOf(call, startedMs);
-    // One copy is enough and this node has it: such a read needs nothing else where it ends in this
-    // turn.
-    const isAlone = required === 1 && candidates[0] === this.#ctx.node && !request.explain;
-    const read: { open?: OpenRead; early?: EarlyAnswer } = {};
-    if (isAlone) {
-      const replica = this.#view.replica(this.#ctx.node, hashes.token);
-      const body = { key, hash: hashes.hash, digest: false };
-      this.#ctx.askHere(replica, 'read', body, deadlineMs, (problem, reply) => {
-        if (read.open === undefined) read.early = { problem, reply };
-        else this.#answered(read.open, this.#ctx.node, problem, reply);
-      });
-      const found = read.early?.reply;
-      if (found !== undefined) {
-        this.#background.wasRead(key, hashes);
-        return this.#replyOf(found.record, undefined);
-      }
-    }
-    const open: OpenRead = {
-      path: new ReadPath(required, candidates, this.#options.resolve),
-      key,
-      hashes,
-      required,
-      startedMs,
-      deadlineMs,
-      later: this.#ctx.later<ReadReply>(),
-      level,
-      explanation: request.explain ? new Explanation(this.#ctx.clock) : undefined,
-    };
-    read.open = open;
-    this.#reads.add(open);
-    const actions = open.path.begin();
-    if (!isAlone) this.#run(open, actions);
-    else if (read.early !== undefined)
-      this.#answered(open, this.#ctx.node, read.early.problem, undefined);
-    this.#startSweep();
-    return open.later;
+    return this.#reads.read(request, call, this.#newRead);
   }
 
-  #replyOf(record: Uint8Array | undefined, explanation: string | undefined): ReadReply {
-    const nowMs = Math.floor(this.#ctx.clock.wallMicros() / 1000);
-    return {
-      record: record !== undefined && isLive(record, nowMs) ? record : undefined,
-      hlc: record === undefined ? 0 : recordHlc(record),
-      writer: record === undefined ? 0 : recordWriter(record),
-      incarnation: record === undefined ? 0 : recordIncarnation(record),
-      nowMs,
-      coordinator: this.#ctx.node,
-      explanation,
-    };
-  }
-
-  #run(open: OpenRead, actions: readonly ReadAction[]): void {
-    for (const action of actions) {
-      if (action.kind === 'read') this.#askRead(open, action.node, action.digest);
-      else this.#askRepair(open, action.node, action.record);
-    }
-    const { outcome } = open.path;
-    if (outcome.kind === 'open' || !this.#reads.delete(open)) return;
-    if (outcome.kind === 'failed') {
-      const { required, path } = open;
-      open.later.fail(failure('TIMEOUT', { required, received: path.received }));
-      return;
-    }
-    const { level, required, hashes } = open;
-    const explanation = this.#explained(open.explanation, level, required, hashes.token);
-    open.later.resolve(this.#replyOf(outcome.record, explanation));
-    this.#background.wasRead(open.key, hashes);
-  }
-
-  #askRead(open: OpenRead, node: string, digest: boolean): void {
-    const { key, hashes, deadlineMs } = open;
-    const note = open.explanation?.asked(node, digest ? 'digest' : 'read');
-    this.#ctx.askHere(
-      this.#view.replica(node, hashes.token),
-      'read',
-      { key, hash: hashes.hash, digest },
-      deadlineMs,
-      (problem, reply) => {
-        note?.(problem, reply);
-        this.#answered(open, node, problem, reply);
-      },
-    );
-  }
-
-  #answered(
-    open: OpenRead,
-    node: string,
-    problem: Failure | undefined,
-    reply: ReplyOf<Replica['read']> | undefined,
-  ): void {
-    const { path } = open;
-    if (problem?.code === 'NO_SUCH_NAMESPACE') {
-      this.#reads.delete(open);
-      return open.later.fail(problem);
-    }
-    if (problem !== undefined) return this.#run(open, path.failed(node));
-    assert(reply !== undefined, 'a read answer without a body');
-    this.#run(open, path.answered(node, reply));
-  }
-
-  #askRepair(open: OpenRead, node: string, record: Uint8Array): void {
-    const { hashes, path, deadlineMs } = open;
-    const leftMs = this.#leftMs(deadlineMs);
-    this.#ctx.probe.reach('blocking read repair');
-    const note = open.explanation?.asked(node, 'repair');
-    this.#ctx.ask(
-      this.#view.replica(node, hashes.token),
-      'write',
-      { record },
-      leftMs,
-      (problem) => {
-        note?.(problem);
-        this.#run(open, problem === undefined ? path.repaired(node) : path.repairFailed(node));
-      },
-    );
-  }
-
-  /** Reads that wait too long ask one replica more (RR-3, RR-7). */
   sweep(): void {
-    this.#isSweeping = false;
-    const { speculateAfterMs } = this.#options;
-    const nowMs = this.#ctx.clock.monotonicMs();
-    for (const open of this.#reads) {
-      if (nowMs - open.startedMs < speculateAfterMs) continue;
-      this.#ctx.probe.reach('speculative read');
-      this.#run(open, open.path.speculate());
-    }
-    if (this.#reads.size > 0) this.#startSweep();
+    this.#reads.sweep();
   }
 
-  #startSweep(): void {
-    if (this.#isSweeping) return;
-    this.#isSweeping = true;
-    this.#ctx.after(this.#options.speculateAfterMs, 'sweep', {});
+  expire(): void {
+    this.#reads.expire();
   }
 
   // ---- scans -------------------------------------------------------------------------------
@@ -567,9 +407,6 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
     return this.#stamper;
   }
 }
-
-const deadlineOf = ({ deadlineMs }: Call, nowMs: number): number =>
-  deadlineMs - Math.min(50, (deadlineMs - nowMs) / 10);
 
 function notReplica(node: string): KvError {
   return new KvError('UNAVAILABLE', { detail: `this part of node ${node} does not hold the key` });

@@ -29,7 +29,12 @@ export interface RegisterOptions {
   readonly thinkMs: number;
   /** How long a client waits for its answer, milliseconds. */
   readonly timeoutMs: number;
+  /** Now and then so many clients read the same at the same moment; 1: never. */
+  readonly crowd: number;
 }
+
+/** Of the reads. */
+const crowdRatio = 0.1;
 
 const name = 'registers';
 /** Of reads at the end. */
@@ -52,7 +57,8 @@ export class Registers implements Workload {
       thinkMs,
       draw: (random) => {
         const request = this.#draw(random);
-        return (asker) => this.#perform(asker, request);
+        const readers = this.#readers(random, request);
+        return (asker) => this.#perform(asker, request, readers);
       },
     });
   }
@@ -90,8 +96,18 @@ export class Registers implements Workload {
     });
   }
 
-  async #perform(asker: Asker, request: Request): Promise<Outcome> {
-    return (await this.#client.perform(asker, request)).operation.outcome;
+  /** Who reads beside the client are others, which end with it. */
+  async #perform(asker: Asker, request: Request, readers: number): Promise<Outcome> {
+    const askers = [asker];
+    while (askers.length < readers) askers.push({ ...asker, process: this.#loop.newProcess() });
+    const all = await Promise.all(askers.map((each) => this.#client.perform(each, request)));
+    const outcomes = all.map(({ operation }) => operation.outcome);
+    return outcomes[0] ?? 'info';
+  }
+
+  #readers(random: Prng, { kind }: Request): number {
+    const { crowd } = this.#options;
+    return kind === 'get' && crowd > 1 && random.chance(crowdRatio) ? crowd : 1;
   }
 
   #draw(random: Prng): Request {
@@ -146,15 +162,16 @@ function drawOptions(random: Prng): RegisterOptions {
     weights: { get: reads, delete: (1 - reads) * deletes, put: (1 - reads) * (1 - deletes) },
     thinkMs: random.logUniform(20, 400),
     timeoutMs: random.pick([300, 1_000, 3_000]),
+    crowd: random.pick([1, 1, 1, 4, 12]),
   };
 }
 
 export function prepareRegisters(options: RegisterOptions): PreparedWorkload {
-  const { clients, keys, levels } = options;
+  const { clients, keys, levels, crowd } = options;
   return {
     name,
-    summary: `clients=${clients} keys=${keys.length} levels=${levels.join('/')}`,
-    perSecond: perSecondOf(options),
+    summary: `clients=${clients} keys=${keys.length} levels=${levels.join('/')} crowd=${crowd}`,
+    perSecond: perSecondOf(options) * (1 + crowdRatio * (crowd - 1)),
     create: (context) => new Registers(context, options),
   };
 }

@@ -8,13 +8,15 @@
 // (serial-bench.ts), `npm run bench -- failover` what clients see when a node dies (failover-bench.ts),
 // `npm run bench -- curve` how the engine fares as its data grows (curve-bench.ts),
 // `npm run bench -- latency` what one request costs (latency-bench.ts), `npm run bench -- peers` three
-// nodes beside etcd and Redis (peers-bench.ts).
+// nodes beside etcd and Redis (peers-bench.ts), `npm run bench -- hot` many readers of one key
+// (hot-bench.ts).
 
 import { writeFileSync } from 'node:fs';
 import { DevCluster } from '../process/dev-cluster.ts';
 import type { LoadResult } from './closed-loop.ts';
 import { benchCurve } from './curve-bench.ts';
 import { benchFailover } from './failover-bench.ts';
+import { benchHot } from './hot-bench.ts';
 import { getRequest, httpLoad, putRequest } from './http-load.ts';
 import { benchLatency } from './latency-bench.ts';
 import { benchTcpLink, benchThreadLink } from './link-bench.ts';
@@ -99,6 +101,10 @@ function show(rows: readonly Row[]): void {
 
 if (process.argv[2] === 'resp') {
   await benchResp(process.argv.slice(3));
+  process.exit(0);
+}
+if (process.argv[2] === 'hot') {
+  await benchHot(process.argv.slice(3));
   process.exit(0);
 }
 if (process.argv[2] === 'peers') {

@@ -293,4 +293,18 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // A seed has to bring both between the answers of two replicas and their way back.
+  {
+    id: 'joins-what-began-before',
+    what: 'a read of a hot key is answered by a shared read that began before it (decision 25, G5)',
+    file: 'actors/replication/joined-reads.js',
+    find: 'group.next.add(waiter);',
+    replace: 'group.running.add(waiter);',
+    scenario: {
+      file: 'test/replication/coordinator-reads.test.js',
+      title: 'a joined read sees a write that was acknowledged while another was in flight',
+      failsWith: 'a stale answer to a read that came after the write',
+    },
+    isQuick: true,
+  },
 ];

@@ -153,6 +153,153 @@ describe('coordinator: reads', () => {
   });
 });
 
+describe('coordinator: reads of a hot key', () => {
+  const joinedTotal = (kit: CoordinatorKit): number | undefined =>
+    kit.host.metrics.samples().find(({ name }) => name === 'kvd_coordinator_joined_reads_total')
+      ?.value;
+
+  it('coordinator: nine reads of a key ask each for itself, those after them together (above=8)', async () => {
+    const kit = await CoordinatorKit.start();
+    const apart = Array.from({ length: 9 }, () => kit.read('key'));
+    await kit.host.settle();
+    const together = Array.from({ length: 15 }, () => kit.read('key'));
+    await kit.host.settle();
+    const other = kit.read('another');
+    await kit.host.settle();
+    expect(kit.asked.filter(({ node }) => node === 'n1').length, 'reads of n1').to.equal(10);
+    expect(kit.openReads()).to.equal(25);
+    for (let i = 0; i < 9; i += 1) {
+      await answer(kit, 'n1', old);
+      await answer(kit, 'n2', old);
+    }
+    expect(apart.every(({ reply }) => reply?.record === old)).to.equal(true);
+    expect(together.every(({ calls }) => calls === 0)).to.equal(true);
+    expect(joinedTotal(kit)).to.equal(14);
+    await answer(kit, 'n1');
+    await answer(kit, 'n2');
+    expect(other.calls).to.equal(1);
+    await answer(kit, 'n1', fresh);
+    await answer(kit, 'n2', fresh);
+    expect(together.every(({ reply }) => reply?.record === fresh)).to.equal(true);
+    expect(await kit.waiting()).to.deep.equal([]);
+    expect(kit.openReads()).to.equal(0);
+  });
+
+  it('coordinator: a joined read sees a write that was acknowledged while another was in flight', async () => {
+    const kit = await CoordinatorKit.start({ joinReadsAbove: 0 });
+    const before = kit.read('key');
+    const asked = [await kit.take('n1', 'read'), await kit.take('n2', 'read')];
+    // Both replicas have answered the read when the write comes; the answers are on their way.
+    const written = await kit.sentWrite('key', old);
+    for (const node of ['n1', 'n2']) (await kit.take(node, 'write')).reply({ lsn: 1 });
+    await kit.host.settle();
+    expect(written.reply?.hlc, 'the write is acknowledged').to.be.above(20);
+    const after = [kit.read('key'), kit.read('key')];
+    await kit.host.settle();
+    for (const each of asked) each.reply(readReply(old, isDigest(each)));
+    await kit.host.settle();
+    expect(before.reply?.record).to.equal(old);
+    for (const { reply } of after)
+      expect(reply?.record, 'a stale answer to a read that came after the write').to.equal(
+        undefined,
+      );
+    await answer(kit, 'n1', fresh);
+    await answer(kit, 'n2', fresh);
+    for (const { reply } of after) expect(reply?.record).to.equal(fresh);
+  });
+
+  it('coordinator: reads that explain themselves, and other levels, are not joined', async () => {
+    const kit = await CoordinatorKit.start({ joinReadsAbove: 0 });
+    kit.read('key');
+    kit.read('key', 'QUORUM', 1_000, true);
+    kit.read('key', 'ONE');
+    expect(await kit.waiting()).to.deep.equal([
+      'n1/read',
+      'n1/read',
+      'n1/read',
+      'n2/read',
+      'n2/read',
+    ]);
+  });
+
+  it('coordinator: each joined read has its own deadline, and hears how far the shared one came', async () => {
+    const kit = await CoordinatorKit.start({ joinReadsAbove: 0 });
+    kit.read('key', 'ALL', 5_000);
+    const hasty = kit.read('key', 'ALL', 1_000);
+    const patient = kit.read('key', 'ALL', 3_000);
+    await answer(kit, 'n1', fresh);
+    await answer(kit, 'n2', fresh);
+    await answer(kit, 'n3', fresh);
+    await answer(kit, 'n1', fresh);
+    await answer(kit, 'n2', fresh);
+    await kit.host.advance(949);
+    expect(hasty.calls).to.equal(0);
+    await kit.host.advance(1);
+    const over = { code: 'TIMEOUT', fields: { required: 3, received: 2 } };
+    expect(hasty.failure).to.deep.equal(over);
+    expect(kit.openReads()).to.equal(1);
+    await kit.host.advance(1_000);
+    await answer(kit, 'n3', fresh);
+    expect(patient.reply?.record).to.equal(fresh);
+    expect(kit.openReads()).to.equal(0);
+  });
+
+  it('coordinator: the last of them is told TIMEOUT when the replicas never answer', async () => {
+    const kit = await CoordinatorKit.start({ joinReadsAbove: 0 });
+    const reads = [1_000, 2_000, 4_000].map((timeoutMs) => kit.read('key', 'ALL', timeoutMs));
+    await kit.host.advance(4_000);
+    for (const { failure } of reads) expect(failure?.code).to.equal('TIMEOUT');
+    expect(kit.openReads()).to.equal(0);
+    await kit.host.advance(4_000);
+    expect(kit.host.timersOpen).to.equal(0);
+  });
+
+  it('coordinator: nobody waits behind a slow read for longer than a sweep (100 ms)', async () => {
+    const kit = await CoordinatorKit.start({ joinReadsAbove: 0 });
+    kit.read('key');
+    const behind = kit.read('key');
+    expect(await kit.waiting()).to.deep.equal(['n1/read', 'n2/read']);
+    kit.asked = [];
+    await kit.host.advance(100);
+    expect(await kit.waiting(), 'n3: the slow one asks on').to.deep.equal([
+      'n1/read',
+      'n2/read',
+      'n3/read',
+    ]);
+    await answer(kit, 'n1', fresh);
+    await answer(kit, 'n2', fresh);
+    expect(behind.reply?.record).to.equal(fresh);
+  });
+
+  it('coordinator: joined reads are UNAVAILABLE together when replicas have died meanwhile', async () => {
+    const kit = await CoordinatorKit.start({ joinReadsAbove: 0 });
+    kit.read('key');
+    const joined = [kit.read('key'), kit.read('key')];
+    await kit.host.settle();
+    kit.peers({ n2: 'dead', n3: 'dead' });
+    await answer(kit, 'n1', fresh);
+    await answer(kit, 'n2', fresh);
+    const fields = {
+      required: 2,
+      alive: 1,
+      level: 'QUORUM',
+      detail: '2 of 3 replicas needed, 1 alive',
+    };
+    for (const { failure } of joined)
+      expect(failure).to.deep.equal({ code: 'UNAVAILABLE', fields });
+    expect(kit.read('key').calls, 'refused at once, not put to others').to.equal(0);
+    expect(kit.openReads()).to.equal(0);
+  });
+
+  it('coordinator: reads that wait for others count against what may be under way (max=3)', async () => {
+    const kit = await CoordinatorKit.start({ joinReadsAbove: 0, openRequestsMax: 3 });
+    for (let i = 0; i < 3; i += 1) kit.read('key');
+    const refused = kit.read('key');
+    await kit.host.settle();
+    expect(refused.failure?.code).to.equal('OVERLOADED');
+  });
+});
+
 describe('coordinator: read repair', () => {
   it('coordinator: RR-3: a quorum read answers when a quorum holds the winner, not before', async () => {
     const kit = await CoordinatorKit.start();
