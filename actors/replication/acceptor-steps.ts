@@ -47,6 +47,7 @@ export interface KeyStepsParts {
   readonly name: string;
   readonly doubts: Doubts;
   readonly leftMs: () => number;
+  readonly wallMicros: () => number;
   /** Ends when the repairer has heard of a record that comes late, and nobody purges what it hides. */
   readonly announce: (record: Uint8Array) => Promise<unknown>;
 }
@@ -63,16 +64,19 @@ export class KeySteps {
   readonly #name: string;
   readonly #doubts: Doubts;
   readonly #leftMs: () => number;
+  readonly #wallMicros: () => number;
   readonly #announce: KeyStepsParts['announce'];
   readonly #stateKey: Uint8Array;
 
-  constructor({ session, store, at, name, doubts, leftMs, announce }: KeyStepsParts) {
+  constructor(parts: KeyStepsParts) {
+    const { session, store, at, name, doubts, leftMs, wallMicros, announce } = parts;
     this.#session = session;
     this.#store = store;
     this.#at = at;
     this.#name = name;
     this.#doubts = doubts;
     this.#leftMs = leftMs;
+    this.#wallMicros = wallMicros;
     this.#announce = announce;
     this.#stateKey = stateKeyOf(at.key);
   }
@@ -82,9 +86,8 @@ export class KeySteps {
     this.#timeLeft();
     const doubt = this.#doubts.get(this.#name);
     if (doubt !== undefined) {
-      const { state, stamp } = doubt;
-      await this.save(doubt, state, doubt.data);
-      return { state, stamp: stamp + 1 };
+      const { state } = doubt;
+      return { state, stamp: await this.save(doubt, state, doubt.data) };
     }
     if (this.#doubts.size >= doubtsMax)
       throw new KvError('DISK_FAILED', { detail: 'the store does not answer' });
@@ -93,23 +96,27 @@ export class KeySteps {
     return { state: decodeState(recordValue(record)), stamp: recordHlc(record) };
   }
 
-  /** Durable when it returns; with records of the data, all at once. */
+  /**
+   * Durable when it returns; with records of the data, all at once. Its stamp, which is about the
+   * time: tables know their oldest record, and a small number would hide what in them is old.
+   */
   async save(
-    { stamp }: Stored,
+    { stamp: before }: Stored,
     state: AcceptorState,
     data: readonly Uint8Array[] = [],
-  ): Promise<void> {
+  ): Promise<number> {
     for (const record of data) await this.#announce(record);
+    // Only this replica writes it, so growing is enough of a clock.
+    const stamp = Math.max(before + 1, Math.floor(this.#wallMicros()));
     const stateRecord = encodeRecord({
       key: this.#stateKey,
       value: encodeState(state),
       valueType: valueTypes.bytes,
       isTombstone: false,
-      // Only this replica writes it, so counting is enough of a clock.
-      hlc: stamp + 1,
+      hlc: stamp,
       writer: 0,
       incarnation: 0,
-      version: stamp + 1,
+      version: stamp,
       expiresAt: 0,
       token: this.#at.token,
       hash: fingerprint32(this.#stateKey),
@@ -119,9 +126,10 @@ export class KeySteps {
         await this.#session.ask(this.#store, 'apply', { record: stateRecord }, storeTimeoutMs);
       else await this.#applyAll([...data, stateRecord]);
       this.#doubts.delete(this.#name);
+      return stamp;
     } catch (error) {
       if (errorTable[toFailure(error).code].effect !== 'none')
-        this.#doubts.set(this.#name, { state, stamp: stamp + 1, data });
+        this.#doubts.set(this.#name, { state, stamp, data });
       throw error;
     }
   }

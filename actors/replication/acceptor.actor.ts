@@ -200,7 +200,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     const floor = this.#floor;
     const leftMs = (): number => deadlineMs - clock.monotonicMs();
     return (session) => ({
-      ...{ store, doubts, leftMs },
+      ...{ store, doubts, leftMs, wallMicros: clock.wallMicros },
       announce: async (record) => {
         const hlc = recordHlc(record);
         if (repairer === undefined || hlc > floor.hlc) return;
