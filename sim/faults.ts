@@ -220,6 +220,7 @@ function drawTunables(random: Prng): Tunables {
     repairIntervalMs: random.pick([0, 5_000, 20_000]),
     foregroundDelayMs: random.pick([0, 1, 5]),
     joinReadsAbove: random.pick([0, 1, 8]),
+    serialKeptMs: random.pick([20_000, 86_400_000]),
   };
   return Object.assign(values, drawn);
 }

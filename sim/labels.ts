@@ -35,6 +35,7 @@ export const declaredLabels: readonly string[] = [
   'scrub pass',
   'serial operations merged',
   'serial read without a ballot',
+  'serial state forgotten',
   'sibling epoch given up',
   'siblings side by side',
   'speculative read',

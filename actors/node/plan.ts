@@ -47,6 +47,7 @@ import {
   BatchKeeper,
   BatchWriter,
   Coordinator,
+  PaxosRepairer,
   Proposer,
   Replica,
   SiblingKeeper,
@@ -389,14 +390,19 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   const { shards } = placement;
   const catalog = { acceptDataLoss: settings.acceptDataLoss ?? false };
   const isOpen = counts(settings);
+  const sets = new ReplicaSets(ring);
   const acceptorOptions = {
     store: refTo(Store, node, shard),
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
     ...{ shards, catalog, isOpen },
+    floors: { sets, path: `${shardDirectory(shard)}/ballot-floors` },
   };
   const paxosRepairOptions = {
     store: refTo(Store, node, shard),
     proposer: refTo(Proposer, node, shard),
+    acceptor: refTo(Acceptor, node, shard),
+    sets,
+    keptMs: tunables.serialKeptMs,
     intervalMs: tunables.repairIntervalMs,
     bytesPerSecond: tunables.repairBytesPerSecond,
     settledMs: 3 * tunables.writeTimeoutMs,
@@ -460,6 +466,7 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
     refTo(BatchKeeper, node) as Ref<never>,
     ...shards.map((shard) => refTo(HintKeeper, node, shard) as Ref<never>),
     ...(copies > 1 ? shards.map((shard) => refTo(Repairer, node, shard) as Ref<never>) : []),
+    refTo(PaxosRepairer, node) as Ref<never>,
     refTo(PrimaryWatch, node) as Ref<never>,
     refTo(Catalog, node) as Ref<never>,
     refTo(Rejoiner, node) as Ref<never>,

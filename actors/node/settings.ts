@@ -143,6 +143,12 @@ export const settingRows = {
     'Time between two repairs of everything; 0: only when asked for.',
   ),
   repairBytesPerSecond: row(32 * miB, 64 * kiB, 1024 * miB, 'Repair reads a shard no faster.'),
+  serialKeptMs: row(
+    86_400_000,
+    600_000,
+    31_536_000_000,
+    'What is known of the last serial operations of a key is kept for so long, at least.',
+  ),
   tombstoneGraceMs: row(
     14_400_000,
     0,

@@ -88,6 +88,7 @@ export async function fillNode(parts: FillingParts): Promise<void> {
     ...{ session, node, others, ring, shards, shardsOf },
     replicaOf: (other, shard) => refTo(Replica, other, shard),
     acceptorOf: (shard) => refTo(Acceptor, node, shard),
+    otherAcceptorOf: (other, shard) => refTo(Acceptor, other, shard),
   });
   const leftMs = settleMs - (clock.monotonicMs() - sinceMs);
   if (leftMs > 0) await session.sleep(leftMs);

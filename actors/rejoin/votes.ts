@@ -21,6 +21,7 @@ export interface VotesOptions {
   /** Undefined: not known yet. */
   readonly shardsOf: (node: string) => number | undefined;
   readonly acceptorOf: (shard: number) => Ref<Acceptor>;
+  readonly otherAcceptorOf: (node: string, shard: number) => Ref<Acceptor>;
   /** Of this node. */
   readonly shards: number;
 }
@@ -46,13 +47,25 @@ async function takeFrom(options: VotesOptions, other: string): Promise<boolean> 
   const shards = options.shardsOf(other);
   if (shards === undefined) return false;
   try {
-    for (let shard = 0; shard < shards; shard += 1)
+    for (let shard = 0; shard < shards; shard += 1) {
+      await takeFloors(options, options.otherAcceptorOf(other, shard));
       await takeFromShard(options, options.replicaOf(other, shard));
+    }
     return true;
   } catch (error) {
     if (error instanceof KvError) return false;
     throw error;
   }
+}
+
+/** What the others refuse because they may have forgotten it. */
+async function takeFloors(
+  { session, acceptorOf, shards }: VotesOptions,
+  other: Ref<Acceptor>,
+): Promise<void> {
+  const { sets, hlcs } = await session.ask(other, 'floors', {}, pageTimeoutMs);
+  for (let shard = 0; shard < shards; shard += 1)
+    await session.ask(acceptorOf(shard), 'raiseFloors', { sets, hlcs }, pageTimeoutMs);
 }
 
 async function takeFromShard(

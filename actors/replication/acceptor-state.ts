@@ -73,6 +73,24 @@ export function highestOf({ promised, accepted, committed }: AcceptorState): Bal
   return newest(newest(promised, accepted?.ballot ?? noEtag), committed.ballot);
 }
 
+/** Above all ballots of earlier times, below those of its own. */
+export const floorBallot = (hlc: number): Ballot => ({ hlc, writer: 0, incarnation: 0 });
+
+/** The state of an acceptor that has promised the floor of its set as well. */
+export const above = (state: AcceptorState, floorHlc: number): AcceptorState =>
+  floorHlc === 0 ? state : { ...state, promised: newest(state.promised, floorBallot(floorHlc)) };
+
+/** Something was accepted that may be decided or not; this replica cannot tell. */
+export function isUnfinished({ accepted, committed }: AcceptorState): boolean {
+  if (accepted === undefined || compareEtags(accepted.ballot, committed.ballot) <= 0) return false;
+  // The empty update of a read changes nothing; and what was committed already may be proposed again.
+  return accepted.records.length > 0 && compareEtags(accepted.original, committed.original) !== 0;
+}
+
+/** An acceptor without it that refuses all below the floor answers as one with it (PX-15). */
+export const isForgettable = (state: AcceptorState, floorHlc: number): boolean =>
+  !isUnfinished(state) && compareEtags(highestOf(state), floorBallot(floorHlc)) <= 0;
+
 /** The state with the promise; undefined where a newer ballot was seen. */
 export function promise(
   state: AcceptorState,

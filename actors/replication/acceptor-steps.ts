@@ -9,11 +9,19 @@
 // acceptor may promise and accept whatever it was asked to.
 
 import type { Ref, Session } from '../../runtime/actor.ts';
+import { noBytes } from '../../runtime/bytes.ts';
 import { errorTable, KvError, toFailure } from '../../runtime/errors.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
-import { encodeRecord, recordHlc, recordValue, valueTypes } from '../model/record.ts';
+import {
+  encodeRecord,
+  recordHlc,
+  recordIsTombstone,
+  recordValue,
+  valueTypes,
+} from '../model/record.ts';
 import type { Store } from '../storage/protocol.ts';
 import {
+  above,
   type AcceptorState,
   decodeState,
   emptyState,
@@ -48,6 +56,8 @@ export interface KeyStepsParts {
   readonly doubts: Doubts;
   readonly leftMs: () => number;
   readonly wallMicros: () => number;
+  /** Below this ballot nothing is promised or accepted. */
+  readonly floorOf: (token: number) => number;
   /** Ends when the repairer has heard of a record that comes late, and nobody purges what it hides. */
   readonly announce: (record: Uint8Array) => Promise<unknown>;
 }
@@ -65,11 +75,12 @@ export class KeySteps {
   readonly #doubts: Doubts;
   readonly #leftMs: () => number;
   readonly #wallMicros: () => number;
+  readonly #floorOf: (token: number) => number;
   readonly #announce: KeyStepsParts['announce'];
   readonly #stateKey: Uint8Array;
 
   constructor(parts: KeyStepsParts) {
-    const { session, store, at, name, doubts, leftMs, wallMicros, announce } = parts;
+    const { session, store, at, name, doubts, leftMs, wallMicros, floorOf, announce } = parts;
     this.#session = session;
     this.#store = store;
     this.#at = at;
@@ -77,12 +88,19 @@ export class KeySteps {
     this.#doubts = doubts;
     this.#leftMs = leftMs;
     this.#wallMicros = wallMicros;
+    this.#floorOf = floorOf;
     this.#announce = announce;
     this.#stateKey = stateKeyOf(at.key);
   }
 
-  /** The state, of which nothing is in doubt any more. UNAVAILABLE: the caller waits no longer. */
+  /** As `stored`, with the floor of its set promised too. */
   async load(): Promise<Stored> {
+    const { state, stamp } = await this.stored();
+    return { state: above(state, this.#floorOf(this.#at.token)), stamp };
+  }
+
+  /** The state, of which nothing is in doubt any more. UNAVAILABLE: the caller waits no longer. */
+  async stored(): Promise<Stored> {
     this.#timeLeft();
     const doubt = this.#doubts.get(this.#name);
     if (doubt !== undefined) {
@@ -93,16 +111,17 @@ export class KeySteps {
       throw new KvError('DISK_FAILED', { detail: 'the store does not answer' });
     const record = await this.#read(this.#stateKey, fingerprint32(this.#stateKey));
     if (record === undefined) return { state: emptyState, stamp: 0 };
+    if (recordIsTombstone(record)) return { state: emptyState, stamp: recordHlc(record) };
     return { state: decodeState(recordValue(record)), stamp: recordHlc(record) };
   }
 
   /**
-   * Durable when it returns; with records of the data, all at once. Its stamp, which is about the
+   * Durable when it returns; with records of the data, all at once; undefined: it is forgotten. Its stamp, which is about the
    * time: tables know their oldest record, and a small number would hide what in them is old.
    */
   async save(
     { stamp: before }: Stored,
-    state: AcceptorState,
+    state: AcceptorState | undefined,
     data: readonly Uint8Array[] = [],
   ): Promise<number> {
     for (const record of data) await this.#announce(record);
@@ -110,9 +129,9 @@ export class KeySteps {
     const stamp = Math.max(before + 1, Math.floor(this.#wallMicros()));
     const stateRecord = encodeRecord({
       key: this.#stateKey,
-      value: encodeState(state),
+      value: state === undefined ? noBytes : encodeState(state),
       valueType: valueTypes.bytes,
-      isTombstone: false,
+      isTombstone: state === undefined,
       hlc: stamp,
       writer: 0,
       incarnation: 0,
@@ -129,7 +148,7 @@ export class KeySteps {
       return stamp;
     } catch (error) {
       if (errorTable[toFailure(error).code].effect !== 'none')
-        this.#doubts.set(this.#name, { state, stamp, data });
+        this.#doubts.set(this.#name, { state: state ?? emptyState, stamp, data });
       throw error;
     }
   }

@@ -11,12 +11,21 @@ import {
   type Session,
 } from '../../runtime/actor.ts';
 import { base64url } from '../../runtime/bytes.ts';
+import { KvError } from '../../runtime/errors.ts';
 import { KeyTurns } from '../../runtime/key-turns.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
-import { checkRecord, recordHlc, recordKey, recordToken, recordValue } from '../model/record.ts';
+import {
+  checkRecord,
+  recordHlc,
+  recordIsTombstone,
+  recordKey,
+  recordToken,
+  recordValue,
+} from '../model/record.ts';
+import type { ReplicaSets } from '../model/replica-sets.ts';
 import { checkShard } from '../model/token.ts';
 import { notWhole } from '../model/wholeness.ts';
 import type { Repairer } from '../repair/protocol.ts';
@@ -28,12 +37,20 @@ import {
   commit,
   decodeState,
   highestOf,
+  isForgettable,
   keyOfState,
   promise,
   type Proposal,
 } from './acceptor-state.ts';
 import { type Doubts, KeySteps, type KeyStepsParts } from './acceptor-steps.ts';
-import { Acceptor, type AcceptorKey, type PrepareReply, type ProposeReply } from './protocol.ts';
+import { BallotFloors } from './ballot-floors.ts';
+import {
+  Acceptor,
+  type AcceptorKey,
+  type PrepareReply,
+  type ProposeReply,
+  type SetBounds,
+} from './protocol.ts';
 
 export interface AcceptorOptions {
   readonly store: Ref<Store>;
@@ -45,6 +62,8 @@ export interface AcceptorOptions {
   readonly repairer?: Ref<Repairer>;
   /** False: it votes only after `open`. Default true. */
   readonly isOpen?: boolean;
+  /** Below which ballots nothing is accepted, and the file of that; absent: no state is ever forgotten. */
+  readonly floors?: { readonly sets: ReplicaSets; readonly path: string };
 }
 
 interface Own {
@@ -65,6 +84,10 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   readonly #dropped = new DroppedKeys();
   /** Records up to here are late. */
   readonly #floor = { hlc: 0 };
+  /** Absent: there are none. */
+  #floors: BallotFloors | undefined;
+  /** Steps under way: those began with the floors of their time. */
+  readonly #steps = new Set<Promise<unknown>>();
   #isOpen: boolean;
 
   constructor(ctx: Context<Own, 'disk'>, options: AcceptorOptions) {
@@ -74,9 +97,15 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   }
 
   start(): Later<void> | undefined {
-    const { catalog, repairer } = this.#options;
+    const { catalog, repairer, floors } = this.#options;
     // Not asked for: the actor that keeps it may start later than this one.
     if (catalog !== undefined) this.#dropped.knows(readCatalogFile(this.#ctx.disk, catalog));
+    if (floors !== undefined) {
+      const { sets, path } = floors;
+      const bytes = this.#ctx.disk.read(path);
+      this.#floors =
+        bytes === undefined ? new BallotFloors(sets) : BallotFloors.decode(bytes, path, sets);
+    }
     if (repairer === undefined) return undefined;
     const { toSelf } = this.#ctx;
     return this.#ctx.session(async (session) => {
@@ -152,13 +181,68 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     this.#isOpen = true;
   }
 
+  // ---- what is forgotten ---------------------------------------------------------------------
+
+  floors(): SetBounds & { readonly isClear: boolean } {
+    this.#checkOpen();
+    const bounds = this.#floors?.bounds() ?? { sets: [], hlcs: [] };
+    return { ...bounds, isClear: this.#doubts.size === 0 };
+  }
+
+  raiseFloors(bounds: SetBounds): Later<object> {
+    const floors = this.#floors;
+    if (floors === undefined) throw new KvError('BAD_REQUEST', { detail: 'no floors here' });
+    const { disk, session } = this.#ctx;
+    const path = this.#options.floors?.path ?? '';
+    // Steps that begin from here on refuse what is below; those under way may not know it yet.
+    floors.raise(bounds);
+    const bytes = floors.encode();
+    const underWay = [...this.#steps];
+    return session(async () => {
+      await disk.replace(path, bytes);
+      await Promise.allSettled(underWay);
+      return {};
+    });
+  }
+
+  forget(
+    { keys, tokens, belows }: BodyOf<Acceptor['forget']>,
+    call: Call,
+  ): Later<{
+    readonly forgotten: number;
+  }> {
+    const floors = this.#floors;
+    const turns = this.#turns;
+    const parts = this.#partsOf(call);
+    const { probe } = this.#ctx;
+    return this.#ctx.session(async (session) => {
+      let forgotten = 0;
+      for (const [i, key] of keys.entries()) {
+        const token = tokens[i] ?? 0;
+        const below = Math.min(belows[i] ?? 0, floors?.ofToken(token) ?? 0);
+        const name = base64url.encode(key);
+        const work = async (): Promise<void> => {
+          const steps = new KeySteps({ session, at: { key, token }, name, ...parts(session) });
+          const stored = await steps.stored();
+          if (stored.stamp === 0 || !isForgettable(stored.state, below)) return;
+          await steps.save(stored, undefined);
+          probe.reach('serial state forgotten');
+          forgotten += 1;
+        };
+        await turns.run(name, work);
+      }
+      return { forgotten };
+    });
+  }
+
   /** Of the same keys, in their place (acceptor-state.ts). */
   adopt({ records }: BodyOf<Acceptor['adopt']>, call: Call): Later<object> {
     for (const record of records) checkRecord(record);
+    const states = records.filter((record) => !recordIsTombstone(record));
     const turns = this.#turns;
     const parts = this.#partsOf(call);
     return this.#ctx.session(async (session) => {
-      for (const record of records) {
+      for (const record of states) {
         const key = keyOfState(recordKey(record));
         const at = { key, token: recordToken(record) };
         const name = base64url.encode(key);
@@ -174,20 +258,33 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   }
 
   /** A replica that has forgotten what it promised must not vote (PX-17). */
+  #checkOpen(): void {
+    if (!this.#isOpen) throw notWhole(this.#ctx.node);
+  }
+
   #step<Reply>(
     at: AcceptorKey,
     call: Call,
     work: (steps: KeySteps) => Promise<Reply>,
   ): Later<Reply> {
-    if (!this.#isOpen) throw notWhole(this.#ctx.node);
+    this.#checkOpen();
     checkShard(at.token, this.#ctx.shard, this.#options.shards);
     this.#dropped.refuse(at.key);
     const name = base64url.encode(at.key);
     const turns = this.#turns;
     const parts = this.#partsOf(call);
-    return this.#ctx.session((session) =>
-      turns.run(name, () => work(new KeySteps({ session, at, name, ...parts(session) }))),
-    );
+    const underWay = this.#steps;
+    return this.#ctx.session(async (session) => {
+      const step = turns.run(name, () =>
+        work(new KeySteps({ session, at, name, ...parts(session) })),
+      );
+      underWay.add(step);
+      try {
+        return await step;
+      } finally {
+        underWay.delete(step);
+      }
+    });
   }
 
   /** What the steps of all keys share. */
@@ -198,9 +295,11 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     const { clock } = this.#ctx;
     const doubts = this.#doubts;
     const floor = this.#floor;
+    const floors = this.#floors;
+    const floorOf = (token: number): number => floors?.ofToken(token) ?? 0;
     const leftMs = (): number => deadlineMs - clock.monotonicMs();
     return (session) => ({
-      ...{ store, doubts, leftMs, wallMicros: clock.wallMicros },
+      ...{ store, doubts, leftMs, floorOf, wallMicros: clock.wallMicros },
       announce: async (record) => {
         const hlc = recordHlc(record);
         if (repairer === undefined || hlc > floor.hlc) return;

@@ -449,6 +449,14 @@ export interface PrepareReply {
   readonly records: readonly Uint8Array[];
 }
 
+/** Something of sets of replicas, by their number in the ring: an hlc for each. */
+export interface SetBounds {
+  readonly sets: readonly number[];
+  readonly hlcs: readonly number[];
+}
+
+const setBoundsLayout: Layout<SetBounds> = { sets: 'u32[]', hlcs: 'u53[]' };
+
 export interface ProposeReply {
   readonly isAccepted: boolean;
   readonly highest: Etag;
@@ -509,6 +517,29 @@ export const Acceptor = protocol('acceptor', 25, {
   open: tell<object>(72, { lane: 'control', layout: {} }),
   /** Decisions whose record is not above it have to be announced to the repairer (TS-7). */
   repairFloor: ask<{ readonly hlc: number }, object>(73, { lane: 'control' }),
+  /** Below which ballot it refuses all; `isClear`: of no state it has to be found out whether it is stored. */
+  floors: ask<object, SetBounds & { readonly isClear: boolean }>(74, {
+    layout: {},
+    replyLayout: { ...setBoundsLayout, isClear: 'bool' },
+  }),
+  /**
+   * It promises and accepts nothing below these ballots from now on; answered when that is durable,
+   * and what it was accepting before is stored or never will be. Floors never sink.
+   */
+  raiseFloors: ask<SetBounds, object>(75, { layout: setBoundsLayout }),
+  /** Forgets the states of these groups that are older than their bounds (PX-15); how many those were. */
+  forget: ask<
+    {
+      readonly keys: readonly Uint8Array[];
+      readonly tokens: readonly number[];
+      readonly belows: readonly number[];
+    },
+    { readonly forgotten: number }
+  >(76, {
+    lane: 'background',
+    layout: { keys: 'bytes[]', tokens: 'u32[]', belows: 'u53[]' },
+    replyLayout: { forgotten: 'u32' },
+  }),
 });
 export type Acceptor = typeof Acceptor.messages;
 
@@ -520,12 +551,26 @@ export interface PaxosRepairReport {
   readonly finished: number;
   /** Those that no majority could be asked about. */
   readonly left: number;
+  /** States that nobody needs any more. */
+  readonly forgotten: number;
 }
 
-/** Ends what rounds left open that nobody came back to (PX-16). */
+/** Ends what rounds left open that nobody came back to (PX-16), and forgets what is over (PX-15). */
 export const PaxosRepairer = protocol('paxos-repairer', 29, {
   /** A pass now. OVERLOADED while one is under way. */
   run: ask<object, PaxosRepairReport>(1, { lane: 'background' }),
+  /** For each of these sets: below this ballot nothing is open here, nor ever will be; 0: not known. */
+  settled: ask<{ readonly sets: readonly number[] }, SetBounds & { readonly wallMicros: number }>(
+    2,
+    {
+      lane: 'background',
+      layout: { sets: 'u32[]' },
+      replyLayout: { ...setBoundsLayout, wallMicros: 'f64' },
+    },
+  ),
+  /** All members have settled so far: the next pass forgets what is older. */
+  forget: ask<SetBounds, object>(3, { lane: 'background', layout: setBoundsLayout }),
+  peersChanged: tell<PeerStates>(4, { lane: 'control', layout: peerStatesLayout }),
 });
 export type PaxosRepairer = typeof PaxosRepairer.messages;
 

@@ -229,6 +229,46 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // Seeds forget states, but nobody comes with a ballot that old.
+  {
+    id: 'floors-not-held',
+    what: 'an acceptor that has forgotten a state promises ballots from before (PX-15, decision 26)',
+    file: 'actors/replication/acceptor-steps.js',
+    find: 'state: above(state, this.#floorOf(this.#at.token))',
+    replace: 'state: above(state, 0 * this.#floorOf(this.#at.token))',
+    scenario: {
+      file: 'test/serial/paxos-repair.sim.test.js',
+      title: 'states are forgotten when all members have settled, and their keys go on',
+      failsWith: 'an old ballot',
+    },
+    isQuick: true,
+  },
+  {
+    id: 'forgets-beside-the-open',
+    what: 'states are forgotten although something older is open (PX-15, decision 26)',
+    file: 'actors/replication/paxos-repair.js',
+    find: 'settled.delete(set);',
+    replace: 'settled.get(set);',
+    scenario: {
+      file: 'test/serial/paxos-repair.sim.test.js',
+      title: 'while something older is open, nothing is forgotten',
+      failsWith: 'states beside an open update',
+    },
+    isQuick: true,
+  },
+  {
+    id: 'floor-before-steps-end',
+    what: 'a floor is answered while something below it is being accepted (PX-15, decision 26)',
+    file: 'actors/replication/acceptor.actor.js',
+    find: 'await Promise.allSettled(underWay);',
+    replace: 'void underWay;',
+    scenario: {
+      file: 'test/serial/acceptor.test.js',
+      title: 'a floor is not answered while something below it is still being accepted',
+      failsWith: 'a pass would not see it',
+    },
+    isQuick: true,
+  },
   {
     id: 'two-moments-in-a-look',
     what: 'a read of several keys without a ballot joins what replicas hold of different decisions (decision 11)',

@@ -9,6 +9,7 @@ import {
   encodeRecord,
   noEtag,
   recordHlc,
+  recordIsTombstone,
   recordKey,
   recordValue,
   storageKey,
@@ -21,8 +22,12 @@ import {
   stateKeyOf,
 } from '../../actors/replication/acceptor-state.ts';
 import { acceptor } from '../../actors/replication/acceptor.actor.ts';
+import { BallotFloors } from '../../actors/replication/ballot-floors.ts';
+import { ReplicaSets } from '../../actors/model/replica-sets.ts';
+import { Ring } from '../../actors/model/ring.ts';
 import { Acceptor } from '../../actors/replication/protocol.ts';
 import { Store } from '../../actors/storage/protocol.ts';
+import { MemoryDisk } from '../kit-disk.ts';
 import { type Asked, makeRecord, ReplicaKit } from '../kit-replication.ts';
 import { facts, key } from './serial-world.ts';
 
@@ -242,5 +247,121 @@ describe('acceptor', () => {
     expect(bad.failure?.code).to.equal('BAD_REQUEST');
     expect([kit.asked, kit.host.stops]).to.deep.equal([[], []]);
     expect(emptyState.promised).to.deep.equal(noEtag);
+  });
+
+  describe('acceptor: floors', () => {
+    const sets = new ReplicaSets(
+      new Ring({ members: ['n1'], virtualNodes: 4, replicationFactor: 1 }),
+    );
+    const floors = { sets, path: 'ballot-floors' };
+    let disk: MemoryDisk;
+    const withFloors = async (): Promise<ReplicaKit> => {
+      disk = new MemoryDisk();
+      const kit = new ReplicaKit({ disk }, [Acceptor, Store]);
+      await kit.playStore();
+      await kit.spawn(acceptor, { store: refTo(Store, 'n1'), shards: 1, floors });
+      return kit;
+    };
+    const floor = { sets: [0], hlcs: [500] };
+
+    it('acceptor: below a floor nothing is promised or accepted, also of groups without a state (PX-15)', async () => {
+      const kit = await withFloors();
+      const raised = kit.ask(target, 'raiseFloors', floor);
+      await kit.host.settle();
+      expect(raised.reply).to.deep.equal({});
+      kit.ask(target, 'raiseFloors', { sets: [0, 9], hlcs: [400, 9] });
+      await kit.host.settle();
+      const known = kit.ask(target, 'floors', {});
+      await kit.host.settle();
+      expect(known.reply, 'a floor never sinks').to.deep.equal({ ...floor, isClear: true });
+      const promised = kit.ask(target, 'prepare', { ...at, keys: [key], ballot, isWrite: true });
+      (await kit.take('n1', 'read')).reply({ record: undefined });
+      const proposed = kit.ask(target, 'propose', { ...at, proposal });
+      (await kit.take('n1', 'read')).reply({ record: undefined });
+      await kit.host.settle();
+      const highest = { hlc: 500, writer: 0, incarnation: 0 };
+      expect(promised.reply).to.deep.include({ isPromised: false, highest });
+      expect(proposed.reply).to.deep.equal({ isAccepted: false, highest });
+      const bytes = disk.read(floors.path) ?? noBytes;
+      expect(BallotFloors.decode(bytes, floors.path, sets).bounds()).to.deep.equal(floor);
+      bytes[7] = (bytes[7] ?? 0) ^ 1;
+      expect(() => BallotFloors.decode(bytes, floors.path, sets)).to.throw(/checksum/);
+      expect(() => BallotFloors.decode(noBytes, floors.path, sets)).to.throw(/checksum/);
+    });
+
+    it('acceptor: a floor is not answered while something below it is still being accepted', async () => {
+      const kit = await withFloors();
+      const accepted = kit.ask(target, 'propose', { ...at, proposal });
+      (await kit.take('n1', 'read')).reply({ record: undefined });
+      const saving = await kit.take('n1', 'apply');
+      const raised = kit.ask(target, 'raiseFloors', floor);
+      await kit.host.settle();
+      expect(raised.calls, 'a pass would not see it').to.equal(0);
+      saving.reply({ lsn: 1 });
+      await kit.host.settle();
+      expect([accepted.reply?.isAccepted, raised.calls]).to.deep.equal([true, 1]);
+    });
+
+    it('acceptor: what is in doubt is told, until it is known', async () => {
+      const kit = await withFloors();
+      kit.ask(target, 'propose', { ...at, proposal });
+      (await kit.take('n1', 'read')).reply({ record: undefined });
+      (await kit.take('n1', 'apply')).fail('ACTOR_RESTARTED');
+      await kit.host.settle();
+      const doubtful = kit.ask(target, 'floors', {});
+      await kit.host.settle();
+      expect(doubtful.reply).to.deep.equal({ sets: [], hlcs: [], isClear: false });
+      kit.ask(target, 'look', { ...at, keys: [] });
+      (await kit.take('n1', 'apply')).reply({ lsn: 1 });
+      await kit.host.settle();
+      const known = kit.ask(target, 'floors', {});
+      await kit.host.settle();
+      expect(known.reply?.isClear).to.equal(true);
+    });
+
+    const forget = { keys: [key], tokens: [at.token], belows: [500] };
+    const old = { ...emptyState, promised: ballot };
+    const younger = { ...ballot, hlc: 600 };
+    const kept: readonly (readonly [string, AcceptorState])[] = [
+      ['is younger', { ...emptyState, promised: younger }],
+      ['may be decided', { ...old, accepted: proposal }],
+    ];
+    for (const [what, state] of kept)
+      it(`acceptor: a state that ${what} is not forgotten`, async () => {
+        const kit = await withFloors();
+        kit.ask(target, 'raiseFloors', floor);
+        const forgotten = kit.ask(target, 'forget', forget);
+        (await kit.take('n1', 'read')).reply({ record: stored(state, 7) });
+        await kit.host.settle();
+        expect(forgotten.reply).to.deep.equal({ forgotten: 0 });
+        expect(kit.asked).to.deep.equal([]);
+      });
+
+    it('acceptor: nothing is forgotten above the floor, whoever says so', async () => {
+      const kit = await withFloors();
+      const forgotten = kit.ask(target, 'forget', forget);
+      (await kit.take('n1', 'read')).reply({ record: stored(old, 7) });
+      await kit.host.settle();
+      expect(forgotten.reply).to.deep.equal({ forgotten: 0 });
+    });
+
+    it('acceptor: a forgotten state leaves a mark above it, and the next state is above that', async () => {
+      const kit = await withFloors();
+      kit.ask(target, 'raiseFloors', floor);
+      const forgotten = kit.ask(target, 'forget', forget);
+      (await kit.take('n1', 'read')).reply({ record: stored(old, farMicros) });
+      const marking = await kit.take('n1', 'apply');
+      const mark = recordOf(marking);
+      expect(recordIsTombstone(mark)).to.equal(true);
+      expect([recordKey(mark), recordHlc(mark)]).to.deep.equal([stateKey, farMicros + 1]);
+      marking.reply({ lsn: 1 });
+      await kit.host.settle();
+      expect(forgotten.reply).to.deep.equal({ forgotten: 1 });
+      kit.ask(target, 'prepare', { ...at, keys: [key], ballot: younger, isWrite: true });
+      (await kit.take('n1', 'read')).reply({ record: mark });
+      const saving = await kit.take('n1', 'apply');
+      expect(recordHlc(recordOf(saving))).to.equal(farMicros + 2);
+      expect(decodeState(recordValue(recordOf(saving))).promised).to.deep.equal(younger);
+    });
   });
 });
