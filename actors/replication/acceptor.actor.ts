@@ -84,8 +84,10 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   readonly #dropped = new DroppedKeys();
   /** Records up to here are late. */
   readonly #floor = { hlc: 0 };
-  /** Absent: there are none. */
+  /** What is refused; absent: there are no floors. */
   #floors: BallotFloors | undefined;
+  /** What is refused after a restart too, and by every step under way: nothing below it can come any more. */
+  #confirmed: BallotFloors | undefined;
   /** Steps under way: those began with the floors of their time. */
   readonly #steps = new Set<Promise<unknown>>();
   #isOpen: boolean;
@@ -103,8 +105,10 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     if (floors !== undefined) {
       const { sets, path } = floors;
       const bytes = this.#ctx.disk.read(path);
-      this.#floors =
+      this.#floors = new BallotFloors(sets);
+      this.#confirmed =
         bytes === undefined ? new BallotFloors(sets) : BallotFloors.decode(bytes, path, sets);
+      this.#floors.raise(this.#confirmed.bounds());
     }
     if (repairer === undefined) return undefined;
     const { toSelf } = this.#ctx;
@@ -185,13 +189,15 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
 
   floors(): SetBounds & { readonly isClear: boolean } {
     this.#checkOpen();
-    const bounds = this.#floors?.bounds() ?? { sets: [], hlcs: [] };
+    const bounds = this.#confirmed?.bounds() ?? { sets: [], hlcs: [] };
     return { ...bounds, isClear: this.#doubts.size === 0 };
   }
 
   raiseFloors(bounds: SetBounds): Later<object> {
     const floors = this.#floors;
-    if (floors === undefined) throw new KvError('BAD_REQUEST', { detail: 'no floors here' });
+    const confirmed = this.#confirmed;
+    if (floors === undefined || confirmed === undefined)
+      throw new KvError('BAD_REQUEST', { detail: 'this node keeps no floors of ballots' });
     const { disk, session } = this.#ctx;
     const path = this.#options.floors?.path ?? '';
     // Steps that begin from here on refuse what is below; those under way may not know it yet.
@@ -201,6 +207,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     return session(async () => {
       await disk.replace(path, bytes);
       await Promise.allSettled(underWay);
+      confirmed.raise(bounds);
       return {};
     });
   }
@@ -211,7 +218,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   ): Later<{
     readonly forgotten: number;
   }> {
-    const floors = this.#floors;
+    const confirmed = this.#confirmed;
     const turns = this.#turns;
     const parts = this.#partsOf(call);
     const { probe } = this.#ctx;
@@ -219,7 +226,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
       let forgotten = 0;
       for (const [i, key] of keys.entries()) {
         const token = tokens[i] ?? 0;
-        const below = Math.min(belows[i] ?? 0, floors?.ofToken(token) ?? 0);
+        const below = Math.min(belows[i] ?? 0, confirmed?.ofToken(token) ?? 0);
         const name = base64url.encode(key);
         const work = async (): Promise<void> => {
           const steps = new KeySteps({ session, at: { key, token }, name, ...parts(session) });

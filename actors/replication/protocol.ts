@@ -517,7 +517,7 @@ export const Acceptor = protocol('acceptor', 25, {
   open: tell<object>(72, { lane: 'control', layout: {} }),
   /** Decisions whose record is not above it have to be announced to the repairer (TS-7). */
   repairFloor: ask<{ readonly hlc: number }, object>(73, { lane: 'control' }),
-  /** Below which ballot it refuses all; `isClear`: of no state it has to be found out whether it is stored. */
+  /** Below which ballots nothing can be accepted here any more; `isClear`: no state is in doubt. */
   floors: ask<object, SetBounds & { readonly isClear: boolean }>(74, {
     layout: {},
     replyLayout: { ...setBoundsLayout, isClear: 'bool' },

@@ -296,10 +296,15 @@ describe('acceptor', () => {
       const saving = await kit.take('n1', 'apply');
       const raised = kit.ask(target, 'raiseFloors', floor);
       await kit.host.settle();
-      expect(raised.calls, 'a pass would not see it').to.equal(0);
+      const told = kit.ask(target, 'floors', {});
+      await kit.host.settle();
+      expect([raised.calls, told.reply?.sets], 'a pass would not see it').to.deep.equal([0, []]);
       saving.reply({ lsn: 1 });
       await kit.host.settle();
       expect([accepted.reply?.isAccepted, raised.calls]).to.deep.equal([true, 1]);
+      const later = kit.ask(target, 'floors', {});
+      await kit.host.settle();
+      expect(later.reply?.hlcs).to.deep.equal(floor.hlcs);
     });
 
     it('acceptor: what is in doubt is told, until it is known', async () => {
