@@ -335,6 +335,7 @@ describe('acceptor', () => {
       it(`acceptor: a state that ${what} is not forgotten`, async () => {
         const kit = await withFloors();
         kit.ask(target, 'raiseFloors', floor);
+        await kit.host.settle();
         const forgotten = kit.ask(target, 'forget', forget);
         (await kit.take('n1', 'read')).reply({ record: stored(state, 7) });
         await kit.host.settle();
@@ -353,6 +354,7 @@ describe('acceptor', () => {
     it('acceptor: a forgotten state leaves a mark above it, and the next state is above that', async () => {
       const kit = await withFloors();
       kit.ask(target, 'raiseFloors', floor);
+      await kit.host.settle();
       const forgotten = kit.ask(target, 'forget', forget);
       (await kit.take('n1', 'read')).reply({ record: stored(old, farMicros) });
       const marking = await kit.take('n1', 'apply');
