@@ -104,8 +104,15 @@ export interface Disk {
 export interface BlockCodec {
   /** A view of the compressed block, valid until the next call. */
   readonly compress: (bytes: Uint8Array) => Uint8Array;
-  /** Exactly `length` bytes; CORRUPT where the block does not hold that many. */
-  readonly decompress: (block: Uint8Array, length: number) => Uint8Array;
+  /**
+   * Exactly `length` bytes, in an array of that length from `take`, or of their own. CORRUPT where
+   * the block does not hold that many; nothing is taken then.
+   */
+  readonly decompress: (
+    block: Uint8Array,
+    length: number,
+    take?: (length: number) => Uint8Array,
+  ) => Uint8Array;
 }
 
 export type Lz4 = BlockCodec;

@@ -7,7 +7,7 @@
 // WebAssembly memory never shrinks and a trap leaves it in an unknown state.
 // Format: https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
 
-import type { Lz4 } from './environment.ts';
+import type { BlockCodec, Lz4 } from './environment.ts';
 import { assert, KvError } from './errors.ts';
 
 /** A compiled `WebAssembly.Module`; it may be sent to another thread. */
@@ -37,6 +37,13 @@ const memoryBytesMax = 8 * 1024 * 1024;
 const prefixBytes = 4;
 const resultBytes = 16;
 
+interface Memory {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+const ownBytes = (length: number): Uint8Array => new Uint8Array(length);
+
 /** One instance; for one thread. `module` comes from runtime/host/lz4-module.ts. */
 export function createLz4(module: WasmModule): Lz4 {
   return new WasmLz4(module);
@@ -48,6 +55,7 @@ class WasmLz4 implements Lz4 {
   /** The output that the caller may still look at. */
   #outputAt = 0;
   #outputLength = 0;
+  #memory: Memory | undefined;
 
   constructor(module: WasmModule) {
     this.#module = module;
@@ -64,30 +72,39 @@ class WasmLz4 implements Lz4 {
     return new Uint8Array(exports.memory.buffer, outputAt + prefixBytes, length - prefixBytes);
   };
 
-  readonly decompress = (block: Uint8Array, length: number): Uint8Array => {
+  readonly decompress: BlockCodec['decompress'] = (block, length, take = ownBytes) => {
     if (!Number.isInteger(length) || length < 0 || length > lz4BytesMax)
       throw corrupt(`a length of ${length} bytes`);
     if (block.length > blockBytesMax(length))
       throw corrupt(`${block.length} bytes for a content of ${length}`);
     try {
-      return this.#decompress(block, length);
+      return this.#decompress(block, length, take);
     } catch (error) {
       this.#exports = undefined;
       throw error instanceof KvError ? error : corrupt('not an LZ4 block');
     }
   };
 
-  #decompress(block: Uint8Array, length: number): Uint8Array {
+  #decompress(block: Uint8Array, length: number, take: (length: number) => Uint8Array): Uint8Array {
     const exports = this.#ready();
     const inputLength = prefixBytes + block.length;
     const at = exports.__wbindgen_malloc(inputLength);
-    const input = new Uint8Array(exports.memory.buffer, at, inputLength);
-    writePrefix(input, length);
-    input.set(block, prefixBytes);
+    const { bytes, view } = this.#memoryOf(exports);
+    view.setUint32(at, length, true);
+    bytes.set(block, at + prefixBytes);
     const [outputAt, outputLength, , isError] = this.#call(exports, 'decompress', at, inputLength);
     if (isError !== 0) throw corrupt('not an LZ4 block');
     if (outputLength !== length) throw corrupt(`${outputLength} bytes instead of ${length}`);
-    return new Uint8Array(exports.memory.buffer, outputAt, length).slice();
+    const content = take(length);
+    content.set(new Uint8Array(exports.memory.buffer, outputAt, length));
+    return content;
+  }
+
+  /** Views of all of its memory: made anew when it has grown. */
+  #memoryOf({ memory }: Exports): Memory {
+    if (this.#memory?.bytes.buffer !== memory.buffer)
+      this.#memory = { bytes: new Uint8Array(memory.buffer), view: new DataView(memory.buffer) };
+    return this.#memory;
   }
 
   /** [address, length, error, isError] of the output. */
@@ -99,12 +116,14 @@ class WasmLz4 implements Lz4 {
   ): readonly [number, number, number, number] {
     const result = exports.__wbindgen_add_to_stack_pointer(-resultBytes);
     // `compress` cannot fail and leaves the last two words as they are.
-    new Uint8Array(exports.memory.buffer, result, resultBytes).fill(0);
+    this.#memoryOf(exports).bytes.fill(0, result, result + resultBytes);
     exports[name](result, at, length);
-    const view = new DataView(exports.memory.buffer, result, resultBytes);
-    const words = [0, 4, 8, 12].map((offset) => view.getUint32(offset, true));
+    const { view } = this.#memoryOf(exports);
+    const outputAt = view.getUint32(result, true);
+    const outputLength = view.getUint32(result + 4, true);
+    const error = view.getUint32(result + 8, true);
+    const isError = view.getUint32(result + 12, true);
     exports.__wbindgen_add_to_stack_pointer(resultBytes);
-    const [outputAt = 0, outputLength = 0, error = 0, isError = 0] = words;
     if (isError === 0) {
       this.#outputAt = outputAt;
       this.#outputLength = outputLength;
@@ -132,9 +151,5 @@ function instantiate(module: WasmModule): Exports {
 
 /** Content that cannot be compressed grows by one byte in 255 and a few. */
 const blockBytesMax = (length: number): number => length + Math.ceil(length / 255) + 16;
-
-function writePrefix(target: Uint8Array, length: number): void {
-  for (let i = 0; i < prefixBytes; i += 1) target[i] = length >>> (8 * i);
-}
 
 const corrupt = (what: string): KvError => new KvError('CORRUPT', { detail: `LZ4 block: ${what}` });

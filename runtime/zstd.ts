@@ -65,6 +65,8 @@ const memoryBytesMax = 32 * 1024 * 1024;
 const bufferBytesMin = 64 * 1024;
 const pageBytes = 64 * 1024;
 
+const ownBytes = (length: number): Uint8Array => new Uint8Array(length);
+
 /** One codec; for one thread. `module` comes from runtime/host/zstd-module.ts. */
 export function createZstd(module: WasmModule): BlockCodec {
   return new WasmZstd(module);
@@ -88,27 +90,29 @@ class WasmZstd implements BlockCodec {
     return new Uint8Array(exports.f.buffer, target, length);
   };
 
-  readonly decompress = (block: Uint8Array, length: number): Uint8Array => {
+  readonly decompress: BlockCodec['decompress'] = (block, length, take = ownBytes) => {
     if (!Number.isInteger(length) || length < 0 || length > zstdBytesMax)
       throw corrupt(`a length of ${length} bytes`);
     if (block.length > frameBytesMax(length))
       throw corrupt(`${block.length} bytes for a content of ${length}`);
     try {
-      return this.#decompress(block, length);
+      return this.#decompress(block, length, take);
     } catch (error) {
       this.#instance = undefined;
       throw error instanceof KvError ? error : corrupt('not a Zstd frame');
     }
   };
 
-  #decompress(block: Uint8Array, length: number): Uint8Array {
+  #decompress(block: Uint8Array, length: number, take: (length: number) => Uint8Array): Uint8Array {
     const { exports, decompressor, buffers } = this.#ready(frameBytesMax(length));
     const { source, target } = buffers;
     new Uint8Array(exports.f.buffer).set(block, source);
     const found = exports.q(decompressor, target, length, source, block.length, 0, 0);
     if (exports.h(found) !== 0) throw corrupt('not a Zstd frame');
     if (found !== length) throw corrupt(`${found} bytes instead of ${length}`);
-    return new Uint8Array(exports.f.buffer, target, length).slice();
+    const content = take(length);
+    content.set(new Uint8Array(exports.f.buffer, target, length));
+    return content;
   }
 
   /** An instance with buffers of at least `bytes` each. */

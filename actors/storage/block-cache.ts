@@ -3,13 +3,17 @@
 // and of a range read only the first blocks are kept at all, and the last one it saw, where its next
 // page goes on.
 //
+// A block of the usual size is decoded into an array that is used again when the block goes, unless
+// somebody may still look at it (`isLent`): a new array for each miss would be most of what a miss
+// costs, because its memory lies outside of the heap and the collector has to run for it.
+//
 // What open tables keep in memory for good, tops of indexes and filters, counts against the same
 // bound: a quarter of it is always left to blocks. Index blocks are entries like those of data; a
 // range read keeps all that it reads of them, since each speaks of many of its blocks.
 
 import { assert } from '../../runtime/errors.ts';
 import type { CacheFigures } from './cache-figures.ts';
-import type { DataBlock } from './data-block.ts';
+import { DataBlock } from './data-block.ts';
 import { EntryQueue, EntryTable } from './entry-table.ts';
 import {
   mainQueue,
@@ -20,6 +24,7 @@ import {
   smallQueue,
   usesMax,
 } from './s3-fifo.ts';
+import { blockBytesDefault } from './sstable-format.ts';
 import type { BlockIndex } from './sstable-index.ts';
 
 interface Entry {
@@ -40,6 +45,12 @@ const blocksPerTableMax = 2 ** 26;
 export const entryOverheadBytes = 400;
 /** Ghosts are planned for blocks of this size. */
 const typicalBlockBytes = 16 * 1024;
+/** Of a usual block with its restarts, and room for a record that makes it end late. */
+const arrayBytes = blockBytesDefault + 512;
+/** A block that would leave more of the array empty gets one of its own. */
+const arrayBytesMin = 0.9 * arrayBytes;
+/** Arrays that wait for a block; more come together when a table is closed. */
+const spareArraysMax = 64;
 /** Of a range read so many blocks are kept as those of a look-up are. */
 const scanBlocksKept = 4;
 /** The part of the bound that indexes and filters do not take. */
@@ -67,6 +78,8 @@ export class BlockCache {
   #indexBytes = 0;
   /** Blocks that the range read in progress has taken from the disk; -1: there is none. */
   #scanned = -1;
+  /** Arrays of blocks that have gone. */
+  readonly #spare: Uint8Array[] = [];
   /** The last block that a range read saw and that is not kept. */
   #lastScanned: { readonly key: number; readonly block: DataBlock } | undefined;
 
@@ -151,6 +164,20 @@ export class BlockCache {
     this.#put(indexKey(table, block), content);
   }
 
+  /** Where a block is decoded to that will be put here. Whoever reads a range keeps views of it. */
+  readonly takeArray = (length: number): Uint8Array => {
+    if (this.#scanned >= 0 || length > arrayBytes || length < arrayBytesMin)
+      return new Uint8Array(length);
+    return (this.#spare.pop() ?? new Uint8Array(arrayBytes)).subarray(0, length);
+  };
+
+  #reclaim(block: DataBlock | BlockIndex): void {
+    if (!(block instanceof DataBlock) || block.isLent) return;
+    const { buffer } = block.bytes;
+    if (buffer.byteLength === arrayBytes && this.#spare.length < spareArraysMax)
+      this.#spare.push(new Uint8Array(buffer));
+  }
+
   /** A block larger than the cache is not kept, nor are most of a range read. */
   put(table: number, block: number, content: DataBlock): void {
     assert(block < blocksPerTableMax, `block ${block} of a table`);
@@ -229,6 +256,7 @@ export class BlockCache {
     if (entry === undefined) return;
     this.#entries.remove(entry);
     this.#unqueue(entry);
+    this.#reclaim(entry.block);
   }
 
   #store(): QueueStore<Entry> {

@@ -24,6 +24,7 @@ export class BlockIterator {
 
   /** It stands before the first record. Records are views of the block or bytes of the pool. */
   constructor(block: DataBlock, pool: BytePool) {
+    block.isLent = true;
     this.#block = block;
     this.#pool = pool;
   }

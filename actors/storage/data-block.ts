@@ -16,6 +16,8 @@ import { recordHeaderBytes, recordLengthAt } from '../model/record.ts';
 
 const offsetBytes = 4;
 const sharedBytes = 2;
+/** Copying more costs more than it saves to use the bytes of a block again. */
+const copiedBytesMax = 4 * 1024;
 
 /** Whether keys lack what they share with the one before: not in tables of version 1. */
 export type EntryForm = 'prefixed' | 'plain';
@@ -32,6 +34,8 @@ export class DataBlock {
   readonly #restarts: number;
   /** Whether the entry that `seek` found has the very key. */
   #isExact = false;
+  /** Somebody may hold a view of these bytes, so they can never be used for another block. */
+  isLent = false;
 
   /** `path` and `offset` name it in errors. */
   constructor(path: string, offset: number, bytes: Uint8Array, form: EntryForm = 'prefixed') {
@@ -48,7 +52,7 @@ export class DataBlock {
 
   /** Bytes of memory. */
   get heldBytes(): number {
-    return this.bytes.length;
+    return this.bytes.buffer.byteLength;
   }
 
   /** Where the entries end: a place that is none. */
@@ -60,11 +64,15 @@ export class DataBlock {
     return this.#restarts;
   }
 
-  /** The record of this key. It is a view of the block, or put together in bytes of the pool. */
+  /** The record of this key, in bytes of the pool; a long one as a view of the block. */
   get(key: Uint8Array, pool: BytePool): Uint8Array | undefined {
     const at = this.seek(key);
     if (!this.#isExact) return undefined;
-    return this.recordAt(at, this.nextAt(at), key, 0, pool);
+    const record = this.recordAt(at, this.nextAt(at), key, 0, pool);
+    if (record.buffer !== this.bytes.buffer) return record;
+    if (record.length <= copiedBytesMax) return pool.copy(record);
+    this.isLent = true;
+    return record;
   }
 
   /**

@@ -93,8 +93,16 @@ export interface StoredBlock {
   readonly crc: number | undefined;
 }
 
-/** A verified block's content; a view of `bytes` where it is not compressed. CorruptionError. */
-export function openBlock(path: string, block: StoredBlock, codecs: BlockCodecs): Uint8Array {
+/**
+ * A verified block's content; a view of `bytes` where it is not compressed, else in an array from
+ * `take`, or of its own. CorruptionError.
+ */
+export function openBlock(
+  path: string,
+  block: StoredBlock,
+  codecs: BlockCodecs,
+  take?: (length: number) => Uint8Array,
+): Uint8Array {
   const { fileNumber, offset, bytes } = block;
   const corrupt = (what: string): CorruptionError => new CorruptionError(path, offset, what);
   if (bytes.length < blockHeaderBytes + crcBytes) throw corrupt('no room for a block');
@@ -112,7 +120,7 @@ export function openBlock(path: string, block: StoredBlock, codecs: BlockCodecs)
     return content;
   }
   if (rawLength > rawBlockBytesMax) throw corrupt(`a block of ${rawLength} bytes`);
-  return orCorrupt(path, offset, () => codecs[codec].decompress(content, rawLength));
+  return orCorrupt(path, offset, () => codecs[codec].decompress(content, rawLength, take));
 }
 
 /** Bytes whose checksum is right and that still make no sense: what they are part of is corrupt. */

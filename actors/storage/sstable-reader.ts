@@ -343,23 +343,29 @@ export class SstableReader {
     const number = (this.#top.firstBlocks[child] as number) + i;
     const cached = this.#cache.get(this.#cacheTable, number);
     if (cached !== undefined) return cached;
-    const block = this.#readBlock(placeIn(index, i));
+    const block = this.#readBlock(placeIn(index, i), this.#cache.takeArray);
     this.#cache.put(this.#cacheTable, number, block);
     return block;
   }
 
-  #readBlock({ offset, length, crc }: IndexedBlock): DataBlock {
+  #readBlock({ offset, length, crc }: IndexedBlock, take = ownBytes): DataBlock {
     const { path } = this.#file;
     const { fileNumber } = this.meta;
     if (this.#scratch.length === 0) this.#scratch = new Uint8Array(scratchBytes);
     const { buffer } = this.#scratch;
     const bytes = readAt(this.#file, offset, length, this.#scratch);
-    const content = openBlock(path, { fileNumber, offset, bytes, crc }, this.#codecs);
+    let content = openBlock(path, { fileNumber, offset, bytes, crc }, this.#codecs, take);
     // A block that is not compressed is still where it was read to.
-    const kept = content.buffer === buffer ? content.slice() : content;
-    return new DataBlock(path, offset, kept, this.formatVersion === 1 ? 'plain' : 'prefixed');
+    if (content.buffer === buffer) {
+      const kept = take(content.length);
+      kept.set(content);
+      content = kept;
+    }
+    return new DataBlock(path, offset, content, this.formatVersion === 1 ? 'plain' : 'prefixed');
   }
 }
+
+const ownBytes = (length: number): Uint8Array => new Uint8Array(length);
 
 const placeIn = (index: BlockIndex, i: number): IndexedBlock => ({
   offset: index.offsets[i] as number,

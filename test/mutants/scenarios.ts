@@ -270,6 +270,26 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     isQuick: true,
   },
   {
+    id: 'array-of-a-lent-block-used-again',
+    what: 'a block of which a range read gave out views is overwritten by another one (G7)',
+    file: 'actors/storage/block-iterator.js',
+    find: 'block.isLent = true;',
+    replace: '',
+    also: [
+      {
+        file: 'actors/storage/block-cache.js',
+        find: 'this.#scanned >= 0 || length > arrayBytes',
+        replace: 'length > arrayBytes',
+      },
+    ],
+    scenario: {
+      file: 'test/storage/sstable.test.js',
+      title: 'what was given out stays as it is when blocks go and others come (lz4)',
+      failsWith: 'bytes that were given out',
+    },
+    isQuick: true,
+  },
+  {
     id: 'two-moments-in-a-look',
     what: 'a read of several keys without a ballot joins what replicas hold of different decisions (decision 11)',
     file: 'actors/replication/serial-round.js',

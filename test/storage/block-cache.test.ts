@@ -2,6 +2,7 @@
 
 import { expect } from 'chai';
 import { BlockCache, entryOverheadBytes } from '../../actors/storage/block-cache.ts';
+import { DataBlock } from '../../actors/storage/data-block.ts';
 import type { BlockIndex } from '../../actors/storage/sstable-index.ts';
 import { blockOf } from './blocks-under-test.ts';
 
@@ -68,6 +69,31 @@ describe('block-cache', () => {
       });
     const held = Array.from({ length: 10 }, (_, n) => cache.get(1, n) !== undefined);
     expect(held).to.deep.equal(new Array(10).fill(true));
+  });
+
+  it('block-cache: arrays of blocks that have gone are used again, if nobody can look at them', () => {
+    const usual = 16_700;
+    const cache = new BlockCache(2 * entryBytes(17_000));
+    const content = blockOf(usual).bytes;
+    const decoded = (): DataBlock => {
+      const bytes = cache.takeArray(usual);
+      bytes.set(content);
+      return new DataBlock('t', 0, bytes);
+    };
+    const [looked, free] = [decoded(), decoded()];
+    looked.isLent = true;
+    cache.put(1, 0, looked);
+    cache.put(1, 1, free);
+    cache.put(1, 2, decoded());
+    cache.put(1, 3, decoded());
+    expect([cache.get(1, 0), cache.get(1, 1)]).to.deep.equal([undefined, undefined]);
+    const next = [cache.takeArray(usual), cache.takeArray(usual)].map(({ buffer }) => buffer);
+    expect(next).to.include(free.bytes.buffer).and.not.include(looked.bytes.buffer);
+    for (const length of [usual / 2, usual * 2])
+      expect(cache.takeArray(length).buffer.byteLength, 'one of its own').to.equal(length);
+    cache.drop(1, 4, 0);
+    const scanned = cache.scan(() => cache.takeArray(usual));
+    expect(scanned.buffer.byteLength, 'a range is lent').to.equal(usual);
   });
 
   it('block-cache: indexes and filters take their part of the bound, at most three quarters', () => {

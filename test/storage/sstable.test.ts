@@ -9,7 +9,7 @@ import type { TableMeta } from '../../actors/storage/protocol.ts';
 import { type CodecName, footerBytes, openBlock } from '../../actors/storage/sstable-format.ts';
 import { SstableReader } from '../../actors/storage/sstable-reader.ts';
 import { type SstableOptions, SstableWriter } from '../../actors/storage/sstable-writer.ts';
-import { compareBytes, crc32 } from '../../runtime/bytes.ts';
+import { compareBytes, crc32, noBytes } from '../../runtime/bytes.ts';
 import { BugError, CorruptionError, KvError } from '../../runtime/errors.ts';
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createCodecs } from '../../runtime/block-codecs.ts';
@@ -51,9 +51,11 @@ const openTable = ({ disk }: Table, cache?: BlockCache): SstableReader =>
 const getFrom = (reader: SstableReader, record: Uint8Array): Uint8Array | undefined =>
   reader.get(recordKey(record), recordHash(record));
 
+const keyText = (i: number): string => `user:${String(i).padStart(6, '0')}`;
+
 const numbered = (count: number, value = 'some text, some text'): Uint8Array[] =>
   Array.from({ length: count }, (_, i) =>
-    makeRecord(`user:${String(i).padStart(6, '0')}`, { hlc: 100 + i, value: `${value} ${i}` }),
+    makeRecord(keyText(i), { hlc: 100 + i, value: `${value} ${i}` }),
   );
 
 describe('sstable', () => {
@@ -104,6 +106,34 @@ describe('sstable', () => {
     expect(drain(reader.cursor()).length).to.equal(20_000);
     reader.verifyAll();
   });
+
+  for (const codec of ['none', 'lz4', 'zstd'] as const)
+    it(`sstable: what was given out stays as it is when blocks go and others come (${codec})`, () => {
+      const random = new Prng(6);
+      // Each hundredth is long enough to be given out as a view of its block.
+      const records = numbered(4_000, Buffer.from(random.bytes(60)).toString('base64')).map(
+        (record, i) =>
+          i % 100 === 0 ? makeRecord(keyText(i), { value: 'x'.repeat(6_000) }) : record,
+      );
+      const cache = new BlockCache(4 * 17 * 1024);
+      const reader = openTable(writeTable(records, { codec }), cache);
+      const given: (readonly [Uint8Array | undefined, number])[] = [];
+      for (let round = 0; round < 3_000; round += 1) {
+        const n = random.int(records.length);
+        const record = records[n] as Uint8Array;
+        given.push([getFrom(reader, record), n]);
+        if (round % 10 > 0) continue;
+        cache.scan(() => {
+          const cursor = reader.cursor(recordKey(record));
+          for (let i = n; i < n + 5 && i < records.length; i += 1) given.push([cursor.next(), i]);
+        });
+      }
+      const changed = given.filter(
+        ([bytes = noBytes, n]) => Buffer.compare(bytes, records[n] as Uint8Array) !== 0,
+      );
+      expect(changed.length, 'bytes that were given out').to.equal(0);
+      expect(cache.figures.evictions).to.be.above(1_000);
+    });
 
   it('sstable: the index has two levels, of which one stays in memory (records=20000)', () => {
     const records = numbered(20_000, 'x'.repeat(100));
