@@ -159,7 +159,7 @@ function cursorsOf(
   for (const meta of inputs) {
     const reader = openTable(place, meta);
     readers.push(reader);
-    if (meta.level === 0) cursors.push(reader.cursor());
+    if (meta.level === 0) cursors.push(reader.mergeCursor());
     else levels.set(meta.level, [...(levels.get(meta.level) ?? []), { ...meta, reader }]);
   }
   for (const run of levels.values())
@@ -168,7 +168,7 @@ function cursorsOf(
         run.sort(byFirstKey).map(
           ({ reader }) =>
             () =>
-              reader.cursor(),
+              reader.mergeCursor(),
         ),
       ),
     );

@@ -16,6 +16,7 @@ import { BloomFilter } from './bloom-filter.ts';
 import { DataBlock } from './data-block.ts';
 import type { TableMeta } from './protocol.ts';
 import {
+  blockBytesDefault,
   type BlockPlace,
   crcBytes,
   decodeFooter,
@@ -40,6 +41,8 @@ import { readProperties } from './table-meta.ts';
 
 /** One read of the whole-file check. */
 const verifyBytes = 1024 * 1024;
+/** Of a usual block: its restarts behind its records. */
+const restartBytesMax = 512;
 /** Larger blocks get a buffer of their own. */
 const scratchBytes = 32 * 1024;
 
@@ -165,15 +168,47 @@ export class SstableReader {
 
   /** Records in key order, from the first that is not below `from`. */
   cursor(from?: Uint8Array): RecordCursor {
-    let number = from === undefined ? 0 : this.#numberOf(from);
-    let block = this.#iterator(number);
+    const number = from === undefined ? 0 : this.#numberOf(from);
+    const block = this.#iterator(number);
     if (from !== undefined) block.seek(from);
+    return this.#forwards(number, block, (next) => this.#iterator(next));
+  }
+
+  /**
+   * All records in key order, past the cache. A record stays as it is after the next one was asked
+   * for, not longer: blocks are decoded to two arrays in turn, where new ones would keep the collector
+   * of a merge busy.
+   */
+  mergeCursor(): RecordCursor {
+    const arrays: Uint8Array[] = [noBytes, noBytes];
+    let turn = 0;
+    const take = (length: number): Uint8Array => {
+      turn = 1 - turn;
+      let array = arrays[turn] as Uint8Array;
+      if (array.length < length) {
+        array = new Uint8Array(Math.max(length, blockBytesDefault + restartBytesMax));
+        arrays[turn] = array;
+      }
+      return array.subarray(0, length);
+    };
+    const iterator = (number: number): BlockIterator =>
+      new BlockIterator(this.#readBlock(this.#placeOf(number), take), this.#pool);
+    return this.#forwards(0, iterator(0), iterator);
+  }
+
+  #forwards(
+    first: number,
+    start: BlockIterator,
+    iterator: (number: number) => BlockIterator,
+  ): RecordCursor {
+    let number = first;
+    let block = start;
     const next = (): Uint8Array | undefined => {
       for (;;) {
         const record = block.next();
         if (record !== undefined || number + 1 >= this.blocks) return record;
         number += 1;
-        block = this.#iterator(number);
+        block = iterator(number);
       }
     };
     return { next };

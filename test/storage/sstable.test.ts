@@ -135,6 +135,25 @@ describe('sstable', () => {
       expect(cache.figures.evictions).to.be.above(1_000);
     });
 
+  for (const codec of ['none', 'lz4', 'zstd'] as const)
+    it(`sstable: a merge gets every record, each as it is until the one after the next (${codec})`, () => {
+      const long = (i: number): string =>
+        i % 700 === 0 ? 'y'.repeat(40_000) : 'text'.repeat(i % 60);
+      const records = Array.from({ length: 3_000 }, (_, i) =>
+        makeRecord(keyText(i), { value: `${i} ${long(i)}` }),
+      );
+      const cursor = openTable(writeTable(records, { codec })).mergeCursor();
+      let before: Uint8Array = noBytes;
+      for (const [i, record] of records.entries()) {
+        const next = cursor.next() ?? noBytes;
+        expect(Buffer.compare(next, record)).to.equal(0);
+        if (i > 0) expect(Buffer.compare(before, records[i - 1] as Uint8Array)).to.equal(0);
+        before = next;
+      }
+      expect(cursor.next()).to.equal(undefined);
+      expect(Buffer.compare(before, records.at(-1) as Uint8Array)).to.equal(0);
+    });
+
   it('sstable: the index has two levels, of which one stays in memory (records=20000)', () => {
     const records = numbered(20_000, 'x'.repeat(100));
     const table = writeTable(records);
