@@ -116,8 +116,9 @@ export class KeySteps {
   }
 
   /**
-   * Durable when it returns; with records of the data, all at once; undefined: it is forgotten. Its stamp, which is about the
-   * time: tables know their oldest record, and a small number would hide what in them is old.
+   * Durable when it returns, with records of the data all at once; `state` undefined: it is
+   * forgotten. Gives its stamp, which is about the time: tables know the oldest of their records, and
+   * a small number would pass for a very old one.
    */
   async save(
     { stamp: before }: Stored,

@@ -62,7 +62,7 @@ export interface AcceptorOptions {
   readonly repairer?: Ref<Repairer>;
   /** False: it votes only after `open`. Default true. */
   readonly isOpen?: boolean;
-  /** Below which ballots nothing is accepted, and the file of that; absent: no state is ever forgotten. */
+  /** Below which ballots nothing is accepted, and their file; absent: no state is ever forgotten. */
   readonly floors?: { readonly sets: ReplicaSets; readonly path: string };
 }
 
@@ -86,7 +86,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   readonly #floor = { hlc: 0 };
   /** What is refused; absent: there are no floors. */
   #floors: BallotFloors | undefined;
-  /** What is refused after a restart too, and by every step under way: nothing below it can come any more. */
+  /** What is refused after a restart too and by every step under way: nothing below it can come. */
   #confirmed: BallotFloors | undefined;
   /** Steps under way: those began with the floors of their time. */
   readonly #steps = new Set<Promise<unknown>>();
