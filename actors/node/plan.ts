@@ -401,7 +401,7 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
     store: refTo(Store, node, shard),
     proposer: refTo(Proposer, node, shard),
     acceptor: refTo(Acceptor, node, shard),
-    sets,
+    ...{ sets, shards },
     keptMs: tunables.serialKeptMs,
     intervalMs: tunables.repairIntervalMs,
     bytesPerSecond: tunables.repairBytesPerSecond,

@@ -19,7 +19,7 @@ export interface ForgetParts {
   readonly session: Session;
   readonly node: string;
   readonly sets: ReplicaSets;
-  /** Shards of each member that is alive. */
+  /** Shards of each member that is alive, as far as this node knows. */
   readonly shardsOf: ReadonlyMap<string, number>;
   /** A state is kept for so long, milliseconds. */
   readonly keptMs: number;
@@ -56,7 +56,10 @@ export async function moveFloors(parts: ForgetParts): Promise<void> {
 type Survey = ReplyOf<PaxosRepairer['settled']>;
 type Surveys = ReadonlyMap<string, readonly Survey[]>;
 
-/** Of the members of which every shard answers. */
+/**
+ * Of the members of which every shard answers. How many there are is known by gossip, and right after
+ * a start it is not: so they say it themselves.
+ */
 async function surveyAll(
   { session, shardsOf, sets }: ForgetParts,
   led: readonly number[],
@@ -70,7 +73,8 @@ async function surveyAll(
         session.ask(to, 'settled', { sets: own }, askTimeoutMs),
       );
       try {
-        surveys.set(member, await Promise.all(asked));
+        const told = await Promise.all(asked);
+        if (told.every(({ shards }) => shards === told.length)) surveys.set(member, told);
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
       }

@@ -31,6 +31,8 @@ export interface PaxosRepairOptions {
   readonly settledMs: number;
   readonly acceptor: Ref<Acceptor>;
   readonly sets: ReplicaSets;
+  /** Of this node. */
+  readonly shards: number;
   /** States are kept for so long, milliseconds. */
   readonly keptMs: number;
 }
@@ -116,7 +118,8 @@ class PaxosRepairActor implements Handlers<PaxosRepairer>, Handlers<Own> {
 
   settled({ sets }: BodyOf<PaxosRepairer['settled']>): ReplyOf<PaxosRepairer['settled']> {
     const hlcs = sets.map((set) => this.#settled.get(set) ?? 0);
-    return { sets, hlcs, wallMicros: this.#ctx.clock.wallMicros() };
+    const { shards } = this.#options;
+    return { sets, hlcs, wallMicros: this.#ctx.clock.wallMicros(), shards };
   }
 
   forget({ sets, hlcs }: SetBounds): object {

@@ -559,15 +559,18 @@ export interface PaxosRepairReport {
 export const PaxosRepairer = protocol('paxos-repairer', 29, {
   /** A pass now. OVERLOADED while one is under way. */
   run: ask<object, PaxosRepairReport>(1, { lane: 'background' }),
-  /** For each of these sets: below this ballot nothing is open here, nor ever will be; 0: not known. */
-  settled: ask<{ readonly sets: readonly number[] }, SetBounds & { readonly wallMicros: number }>(
-    2,
-    {
-      lane: 'background',
-      layout: { sets: 'u32[]' },
-      replyLayout: { ...setBoundsLayout, wallMicros: 'f64' },
-    },
-  ),
+  /**
+   * For each of these sets: below this ballot nothing is open here, nor ever will be; 0: not known.
+   * `shards`: of this node, all of which have to be asked.
+   */
+  settled: ask<
+    { readonly sets: readonly number[] },
+    SetBounds & { readonly wallMicros: number; readonly shards: number }
+  >(2, {
+    lane: 'background',
+    layout: { sets: 'u32[]' },
+    replyLayout: { ...setBoundsLayout, wallMicros: 'f64', shards: 'u32' },
+  }),
   /** All members have settled so far: the next pass forgets what is older. */
   forget: ask<SetBounds, object>(3, { lane: 'background', layout: setBoundsLayout }),
   peersChanged: tell<PeerStates>(4, { lane: 'control', layout: peerStatesLayout }),
