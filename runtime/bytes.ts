@@ -20,6 +20,12 @@ const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export const noBytes = new Uint8Array(0);
 
+/** Gives an array of that length to be filled; it may hold what was there before. */
+export type TakeBytes = (length: number) => Uint8Array;
+
+/** A new one each time. */
+export const ownBytes: TakeBytes = (length) => new Uint8Array(length);
+
 /** 2^32: the weight of the high half of a 53-bit integer. */
 export const high32 = 0x1_0000_0000;
 

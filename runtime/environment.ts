@@ -2,6 +2,7 @@
 // (sim) each implement these interfaces; actors get them as capabilities of their context and
 // have no other way out.
 
+import type { TakeBytes } from './bytes.ts';
 import type { MetricRegistry } from './metrics.ts';
 
 export interface Clock {
@@ -108,11 +109,7 @@ export interface BlockCodec {
    * Exactly `length` bytes, in an array of that length from `take`, or of their own. CORRUPT where
    * the block does not hold that many; nothing is taken then.
    */
-  readonly decompress: (
-    block: Uint8Array,
-    length: number,
-    take?: (length: number) => Uint8Array,
-  ) => Uint8Array;
+  readonly decompress: (block: Uint8Array, length: number, take?: TakeBytes) => Uint8Array;
 }
 
 export type Lz4 = BlockCodec;

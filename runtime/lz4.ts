@@ -7,6 +7,7 @@
 // WebAssembly memory never shrinks and a trap leaves it in an unknown state.
 // Format: https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
 
+import { ownBytes, type TakeBytes } from './bytes.ts';
 import type { BlockCodec, Lz4 } from './environment.ts';
 import { assert, KvError } from './errors.ts';
 
@@ -41,8 +42,6 @@ interface Memory {
   readonly bytes: Uint8Array;
   readonly view: DataView;
 }
-
-const ownBytes = (length: number): Uint8Array => new Uint8Array(length);
 
 /** One instance; for one thread. `module` comes from runtime/host/lz4-module.ts. */
 export function createLz4(module: WasmModule): Lz4 {
@@ -85,7 +84,7 @@ class WasmLz4 implements Lz4 {
     }
   };
 
-  #decompress(block: Uint8Array, length: number, take: (length: number) => Uint8Array): Uint8Array {
+  #decompress(block: Uint8Array, length: number, take: TakeBytes): Uint8Array {
     const exports = this.#ready();
     const inputLength = prefixBytes + block.length;
     const at = exports.__wbindgen_malloc(inputLength);

@@ -9,6 +9,7 @@
 // made when it is first used: most threads never meet such a block.
 // Format: RFC 8878. Functions: https://facebook.github.io/zstd/zstd_manual.html
 
+import { ownBytes, type TakeBytes } from './bytes.ts';
 import type { BlockCodec } from './environment.ts';
 import { assert, KvError } from './errors.ts';
 import type { WasmModule } from './lz4.ts';
@@ -65,8 +66,6 @@ const memoryBytesMax = 32 * 1024 * 1024;
 const bufferBytesMin = 64 * 1024;
 const pageBytes = 64 * 1024;
 
-const ownBytes = (length: number): Uint8Array => new Uint8Array(length);
-
 /** One codec; for one thread. `module` comes from runtime/host/zstd-module.ts. */
 export function createZstd(module: WasmModule): BlockCodec {
   return new WasmZstd(module);
@@ -103,7 +102,7 @@ class WasmZstd implements BlockCodec {
     }
   };
 
-  #decompress(block: Uint8Array, length: number, take: (length: number) => Uint8Array): Uint8Array {
+  #decompress(block: Uint8Array, length: number, take: TakeBytes): Uint8Array {
     const { exports, decompressor, buffers } = this.#ready(frameBytesMax(length));
     const { source, target } = buffers;
     new Uint8Array(exports.f.buffer).set(block, source);

@@ -104,6 +104,12 @@ interface Row {
   readonly onCrash: CrashPolicy;
 }
 
+/** Who holds what. Large rings have many sets: they are put together once for all actors. */
+interface Places {
+  readonly ring: Ring;
+  readonly sets: ReplicaSets;
+}
+
 /** All actors of a node in start order. BAD_REQUEST where the ring cannot be built. */
 export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   const { node, placement, members, tunables } = settings;
@@ -112,6 +118,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     virtualNodes: tunables.virtualNodes,
     replicationFactor: tunables.replicationFactor,
   });
+  const places = { ring, sets: new ReplicaSets(ring) };
   const shards = [...Array(placement.shards).keys()];
   const storage = { ...settings, shards: shards.length, watcher: refTo(Watcher, node) };
   const placed = (row: Row): PlannedActor => place(row, placement);
@@ -124,9 +131,9 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
     placed(snapshotRow(settings, ring)),
     placed(catalogRow(settings, ring)),
     ...auditRows(settings).map(placed),
-    ...shards.flatMap((shard) => replicationRows(settings, ring, shard).map(placed)),
+    ...shards.flatMap((shard) => replicationRows(settings, places, shard).map(placed)),
     ...batchRows(settings, ring).map(placed),
-    ...membershipRows(settings, ring).map(placed),
+    ...membershipRows(settings, places).map(placed),
     ...gatewayRows(settings, ring).map(placed),
   ];
 }
@@ -301,7 +308,7 @@ function auditRows({ access }: NodeSettings): Row[] {
 const counts = ({ isWhole = true, acceptDataLoss = false }: NodeSettings): boolean =>
   isWhole || acceptDataLoss;
 
-function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
+function replicationRows(settings: NodeSettings, { ring, sets }: Places, shard: number): Row[] {
   const { node, incarnation, placement, tunables } = settings;
   const capacity = tunables.mailboxMessages;
   const replicaOptions = {
@@ -343,7 +350,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
   const repairOptions = {
     store: refTo(Store, node, shard),
     siblings: refTo(SiblingKeeper, node, shard),
-    sets: new ReplicaSets(ring),
+    sets,
     path: `${shardDirectory(shard)}/repair-horizons`,
     shards: placement.shards,
     intervalMs: tunables.repairIntervalMs,
@@ -359,7 +366,7 @@ function replicationRows(settings: NodeSettings, ring: Ring, shard: number): Row
     { kind: row(replica), options: replicaOptions, ...at },
     { kind: row(hintKeeper), options: hintOptions, ...at, onCrash: forgiving },
     { kind: row(coordinator), options: coordinatorOptions, ...at },
-    ...serialRows(settings, ring, shard),
+    ...serialRows(settings, { ring, sets }, shard),
   ];
 }
 
@@ -373,7 +380,7 @@ const readSettings = ({
 > => ({ speculateAfterMs, joinReadsAbove, backgroundRepairs });
 
 /** Votes of this node's replicas, and the rounds that it runs. */
-function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
+function serialRows(settings: NodeSettings, { ring, sets }: Places, shard: number): Row[] {
   const { node, incarnation, placement, tunables } = settings;
   const proposerOptions = {
     ring,
@@ -390,7 +397,6 @@ function serialRows(settings: NodeSettings, ring: Ring, shard: number): Row[] {
   const { shards } = placement;
   const catalog = { acceptDataLoss: settings.acceptDataLoss ?? false };
   const isOpen = counts(settings);
-  const sets = new ReplicaSets(ring);
   const acceptorOptions = {
     store: refTo(Store, node, shard),
     ...(ring.replicationFactor > 1 ? { repairer: refTo(Repairer, node, shard) } : {}),
@@ -439,14 +445,14 @@ function batchRows(settings: NodeSettings, ring: Ring): Row[] {
   ];
 }
 
-function rejoinRow(settings: NodeSettings, ring: Ring): Row {
+function rejoinRow(settings: NodeSettings, { ring, sets }: Places): Row {
   const { node, members, incarnation, placement } = settings;
   const options = {
     birth: settings.birth ?? incarnation,
     isWhole: counts(settings),
     others: members.map((member) => member.node).filter((member) => member !== node),
     ring,
-    sets: new ReplicaSets(ring),
+    sets,
     shards: placement.shards,
     repairer: ring.replicationFactor > 1 ? refTo(Repairer, node) : undefined,
     settleMs: 5_000,
@@ -454,7 +460,8 @@ function rejoinRow(settings: NodeSettings, ring: Ring): Row {
   return { kind: row(rejoiner), options, shard: 0, capacity: 1_024, onCrash: fatal };
 }
 
-function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
+function membershipRows(settings: NodeSettings, places: Places): Row[] {
+  const { ring } = places;
   const copies = ring.replicationFactor;
   const { node, members, placement, tunables, incarnation, host } = settings;
   const shards = [...Array(placement.shards).keys()];
@@ -505,7 +512,7 @@ function membershipRows(settings: NodeSettings, ring: Ring): Row[] {
   };
   const at = { shard: 0, capacity: 1_024, onCrash: forgiving };
   return [
-    rejoinRow(settings, ring),
+    rejoinRow(settings, places),
     { kind: row(failureDetector), options: detectorOptions, ...at },
     { kind: row(gossiper), options: gossipOptions, ...at },
     { kind: row(primaryWatch), options: { ranges: ring.ranges() }, ...at },

@@ -6,9 +6,10 @@
 //
 // `purge` goes back below a record that comes late: the repair has not seen that one.
 
-import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
+import { ByteReader, ByteWriter } from '../../runtime/bytes.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
+import { openBytes, sealBytes } from '../model/sealed-bytes.ts';
 import type { Horizon } from './protocol.ts';
 
 interface Held {
@@ -80,15 +81,14 @@ export class Horizons {
       writer.u53(agreed);
       writer.u53(purge);
     });
-    writer.u32(crc32(writer.view()));
-    return writer.copy();
+    return sealBytes(writer);
   }
 
   static decode(bytes: Uint8Array, path: string, sets: ReplicaSets): Horizons {
-    const end = bytes.length - 4;
-    if (end < 5 || new ByteReader(bytes, end).u32() !== crc32(bytes.subarray(0, end)))
+    const content = openBytes(bytes);
+    if (content === undefined || content.length < 5)
       throw new CorruptionError(path, 0, 'repair horizons fail their checksum');
-    const reader = new ByteReader(bytes);
+    const reader = new ByteReader(content);
     const horizons = new Horizons(sets, reader.u8() === 1);
     const count = reader.u32();
     for (let i = 0; i < count; i += 1) {

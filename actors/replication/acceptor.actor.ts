@@ -70,6 +70,13 @@ interface Own {
   readonly floorKnown: Tell<{ readonly hlc: number }>;
 }
 
+interface Floors {
+  readonly path: string;
+  readonly refused: BallotFloors;
+  /** Refused after a restart too, and by every step under way: nothing below can come any more. */
+  readonly confirmed: BallotFloors;
+}
+
 const startTimeoutMs = 60_000;
 /** The horizon is stored before a late record is. */
 const lateTimeoutMs = 30_000;
@@ -84,10 +91,8 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   readonly #dropped = new DroppedKeys();
   /** Records up to here are late. */
   readonly #floor = { hlc: 0 };
-  /** What is refused; absent: there are no floors. */
-  #floors: BallotFloors | undefined;
-  /** What is refused after a restart too and by every step under way: nothing below it can come. */
-  #confirmed: BallotFloors | undefined;
+  /** Absent: there are none. */
+  #floors: Floors | undefined;
   /** Steps under way: those began with the floors of their time. */
   readonly #steps = new Set<Promise<unknown>>();
   #isOpen: boolean;
@@ -105,10 +110,11 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     if (floors !== undefined) {
       const { sets, path } = floors;
       const bytes = this.#ctx.disk.read(path);
-      this.#floors = new BallotFloors(sets);
-      this.#confirmed =
+      const confirmed =
         bytes === undefined ? new BallotFloors(sets) : BallotFloors.decode(bytes, path, sets);
-      this.#floors.raise(this.#confirmed.bounds());
+      const refused = new BallotFloors(sets);
+      refused.raise(confirmed.bounds());
+      this.#floors = { path, refused, confirmed };
     }
     if (repairer === undefined) return undefined;
     const { toSelf } = this.#ctx;
@@ -189,20 +195,18 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
 
   floors(): SetBounds & { readonly isClear: boolean } {
     this.#checkOpen();
-    const bounds = this.#confirmed?.bounds() ?? { sets: [], hlcs: [] };
+    const bounds = this.#floors?.confirmed.bounds() ?? { sets: [], hlcs: [] };
     return { ...bounds, isClear: this.#doubts.size === 0 };
   }
 
   raiseFloors(bounds: SetBounds): Later<object> {
-    const floors = this.#floors;
-    const confirmed = this.#confirmed;
-    if (floors === undefined || confirmed === undefined)
+    if (this.#floors === undefined)
       throw new KvError('BAD_REQUEST', { detail: 'this node keeps no floors of ballots' });
     const { disk, session } = this.#ctx;
-    const path = this.#options.floors?.path ?? '';
+    const { path, refused, confirmed } = this.#floors;
     // Steps that begin from here on refuse what is below; those under way may not know it yet.
-    floors.raise(bounds);
-    const bytes = floors.encode();
+    refused.raise(bounds);
+    const bytes = refused.encode();
     const underWay = [...this.#steps];
     return session(async () => {
       await disk.replace(path, bytes);
@@ -218,25 +222,21 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   ): Later<{
     readonly forgotten: number;
   }> {
-    const confirmed = this.#confirmed;
-    const turns = this.#turns;
-    const parts = this.#partsOf(call);
+    const confirmed = this.#floors?.confirmed;
+    const inTurn = this.#inTurn(call);
     const { probe } = this.#ctx;
     return this.#ctx.session(async (session) => {
       let forgotten = 0;
       for (const [i, key] of keys.entries()) {
         const token = tokens[i] ?? 0;
         const below = Math.min(belows[i] ?? 0, confirmed?.ofToken(token) ?? 0);
-        const name = base64url.encode(key);
-        const work = async (): Promise<void> => {
-          const steps = new KeySteps({ session, at: { key, token }, name, ...parts(session) });
+        await inTurn(session, { key, token }, async (steps) => {
           const stored = await steps.stored();
           if (stored.stamp === 0 || !isForgettable(stored.state, below)) return;
           await steps.save(stored, undefined);
           probe.reach('serial state forgotten');
           forgotten += 1;
-        };
-        await turns.run(name, work);
+        });
       }
       return { forgotten };
     });
@@ -246,19 +246,14 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
   adopt({ records }: BodyOf<Acceptor['adopt']>, call: Call): Later<object> {
     for (const record of records) checkRecord(record);
     const states = records.filter((record) => !recordIsTombstone(record));
-    const turns = this.#turns;
-    const parts = this.#partsOf(call);
+    const inTurn = this.#inTurn(call);
     return this.#ctx.session(async (session) => {
       for (const record of states) {
-        const key = keyOfState(recordKey(record));
-        const at = { key, token: recordToken(record) };
-        const name = base64url.encode(key);
-        const work = async (): Promise<void> => {
-          const steps = new KeySteps({ session, at, name, ...parts(session) });
+        const at = { key: keyOfState(recordKey(record)), token: recordToken(record) };
+        await inTurn(session, at, async (steps) => {
           const stored = await steps.load();
           await steps.save(stored, adopt(stored.state, decodeState(recordValue(record))));
-        };
-        await turns.run(name, work);
+        });
       }
       return {};
     });
@@ -277,14 +272,10 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     this.#checkOpen();
     checkShard(at.token, this.#ctx.shard, this.#options.shards);
     this.#dropped.refuse(at.key);
-    const name = base64url.encode(at.key);
-    const turns = this.#turns;
-    const parts = this.#partsOf(call);
+    const inTurn = this.#inTurn(call);
     const underWay = this.#steps;
     return this.#ctx.session(async (session) => {
-      const step = turns.run(name, () =>
-        work(new KeySteps({ session, at, name, ...parts(session) })),
-      );
+      const step = inTurn(session, at, work);
       underWay.add(step);
       try {
         return await step;
@@ -292,6 +283,22 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
         underWay.delete(step);
       }
     });
+  }
+
+  /** Runs work on a group, for sessions, when all earlier work on it has ended. */
+  #inTurn(
+    call: Call,
+  ): <Reply>(
+    session: Session,
+    at: AcceptorKey,
+    work: (steps: KeySteps) => Promise<Reply>,
+  ) => Promise<Reply> {
+    const turns = this.#turns;
+    const parts = this.#partsOf(call);
+    return (session, at, work) => {
+      const name = base64url.encode(at.key);
+      return turns.run(name, () => work(new KeySteps({ session, at, name, ...parts(session) })));
+    };
   }
 
   /** What the steps of all keys share. */
@@ -303,7 +310,7 @@ class AcceptorActor implements Handlers<Acceptor>, Handlers<Own> {
     const doubts = this.#doubts;
     const floor = this.#floor;
     const floors = this.#floors;
-    const floorOf = (token: number): number => floors?.ofToken(token) ?? 0;
+    const floorOf = (token: number): number => floors?.refused.ofToken(token) ?? 0;
     const leftMs = (): number => deadlineMs - clock.monotonicMs();
     return (session) => ({
       ...{ store, doubts, leftMs, floorOf, wallMicros: clock.wallMicros },

@@ -4,10 +4,22 @@
 //
 // Invariant: a floor never sinks, and is durable before anybody relies on it.
 
-import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
+import { ByteReader, ByteWriter } from '../../runtime/bytes.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
+import { openBytes, sealBytes } from '../model/sealed-bytes.ts';
 import type { SetBounds } from './protocol.ts';
+
+/** Those of some sets. */
+export function boundsWhere(
+  { sets, hlcs }: SetBounds,
+  isWanted: (set: number, hlc: number) => boolean,
+): SetBounds {
+  const wanted = sets
+    .map((set, i) => ({ set, hlc: hlcs[i] ?? 0 }))
+    .filter(({ set, hlc }) => isWanted(set, hlc));
+  return { sets: wanted.map(({ set }) => set), hlcs: wanted.map(({ hlc }) => hlc) };
+}
 
 export class BallotFloors {
   readonly #sets: ReplicaSets;
@@ -26,8 +38,8 @@ export class BallotFloors {
 
   /** Those that are not 0. */
   bounds(): SetBounds {
-    const sets = [...this.#hlcs.keys()].filter((set) => (this.#hlcs[set] ?? 0) > 0);
-    return { sets, hlcs: sets.map((set) => this.#hlcs[set] ?? 0) };
+    const all = { sets: [...this.#hlcs.keys()], hlcs: this.#hlcs };
+    return boundsWhere(all, (_, hlc) => hlc > 0);
   }
 
   raise({ sets, hlcs }: SetBounds): void {
@@ -45,16 +57,15 @@ export class BallotFloors {
       writer.text(this.#sets.sets[set]?.id ?? '');
       writer.u53(hlc);
     });
-    writer.u32(crc32(writer.view()));
-    return writer.copy();
+    return sealBytes(writer);
   }
 
   /** CorruptionError where the file is damaged: what was refused must not be accepted again. */
   static decode(bytes: Uint8Array, path: string, sets: ReplicaSets): BallotFloors {
-    const end = bytes.length - 4;
-    if (end < 4 || new ByteReader(bytes, end).u32() !== crc32(bytes.subarray(0, end)))
+    const content = openBytes(bytes);
+    if (content === undefined || content.length < 4)
       throw new CorruptionError(path, 0, 'floors of ballots fail their checksum');
-    const reader = new ByteReader(bytes);
+    const reader = new ByteReader(content);
     const floors = new BallotFloors(sets);
     for (let left = reader.u32(); left > 0; left -= 1) {
       const id = reader.text();

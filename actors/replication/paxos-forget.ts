@@ -13,6 +13,7 @@ import { type Ref, refTo, type Session } from '../../runtime/actor.ts';
 import { KvError } from '../../runtime/errors.ts';
 import type { BodyOf, ReplyOf } from '../../runtime/protocol.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
+import { boundsWhere } from './ballot-floors.ts';
 import { Acceptor, PaxosRepairer, type SetBounds } from './protocol.ts';
 
 export interface ForgetParts {
@@ -39,7 +40,7 @@ export async function moveFloors(parts: ForgetParts): Promise<void> {
   const surveys = await surveyAll(parts, led, members);
   const whole = led.filter((set) => sets.sets[set]?.members.every((member) => surveys.has(member)));
   const settled = whole.map((set) => leastSettled(parts, set, surveys));
-  const forget = pick(whole, settled, (hlc) => hlc > 0);
+  const forget = boundsWhere({ sets: whole, hlcs: settled }, (_, hlc) => hlc > 0);
   await tellMembers(parts, forget, (member, shard, bounds) =>
     parts.session.ask(refTo(PaxosRepairer, member, shard), 'forget', bounds, askTimeoutMs),
   );
@@ -97,15 +98,6 @@ function leastSettled({ sets }: ForgetParts, set: number, surveys: Surveys): num
   return Math.min(...parts.map(({ sets: told, hlcs }) => hlcs[told.indexOf(set)] ?? 0));
 }
 
-function pick(
-  sets: readonly number[],
-  hlcs: readonly number[],
-  isWanted: (hlc: number) => boolean,
-): SetBounds {
-  const places = [...sets.keys()].filter((i) => isWanted(hlcs[i] ?? 0));
-  return { sets: places.map((i) => sets[i] ?? 0), hlcs: places.map((i) => hlcs[i] ?? 0) };
-}
-
 /** Every shard of every member hears of its own sets; who does not, does the next time. */
 async function tellMembers(
   { sets, shardsOf }: ForgetParts,
@@ -115,13 +107,7 @@ async function tellMembers(
   const members = new Set(bounds.sets.flatMap((set) => sets.sets[set]?.members ?? []));
   await Promise.all(
     [...members].flatMap((member) => {
-      const places = [...bounds.sets.keys()].filter((i) =>
-        sets.sets[bounds.sets[i] ?? -1]?.members.includes(member),
-      );
-      const own = {
-        sets: places.map((i) => bounds.sets[i] ?? 0),
-        hlcs: places.map((i) => bounds.hlcs[i] ?? 0),
-      };
+      const own = boundsWhere(bounds, (set) => sets.sets[set]?.members.includes(member) === true);
       return Array.from({ length: shardsOf.get(member) ?? 0 }, (_, shard) =>
         ask(member, shard, own).catch((error: unknown) => {
           if (!(error instanceof KvError)) throw error;

@@ -4,8 +4,9 @@
 // are given up with the state: in a new directory, after a start that accepted a loss, where
 // acknowledged writes need not be durable, and when another replica knows more of them than we do.
 
-import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
+import { ByteReader, ByteWriter, noBytes } from '../../runtime/bytes.ts';
 import type { Disk } from '../../runtime/environment.ts';
+import { openBytes, sealBytes } from '../model/sealed-bytes.ts';
 
 /** In the directory of a shard. */
 export const siblingEpochFile = 'sibling-epoch';
@@ -18,11 +19,10 @@ export interface SiblingEpoch {
 
 /** Undefined where there is none, or it is damaged: then a new one is needed. */
 export function storedEpoch(disk: Disk, path: string): SiblingEpoch | undefined {
-  const bytes = disk.read(path);
-  if (bytes?.length !== 13) return undefined;
-  const reader = new ByteReader(bytes);
-  const stored = { epoch: reader.u53(), isKept: reader.u8() === 1 };
-  return reader.u32() === crc32(bytes.subarray(0, 9)) ? stored : undefined;
+  const content = openBytes(disk.read(path) ?? noBytes);
+  if (content?.length !== 9) return undefined;
+  const reader = new ByteReader(content);
+  return { epoch: reader.u53(), isKept: reader.u8() === 1 };
 }
 
 /** Durable when it resolves. */
@@ -34,6 +34,5 @@ export function storeEpoch(
   const writer = new ByteWriter(13);
   writer.u53(epoch);
   writer.u8(isKept ? 1 : 0);
-  writer.u32(crc32(writer.view()));
-  return disk.replace(path, writer.copy());
+  return disk.replace(path, sealBytes(writer));
 }

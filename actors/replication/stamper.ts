@@ -5,9 +5,10 @@
 // to move: two writes that saw the same stored stamp must not get the same one, since equal etags
 // stand for equal contents.
 
-import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
+import { ByteReader, ByteWriter } from '../../runtime/bytes.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { maxSkewMicros, nextHlc } from '../model/hlc.ts';
+import { openBytes, sealBytes } from '../model/sealed-bytes.ts';
 
 /**
  * How far ahead a bound reaches. After a crash the stamps begin there, and other nodes refuse to
@@ -63,12 +64,11 @@ export class Stamper {
 export function encodeBound(bound: number): Uint8Array {
   const writer = new ByteWriter(12);
   writer.u53(bound);
-  writer.u32(crc32(writer.view()));
-  return writer.copy();
+  return sealBytes(writer);
 }
 
 export function decodeBound(bytes: Uint8Array, path: string): number {
-  if (bytes.length !== 12 || new ByteReader(bytes, 8).u32() !== crc32(bytes.subarray(0, 8)))
-    throw new CorruptionError(path, 0, 'clock bound fails its checksum');
-  return new ByteReader(bytes).u53();
+  const content = openBytes(bytes);
+  if (content?.length !== 8) throw new CorruptionError(path, 0, 'clock bound fails its checksum');
+  return new ByteReader(content).u53();
 }

@@ -11,6 +11,7 @@
 // bound: a quarter of it is always left to blocks. Index blocks are entries like those of data; a
 // range read keeps all that it reads of them, since each speaks of many of its blocks.
 
+import { ownBytes, type TakeBytes } from '../../runtime/bytes.ts';
 import { assert } from '../../runtime/errors.ts';
 import type { CacheFigures } from './cache-figures.ts';
 import { DataBlock } from './data-block.ts';
@@ -24,7 +25,7 @@ import {
   smallQueue,
   usesMax,
 } from './s3-fifo.ts';
-import { blockBytesDefault } from './sstable-format.ts';
+import { usualBlockBytes } from './sstable-format.ts';
 import type { BlockIndex } from './sstable-index.ts';
 
 interface Entry {
@@ -45,10 +46,8 @@ const blocksPerTableMax = 2 ** 26;
 export const entryOverheadBytes = 400;
 /** Ghosts are planned for blocks of this size. */
 const typicalBlockBytes = 16 * 1024;
-/** Of a usual block with its restarts, and room for a record that makes it end late. */
-const arrayBytes = blockBytesDefault + 512;
 /** A block that would leave more of the array empty gets one of its own. */
-const arrayBytesMin = 0.9 * arrayBytes;
+const arrayBytesMin = 0.9 * usualBlockBytes;
 /** Arrays that wait for a block; more come together when a table is closed. */
 const spareArraysMax = 64;
 /** Of a range read so many blocks are kept as those of a look-up are. */
@@ -165,16 +164,16 @@ export class BlockCache {
   }
 
   /** Where a block is decoded to that will be put here. Whoever reads a range keeps views of it. */
-  readonly takeArray = (length: number): Uint8Array => {
-    if (this.#scanned >= 0 || length > arrayBytes || length < arrayBytesMin)
-      return new Uint8Array(length);
-    return (this.#spare.pop() ?? new Uint8Array(arrayBytes)).subarray(0, length);
+  readonly takeArray: TakeBytes = (length) => {
+    if (this.#scanned >= 0 || length > usualBlockBytes || length < arrayBytesMin)
+      return ownBytes(length);
+    return (this.#spare.pop() ?? new Uint8Array(usualBlockBytes)).subarray(0, length);
   };
 
   #reclaim(block: DataBlock | BlockIndex): void {
     if (!(block instanceof DataBlock) || block.isLent) return;
     const { buffer } = block.bytes;
-    if (buffer.byteLength === arrayBytes && this.#spare.length < spareArraysMax)
+    if (buffer.byteLength === usualBlockBytes && this.#spare.length < spareArraysMax)
       this.#spare.push(new Uint8Array(buffer));
   }
 

@@ -11,12 +11,14 @@
 // index repeats the CRC of each block that it names (MF-7). Little-endian throughout. Version 1 is
 // read as well: its records are whole, and its one index block is where the top is now.
 
-import { ByteReader, ByteWriter, crc32 } from '../../runtime/bytes.ts';
+import { ByteReader, ByteWriter, crc32, type TakeBytes } from '../../runtime/bytes.ts';
 import type { BlockCodecs } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import { recordBytesMax } from '../model/record.ts';
 
 export const blockBytesDefault = 16 * 1024;
+/** Room for a block of that size with its restarts. */
+export const usualBlockBytes = blockBytesDefault + 512;
 export const blockBytesMax = 1024 * 1024;
 /** A data block's content: one record of any size, or a block of the largest size; and offsets. */
 export const rawBlockBytesMax = recordBytesMax + blockBytesMax;
@@ -101,7 +103,7 @@ export function openBlock(
   path: string,
   block: StoredBlock,
   codecs: BlockCodecs,
-  take?: (length: number) => Uint8Array,
+  take?: TakeBytes,
 ): Uint8Array {
   const { fileNumber, offset, bytes } = block;
   const corrupt = (what: string): CorruptionError => new CorruptionError(path, offset, what);

@@ -5,7 +5,7 @@
 // What it returns are views of blocks that never change, or bytes of a pool that nobody else has.
 
 import { BytePool } from '../../runtime/byte-pool.ts';
-import { ByteReader, compareBytes, crc32, noBytes } from '../../runtime/bytes.ts';
+import { ByteReader, compareBytes, crc32, noBytes, ownBytes } from '../../runtime/bytes.ts';
 import type { BlockCodecs, Disk, DiskFile } from '../../runtime/environment.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import { checkRecord, recordHash, recordKey } from '../model/record.ts';
@@ -16,7 +16,6 @@ import { BloomFilter } from './bloom-filter.ts';
 import { DataBlock } from './data-block.ts';
 import type { TableMeta } from './protocol.ts';
 import {
-  blockBytesDefault,
   type BlockPlace,
   crcBytes,
   decodeFooter,
@@ -24,6 +23,7 @@ import {
   footerBytes,
   openBlock,
   orCorrupt,
+  usualBlockBytes,
 } from './sstable-format.ts';
 import {
   type BlockIndex,
@@ -41,8 +41,6 @@ import { readProperties } from './table-meta.ts';
 
 /** One read of the whole-file check. */
 const verifyBytes = 1024 * 1024;
-/** Of a usual block: its restarts behind its records. */
-const restartBytesMax = 512;
 /** Larger blocks get a buffer of their own. */
 const scratchBytes = 32 * 1024;
 
@@ -186,7 +184,7 @@ export class SstableReader {
       turn = 1 - turn;
       let array = arrays[turn] as Uint8Array;
       if (array.length < length) {
-        array = new Uint8Array(Math.max(length, blockBytesDefault + restartBytesMax));
+        array = new Uint8Array(Math.max(length, usualBlockBytes));
         arrays[turn] = array;
       }
       return array.subarray(0, length);
@@ -399,8 +397,6 @@ export class SstableReader {
     return new DataBlock(path, offset, content, this.formatVersion === 1 ? 'plain' : 'prefixed');
   }
 }
-
-const ownBytes = (length: number): Uint8Array => new Uint8Array(length);
 
 const placeIn = (index: BlockIndex, i: number): IndexedBlock => ({
   offset: index.offsets[i] as number,

@@ -278,8 +278,8 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     also: [
       {
         file: 'actors/storage/block-cache.js',
-        find: 'this.#scanned >= 0 || length > arrayBytes',
-        replace: 'length > arrayBytes',
+        find: 'this.#scanned >= 0 || length > usualBlockBytes',
+        replace: 'length > usualBlockBytes',
       },
     ],
     scenario: {
