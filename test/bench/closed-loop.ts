@@ -24,6 +24,8 @@ export interface LoopOptions {
   readonly requests: number;
   /** No request begins later, milliseconds. */
   readonly durationMs?: number | undefined;
+  /** Between an answer and the next request of the connection, milliseconds. Default 0. */
+  readonly pauseMs?: number | undefined;
   /** `send`: bytes that are no request, such as an acknowledgement. */
   readonly converse: (send: (bytes: Buffer) => void) => Conversation;
 }
@@ -64,7 +66,7 @@ export async function closedLoop(options: LoopOptions): Promise<LoadResult> {
 }
 
 function runConnection(
-  { ports, requests, converse }: LoopOptions,
+  { ports, requests, pauseMs = 0, converse }: LoopOptions,
   index: number,
   state: LoopState,
   latencies: Float64Array,
@@ -100,6 +102,10 @@ function runConnection(
         latencies[state.done] = performance.now() - sentMs;
         state.done += 1;
         state.errors += errors;
+        if (pauseMs > 0) {
+          setTimeout(sendNext, pauseMs);
+          return;
+        }
       }
       sendNext();
     };

@@ -6,6 +6,8 @@ export interface LoadOptions {
   readonly port: number;
   readonly connections: number;
   readonly requests: number;
+  /** Between an answer and the next request, milliseconds. Default 0. */
+  readonly pauseMs?: number;
   /** Whole request bytes for the n-th request. */
   readonly request: (n: number) => Buffer;
 }

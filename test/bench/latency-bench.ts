@@ -8,6 +8,15 @@
 // nodes of the cluster, by what a quorum read costs more than one at ONE. What is waited for, apart
 // from all work of processors, is counted in test/sim/critical-path.test.ts.
 //
+// The two clusters run side by side, and the kinds of work take turns in short rounds, so that a
+// machine that becomes slower or faster meanwhile does so for all of them. A figure is the median of
+// the rounds, a difference the median of the differences within the rounds.
+//
+// All of it twice. First with a pause before each request, so that it finds the cluster idle: a
+// quorum is answered while the last replica still works, and the next request would wait for the
+// processors and the disk that it has. Every figure has the cost of waking sleeping processors in it
+// then. Then back to back, as one busy client would see it.
+//
 // Requests go to the first replica of their key, as those of the client library do: from another
 // node a serial operation takes one hop more.
 
@@ -17,10 +26,18 @@ import { join } from 'node:path';
 import { DevCluster } from '../process/dev-cluster.ts';
 import { httpLoad, keyPath, requestBytes } from './http-load.ts';
 
-const requests = 1_500;
-/** Before each figure, unmeasured: a process that has just begun runs code that is not compiled yet. */
+/** Of each kind in a round. */
+const requests = 250;
+const rounds = 7;
+/** Before each request of an idle cluster: all replicas are done with the last one. */
+const idlePauseMs = 3;
+/** Before all rounds, unmeasured: a process that has just begun runs code that is not compiled yet. */
 const warmUp = 3_000;
-const syncs = 1_500;
+
+interface Work {
+  readonly requests: number;
+  readonly pauseMs: number;
+}
 
 interface Cost {
   readonly p50Ms: number;
@@ -42,11 +59,11 @@ const read =
     requestBytes('GET', keyPath(keys[n % keys.length] ?? ''), { level });
 
 /** Keys whose serial operations this node runs itself; they are not written yet. */
-async function keysOf(port: number): Promise<readonly string[]> {
+async function keysOf(port: number, prefix: string): Promise<readonly string[]> {
   const keys: string[] = [];
   const headers = { 'consistency-level': 'SERIAL' };
   for (let n = 0; keys.length < keyCount; n += 1) {
-    const key = `key-${n}`;
+    const key = `${prefix}-${n}`;
     const url = `http://127.0.0.1:${port}${keyPath(key)}`;
     const answer = await fetch(url, { headers });
     await answer.arrayBuffer();
@@ -55,10 +72,9 @@ async function keysOf(port: number): Promise<readonly string[]> {
   return keys;
 }
 
-async function costOf(port: number, request: Requests): Promise<Cost> {
-  await httpLoad({ port, connections: 1, requests: warmUp, request });
-  const { p50Ms, p99Ms, errors } = await httpLoad({ port, connections: 1, requests, request });
-  if (errors > 0) throw new Error(`${errors} of ${requests} requests failed`);
+async function load(port: number, request: Requests, work: Work): Promise<Cost> {
+  const { p50Ms, p99Ms, errors } = await httpLoad({ port, connections: 1, request, ...work });
+  if (errors > 0) throw new Error(`${errors} of ${work.requests} requests failed`);
   return { p50Ms, p99Ms };
 }
 
@@ -68,7 +84,7 @@ function syncCost(): Cost {
   const file = openSync(join(directory, 'log'), 'w');
   const bytes = Buffer.alloc(100, 1);
   const times: number[] = [];
-  for (let i = 0; i < syncs; i += 1) {
+  for (let i = 0; i < requests; i += 1) {
     const startMs = performance.now();
     writeSync(file, bytes);
     fdatasyncSync(file);
@@ -81,56 +97,98 @@ function syncCost(): Cost {
   return { p50Ms: at(0.5), p99Ms: at(0.99) };
 }
 
-function show(what: string, { p50Ms, p99Ms }: Cost): void {
+const medianOf = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+
+/** One kind of work, and what it cost in each round. */
+interface Kind {
+  readonly what: string;
+  readonly once: (work: Work) => Promise<Cost> | Cost;
+  costs: Cost[];
+}
+
+function show({ what, costs }: Kind): void {
+  const p50Ms = medianOf(costs.map((cost) => cost.p50Ms));
+  const p99Ms = medianOf(costs.map((cost) => cost.p99Ms));
   process.stdout.write(
     `${what.padEnd(44)} p50 ${p50Ms.toFixed(2)} ms  p99 ${p99Ms.toFixed(2)} ms\n`,
   );
 }
 
-async function onCluster(nodes: number, work: (port: number) => Promise<void>): Promise<void> {
-  const cluster = await DevCluster.start({ nodes });
+/** A cluster of one node and one of three, at the same time. */
+async function onClusters(work: (alone: number, three: number) => Promise<void>): Promise<void> {
+  const clusters: DevCluster[] = [];
   try {
-    await work(cluster.basePort);
+    for (const nodes of [1, 3]) clusters.push(await DevCluster.start({ nodes }));
+    const [alone, three] = clusters;
+    await work(alone?.basePort ?? 0, three?.basePort ?? 0);
   } finally {
-    await cluster.stop();
-    cluster.remove();
+    for (const cluster of clusters) {
+      await cluster.stop();
+      cluster.remove();
+    }
   }
 }
 
+async function kindsOn(alone: number, three: number) {
+  const kind = (what: string, port: number, request: Requests): Kind => {
+    const once = (work: Work): Promise<Cost> => load(port, request, work);
+    return { what, once, costs: [] };
+  };
+  const aloneKeys = await keysOf(alone, 'key');
+  const keys = await keysOf(three, 'key');
+  // A plain write of a key with serial writes of late would be one itself.
+  const serialKeys = await keysOf(three, 'serial');
+  return {
+    sync: { what: 'append and fdatasync', once: syncCost, costs: [] } as Kind,
+    exchange: kind('exchange with a node: GET /livez', alone, () => requestBytes('GET', '/livez')),
+    alonePut: kind('1 node: put', alone, write('ONE', aloneKeys)),
+    aloneGet: kind('1 node: get', alone, read('ONE', aloneKeys)),
+    quorumPut: kind('3 nodes: put at QUORUM', three, write('QUORUM', keys)),
+    quorumGet: kind('3 nodes: get at QUORUM', three, read('QUORUM', keys)),
+    nearGet: kind('3 nodes: get at ONE', three, read('ONE', keys)),
+    serialPut: kind('3 nodes: put at SERIAL', three, write('SERIAL', serialKeys)),
+    serialGet: kind('3 nodes: get at SERIAL', three, read('SERIAL', serialKeys)),
+  };
+}
+
+type Kinds = Awaited<ReturnType<typeof kindsOn>>;
+
+function conclude({ sync, exchange, alonePut, quorumPut, quorumGet, nearGet, serialPut }: Kinds) {
+  const perRound = (figure: (p50Of: (kind: Kind) => number) => number): number =>
+    medianOf(sync.costs.map((_, i) => figure(({ costs }) => costs[i]?.p50Ms ?? 0)));
+  // What a durable round costs in kvd: all of a quorum write but the client's own exchange.
+  const round = perRound((p50Of) => p50Of(quorumPut) - p50Of(exchange));
+  const more = perRound((p50Of) => p50Of(quorumPut) - p50Of(alonePut));
+  const idle = perRound((p50Of) => p50Of(sync) + p50Of(exchange));
+  const between = perRound((p50Of) => p50Of(sync) + p50Of(quorumGet) - p50Of(nearGet));
+  const serialRounds = perRound(
+    (p50Of) => (p50Of(serialPut) - p50Of(quorumPut)) / (p50Of(quorumPut) - p50Of(exchange)),
+  );
+  process.stdout.write(
+    `QUORUM costs ${more.toFixed(2)} ms more than a single node; a sync and an exchange cost ` +
+      `${idle.toFixed(2)} ms, between two nodes ${between.toFixed(2)} ms; SERIAL costs ` +
+      `${serialRounds.toFixed(2)} durable rounds of ${round.toFixed(2)} ms more than QUORUM ` +
+      `(medians of ${rounds} rounds)\n`,
+  );
+}
+
+async function measure(kinds: Kinds, pauseMs: number): Promise<void> {
+  const all: readonly Kind[] = Object.values(kinds);
+  for (const kind of all) kind.costs = [];
+  for (let round = 0; round < rounds; round += 1)
+    for (const { once, costs } of all) costs.push(await once({ requests, pauseMs }));
+  for (const kind of all) show(kind);
+  conclude(kinds);
+}
+
 export async function benchLatency(): Promise<void> {
-  const sync = syncCost();
-  show('append and fdatasync', sync);
-  let alone = sync;
-  let exchange = sync;
-  await onCluster(1, async (port) => {
-    const keys = await keysOf(port);
-    exchange = await costOf(port, () => requestBytes('GET', '/livez'));
-    show('exchange with a node: GET /livez', exchange);
-    alone = await costOf(port, write('ONE', keys));
-    show('1 node: put', alone);
-    show('1 node: get', await costOf(port, read('ONE', keys)));
-  });
-  await onCluster(3, async (port) => {
-    const keys = await keysOf(port);
-    const quorum = await costOf(port, write('QUORUM', keys));
-    show('3 nodes: put at QUORUM', quorum);
-    const quorumRead = await costOf(port, read('QUORUM', keys));
-    show('3 nodes: get at QUORUM', quorumRead);
-    const nearRead = await costOf(port, read('ONE', keys));
-    show('3 nodes: get at ONE', nearRead);
-    const serial = await costOf(port, write('SERIAL', keys));
-    show('3 nodes: put at SERIAL', serial);
-    show('3 nodes: get at SERIAL', await costOf(port, read('SERIAL', keys)));
-    // What a durable round costs in kvd: all of a quorum write but the client's own exchange.
-    const round = quorum.p50Ms - exchange.p50Ms;
-    const more = quorum.p50Ms - alone.p50Ms;
-    const between = quorumRead.p50Ms - nearRead.p50Ms;
-    const rounds = (serial.p50Ms - quorum.p50Ms) / round;
-    process.stdout.write(
-      `QUORUM costs ${more.toFixed(2)} ms more than a single node; a sync and an exchange cost ` +
-        `${(sync.p50Ms + exchange.p50Ms).toFixed(2)} ms, between two nodes ` +
-        `${(sync.p50Ms + between).toFixed(2)} ms; SERIAL costs ` +
-        `${rounds.toFixed(2)} durable rounds of ${round.toFixed(2)} ms more than QUORUM (medians)\n`,
-    );
+  await onClusters(async (alone, three) => {
+    const kinds = await kindsOn(alone, three);
+    for (const { once } of Object.values(kinds)) await once({ requests: warmUp, pauseMs: 0 });
+    process.stdout.write(`one request at a time, ${idlePauseMs} ms after the last answer\n`);
+    await measure(kinds, idlePauseMs);
+    process.stdout.write('\none request at a time, back to back\n');
+    await measure(kinds, 0);
   });
 }
