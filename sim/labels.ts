@@ -42,6 +42,7 @@ export const declaredLabels: readonly string[] = [
   'tombstones purged',
   'torn tail cut',
   'unfinished decision completed',
+  'writes slowed down',
   'writes stalled by compaction',
   'sim: core without a minority',
   'sim: damage refused',

@@ -127,6 +127,8 @@ export const WalWriter = protocol('wal-writer', 11, {
     layout: { records: 'bytes[]' },
     replyLayout: { lsn: 'u53' },
   }),
+  /** So many bytes of records per second at most from now on; Infinity: all that comes. */
+  pace: tell<{ readonly bytesPerSecond: number }>(7, { lane: 'control' }),
   /** Segments that are full and not released yet. */
   closed: ask<object, { readonly segments: readonly SegmentEnd[] }>(40),
 });

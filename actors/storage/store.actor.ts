@@ -67,6 +67,7 @@ import {
 } from './store-recovery.ts';
 import { type Found, StoreReads } from './store-reads.ts';
 import { tableNumber } from './table-files.ts';
+import { WritePace } from './write-pace.ts';
 
 export interface StoreOptions extends RecoveryOptions {
   readonly resolve: Resolve;
@@ -165,6 +166,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   /** Records that the watcher was told of. */
   #sequence = 0;
   readonly #pace: MergePace;
+  readonly #writePace: WritePace;
 
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
@@ -179,6 +181,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const usual = { strategy: options.compaction.strategy, compression: options.compression };
     this.#groups = new GroupBoard(usual, options.compaction, metrics, labels);
     this.#pace = new MergePace(ctx, options.compactor, options.foregroundDelayMs);
+    const { l0Tables } = options.compaction;
+    const limits = { ...options, l0Tables };
+    this.#writePace = new WritePace(ctx, options.wal, limits, this.#admission);
     const pool = new BytePool();
     this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
     registerCache(metrics, { ...labels, cache: 'rows' }, () => this.#rows.figures);
@@ -293,6 +298,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   #write(records: readonly Uint8Array[], bytes: number): Later<{ readonly lsn: number }> {
     this.#admission.enter(bytes, records.length);
+    this.#writePace.logs(bytes);
     const { wal, memtable } = this.#options;
     const later = this.#ctx.later<{ readonly lsn: number }>();
     const [record] = records;
@@ -374,6 +380,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#groups.flushed(written);
     this.#isFlushing = false;
     this.#unflushed = undefined;
+    if (table !== undefined) this.#writePace.flushed();
     this.#countTables();
     if (table !== undefined) {
       this.#ctx.probe.reach('memtable flushed');
@@ -495,7 +502,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#pace.mergeEnds();
     this.#compactionFailures = 0;
     this.#figures.done(outcome);
-    this.#countTables();
+    this.#countTables(tookMs);
     this.#compact();
   }
 
@@ -574,30 +581,20 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#admission.spareBytes = free - neededBytes;
   }
 
-  #countTables(): void {
+  /** `mergedMs`: what the merge took that has just ended, if one has. */
+  #countTables(mergedMs?: number): void {
     assert(this.#manifest !== undefined, 'no manifest yet');
-    const { tables } = this.#manifest.state;
-    this.#tableCount = tables.size;
-    this.#tablesMaxHlc = 0;
-    let levels = 0;
-    for (const { maxHlc, level } of tables.values()) {
-      this.#tablesMaxHlc = Math.max(this.#tablesMaxHlc, maxHlc);
-      levels = Math.max(levels, level + 1);
-    }
+    const tables = [...this.#manifest.state.tables.values()];
+    this.#tableCount = tables.length;
+    this.#tablesMaxHlc = tables.reduce((most, { maxHlc }) => Math.max(most, maxHlc), 0);
     this.#reads.tablesChanged(this.#tableCount, this.#tablesMaxHlc);
-    const { waitingTablesMax } = this.#options;
-    const nowMs = this.#ctx.clock.wallMicros() / 1000;
-    const pressure = this.#groups.measure([...tables.values()], nowMs);
+    const pressure = this.#groups.measure(tables, this.#ctx.clock.wallMicros() / 1000);
     this.#figures.debtBytes = pressure.debtBytes;
-    this.#figures.levels = levels;
-    this.#pace.owes(pressure.waitingTables / waitingTablesMax);
-    // Where damage keeps tables from being merged, refusing writes would not help.
-    const isStalled = pressure.waitingTables >= waitingTablesMax && this.#damaged.size === 0;
-    if (isStalled && !this.#admission.isStalled) {
-      this.#ctx.probe.reach('writes stalled by compaction');
-      this.#ctx.log.warn('store.stalled', { waitingTables: pressure.waitingTables });
-    }
-    this.#admission.isStalled = isStalled;
+    this.#figures.levels = tables.reduce((most, { level }) => Math.max(most, level + 1), 0);
+    this.#pace.owes(pressure.waitingTables / this.#options.waitingTablesMax);
+    // Where damage keeps tables from being merged, holding writes up would not help.
+    const isStuck = this.#damaged.size > 0;
+    this.#writePace.owes(isStuck ? 0 : pressure.waitingTables, mergedMs);
   }
 }
 

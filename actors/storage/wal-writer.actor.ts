@@ -91,6 +91,10 @@ const archivePollMs = 10;
 const keepTimeoutMs = 600_000;
 /** One write to the file, at most, unless one record is larger. */
 const batchBytesMax = 4 * 1024 * 1024;
+/** With a limit on the bytes per second: so long is a batch, unless one record is longer. */
+const pacedBatchMs = 20;
+/** No batch holds up the next one for longer, whatever the limit. */
+const pacedMsMax = 100;
 
 class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
@@ -112,6 +116,9 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   #committing: { readonly appends: readonly Append[]; readonly lastLsn: number } | undefined;
   #isScheduled = false;
   #markedLsn = 0;
+  #bytesPerSecond = Infinity;
+  /** By the clock of this thread: the limit lets no batch begin before. */
+  #pacedUntilMs = 0;
 
   constructor(ctx: Context<Own, 'disk'>, options: WalOptions) {
     this.#ctx = ctx;
@@ -233,11 +240,32 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     return later;
   }
 
+  pace({ bytesPerSecond }: BodyOf<WalWriter['pace']>): void {
+    this.#bytesPerSecond = bytesPerSecond;
+  }
+
   /** Once what already waits has had its turn: the more records, the fewer syncs. */
   #schedule(): void {
     if (this.#isScheduled || this.#phase !== 'idle' || this.#waiting.length === 0) return;
     this.#isScheduled = true;
-    this.#ctx.toSelfLater('commit', {});
+    const heldMs = this.#heldMs();
+    if (heldMs > 0) this.#ctx.after(heldMs, 'commit', {});
+    else this.#ctx.toSelfLater('commit', {});
+  }
+
+  /** How long the limit holds the next batch up, whole milliseconds. */
+  #heldMs(): number {
+    if (this.#bytesPerSecond === Infinity) return 0;
+    return Math.max(Math.floor(this.#pacedUntilMs - this.#ctx.clock.monotonicMs()), 0);
+  }
+
+  /** Its bytes take their time; less than a millisecond is made up for by the next batch. */
+  #countPaced(bytes: number): void {
+    if (this.#bytesPerSecond === Infinity) return;
+    const nowMs = this.#ctx.clock.monotonicMs();
+    const tookMs = (bytes / this.#bytesPerSecond) * 1000;
+    const untilMs = Math.max(this.#pacedUntilMs, nowMs) + tookMs;
+    this.#pacedUntilMs = Math.min(untilMs, nowMs + pacedMsMax);
   }
 
   commit(): void {
@@ -257,6 +285,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
       for (const { later } of appends) later.fail(full);
       return this.#schedule();
     }
+    this.#countPaced(this.#batch.length);
     this.#committing = { appends, lastLsn: this.#lastLsn };
     this.#phase = 'syncing';
     if (this.#options.durability === 'group') this.#sync(segment);
@@ -266,12 +295,14 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   /** Encodes what waits, as far as it fits into the segment; how many records that is. */
   #encodeBatch(segmentNumber: number): number {
     this.#batch.reset();
+    const pacedBytes = (this.#bytesPerSecond / 1000) * pacedBatchMs;
+    const bytesMax = Math.min(batchBytesMax, pacedBytes);
     let taken = 0;
     for (const { records, bytes } of this.#waiting) {
       const end = this.#position + this.#batch.length + walRecordLength(bytes);
       const isAlone = this.#position === segmentHeaderSpace && taken === 0;
       if (end > this.#options.segmentBytes && !isAlone) break;
-      if (this.#batch.length > batchBytesMax) break;
+      if (taken > 0 && this.#batch.length > bytesMax) break;
       this.#encode(walRecordTypes.data, records, segmentNumber);
       taken += 1;
     }
@@ -340,7 +371,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
         later.resolve({ lsn });
       }
     }
-    if (this.#waiting.length > 0) this.commit();
+    if (this.#waiting.length > 0 && this.#heldMs() === 0) this.commit();
+    else if (this.#waiting.length > 0) this.#schedule();
     else if (this.#durableLsn > this.#markedLsn && this.#options.durability === 'group')
       this.#ctx.after(markAfterMs, 'mark', { afterLsn: this.#durableLsn });
   }

@@ -250,4 +250,46 @@ describe('sim compaction: trouble', () => {
       expect((await shard.ask('apply', { record })).kind).to.equal('reply');
     });
   });
+
+  it('compaction: writes are slowed down before they are refused, and run again when it has caught up', async () => {
+    const tunables = { l0Tables: 2, l0TablesMax: 10 };
+    const shard = new ShardUnderTest({ seed: 1, compaction: 'leveled', copies: 1, tunables });
+    const { cluster } = shard;
+    const { storage } = cluster.machineOf('n1');
+    const written: Written = { acknowledged: [], unanswered: [] };
+    const records = 20;
+    let stamp = 0;
+    /** How long so many records of 600 bytes take, sent together. */
+    const tookMs = async (): Promise<number> => {
+      const startMs = cluster.world.nowMs;
+      const sent = Array.from({ length: records }, (_, i) => {
+        stamp += 1;
+        const record = recordOf(`more-${i}`, stamp, value(i));
+        written.acknowledged.push(record);
+        return shard.ask('apply', { record });
+      });
+      for (const answer of await Promise.all(sent)) expect(answer.kind).to.equal('reply');
+      return cluster.world.nowMs - startMs;
+    };
+    await cluster.world.run(async () => {
+      await cluster.startAll();
+      const freelyMs = await tookMs();
+      for (let table = 0; table < 6; table += 1) {
+        // A full disk keeps the merges from being done.
+        storage.faults.capacityBytes = storage.usedBytes + neededBytes + 15_000;
+        await writeTable(shard, table, written);
+      }
+      expect(shard.reached('writes slowed down')).to.equal(1);
+      storage.faults.capacityBytes = storage.usedBytes + neededBytes + 60_000;
+      const slowlyMs = await tookMs();
+      expect(shard.reached('writes stalled by compaction')).to.equal(0);
+      // Tables are so small that a batch is a record, and each is held up for as long as any may be.
+      expect(slowlyMs).to.be.within(1_000, records * 100);
+      expect(freelyMs).to.be.lessThan(200);
+      storage.faults.capacityBytes = Infinity;
+      await cluster.world.sleep(60_000);
+      await expectAllThere(shard, written);
+      expect(await tookMs()).to.be.lessThan(200);
+    });
+  });
 });

@@ -1,0 +1,137 @@
+// Slows writes down while merges are behind, so that they rarely have to be refused. Once as many
+// tables wait as `softLimit` says, the log takes only so many bytes per second:
+//
+//   what merges take away         tables that wait less after each merge, by the time that all merges
+//                                 took, the last ones counting most
+//   times what a flush brings     bytes of records for one table, of the last flushes
+//   times a factor                2 at the soft limit, 1 in the middle between it and the limit at
+//                                 which writes are refused, 0 at that limit
+//
+// So the tables that wait come to rest where as many come as go, about in the middle, and a merge that
+// takes long finds room above it. Writers wait for the log, as they do for a slow disk; what waits is
+// bounded by the bytes in flight (admission.ts).
+//
+// RocksDB slows writes down for the same reason, by a rate that it changes step by step (its wiki,
+// "Write Stalls").
+
+import type { Context, Ref } from '../../runtime/actor.ts';
+import type { Admission } from './admission.ts';
+import type { WalWriter } from './protocol.ts';
+
+export interface WritePaceLimits {
+  /** So many tables are merged at once, as a rule. */
+  readonly l0Tables: number;
+  /** With so many that wait writes are refused. */
+  readonly waitingTablesMax: number;
+  /** What a flush brings before there was one, bytes. */
+  readonly memtableBytes: number;
+}
+
+/** Tables that merges take away per second, before the first merge has ended: a guess. */
+const firstDrainPerSecond = 0.5;
+/** What a merge before the last one counts, of the last one. */
+const decay = 0.8;
+
+/** The rule alone. */
+export class WritePacer {
+  readonly #limits: WritePaceLimits;
+  #bytesPerTable: number;
+  #drainedTables = 0;
+  #mergedMs = 0;
+
+  constructor(limits: WritePaceLimits) {
+    this.#limits = limits;
+    this.#bytesPerTable = limits.memtableBytes;
+  }
+
+  /** With so many tables that wait, and more, writes are slowed down. */
+  get softLimit(): number {
+    const { l0Tables, waitingTablesMax } = this.#limits;
+    return l0Tables + (waitingTablesMax - l0Tables) / 4;
+  }
+
+  /** A table of memory has been written, for so many bytes of records. */
+  flushed(bytes: number): void {
+    this.#bytesPerTable = (this.#bytesPerTable + bytes) / 2;
+  }
+
+  /** A merge has ended after so long, and so many tables less wait for theirs. */
+  merged(drainedTables: number, tookMs: number): void {
+    this.#drainedTables = this.#drainedTables * decay + drainedTables;
+    this.#mergedMs = this.#mergedMs * decay + tookMs;
+  }
+
+  /** What the log may take; Infinity: all that comes. */
+  bytesPerSecond(waitingTables: number): number {
+    const { waitingTablesMax } = this.#limits;
+    const { softLimit } = this;
+    if (waitingTables < softLimit) return Infinity;
+    const left = Math.max(waitingTablesMax - waitingTables, 0);
+    const factor = (2 * left) / (waitingTablesMax - softLimit);
+    const isKnown = this.#drainedTables > 0 && this.#mergedMs > 0;
+    const perSecond = isKnown ? this.#drainedTables / (this.#mergedMs / 1000) : firstDrainPerSecond;
+    return perSecond * this.#bytesPerTable * factor;
+  }
+}
+
+/** The rule, told to the log; and at the limit writes are refused. */
+export class WritePace {
+  readonly #ctx: Pick<Context, 'tell' | 'probe' | 'log'>;
+  readonly #wal: Ref<WalWriter>;
+  readonly #limits: WritePaceLimits;
+  readonly #admission: Admission;
+  readonly #pacer: WritePacer;
+  #waitingTables = 0;
+  #loggedBytes = 0;
+  #toldPerSecond = Infinity;
+
+  constructor(
+    ctx: Pick<Context, 'tell' | 'probe' | 'log' | 'metrics' | 'shard'>,
+    wal: Ref<WalWriter>,
+    limits: WritePaceLimits,
+    admission: Admission,
+  ) {
+    this.#ctx = ctx;
+    this.#wal = wal;
+    this.#limits = limits;
+    this.#admission = admission;
+    this.#pacer = new WritePacer(limits);
+    const perSecond = (): number => (this.#toldPerSecond === Infinity ? 0 : this.#toldPerSecond);
+    const help = 'What the log may take because merges are behind; 0: all that comes';
+    const labels = { shard: String(ctx.shard) };
+    ctx.metrics.gauge('kvd_store_write_limit_bytes_per_second', help, perSecond, labels);
+  }
+
+  /** Records of so many bytes are on their way to the log. */
+  logs(bytes: number): void {
+    this.#loggedBytes += bytes;
+  }
+
+  /** A memtable has become a table. */
+  flushed(): void {
+    this.#pacer.flushed(this.#loggedBytes);
+    this.#loggedBytes = 0;
+  }
+
+  /** So many tables wait now; `mergedMs`: what the merge took that has just ended, if one has. */
+  owes(waitingTables: number, mergedMs?: number): void {
+    const drained = Math.max(this.#waitingTables - waitingTables, 0);
+    if (mergedMs !== undefined) this.#pacer.merged(drained, mergedMs);
+    this.#waitingTables = waitingTables;
+    this.#refuse(waitingTables >= this.#limits.waitingTablesMax);
+    const bytesPerSecond = this.#pacer.bytesPerSecond(waitingTables);
+    if (bytesPerSecond === this.#toldPerSecond) return;
+    if (this.#toldPerSecond === Infinity) this.#ctx.probe.reach('writes slowed down');
+    this.#toldPerSecond = bytesPerSecond;
+    this.#ctx.tell(this.#wal, 'pace', { bytesPerSecond });
+  }
+
+  #refuse(isStalled: boolean): void {
+    const { probe, log } = this.#ctx;
+    if (isStalled && !this.#admission.isStalled) {
+      probe.reach('writes stalled by compaction');
+      log.warn('store.stalled', { waitingTables: this.#waitingTables });
+    }
+    this.#admission.isStalled = isStalled;
+  }
+}
