@@ -1,6 +1,7 @@
 // Pure functions that take long enough to be run on another thread, by name. The Node host runs
 // them in its pool (runtime/host/task-pool.ts), the simulator inline. A task sees its input and
-// the tools only, and keeps nothing between two calls; input and output are plain data.
+// the tools only, and keeps nothing between two calls; input and output are plain data, or shared
+// memory that nobody else touches meanwhile.
 
 import { crc32 } from './bytes.ts';
 import type { BlockCodecs } from './environment.ts';
@@ -12,23 +13,27 @@ export type TaskTools = BlockCodecs;
 export type TaskTable = Readonly<Record<string, (input: never, tools: TaskTools) => unknown>>;
 
 export interface PackInput {
-  readonly blocks: readonly Uint8Array[];
+  /** Blocks one behind the other. Shared memory: the threads of a pool see the same bytes. */
+  readonly raw: Uint8Array<SharedArrayBuffer>;
+  /** Where each block ends in `raw`. */
+  readonly ends: readonly number[];
   readonly codec: keyof BlockCodecs;
+  /** For the packed blocks, one behind the other; as long as `raw`. */
+  readonly packed: Uint8Array<SharedArrayBuffer>;
 }
 
-export interface CompressedBlock {
-  readonly bytes: Uint8Array;
-  /** CRC-32 of `bytes`. */
-  readonly crc: number;
-}
-
-function compressBlocks(
-  { blocks, codec }: PackInput,
-  tools: TaskTools,
-): readonly CompressedBlock[] {
-  return blocks.map((block) => {
-    const bytes = tools[codec].compress(block).slice();
-    return { bytes, crc: crc32(bytes) };
+/** Where each packed block ends; one that would not become shorter is left out and takes no bytes. */
+function packBlocks({ raw, ends, codec, packed }: PackInput, tools: TaskTools): readonly number[] {
+  let at = 0;
+  let packedAt = 0;
+  return ends.map((end) => {
+    const bytes = tools[codec].compress(raw.subarray(at, end));
+    if (bytes.length < end - at) {
+      packed.set(bytes, packedAt);
+      packedAt += bytes.length;
+    }
+    at = end;
+    return packedAt;
   });
 }
 
@@ -38,8 +43,8 @@ function checksum({ parts }: { readonly parts: readonly Uint8Array[] }): readonl
 
 /** The tasks that every node has. */
 export const coreTasks = {
-  /** Raw blocks to packed ones, in the same order, each with its checksum. */
-  'compress-blocks': compressBlocks,
+  /** Raw blocks to packed ones, in the same order. */
+  'pack-blocks': packBlocks,
   /** CRC-32 of each part. */
   checksum,
 } as const satisfies TaskTable;

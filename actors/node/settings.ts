@@ -53,7 +53,12 @@ export const settingRows = {
     'Records that are read often, with their index, per shard; 0 keeps none.',
   ),
   l0Tables: row(4, 2, 64, 'So many flushed tables, or tables of one size, are merged.'),
-  l0TablesMax: row(20, 4, 1_000, 'With so many tables waiting for a merge writes are refused.'),
+  l0TablesMax: row(
+    20,
+    4,
+    1_000,
+    'With so many tables waiting for a merge writes are refused; from a quarter of the way on they are slowed down.',
+  ),
   foregroundDelayMs: row(
     5,
     0,

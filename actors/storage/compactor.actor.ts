@@ -14,6 +14,7 @@ import { recordKey, recordNamespace } from '../model/record.ts';
 import type { RecordCursor } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import { ArenaTree } from './arena-tree.ts';
+import { BlockBatches } from './block-batch.ts';
 import { byFirstKey } from './key-ranges.ts';
 import { chainCursors, mergeCursors } from './merge-iterator.ts';
 import { Compactor, type TableMeta } from './protocol.ts';
@@ -36,6 +37,7 @@ type Needs = 'disk' | 'arenas' | 'codecs' | 'tasks';
 class CompactorActor implements Handlers<Compactor> {
   readonly #ctx: Context<object, Needs>;
   readonly #options: CompactorOptions;
+  readonly #batches = new BlockBatches();
   #pauseMs = 0;
   /** Of the merge that runs: records of its inputs, and those written or left out. */
   #running = { all: 0, done: 0 };
@@ -57,6 +59,7 @@ class CompactorActor implements Handlers<Compactor> {
 
   flush(job: BodyOf<Compactor['flush']>): Later<{ readonly tables: readonly TableMeta[] }> {
     const { disk, codecs, tasks, arenas, log, shard } = this.#ctx;
+    const batches = this.#batches;
     const { directory, compression } = this.#options;
     const { table, fileNumbers, sections, sectionBytesMin = 0 } = job;
     const terms = { bytesMin: sectionBytesMin, plain: compression };
@@ -66,7 +69,7 @@ class CompactorActor implements Handlers<Compactor> {
     return this.#ctx.session(async (session) => {
       const tree = ArenaTree.open(memory);
       const pause = (): Promise<void> => session.sleep(0);
-      const tools = { disk, codecs, tasks, pause };
+      const tools = { disk, codecs, tasks, batches, pause };
       const joined =
         sections === undefined || sections.length === 1
           ? sections
@@ -91,9 +94,11 @@ class CompactorActor implements Handlers<Compactor> {
     const running = { all: inputs.reduce((sum, { records }) => sum + records, 0), done: 0 };
     this.#running = running;
     const pauseMs = (): number => this.#pauseMs;
+    const batches = this.#batches;
     return this.#ctx.session(async (session) => {
       const readers: SstableReader[] = [];
-      const tools = { disk, codecs, tasks, pause: () => session.sleep(pauseMs()) };
+      const pause = (): Promise<void> => session.sleep(pauseMs());
+      const tools = { disk, codecs, tasks, batches, pause };
       const mayStay = keeperOf(purge);
       const isDropped = dropped === undefined ? undefined : isDroppedBy(dropped);
       let purged = 0;

@@ -27,19 +27,28 @@ export function mergeCursors(
   let heads = cursors.map((cursor): Head => ({ cursor, record: undefined, key: noBytes }));
   for (const head of heads) advance(head, sign);
   heads = heads.filter(isOpen);
+  const step = (head: Head): void => {
+    advance(head, sign);
+    if (!isOpen(head)) heads = heads.filter(isOpen);
+  };
   const next = (): Uint8Array | undefined => {
-    const key = firstKey(heads, sign);
-    if (key === undefined) return undefined;
-    let winner: Uint8Array | undefined;
-    let hasEnded = false;
+    let first: Head | undefined;
+    let isShared = false;
     for (const head of heads) {
-      const { record } = head;
-      if (record === undefined || compareBytes(head.key, key) !== 0) continue;
-      winner = winner === undefined ? record : resolve(winner, record);
-      advance(head, sign);
-      hasEnded ||= !isOpen(head);
+      const order = first === undefined ? -1 : compareBytes(head.key, first.key) * sign;
+      if (order < 0) first = head;
+      if (order <= 0) isShared = order === 0;
     }
-    if (hasEnded) heads = heads.filter(isOpen);
+    if (first === undefined) return undefined;
+    const { key } = first;
+    let winner = first.record;
+    if (isShared)
+      for (const head of heads) {
+        if (head === first || compareBytes(head.key, key) !== 0) continue;
+        winner = resolve(winner as Uint8Array, head.record as Uint8Array);
+        step(head);
+      }
+    step(first);
     return winner;
   };
   return { next };
@@ -62,14 +71,6 @@ export function chainCursors(openers: readonly (() => RecordCursor)[]): RecordCu
 }
 
 const isOpen = ({ record }: Head): boolean => record !== undefined;
-
-/** The lowest key (`sign` 1) or the highest (-1). */
-function firstKey(heads: readonly Head[], sign: number): Uint8Array | undefined {
-  let first: Uint8Array | undefined;
-  for (const { key } of heads)
-    if (first === undefined || compareBytes(key, first) * sign < 0) first = key;
-  return first;
-}
 
 function advance(head: Head, sign: number): void {
   const hasBegun = head.record !== undefined;

@@ -40,15 +40,8 @@ export interface SstableOptions {
   readonly blockBytes?: number;
   /** Default 0. */
   readonly level?: number;
-  /** Blocks are handed out by `takeBlocks` and come back by `writeBlocks`, packed elsewhere. */
-  readonly isPackedElsewhere?: boolean;
-}
-
-/** A data block that is full and not written yet. */
-export interface SealedBlock {
-  readonly raw: Uint8Array;
-  /** Above all keys before it, not above its own. */
-  readonly separator: Uint8Array;
+  /** Gets each full block, valid during the call; it comes back by `writeBlock`, packed elsewhere. */
+  readonly sealed?: (raw: Uint8Array, separator: Uint8Array) => void;
 }
 
 /** Bytes that are collected for one write. */
@@ -73,7 +66,7 @@ export class SstableWriter {
   readonly #codec: CodecName;
   readonly #blockBytes: number;
   readonly #level: number;
-  readonly #isPackedElsewhere: boolean;
+  readonly #handOut: SstableOptions['sealed'];
   readonly #filter: BloomFilter | undefined;
   /** Of the records so far, where there is no filter yet. */
   readonly #hashes: number[] = [];
@@ -90,8 +83,8 @@ export class SstableWriter {
   #indexStart: Omit<IndexBlock, 'content' | 'blocks'> | undefined;
   #indexedBlocks = 0;
   #dataBlocks = 0;
-  #sealed: SealedBlock[] = [];
-  #sealedBytes = 0;
+  /** Handed out and not come back yet. */
+  #blocksOut = 0;
   /** Bytes handed to the file. */
   #written = 0;
   #checksum = 0;
@@ -122,7 +115,7 @@ export class SstableWriter {
     this.#codec = codec;
     this.#blockBytes = blockBytes;
     this.#level = level;
-    this.#isPackedElsewhere = options.isPackedElsewhere ?? false;
+    this.#handOut = options.sealed;
     if (expectedRecords !== undefined) this.#filter = BloomFilter.create(expectedRecords);
   }
 
@@ -167,32 +160,25 @@ export class SstableWriter {
     return this.#written + this.#output.length;
   }
 
-  /** Bytes that `takeBlocks` would hand out. */
-  get sealedBytes(): number {
-    return this.#sealedBytes;
+  /** Hands out the block that is being filled, too. */
+  sealLast(): void {
+    if (this.#block.length > 0) this.#endBlock();
   }
 
-  /** The full blocks, oldest first; with `andLast` also the one that is being filled. */
-  takeBlocks(andLast: boolean): readonly SealedBlock[] {
-    if (andLast && this.#block.length > 0) this.#endBlock();
-    const blocks = this.#sealed;
-    this.#sealed = [];
-    this.#sealedBytes = 0;
-    return blocks;
-  }
-
-  /** Blocks in the order in which they were taken, packed by the codec of this table. */
-  writeBlocks(blocks: readonly SealedBlock[], packed: readonly Uint8Array[]): void {
-    blocks.forEach(({ raw, separator }, i) => {
-      this.#writeBlock(raw, separator, packed[i]);
-    });
+  /**
+   * A block that was handed out, in the same order; `packed` by the codec of this table, where that
+   * made it shorter.
+   */
+  writeBlock(raw: Uint8Array, separator: Uint8Array, packed: Uint8Array | undefined): void {
+    this.#blocksOut -= 1;
+    this.#writeBlock(raw, separator, packed);
   }
 
   /** Writes the rest; does not sync. At least one record was added. */
   finish(): TableMeta {
     assert(this.#records > 0, 'a table without records');
-    if (this.#block.length > 0) this.#endBlock();
-    assert(this.#sealed.length === 0, 'blocks were taken by nobody');
+    this.sealLast();
+    assert(this.#blocksOut === 0, 'blocks that have not come back');
     this.#isFinished = true;
     const index = this.#appendIndex();
     const filter = this.#appendPlain(this.#finalFilter().encode());
@@ -245,11 +231,11 @@ export class SstableWriter {
     const separator = this.#separator;
     const codec = this.#codec;
     this.#figures.rawBytes += block.length;
-    if (this.#isPackedElsewhere) {
-      this.#sealed.push({ raw: block.copy(), separator });
-      this.#sealedBytes += block.length;
+    const raw = block.view();
+    if (this.#handOut !== undefined) {
+      this.#blocksOut += 1;
+      this.#handOut(raw, separator);
     } else {
-      const raw = block.view();
       const packed = codec === 'none' ? undefined : this.#codecs[codec].compress(raw);
       this.#writeBlock(raw, separator, packed);
     }

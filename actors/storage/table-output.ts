@@ -8,19 +8,20 @@
 import type { BlockCodecs, Disk, DiskFile, Tasks } from '../../runtime/environment.ts';
 import { assert } from '../../runtime/errors.ts';
 import { syncFile } from '../../runtime/files.ts';
-import type { CompressedBlock, PackInput } from '../../runtime/tasks.ts';
 import { recordNamespace } from '../model/record.ts';
 import type { RecordCursor } from '../model/record-pages.ts';
+import type { BlockBatch, BlockBatches } from './block-batch.ts';
 import type { TableMeta } from './protocol.ts';
 import { SstableReader } from './sstable-reader.ts';
 import type { CodecName } from './sstable-format.ts';
-import { type SealedBlock, SstableWriter } from './sstable-writer.ts';
+import { SstableWriter } from './sstable-writer.ts';
 import { tablePath } from './table-files.ts';
 
 export interface TableTools {
   readonly disk: Disk;
   readonly codecs: BlockCodecs;
   readonly tasks: Tasks;
+  readonly batches: BlockBatches;
   /** Lets others have their turn. */
   readonly pause: () => Promise<void>;
 }
@@ -44,18 +45,15 @@ export interface TablePlan {
   readonly keep: (record: Uint8Array) => boolean;
 }
 
-interface Packing {
-  readonly blocks: readonly SealedBlock[];
-  /** Nothing for blocks that are stored as they are. */
-  readonly packed: Promise<readonly Uint8Array[]>;
-}
-
 interface OpenTable {
   readonly fileNumber: number;
   readonly file: DiskFile;
   readonly writer: SstableWriter;
   readonly codec: CodecName;
-  packing: Packing | undefined;
+  /** Takes the blocks that are full. */
+  filling: BlockBatch;
+  /** The batch before, and when it is packed. */
+  packing: { readonly batch: BlockBatch; readonly done: Promise<void> } | undefined;
 }
 
 /** Raw bytes that are packed in one task: a task costs about 0.1 ms beside its work. */
@@ -129,7 +127,7 @@ function entersSection(record: Uint8Array, { sections }: TablePlan, progress: Pr
 async function endBatch(plan: TablePlan, tools: TableTools, progress: Progress): Promise<void> {
   const { open, tables } = progress;
   if (open === undefined) return tools.pause();
-  await packBlocks(open, false, tools);
+  await packBlocks(open, tools);
   const bordersLeft = plan.sections.length - 1 - progress.section;
   const isLast = tables.length + 1 + bordersLeft >= plan.fileNumbers.length;
   const isFull = open.writer.dataBytes >= (plan.splitBytes ?? Infinity);
@@ -139,51 +137,51 @@ async function endBatch(plan: TablePlan, tools: TableTools, progress: Progress):
 function beginTable(
   plan: TablePlan,
   { tables, section }: Progress,
-  { disk, codecs }: TableTools,
+  { disk, codecs, batches }: TableTools,
 ): OpenTable {
   const { directory, fileNumbers, level, sections, expectedRecords } = plan;
   const fileNumber = fileNumbers[tables.length];
   const codec = sections[section]?.codec ?? 'lz4';
   assert(fileNumber !== undefined, 'an output without a number');
   const file = disk.open(tablePath(directory, fileNumber), 'create');
-  const isPackedElsewhere = true;
-  const writer = new SstableWriter(file, fileNumber, {
-    codecs,
-    codec,
-    level,
-    expectedRecords,
-    isPackedElsewhere,
-  });
-  return { fileNumber, file, writer, codec, packing: undefined };
+  const open: OpenTable = {
+    ...{ fileNumber, file, codec, packing: undefined, filling: batches.take() },
+    writer: new SstableWriter(file, fileNumber, {
+      ...{ codecs, codec, level, expectedRecords },
+      sealed: (raw, separator) => open.filling.add(raw, separator),
+    }),
+  };
+  return open;
 }
 
 /** One batch is packed in the pool while the next one is built. */
-async function packBlocks(open: OpenTable, andLast: boolean, { tasks }: TableTools): Promise<void> {
-  await writePacked(open);
-  const blocks = open.writer.takeBlocks(andLast);
-  const { codec } = open;
-  if (codec === 'none') {
-    open.packing = { blocks, packed: Promise.resolve([]) };
-    return;
-  }
-  const raw = { blocks: blocks.map((block) => block.raw), codec };
-  const done = tasks.run<PackInput, readonly CompressedBlock[]>('compress-blocks', raw);
-  const packed = done.then((all) => all.map(({ bytes }) => bytes));
-  // Whoever takes it hears of a failure; nobody takes it where something else failed first.
-  packed.catch(() => undefined);
-  open.packing = { blocks, packed };
+async function packBlocks(open: OpenTable, tools: TableTools): Promise<void> {
+  await writePacked(open, tools);
+  const { codec, filling: batch } = open;
+  const done = codec === 'none' ? Promise.resolve() : batch.pack(tools.tasks, codec);
+  // Whoever waits for it hears of a failure; nobody does where something else failed first.
+  done.catch(() => undefined);
+  open.packing = { batch, done };
+  open.filling = tools.batches.take();
 }
 
-async function writePacked(open: OpenTable): Promise<void> {
+/** A batch of which the work failed is not used again: a thread may still be at it. */
+async function writePacked(open: OpenTable, { batches }: TableTools): Promise<void> {
   if (open.packing === undefined) return;
-  const { blocks, packed } = open.packing;
-  open.writer.writeBlocks(blocks, await packed);
+  const { batch, done } = open.packing;
+  await done;
+  batch.forEach((raw, separator, packed) => {
+    open.writer.writeBlock(raw, separator, packed);
+  });
+  batches.give(batch);
   open.packing = undefined;
 }
 
 async function endTable(open: OpenTable, tools: TableTools, progress: Progress): Promise<void> {
-  await packBlocks(open, true, tools);
-  await writePacked(open);
+  open.writer.sealLast();
+  await packBlocks(open, tools);
+  await writePacked(open, tools);
+  tools.batches.give(open.filling);
   const meta = open.writer.finish();
   await syncFile(open.file);
   // Read back what the manifest is about to name: footer, index, filter, figures (MF-3).

@@ -2,12 +2,13 @@
 // priority of its threads.
 
 import { expect } from 'chai';
-import { crc32, utf8 } from '../../runtime/bytes.ts';
+import { equalBytes, noBytes, utf8 } from '../../runtime/bytes.ts';
 import { BugError } from '../../runtime/errors.ts';
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createTaskPool, type TaskPool } from '../../runtime/host/task-pool.ts';
 import { createCodecs } from '../../runtime/block-codecs.ts';
-import type { CompressedBlock, PackInput } from '../../runtime/tasks.ts';
+import { Prng } from '../../runtime/prng.ts';
+import type { PackInput } from '../../runtime/tasks.ts';
 import { codeRejectedBy } from '../kit.ts';
 
 const codecModules = loadCodecModules();
@@ -21,17 +22,30 @@ describe('task pool', () => {
 
   after(() => pool.close());
 
-  it('task pool: blocks come back compressed, in order, with their checksums', async () => {
-    const blocks = ['a', 'b', 'c'].map((letter) => utf8.encode(letter.repeat(5000)));
+  it('task pool: blocks come back packed, in order, in shared memory; what would grow is left out', async () => {
+    const random = new Prng(1);
+    const blocks = [
+      ...['a', 'b'].map((letter) => utf8.encode(letter.repeat(5_000))),
+      random.bytes(5_000),
+      utf8.encode('c'.repeat(5_000)),
+    ];
+    const shared = (): Uint8Array<SharedArrayBuffer> =>
+      new Uint8Array(new SharedArrayBuffer(20_000));
+    const raw = shared();
+    blocks.forEach((block, i) => raw.set(block, i * 5_000));
+    const ends = [5_000, 10_000, 15_000, 20_000];
     const codecs = createCodecs(codecModules);
     for (const codec of ['lz4', 'zstd'] as const) {
-      const packed = await pool.run<PackInput, CompressedBlock[]>('compress-blocks', {
-        blocks,
-        codec,
-      });
-      const back = packed.map(({ bytes }) => utf8.decode(codecs[codec].decompress(bytes, 5000)));
-      expect(back).to.deep.equal(blocks.map((block) => utf8.decode(block)));
-      expect(packed.map(({ crc }) => crc)).to.deep.equal(packed.map(({ bytes }) => crc32(bytes)));
+      const packed = shared();
+      const input = { raw, ends, codec, packed };
+      const packedEnds = await pool.run<PackInput, readonly number[]>('pack-blocks', input);
+      const starts = [0, ...packedEnds];
+      expect(starts[2]).to.equal(starts[3]);
+      for (const i of [0, 1, 3]) {
+        const block = packed.slice(starts[i], starts[i + 1]);
+        const back = codecs[codec].decompress(block, 5_000);
+        expect(equalBytes(back, blocks[i] ?? noBytes)).to.equal(true);
+      }
     }
   });
 
