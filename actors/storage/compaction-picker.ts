@@ -168,21 +168,9 @@ function largeJob(
   return undefined;
 }
 
-/**
- * Level 0, the oldest first, with what it overlaps in level 1; about as much as level 1 may hold. Less
- * would write that again too often; of more, none is gone before the job has ended, while others come.
- */
-function flushedJob(levels: Levels, options: PickerOptions): CompactionJob {
-  const { tableBytes, l0Tables } = options;
-  const bytesMax = levelTargetBytes(1, options);
-  const flushed: TableMeta[] = [];
-  let bytes = 0;
-  for (const table of levels[0] ?? []) {
-    bytes += table.bytes;
-    const isEnough = flushed.length >= l0Tables && bytes > bytesMax;
-    if (isEnough || flushed.length >= Math.max(inputsMax, l0Tables)) break;
-    flushed.push(table);
-  }
+/** Level 0, the oldest first where it is more than one job, with what it overlaps in level 1. */
+function flushedJob(levels: Levels, { tableBytes, l0Tables }: PickerOptions): CompactionJob {
+  const flushed = (levels[0] ?? []).slice(0, Math.max(inputsMax, l0Tables));
   const below = overlapInRun(levels[1] ?? [], unionOf(flushed));
   return {
     inputs: [...flushed, ...below],

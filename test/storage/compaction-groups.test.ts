@@ -289,7 +289,7 @@ describe('compaction groups', () => {
       expect(first?.inputs.map(({ fileNumber }) => fileNumber)).to.deep.equal([41]);
       expect([first?.outputLevel, first?.splitBytes]).to.deep.equal([4, 2_000]);
       const rest = pickGroupJob(tables.slice(0, 40), now, sizes, state);
-      expect(rest?.inputs.length).to.equal(sizes.l0Tables);
+      expect(rest?.inputs.length).to.equal(32);
     });
 
   it('sections: small neighbours of a flush share a table, large ones never do', () => {

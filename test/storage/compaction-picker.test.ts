@@ -182,15 +182,6 @@ describe('compaction picker: leveled', () => {
     expect(pick(full(8_100), 'leveled')?.outputLevel).to.equal(2);
   });
 
-  it('picker: a merge of level 0 takes as much as level 1 may hold, small tables more of them', () => {
-    const flushed = (bytes: number): TableMeta[] =>
-      span(1, 101).map((n) => tableOver(n, [0, 100], { bytes }));
-    const taken = (bytes: number): number => pick(flushed(bytes), 'leveled')?.inputs.length ?? 0;
-    // Level 1 may hold 8,000.
-    expect([50_000, 2_000, 1_000, 500, 1].map(taken)).to.deep.equal([4, 4, 8, 16, 32]);
-    expect(filesOf(pick(flushed(1_000), 'leveled'))).to.deep.equal(span(1, 9));
-  });
-
   it('picker: levels are ten times as large as the one before, the last one has no limit', () => {
     const options = { l0Tables: 4, tableBytes: 100 };
     expect(levelTargetBytes(1, options)).to.equal(400);
