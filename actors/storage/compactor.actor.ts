@@ -21,6 +21,7 @@ import { Compactor, type TableMeta } from './protocol.ts';
 import { keeperOf } from './purge-rule.ts';
 import type { CodecName } from './sstable-format.ts';
 import { openTable, type SstableReader, type TablePlace } from './sstable-reader.ts';
+import { readAheadDisk } from './read-ahead.ts';
 import { type TablePlan, writeTables } from './table-output.ts';
 import { joinSmall, sectionOf, type TableSection } from './table-sections.ts';
 import type { Compression } from '../model/table-choices.ts';
@@ -110,7 +111,7 @@ class CompactorActor implements Handlers<Compactor> {
       };
       try {
         const cursor = mergeCursors(
-          cursorsOf({ disk, codecs, directory }, inputs, readers),
+          cursorsOf({ disk: readAheadDisk(disk), codecs, directory }, inputs, readers),
           resolve,
         );
         const plan = { directory, fileNumbers, splitBytes, level, sections, keep };

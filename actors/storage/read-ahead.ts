@@ -1,10 +1,11 @@
 // A disk for readers of tables: a file that is read in order is read in larger and larger pieces,
-// up to 256 KiB, so that a scan costs one read of the disk for many blocks. Anything else goes
+// up to 256 KiB, so that a scan or a merge costs one read of the disk for many blocks. Anything else goes
 // through as it is; a look-up reads what it needs and no more.
 //
 // Tables never change, so what was read ahead stays right. Each file holds at most one piece, and
 // none after it was read elsewhere.
 
+import { noBytes } from '../../runtime/bytes.ts';
 import type { Disk, DiskFile } from '../../runtime/environment.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 
@@ -32,6 +33,8 @@ export function readAheadDisk(disk: Disk): Disk {
 function readAhead(file: DiskFile): DiskFile {
   const { path } = file;
   let piece: Piece | undefined;
+  /** Of the piece and the next ones. */
+  let memory = noBytes;
   let nextAt = -1;
   let run = 0;
   const fromPiece = (target: Uint8Array, position: number): boolean => {
@@ -46,13 +49,15 @@ function readAhead(file: DiskFile): DiskFile {
     nextAt = position + target.length;
     if (run < inOrder) {
       piece = undefined;
+      memory = noBytes;
       return file.read(target, position);
     }
     if (fromPiece(target, position)) return target.length;
     const wanted = Math.min((piece?.bytes.length ?? aheadBytesMin / 2) * 2, aheadBytesMax);
     const length = Math.min(wanted, file.size() - position);
     if (length <= target.length) return file.read(target, position);
-    piece = pieceAt(file, position, length);
+    if (memory.length < length) memory = new Uint8Array(length);
+    piece = pieceAt(file, position, memory.subarray(0, length));
     return fromPiece(target, position) ? target.length : file.read(target, position);
   };
   return {
@@ -64,14 +69,14 @@ function readAhead(file: DiskFile): DiskFile {
     truncate: file.truncate,
     close: () => {
       piece = undefined;
+      memory = noBytes;
       file.close();
     },
   };
 }
 
 /** Undefined: something in it cannot be read, and nobody may have asked for that. */
-function pieceAt(file: DiskFile, at: number, length: number): Piece | undefined {
-  const bytes = new Uint8Array(length);
+function pieceAt(file: DiskFile, at: number, bytes: Uint8Array): Piece | undefined {
   try {
     return { at, bytes: bytes.subarray(0, file.read(bytes, at)) };
   } catch (error) {
