@@ -5,7 +5,8 @@
 //                                 took, the last ones counting most
 //   times what a flush brings     bytes of records for one table, of the last flushes
 //   times a factor                2 at the soft limit, 1 in the middle between it and the limit at
-//                                 which writes are refused, 0 at that limit
+//                                 which writes are refused, a fifth close to that limit: what was let
+//                                 in has to get through
 //
 // So the tables that wait come to rest where as many come as go, about in the middle, and a merge that
 // takes long finds room above it. Writers wait for the log, as they do for a slow disk; what waits is
@@ -29,6 +30,7 @@ export interface WritePaceLimits {
 
 /** Tables that merges take away per second, before the first merge has ended: a guess. */
 const firstDrainPerSecond = 0.5;
+const factorMin = 0.2;
 /** What a merge before the last one counts, of the last one. */
 const decay = 0.8;
 
@@ -66,8 +68,8 @@ export class WritePacer {
     const { waitingTablesMax } = this.#limits;
     const { softLimit } = this;
     if (waitingTables < softLimit) return Infinity;
-    const left = Math.max(waitingTablesMax - waitingTables, 0);
-    const factor = (2 * left) / (waitingTablesMax - softLimit);
+    const left = waitingTablesMax - waitingTables;
+    const factor = Math.max((2 * left) / (waitingTablesMax - softLimit), factorMin);
     const isKnown = this.#drainedTables > 0 && this.#mergedMs > 0;
     const perSecond = isKnown ? this.#drainedTables / (this.#mergedMs / 1000) : firstDrainPerSecond;
     return perSecond * this.#bytesPerTable * factor;
