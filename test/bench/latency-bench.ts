@@ -1,24 +1,14 @@
-// `npm run bench -- latency`: what one request costs on an idle cluster, one at a time over one
-// connection: a write on one node, at QUORUM and at SERIAL on three, reads of each, beside what they
-// are made of here: one sync of a small append, one exchange with a node that does nothing.
+// `npm run bench -- latency`: what one request costs on an idle cluster, beside what it is made of: a
+// sync of a small append, an exchange with a node that does nothing, and one between two nodes (what a
+// quorum read costs more than one at ONE). A quorum write should cost at most an exchange and a sync
+// more than a write on a single node, a serial write two such rounds more than that. What is waited
+// for, apart from all work of processors, is counted in test/sim/critical-path.test.ts.
 //
-// A quorum write should cost at most one exchange between nodes and one sync more than a write on a
-// single node; a serial write at most two rounds more than that, each an exchange and a sync. An
-// exchange is measured twice: with a node that does nothing while all else sleeps, and between two
-// nodes of the cluster, by what a quorum read costs more than one at ONE. What is waited for, apart
-// from all work of processors, is counted in test/sim/critical-path.test.ts.
-//
-// The two clusters run side by side, and the kinds of work take turns in short rounds, so that a
-// machine that becomes slower or faster meanwhile does so for all of them. A figure is the median of
-// the rounds, a difference the median of the differences within the rounds.
-//
-// All of it twice. First with a pause before each request, so that it finds the cluster idle: a
-// quorum is answered while the last replica still works, and the next request would wait for the
-// processors and the disk that it has. Every figure has the cost of waking sleeping processors in it
-// then. Then back to back, as one busy client would see it.
-//
-// Requests go to the first replica of their key, as those of the client library do: from another
-// node a serial operation takes one hop more.
+// Both clusters run side by side and the kinds of work take turns in short rounds; figures are medians
+// of the rounds, differences medians of the differences within them. All of it twice: with a pause
+// before each request, so that it finds the cluster idle (a quorum is answered while the last replica
+// still works), sleeping processors included; then back to back, as one busy client would see it.
+// Requests go to the first replica of their key, as those of the client library do.
 
 import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
