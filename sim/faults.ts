@@ -120,7 +120,9 @@ export function optionsOf(
   const { intensity } = drawn;
   const loadMs = Math.min(8_000, (seconds * 1000) / 5);
   const names = nodeNames(nodes);
-  const tunables = drawTunables(random.fork('tunables'));
+  // With wrong clocks on purpose the check would leave nobody to write, and hide what they do.
+  const clockOffsetMaxMs = faults.some((name) => name.startsWith('clock-')) ? 0 : 500;
+  const tunables = { ...drawTunables(random.fork('tunables')), clockOffsetMaxMs };
   const { replicationFactor } = tunables;
   const facts = { nodes, replicationFactor };
   const prepared = workloadKinds.flatMap(

@@ -401,6 +401,7 @@ const fakeDetector = actor({
   protocol: FailureDetector,
   create: (_ctx, peers: readonly PeerState[]) => ({
     heard: () => undefined,
+    clock: () => undefined,
     peers: () => ({ peers }),
   }),
 });

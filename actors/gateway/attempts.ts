@@ -10,6 +10,7 @@ export type KeyVerb = 'read' | 'write' | 'siblingWrite';
 /** The coordinator itself is the trouble: another one may do better. */
 const troubles: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ACTOR_RESTARTED',
+  'CLOCK_SKEW',
   'DISK_FAILED',
   'DRAINING',
   'NOT_CONNECTED',

@@ -13,7 +13,12 @@ export interface ClusterView {
   readonly peers: readonly PeerState[];
   readonly defaults: GatewayDefaults;
   /** Of the node that answers. */
-  readonly own: { readonly node: string; readonly durability: string };
+  readonly own: {
+    readonly node: string;
+    readonly durability: string;
+    /** How far its clock is from those of most others; undefined: near enough. */
+    readonly clockOffMicros: number | undefined;
+  };
 }
 
 /** The one epoch of a fixed membership. */
@@ -87,7 +92,11 @@ export function clusterStatus(view: ClusterView): object {
     total_keys_estimate: true,
     replication_factor: ring.replicationFactor,
     epoch,
-    answered_by: { node_id: own.node, durability: own.durability },
+    answered_by: {
+      node_id: own.node,
+      durability: own.durability,
+      clock_off_ms: own.clockOffMicros === undefined ? null : Math.round(own.clockOffMicros / 1000),
+    },
     consistency: { read: defaults.readLevel, write: defaults.writeLevel },
   };
 }

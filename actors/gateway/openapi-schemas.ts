@@ -293,6 +293,11 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
       total_keys: count,
       replication_factor: count,
       epoch: count,
+      answered_by: object({
+        node_id: text,
+        durability: text,
+        clock_off_ms: { type: ['number', 'null'] },
+      }),
     }),
   },
   ring: {

@@ -47,7 +47,7 @@ function cluster(
     if (gossip === undefined) return answer(problemAnswer(problem ?? failure('BUG')));
     ask(detector, 'peers', {}, figuresTimeoutMs, (unknown, liveness) => {
       if (liveness === undefined) return answer(problemAnswer(unknown ?? failure('BUG')));
-      const own = { node, durability };
+      const own = { node, durability, clockOffMicros: liveness.clockOffMicros };
       const view = { ring, defaults, own, states: gossip.states, peers: liveness.peers };
       answer(jsonAnswer(render(view)));
     });

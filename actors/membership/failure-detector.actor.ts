@@ -5,11 +5,15 @@
 // A first word about a node is proof of its life only where the node said it itself: gossip also
 // brings what others remember of a node that is long gone. A second, newer beat is proof as well.
 //
+// Beside it, it judges this node's own clock by those of the others (clock-health.ts): whoever
+// coordinates writes here hears of it with the rest.
+//
 // It only changes routing; ownership and quorum sizes never depend on it (GO-7). When this process
 // itself was paused it convicts nobody: everyone seems silent to a sleeper (FD-3).
 
 import { actor, type Context, type Ref } from '../../runtime/actor.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
+import { ClockHealth, type OwnClocks } from './clock-health.ts';
 import { ArrivalWindow } from './phi.ts';
 import {
   FailureDetector,
@@ -28,6 +32,8 @@ export interface DetectorOptions {
   readonly deadPhi: number;
   readonly suspectAfterMs: number;
   readonly deadAfterMs: number;
+  /** Clocks may differ by so much; 0: any clock is right. */
+  readonly clockOffsetMaxMs: number;
   readonly listeners: readonly Ref<{ peersChanged: Tell<PeerStates> }>[];
 }
 
@@ -47,11 +53,22 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
   readonly #ctx: Context<Own>;
   readonly #options: DetectorOptions;
   readonly #peers = new Map<string, Peer>();
+  readonly #clocks: ClockHealth;
+  #isClockWrong = false;
   #checkedMs: number;
 
   constructor(ctx: Context<Own>, options: DetectorOptions) {
     this.#ctx = ctx;
     this.#options = options;
+    this.#clocks = new ClockHealth({
+      peers: options.members.length - 1,
+      offsetMicrosMax: options.clockOffsetMaxMs * 1000,
+    });
+    const help = 'What the clocks of other nodes are ahead of this one, their median';
+    const offset = (): number => this.#clocks.offsetMicros(this.#ownClocks()) / 1e6;
+    ctx.metrics.gauge('kvd_clock_offset_seconds', help, offset);
+    const wrong = 'This clock is too far from most others: no writes are coordinated here';
+    ctx.metrics.gauge('kvd_clock_wrong', wrong, () => Number(this.#isClockWrong));
     this.#checkedMs = ctx.clock.monotonicMs();
   }
 
@@ -72,6 +89,17 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
       peer.isProven = true;
     }
     if (this.#judge(state.node, peer, atMs)) this.#publish();
+  }
+
+  clock({ node, ...measurement }: BodyOf<FailureDetector['clock']>): void {
+    this.#clocks.measured(node, measurement);
+    const isWrong = this.#clocks.wrongBy(this.#ownClocks()) !== undefined;
+    if (isWrong !== this.#isClockWrong) this.#publish();
+  }
+
+  #ownClocks(): OwnClocks {
+    const { clock } = this.#ctx;
+    return { wallMicros: clock.wallMicros(), monotonicMs: clock.monotonicMs() };
   }
 
   check(): void {
@@ -98,7 +126,8 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
       const { window, condition, state } = peer;
       return { node, condition, phi: window.phi(nowMs), shards: state.shards };
     });
-    return { peers };
+    const wrongBy = this.#clocks.wrongBy(this.#ownClocks());
+    return wrongBy === undefined ? { peers } : { peers, clockOffMicros: Math.round(wrongBy) };
   }
 
   get #checkMs(): number {
@@ -132,8 +161,18 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
 
   #publish(): void {
     const states = this.peers();
+    this.#noteClock(states);
     for (const listener of this.#options.listeners)
       this.#ctx.tell(listener, 'peersChanged', states);
+  }
+
+  #noteClock({ clockOffMicros }: PeerStates): void {
+    const isWrong = clockOffMicros !== undefined;
+    if (isWrong === this.#isClockWrong) return;
+    this.#isClockWrong = isWrong;
+    const { log } = this.#ctx;
+    if (clockOffMicros === undefined) return log.info('clock.right-again', {});
+    log.error('clock.wrong', { offMs: Math.round(clockOffMicros / 1000) });
   }
 }
 

@@ -10,17 +10,12 @@
 // generation is durable before the first message leaves (GO-1; actors/node/identity.ts).
 
 import { actor, type Call, type Context, type Later, type Ref } from '../../runtime/actor.ts';
-import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
+import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import { encodeHeardGeneration, heardGenerationFile } from '../model/heard-generation.ts';
 import type { Catalog } from '../catalog/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
-import {
-  type Digest,
-  type FailureDetector,
-  Gossiper,
-  type NodeLoad,
-  type NodeState,
-} from './protocol.ts';
+import { measurementOf } from './clock-health.ts';
+import { type FailureDetector, Gossiper, type NodeLoad, type NodeState } from './protocol.ts';
 import {
   compare,
   digestsOf,
@@ -88,8 +83,8 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
   }
 
   round(): Later<void> {
-    const { random, after, toSelf, tell } = this.#ctx;
-    const { peers, roundMs } = this.#options;
+    const { random, after, toSelf, tell, clock } = this.#ctx;
+    const { peers, roundMs, detector } = this.#options;
     this.#beat({});
     // Jitter: nodes must not beat in step.
     after(roundMs * (0.9 + 0.2 * random.float()), 'round', {});
@@ -99,19 +94,23 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
     return this.#ctx.session(async (session) => {
       if (peer === undefined) return;
       // A failed exchange ends the session; the next round tries another peer.
+      const sentMs = clock.monotonicMs();
       const answer = await session.ask(peer, 'exchange', { digests }, roundMs);
+      const { wallMicros } = answer;
+      if (wallMicros !== undefined) {
+        const measured = measurementOf(wallMicros, { sentMs, heardMs: clock.monotonicMs() });
+        tell(detector, 'clock', { node: peer.node, ...measured });
+      }
       const states = answer.wanted.flatMap((node) => view.get(node) ?? []);
       if (states.length > 0) tell(peer, 'news', { states });
       toSelf('merge', { states: answer.states, from: peer.node });
     });
   }
 
-  exchange({ digests }: { readonly digests: readonly Digest[] }): {
-    readonly states: readonly NodeState[];
-    readonly wanted: readonly string[];
-  } {
+  exchange({ digests }: BodyOf<Gossiper['exchange']>): ReplyOf<Gossiper['exchange']> {
     const { states, wanted } = compare(this.#view, digests);
-    return { states, wanted: wanted.filter((node) => this.#members.has(node)) };
+    const wallMicros = this.#ctx.clock.wallMicros();
+    return { states, wanted: wanted.filter((node) => this.#members.has(node)), wallMicros };
   }
 
   news({ states }: { readonly states: readonly NodeState[] }, { from }: Call): void {

@@ -3,6 +3,7 @@
 
 import { ask, group, type Layout, many, protocol, tell } from '../../runtime/protocol.ts';
 import type { Liveness } from '../model/primaries.ts';
+import type { ClockMeasurement } from './clock-health.ts';
 
 /** What a node says of itself; a higher (generation, heartbeat) replaces the whole (GO-1, GO-2). */
 export interface NodeState {
@@ -49,7 +50,12 @@ export const Gossiper = protocol('gossiper', 30, {
   /** Step one and two: what the caller knows, for what it lacks and what it is asked for. */
   exchange: ask<
     { readonly digests: readonly Digest[] },
-    { readonly states: readonly NodeState[]; readonly wanted: readonly string[] }
+    {
+      readonly states: readonly NodeState[];
+      readonly wanted: readonly string[];
+      /** The wall clock of who answers; absent: a node of before. */
+      readonly wallMicros?: number;
+    }
   >(1, { lane: 'control' }),
   /** Step three: what step two asked for. Safe to lose, repeat or reorder. */
   news: tell<{ readonly states: readonly NodeState[] }>(2, { lane: 'control' }),
@@ -73,11 +79,14 @@ export interface PeerState {
 /** All members, this node included, sorted by id. */
 export interface PeerStates {
   readonly peers: readonly PeerState[];
+  /** How far this node's clock is from those of most others; absent: near enough (HLC-7). */
+  readonly clockOffMicros?: number | undefined;
 }
 
 /** Of what the failure detector tells the others. */
 export const peerStatesLayout: Layout<PeerStates> = {
   peers: many({ node: 'text', condition: 'text', phi: 'f64', shards: 'u32' }),
+  clockOffMicros: 'u53?',
 };
 
 export const FailureDetector = protocol('failure-detector', 31, {
@@ -90,6 +99,11 @@ export const FailureDetector = protocol('failure-detector', 31, {
     layout: { state: group(stateLayout), atMs: 'f64', isDirect: 'bool' },
   }),
   peers: ask<object, PeerStates>(2),
+  /** What an exchange told about the clock of a peer (clock-health.ts). */
+  clock: tell<ClockMeasurement & { readonly node: string }>(3, {
+    lane: 'control',
+    layout: { node: 'text', originMicros: 'f64', uncertaintyMicros: 'f64' },
+  }),
 });
 export type FailureDetector = typeof FailureDetector.messages;
 

@@ -466,6 +466,7 @@ function membershipRows(settings: NodeSettings, places: Places): Row[] {
   const { node, members, placement, tunables, incarnation, host } = settings;
   const shards = [...Array(placement.shards).keys()];
   const { suspectPhi, deadPhi, suspectAfterMs, deadAfterMs, gossipIntervalMs } = tunables;
+  const { clockOffsetMaxMs } = tunables;
   const listeners: Ref<never>[] = [
     ...shards.map((shard) => refTo(Coordinator, node, shard) as Ref<never>),
     ...shards.map((shard) => refTo(Proposer, node, shard) as Ref<never>),
@@ -488,6 +489,7 @@ function membershipRows(settings: NodeSettings, places: Places): Row[] {
     deadPhi,
     suspectAfterMs,
     deadAfterMs,
+    clockOffsetMaxMs,
     listeners,
   };
   const gossipOptions = {

@@ -72,6 +72,12 @@ export const settingRows = {
     31_536_000_000,
     'With compaction `time-window`: length of a window.',
   ),
+  clockOffsetMaxMs: row(
+    500,
+    0,
+    60_000,
+    'A node whose clock is further from those of most others coordinates no writes; 0: it always does.',
+  ),
   reserveBytes: row(
     64 * miB,
     0,

@@ -197,8 +197,8 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
       this.#ctx.log.info('batches.found', { batches: waiting.length });
   }
 
-  peersChanged({ peers }: PeerStates): void {
-    this.#view.changed(peers);
+  peersChanged(states: PeerStates): void {
+    this.#view.changed(states);
   }
 
   stats(): { readonly batches: number; readonly bytes: number } {

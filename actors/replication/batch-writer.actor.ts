@@ -77,7 +77,7 @@ class BatchWriterActor implements Handlers<BatchWriter>, Handlers<Own> {
       inBackground: (work) => void session(work),
       onExtended: (reached) => toSelf('extended', { bound: reached }),
       onNotExtended: (problem) => toSelf('notExtended', problem),
-      refusal: () => (this.#isDraining ? failure('DRAINING', { node }) : undefined),
+      refusal: () => (this.#isDraining ? failure('DRAINING', { node }) : this.#view.clockTrouble()),
     });
     const aheadMs = (bound - clock.wallMicros() - maxSkewMicros) / 1000;
     return session(async (waiting) => {
@@ -113,8 +113,8 @@ class BatchWriterActor implements Handlers<BatchWriter>, Handlers<Own> {
     this.#stamps?.notExtended(problem);
   }
 
-  peersChanged({ peers }: PeerStates): void {
-    this.#view.changed(peers);
+  peersChanged(states: PeerStates): void {
+    this.#view.changed(states);
   }
 
   ended(): void {

@@ -127,7 +127,7 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
       inBackground: (work) => void session(work),
       onExtended: (bound) => toSelf('extended', { bound }),
       onNotExtended: (problem) => toSelf('notExtended', problem),
-      refusal: () => (this.#isDraining ? failure('DRAINING', { node }) : undefined),
+      refusal: () => (this.#isDraining ? failure('DRAINING', { node }) : this.#view.clockTrouble()),
     });
   }
 
@@ -148,8 +148,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
     });
   }
 
-  peersChanged({ peers }: PeerStates): void {
-    this.#view.changed(peers);
+  peersChanged(states: PeerStates): void {
+    this.#view.changed(states);
   }
 
   // ---- writes ------------------------------------------------------------------------------

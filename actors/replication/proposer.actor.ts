@@ -6,7 +6,7 @@
 
 import { actor, type Call, type Context, type Later, refTo } from '../../runtime/actor.ts';
 import { base64url, equalBytes } from '../../runtime/bytes.ts';
-import { type Failure, failure, KvError, toFailure } from '../../runtime/errors.ts';
+import { errorOf, type Failure, failure, KvError, toFailure } from '../../runtime/errors.ts';
 import type { Counter } from '../../runtime/metrics.ts';
 import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
@@ -114,8 +114,8 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
     metrics.gauge('kvd_serial_waiting', 'Operations that wait', () => this.#waiting, labels);
   }
 
-  peersChanged({ peers }: PeerStates): void {
-    this.#view.changed(peers);
+  peersChanged(states: PeerStates): void {
+    this.#view.changed(states);
   }
 
   drain(): void {
@@ -156,6 +156,8 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
   #groupOf(request: Pick<SerialRequest, 'namespace' | 'key' | 'afterHlc'>): GroupFacts {
     const { shards, waitingMax } = this.#options;
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
+    const trouble = this.#view.clockTrouble();
+    if (trouble !== undefined) throw errorOf(trouble);
     if (this.#waiting >= waitingMax)
       throw new KvError('OVERLOADED', { waiting: this.#waiting, max: waitingMax });
     if (request.key.length > keyBytesMax)

@@ -3,8 +3,8 @@
 // its own and tells it of every change.
 
 import { type Ref, refTo } from '../../runtime/actor.ts';
-import { KvError } from '../../runtime/errors.ts';
-import type { PeerState } from '../membership/protocol.ts';
+import { type Failure, failure, KvError } from '../../runtime/errors.ts';
+import type { PeerState, PeerStates } from '../membership/protocol.ts';
 import { type Level, requiredAcks } from '../model/consistency.ts';
 import type { Ring } from '../model/ring.ts';
 import { shardOf } from '../model/token.ts';
@@ -20,6 +20,7 @@ export class ReplicaView {
   readonly #ring: Ring;
   readonly #own: OwnPlace;
   readonly #peers = new Map<string, PeerState>();
+  #clockOffMicros: number | undefined;
   /** Of the ring's lists, which are shared: in the order of use, until somebody's condition changes. */
   readonly #live = new Map<readonly string[], readonly string[]>();
   /** Addresses that were asked for, by node and shard. */
@@ -30,9 +31,23 @@ export class ReplicaView {
     this.#own = own;
   }
 
-  changed(peers: readonly PeerState[]): void {
+  changed({ peers, clockOffMicros }: PeerStates): void {
     for (const peer of peers) this.#peers.set(peer.node, peer);
     this.#live.clear();
+    this.#clockOffMicros = clockOffMicros;
+  }
+
+  /**
+   * Why this node coordinates no writes and serial operations now; undefined: it does. With a wrong
+   * clock its versions would lose against older ones, or nobody could overwrite them (HLC-7).
+   */
+  clockTrouble(): Failure | undefined {
+    if (this.#clockOffMicros === undefined) return undefined;
+    return failure('CLOCK_SKEW', {
+      node: this.#own.node,
+      offMs: Math.round(this.#clockOffMicros / 1000),
+      detail: 'the clock of this node is too far from those of most others',
+    });
   }
 
   get members(): readonly string[] {

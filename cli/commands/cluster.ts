@@ -21,6 +21,8 @@ export interface Status {
   readonly total_keys: number;
   readonly replication_factor: number;
   readonly epoch: number;
+  /** Absent: a node of before. */
+  readonly answered_by?: { readonly node_id: string; readonly clock_off_ms?: number | null };
 }
 
 interface RingDocument {
@@ -73,6 +75,11 @@ async function status(invocation: Invocation): Promise<void> {
   await invocation.table(head, rows);
   const { total_keys: keys, replication_factor: copies, epoch } = document;
   await invocation.say(`about ${keys} keys, ${copies} copies of each, epoch ${epoch}`);
+  const { node_id: node, clock_off_ms: offMs } = document.answered_by ?? {};
+  if (typeof offMs === 'number')
+    await invocation.say(
+      `the clock of ${node} is ${offMs} ms off those of most others: it coordinates no writes`,
+    );
 }
 
 async function ring(invocation: Invocation): Promise<void> {

@@ -43,6 +43,7 @@ class DetectorKit extends Kit {
       deadPhi: 8,
       suspectAfterMs: 10_000,
       deadAfterMs: 30_000,
+      clockOffsetMaxMs: 500,
       listeners: [refTo(Listener, 'n1')],
       ...changes,
     };
@@ -107,6 +108,25 @@ describe('failure-detector', () => {
     });
     await kit.beat('n2');
     expect(kit.heard.length, 'no change, no word').to.equal(2);
+  });
+
+  it('failure-detector: a clock that most others contradict is told at once, and when it is right again', async () => {
+    const kit = await DetectorKit.start();
+    const { clock } = kit.host;
+    const measure = async (node: string, aheadMs: number): Promise<number | undefined> => {
+      const origin = clock.wallMicros() - clock.monotonicMs() * 1000;
+      const originMicros = origin + aheadMs * 1000;
+      kit.kernel.tell(detector, 'clock', { node, originMicros, uncertaintyMicros: 100 });
+      await kit.host.settle();
+      return kit.heard[kit.heard.length - 1]?.clockOffMicros;
+    };
+    expect(await measure('n2', 2_000)).to.equal(undefined);
+    expect(kit.heard.length, 'one of two').to.equal(1);
+    expect(await measure('n3', 2_000)).to.equal(2_000_000);
+    expect(kit.heard.length).to.equal(2);
+    expect(await measure('n3', 1_000)).to.equal(2_000_000);
+    expect(await measure('n3', 0)).to.equal(undefined);
+    expect(kit.heard.length, 'no change, no word').to.equal(3);
   });
 
   it('failure-detector: what another node remembers of a dead node does not make it alive', async () => {

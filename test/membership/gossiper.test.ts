@@ -21,11 +21,16 @@ import { nodeState } from './states.ts';
 
 const self = refTo(Gossiper, 'n1');
 type Beat = BodyOf<FailureDetector['heard']>;
+type Clock = BodyOf<FailureDetector['clock']>;
 
 const fakeDetector = actor({
   protocol: FailureDetector,
-  create: (_ctx: Context, options: { heard: Beat[] }): Handlers<FailureDetector> => ({
+  create: (
+    _ctx: Context,
+    options: { heard: Beat[]; clocks: Clock[] },
+  ): Handlers<FailureDetector> => ({
     heard: (beat) => void options.heard.push(beat),
+    clock: (measured) => void options.clocks.push(measured),
     peers: () => ({ peers: [] }),
   }),
 });
@@ -51,6 +56,7 @@ const fakeCatalog = actor({
 
 class GossipKit extends ReplicaKit {
   readonly heard: Beat[] = [];
+  readonly clocks: Clock[] = [];
   readonly epochs: BodyOf<Catalog['heard']>[] = [];
   readonly disk: MemoryDisk;
 
@@ -65,7 +71,7 @@ class GossipKit extends ReplicaKit {
   ): Promise<GossipKit> {
     const kit = new GossipKit(new MemoryDisk());
     for (const peer of peers) kit.playPeer(peer);
-    await kit.spawn(fakeDetector, { heard: kit.heard });
+    await kit.spawn(fakeDetector, { heard: kit.heard, clocks: kit.clocks });
     await kit.spawn(fakeCatalog, { epochs: kit.epochs });
     if (stores.length > 0) await kit.playStore();
     await kit.spawn(gossiper, {
@@ -136,6 +142,30 @@ describe('gossiper', () => {
     await kit.host.settle();
     expect(kit.newsTo(node)).to.deep.equal([[nodeState('n1', { generation: 5, heartbeat: 1 })]]);
     expect(await kit.stateOf('n3')).to.deep.equal(nodeState('n3', { heartbeat: 9 }));
+  });
+
+  it("gossiper: an exchange measures the other's clock, half a round trip more or less", async () => {
+    const kit = await GossipKit.start();
+    const { clock } = kit.host;
+    await kit.host.settle();
+    const wallMicros = clock.wallMicros() + 7_000_000;
+    await kit.host.advance(20);
+    kit.asked[0]?.reply({ states: [], wanted: [], wallMicros });
+    await kit.host.settle();
+    const origin = clock.wallMicros() - clock.monotonicMs() * 1000;
+    expect(kit.clocks.length).to.equal(1);
+    expect(kit.clocks[0]?.node).to.equal('n2');
+    expect(kit.clocks[0]?.uncertaintyMicros).to.be.closeTo(10_000, 100);
+    // What it said 20 ms ago is taken for what it said 10 ms ago.
+    expect((kit.clocks[0]?.originMicros ?? 0) - origin).to.be.closeTo(6_990_000, 100);
+  });
+
+  it('gossiper: a node of before says nothing of its clock', async () => {
+    const kit = await GossipKit.start();
+    await kit.host.settle();
+    kit.asked[0]?.reply({ states: [], wanted: [] });
+    await kit.host.settle();
+    expect(kit.clocks).to.deep.equal([]);
   });
 
   it('gossiper: a round goes to every member sooner or later, also to who never answers', async () => {
