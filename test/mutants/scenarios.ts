@@ -367,4 +367,19 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // With wrong clocks in a seed nodes do not check them, or nobody would write.
+  {
+    id: 'wrong-clock-not-heard',
+    what: 'a node whose clock is wrong goes on coordinating writes (HLC-7)',
+    file: 'actors/replication/replica-view.js',
+    find: 'this.#clockOffMicros = clockOffMicros;',
+    replace: 'this.#clockOffMicros = undefined;',
+    scenario: {
+      file: 'test/sim/wrong-clock.test.js',
+      title:
+        'others coordinate what comes to that node, and it does again when set right (2000 ms)',
+      failsWith: 'who has coordinated it',
+    },
+    isQuick: true,
+  },
 ];

@@ -90,7 +90,7 @@ describe('sim: a wrong clock', () => {
           for (const key of keys) {
             const put = await cluster.send('n1', 'put', `${key}-${level}`, level);
             expect([put.status, put.code], `${level} ${key}`).to.deep.equal([200, undefined]);
-            expect(put.coordinator).to.be.oneOf(['n2', 'n3']);
+            expect(put.coordinator, 'who has coordinated it').to.be.oneOf(['n2', 'n3']);
             const got = await cluster.send('n1', 'get', `${key}-${level}`, 'QUORUM');
             expect([got.status, got.coordinator]).to.deep.equal([200, 'n1']);
           }
