@@ -146,16 +146,6 @@ export const mutants: readonly Mutant[] = [
     with: ['cut', 'flap', 'clog'],
   },
   {
-    id: 'corrupt-block-is-nothing',
-    rule: 'M15',
-    what: 'a table whose block is damaged answers that it has no such key (CO-3, G13)',
-    file: 'actors/storage/table-reader.actor.js',
-    find: 'const found = reader.get(key, hash);',
-    replace: 'let found; try { found = reader.get(key, hash); } catch { found = undefined; }',
-    seeds: 120,
-    with: ['rot', 'read-error'],
-  },
-  {
     id: 'no-directory-sync-of-tables',
     rule: 'M16',
     what: 'the manifest names tables whose names are not durable (FS-3)',

@@ -367,6 +367,21 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // In a cluster the other replicas have the record, and a quorum that lacks it takes luck to meet.
+  {
+    id: 'corrupt-block-is-nothing',
+    rule: 'M15',
+    what: 'a table whose block is damaged answers that it has no such key (CO-3, G13)',
+    file: 'actors/storage/table-reader.actor.js',
+    find: 'const found = reader.get(key, hash);',
+    replace: 'let found; try { found = reader.get(key, hash); } catch { found = undefined; }',
+    scenario: {
+      file: 'test/storage/bit-flips.test.js',
+      title: 'a changed bit is refused, an error or harmless (kind=table, flips=200)',
+      failsWith: 'what is read with ',
+    },
+    isQuick: true,
+  },
   // With wrong clocks in a seed nodes do not check them, or nobody would write.
   {
     id: 'wrong-clock-not-heard',

@@ -168,7 +168,7 @@ async function lifeOn(disk: MemoryDisk, shard: Shard, flip: Flip): Promise<Outco
     failures.push(failure);
     return shard.expected[i];
   });
-  expect(found, where).to.deep.equal(shard.expected);
+  expect(found, `what is read with ${where}`).to.deep.equal(shard.expected);
   const all = await node.range(pageRecords);
   expectAll(all, shard.records, where);
   if (all.failure !== undefined) failures.push(all.failure);
