@@ -13,6 +13,7 @@
 import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { DevCluster } from '../process/dev-cluster.ts';
 import { httpLoad, keyPath, requestBytes } from './http-load.ts';
 
@@ -69,12 +70,13 @@ async function load(port: number, request: Requests, work: Work): Promise<Cost> 
 }
 
 /** Appends of 100 bytes, each made durable. */
-function syncCost(): Cost {
+async function syncCost({ requests: count, pauseMs }: Work): Promise<Cost> {
   const directory = mkdtempSync(join(tmpdir(), 'kvd-sync-'));
   const file = openSync(join(directory, 'log'), 'w');
   const bytes = Buffer.alloc(100, 1);
   const times: number[] = [];
-  for (let i = 0; i < requests; i += 1) {
+  for (let i = 0; i < count; i += 1) {
+    if (pauseMs > 0) await setTimeout(pauseMs);
     const startMs = performance.now();
     writeSync(file, bytes);
     fdatasyncSync(file);
@@ -93,7 +95,7 @@ const medianOf = (values: readonly number[]): number =>
 /** One kind of work, and what it cost in each round. */
 interface Kind {
   readonly what: string;
-  readonly once: (work: Work) => Promise<Cost> | Cost;
+  readonly once: (work: Work) => Promise<Cost>;
   costs: Cost[];
 }
 
