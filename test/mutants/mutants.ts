@@ -462,16 +462,6 @@ export const mutants: readonly Mutant[] = [
     seeds: 160,
     with: ['cut', 'flap', 'kill'],
   },
-  {
-    id: 'batch-hints-not-on-disk',
-    rule: 'M21',
-    what: 'the log of a batch goes before its hints are on a disk (BL-4)',
-    file: 'actors/replication/batch-keeper.actor.js',
-    find: ".ask(hints(token), 'keepSynced', { node, record }, askTimeoutMs)",
-    replace: '.sleep(0)',
-    seeds: 320,
-    with: ['power-loss', 'blackout', 'cut', 'kill'],
-  },
 ];
 
 export interface Awaited {

@@ -382,6 +382,22 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     },
     isQuick: true,
   },
+  // All holders of a hint have to lose their power in the moment before it is on a disk.
+  {
+    id: 'batch-hints-not-on-disk',
+    rule: 'M21',
+    what: 'the log of a batch goes before its hints are on a disk (BL-4)',
+    file: 'actors/replication/batch-keeper.actor.js',
+    find: ".ask(hints(token), 'keepSynced', { node, record }, askTimeoutMs)",
+    replace: '.sleep(0)',
+    scenario: {
+      file: 'test/replication/batch-keeper.test.js',
+      title:
+        'what a replica does not take is in its hints, on the disk, before the entry goes (BL-4)',
+      failsWith: 'the entry goes before its hints are on the disk',
+    },
+    isQuick: true,
+  },
   // With wrong clocks in a seed nodes do not check them, or nobody would write.
   {
     id: 'wrong-clock-not-heard',

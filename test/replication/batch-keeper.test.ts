@@ -1,7 +1,8 @@
 // A holder of the log of atomic batches alone: what it keeps, completes, forgets, and no longer undoes.
 
 import { expect } from 'chai';
-import { refTo } from '../../runtime/actor.ts';
+import { actor, type Context, type Deferred, refTo } from '../../runtime/actor.ts';
+import type { Handlers } from '../../runtime/protocol.ts';
 import { Ring } from '../../actors/model/ring.ts';
 import { recordEtag, recordIsTombstone } from '../../actors/model/record.ts';
 import { HintKeeper } from '../../actors/handoff/protocol.ts';
@@ -18,11 +19,34 @@ const entry = encodeBatchEntry({ createdMs: 1_000, records });
 const afterMs = 10_000;
 const stored = (body: unknown): Uint8Array => (body as { readonly record: Uint8Array }).record;
 
-async function start(found: readonly Uint8Array[] = []): Promise<ReplicaKit> {
+interface Hint {
+  readonly node: string;
+  readonly later: Deferred<object>;
+}
+
+/** Keeps hints when the test says that they are on the disk. */
+const fakeHints = actor({
+  protocol: HintKeeper,
+  create: (ctx: Context, { asked }: { asked: Hint[] }): Handlers<HintKeeper> => ({
+    keep: () => undefined,
+    peersChanged: () => undefined,
+    stats: () => ({ nodes: [] }),
+    keepSynced: ({ node }) => {
+      const later = ctx.later<object>();
+      asked.push({ node, later });
+      return later;
+    },
+  }),
+});
+
+async function start(
+  found: readonly Uint8Array[] = [],
+  members: readonly string[] = ['n1'],
+): Promise<ReplicaKit> {
   const kit = new ReplicaKit({}, [Coordinator, Replica, Store, HintKeeper, BatchKeeper]);
   await kit.playStore();
   await kit.playReplica();
-  const ring = new Ring({ members: ['n1'], virtualNodes: 1, replicationFactor: 1 });
+  const ring = new Ring({ members, virtualNodes: 1, replicationFactor: members.length });
   const store = refTo(Store, 'n1');
   const options = { ring, store, shards: 1, afterMs, oldMs: 3_600_000 };
   const spawned = kit.spawn(batchKeeper, options);
@@ -65,6 +89,27 @@ describe('batch keeper', () => {
     mark.reply({ lsn: 3 });
     await kit.host.settle();
     expect(await waiting(kit)).to.equal(0);
+  });
+
+  it('batch keeper: what a replica does not take is in its hints, on the disk, before the entry goes (BL-4)', async () => {
+    const kit = await start([], ['n1', 'n2']);
+    kit.playPeer('n2');
+    const hints: Hint[] = [];
+    await kit.spawn(fakeHints, { asked: hints });
+    const record = await kept(kit);
+    await kit.host.advance(afterMs + 1_000);
+    (await kit.take('n1', 'read')).reply({ record });
+    for (let i = 0; i < records.length; i += 1) {
+      (await kit.take('n1', 'write')).reply({ lsn: 2 });
+      (await kit.take('n2', 'write')).fail('UNREACHABLE');
+      await kit.host.advance(10);
+      const early = 'the entry goes before its hints are on the disk';
+      expect(await kit.waiting(), early).to.deep.equal([]);
+      expect(await waiting(kit), early).to.equal(1);
+      expect(hints[i]?.node).to.equal('n2');
+      hints[i]?.later.resolve({});
+    }
+    expect(await kit.waiting()).to.deep.equal(['n1/apply']);
   });
 
   it('batch keeper: an entry of an earlier run is completed too', async () => {
