@@ -120,9 +120,10 @@ export function optionsOf(
   const { intensity } = drawn;
   const loadMs = Math.min(8_000, (seconds * 1000) / 5);
   const names = nodeNames(nodes);
+  const usual = drawTunables(random.fork('tunables'));
   // With wrong clocks on purpose the check would leave nobody to write, and hide what they do.
-  const clockOffsetMaxMs = faults.some((name) => name.startsWith('clock-')) ? 0 : 500;
-  const tunables = { ...drawTunables(random.fork('tunables')), clockOffsetMaxMs };
+  const hasWrongClocks = faults.some((name) => name.startsWith('clock-'));
+  const tunables = hasWrongClocks ? { ...usual, clockOffsetMaxMs: 0 } : usual;
   const { replicationFactor } = tunables;
   const facts = { nodes, replicationFactor };
   const prepared = workloadKinds.flatMap(

@@ -10,6 +10,7 @@ import { type BaseContext, refTo } from '../../runtime/actor.ts';
 import type { Clock } from '../../runtime/environment.ts';
 import { type Failure, failure } from '../../runtime/errors.ts';
 import { matchesHash, tokenId } from '../../runtime/access-token.ts';
+import { dropOldest } from '../model/drop-oldest.ts';
 import { isExpired, noRights, rank, type Rights, Users } from '../model/users.ts';
 import { TokenBuckets } from '../model/token-buckets.ts';
 import { type AuditEntry, Auditor } from '../security/protocol.ts';
@@ -154,11 +155,7 @@ export class Access {
   #remember(token: string, login: Login): void {
     this.#remembered.delete(token);
     this.#remembered.set(token, login);
-    if (this.#remembered.size <= rememberedMax) return;
-    for (const oldest of this.#remembered.keys()) {
-      this.#remembered.delete(oldest);
-      return;
-    }
+    dropOldest(this.#remembered, rememberedMax);
   }
 
   /** False: log in again. After a change of the users it has their rights. */

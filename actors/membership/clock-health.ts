@@ -7,6 +7,8 @@
 // them, or of the last nine in a large cluster. A clock that was not measured speaks for ours, so a
 // node that hears of few others never doubts itself.
 
+import { dropOldest } from '../model/drop-oldest.ts';
+
 export interface ClockHealthOptions {
   /** Other members of the cluster. */
   readonly peers: number;
@@ -51,8 +53,7 @@ export class ClockHealth {
   measured(node: string, measurement: ClockMeasurement): void {
     this.#measured.delete(node);
     this.#measured.set(node, measurement);
-    if (this.#measured.size <= judgesMax) return;
-    for (const oldest of this.#measured.keys()) return void this.#measured.delete(oldest);
+    dropOldest(this.#measured, judgesMax);
   }
 
   /** The median of what the measured clocks are ahead of ours, microseconds; 0 without any. */

@@ -97,11 +97,6 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
     if (isWrong !== this.#isClockWrong) this.#publish();
   }
 
-  #ownClocks(): OwnClocks {
-    const { clock } = this.#ctx;
-    return { wallMicros: clock.wallMicros(), monotonicMs: clock.monotonicMs() };
-  }
-
   check(): void {
     const nowMs = this.#ctx.clock.monotonicMs();
     const lateMs = nowMs - this.#checkedMs - this.#checkMs;
@@ -164,6 +159,11 @@ class FailureDetectorActor implements Handlers<FailureDetector>, Handlers<Own> {
     this.#noteClock(states);
     for (const listener of this.#options.listeners)
       this.#ctx.tell(listener, 'peersChanged', states);
+  }
+
+  #ownClocks(): OwnClocks {
+    const { clock } = this.#ctx;
+    return { wallMicros: clock.wallMicros(), monotonicMs: clock.monotonicMs() };
   }
 
   #noteClock({ clockOffMicros }: PeerStates): void {

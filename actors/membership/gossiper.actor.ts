@@ -93,8 +93,8 @@ class GossiperActor implements Handlers<Gossiper>, Handlers<Own> {
     const view = this.#view;
     return this.#ctx.session(async (session) => {
       if (peer === undefined) return;
-      // A failed exchange ends the session; the next round tries another peer.
       const sentMs = clock.monotonicMs();
+      // A failed exchange ends the session; the next round tries another peer.
       const answer = await session.ask(peer, 'exchange', { digests }, roundMs);
       const { wallMicros } = answer;
       if (wallMicros !== undefined) {

@@ -3,6 +3,8 @@
 // so that all together give out what is allowed; a bucket holds one second of it, at least one
 // operation, unless it is said to hold more. Pure.
 
+import { dropOldest } from './drop-oldest.ts';
+
 /** With nothing granted: when the next one will be there, milliseconds. */
 export interface Grant {
   readonly granted: number;
@@ -58,11 +60,7 @@ export class TokenBuckets<Id = number> {
 
   #set(id: Id, bucket: Bucket): void {
     this.#buckets.set(id, bucket);
-    if (this.#buckets.size <= this.#bucketsMax) return;
-    for (const oldest of this.#buckets.keys()) {
-      this.#buckets.delete(oldest);
-      return;
-    }
+    dropOldest(this.#buckets, this.#bucketsMax);
   }
 
   /** Forgets those that are gone. */

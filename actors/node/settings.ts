@@ -3,6 +3,7 @@
 // (rule SIM-8); docs/configuration.md is compared with this table by a test.
 
 import { KvError } from '../../runtime/errors.ts';
+import { maxSkewMicros } from '../model/hlc.ts';
 
 export interface SettingRow {
   readonly default: number;
@@ -73,7 +74,7 @@ export const settingRows = {
     'With compaction `time-window`: length of a window.',
   ),
   clockOffsetMaxMs: row(
-    500,
+    maxSkewMicros / 1000,
     0,
     60_000,
     'A node whose clock is further from those of most others coordinates no writes; 0: it always does.',

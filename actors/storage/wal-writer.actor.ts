@@ -371,9 +371,10 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
         later.resolve({ lsn });
       }
     }
-    if (this.#waiting.length > 0 && this.#heldMs() === 0) this.commit();
-    else if (this.#waiting.length > 0) this.#schedule();
-    else if (this.#durableLsn > this.#markedLsn && this.#options.durability === 'group')
+    if (this.#waiting.length > 0) {
+      if (this.#heldMs() > 0) this.#schedule();
+      else this.commit();
+    } else if (this.#durableLsn > this.#markedLsn && this.#options.durability === 'group')
       this.#ctx.after(markAfterMs, 'mark', { afterLsn: this.#durableLsn });
   }
 

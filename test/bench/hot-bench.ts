@@ -4,6 +4,7 @@
 // time of all three nodes per read. The same with reads of many keys shows what joining costs them.
 
 import { DevCluster } from '../process/dev-cluster.ts';
+import { median } from './median.ts';
 import { processorMs } from './programs.ts';
 import { pipelines, respLoad } from './resp-load.ts';
 
@@ -57,9 +58,6 @@ async function measure(
   const { perSecond } = result;
   rounds.push({ load: name, micros: ((after - before) * 1000) / reads, perSecond });
 }
-
-const median = (numbers: readonly number[]): number =>
-  [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 
 export async function benchHot(args: readonly string[]): Promise<void> {
   const isQuick = args.includes('--quick');

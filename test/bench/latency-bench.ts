@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { DevCluster } from '../process/dev-cluster.ts';
 import { httpLoad, keyPath, requestBytes } from './http-load.ts';
+import { median } from './median.ts';
 
 /** Of each kind in a round. */
 const requests = 250;
@@ -89,9 +90,6 @@ async function syncCost({ requests: count, pauseMs }: Work): Promise<Cost> {
   return { p50Ms: at(0.5), p99Ms: at(0.99) };
 }
 
-const medianOf = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-
 /** One kind of work, and what it cost in each round. */
 interface Kind {
   readonly what: string;
@@ -100,8 +98,8 @@ interface Kind {
 }
 
 function show({ what, costs }: Kind): void {
-  const p50Ms = medianOf(costs.map((cost) => cost.p50Ms));
-  const p99Ms = medianOf(costs.map((cost) => cost.p99Ms));
+  const p50Ms = median(costs.map((cost) => cost.p50Ms));
+  const p99Ms = median(costs.map((cost) => cost.p99Ms));
   process.stdout.write(
     `${what.padEnd(44)} p50 ${p50Ms.toFixed(2)} ms  p99 ${p99Ms.toFixed(2)} ms\n`,
   );
@@ -148,7 +146,7 @@ type Kinds = Awaited<ReturnType<typeof kindsOn>>;
 
 function conclude({ sync, exchange, alonePut, quorumPut, quorumGet, nearGet, serialPut }: Kinds) {
   const perRound = (figure: (p50Of: (kind: Kind) => number) => number): number =>
-    medianOf(sync.costs.map((_, i) => figure(({ costs }) => costs[i]?.p50Ms ?? 0)));
+    median(sync.costs.map((_, i) => figure(({ costs }) => costs[i]?.p50Ms ?? 0)));
   // What a durable round costs in kvd: all of a quorum write but the client's own exchange.
   const round = perRound((p50Of) => p50Of(quorumPut) - p50Of(exchange));
   const more = perRound((p50Of) => p50Of(quorumPut) - p50Of(alonePut));

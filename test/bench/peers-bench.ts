@@ -11,6 +11,7 @@
 
 import { parseArgs } from 'node:util';
 import { DevCluster } from '../process/dev-cluster.ts';
+import { median } from './median.ts';
 import { closedLoop, type LoadResult } from './closed-loop.ts';
 import { bytesField, grpcLoad, prepareCall, type PreparedCall, trueField } from './grpc-load.ts';
 import { askRedis, isInstalled, processorMs, Programs, startEtcd, startRedis } from './programs.ts';
@@ -154,9 +155,9 @@ async function measure(
 }
 
 const medianBy = <T>(values: readonly T[], of: (value: T) => number): number =>
-  values.map(of).sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)] ?? Number.NaN;
+  median(values.map(of));
 
-const median = (rounds: readonly Measured[]): Measured => ({
+const medianRound = (rounds: readonly Measured[]): Measured => ({
   perSecond: medianBy(rounds, (one) => one.perSecond),
   p50Ms: medianBy(rounds, (one) => one.p50Ms),
   p99Ms: medianBy(rounds, (one) => one.p99Ms),
@@ -185,7 +186,7 @@ async function measureAll(
   return new Map(
     [...found].map(([kind, cell]) => [
       kind,
-      new Map([...cell].map(([target, all]) => [target, median(all)])),
+      new Map([...cell].map(([target, all]) => [target, medianRound(all)])),
     ]),
   );
 }

@@ -4,13 +4,12 @@
 // scenario that stops showing its surprise is a change of what kvd promises: change the text too.
 
 import { expect } from 'chai';
-import { HttpGateway } from '../../actors/gateway/protocol.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
-import { refTo } from '../../runtime/actor.ts';
-import { noBytes, utf8 } from '../../runtime/bytes.ts';
+import { utf8 } from '../../runtime/bytes.ts';
 import { SimCluster } from '../../sim/cluster.ts';
 import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
+import { callGateway } from './gateway-call.ts';
 import { quickNetwork } from './small-cluster.ts';
 
 const names = ['n1', 'n2', 'n3'] as const;
@@ -87,21 +86,17 @@ class Stage {
 
   async #send(at: Name, route: string, body: string | undefined, asked: Asked): Promise<Answer> {
     const { level, token, deadlineMs = 1_000 } = asked;
-    const request = {
+    const call = {
       route,
       params: { key: 'k' },
-      query: {},
       headers: {
         'consistency-level': level,
         'x-deadline-ms': String(deadlineMs),
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         ...(token === undefined ? {} : { 'x-session-token': token }),
       },
-      body: body === undefined ? noBytes : utf8.encode(body),
+      json: body,
     };
-    const answer = await this.cluster.ask(refTo(HttpGateway, at), 'handle', request, 10_000);
-    if (answer.kind !== 'reply') throw new Error(`no answer: ${JSON.stringify(answer)}`);
-    const { status, body: text, headers } = answer.reply;
+    const { status, body: text, headers } = await callGateway(this.cluster, at, call);
     const { value, code } = JSON.parse(utf8.decode(text)) as { value?: unknown; code?: unknown };
     return { status, value, code, token: headers['x-session-token'] ?? '' };
   }

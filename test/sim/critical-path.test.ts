@@ -4,14 +4,12 @@
 // with real processors, where the work of three nodes comes on top.
 
 import { expect } from 'chai';
-import { HttpGateway } from '../../actors/gateway/protocol.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
-import { refTo } from '../../runtime/actor.ts';
-import { noBytes, utf8 } from '../../runtime/bytes.ts';
 import { SimCluster } from '../../sim/cluster.ts';
 import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import type { DiskFaults } from '../../sim/sim-disk.ts';
 import { World } from '../../sim/world.ts';
+import { callGateway } from './gateway-call.ts';
 
 /** One way, and the client's too. */
 const messageMs = 5;
@@ -79,21 +77,12 @@ class Timed {
 
   /** Who coordinated it. */
   async #send(route: string, key: string, level: string): Promise<string> {
-    const isPut = route === 'put';
-    const request = {
-      route,
-      params: { key },
-      query: {},
-      headers: {
-        'consistency-level': level,
-        ...(isPut ? { 'content-type': 'application/json' } : {}),
-      },
-      body: isPut ? utf8.encode('{"value":1}') : noBytes,
-    };
-    const answer = await this.#cluster.ask(refTo(HttpGateway, 'n1'), 'handle', request, 10_000);
-    if (answer.kind !== 'reply') throw new Error(`no answer: ${JSON.stringify(answer)}`);
-    expect(answer.reply.status, `${route} ${level}`).to.be.oneOf([200, 201, 404]);
-    return answer.reply.headers['x-coordinator'] ?? '';
+    const headers = { 'consistency-level': level };
+    const json = route === 'put' ? '{"value":1}' : undefined;
+    const call = { route, params: { key }, headers, json };
+    const answer = await callGateway(this.#cluster, 'n1', call);
+    expect(answer.status, `${route} ${level}`).to.be.oneOf([200, 201, 404]);
+    return answer.headers['x-coordinator'] ?? '';
   }
 }
 

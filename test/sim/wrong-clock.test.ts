@@ -2,13 +2,12 @@
 // and hands its writes to others (HLC-7).
 
 import { expect } from 'chai';
-import { HttpGateway } from '../../actors/gateway/protocol.ts';
 import { defaultTunables, type Tunables } from '../../actors/node/settings.ts';
-import { refTo } from '../../runtime/actor.ts';
-import { noBytes, utf8 } from '../../runtime/bytes.ts';
+import { utf8 } from '../../runtime/bytes.ts';
 import { SimCluster } from '../../sim/cluster.ts';
 import { kvdCodec, kvdProgram, sharedCodecs } from '../../sim/kvd-program.ts';
 import { World } from '../../sim/world.ts';
+import { callGateway } from './gateway-call.ts';
 import { quickNetwork } from './small-cluster.ts';
 
 const keys = Array.from({ length: 30 }, (_, n) => `key-${n}`);
@@ -42,14 +41,10 @@ class Cluster {
   }
 
   async send(node: string, route: string, key: string, level: string): Promise<Answer> {
-    const isPut = route === 'put';
-    const json = isPut ? { 'content-type': 'application/json' } : {};
-    const headers = { 'consistency-level': level, ...json };
-    const body = isPut ? utf8.encode('{"value":1}') : noBytes;
-    const request = { route, params: { key }, query: {}, headers, body };
-    const answer = await this.sim.ask(refTo(HttpGateway, node), 'handle', request, 10_000);
-    if (answer.kind !== 'reply') throw new Error(`no answer: ${JSON.stringify(answer)}`);
-    const { status, headers: told, body: bytes } = answer.reply;
+    const headers = { 'consistency-level': level };
+    const json = route === 'put' ? '{"value":1}' : undefined;
+    const call = { route, params: { key }, headers, json };
+    const { status, headers: told, body: bytes } = await callGateway(this.sim, node, call);
     const code =
       status >= 400 ? (JSON.parse(utf8.decode(bytes)) as { code: string }).code : undefined;
     return { status, code, coordinator: told['x-coordinator'] };
@@ -57,10 +52,8 @@ class Cluster {
 
   /** Milliseconds that this node says its clock is off; null where it is right. */
   async clockOff(node: string): Promise<number | null> {
-    const request = { route: 'cluster-status', params: {}, query: {}, headers: {}, body: noBytes };
-    const answer = await this.sim.ask(refTo(HttpGateway, node), 'handle', request, 10_000);
-    if (answer.kind !== 'reply') throw new Error(`no answer: ${JSON.stringify(answer)}`);
-    const status = JSON.parse(utf8.decode(answer.reply.body)) as {
+    const { body } = await callGateway(this.sim, node, { route: 'cluster-status' });
+    const status = JSON.parse(utf8.decode(body)) as {
       answered_by: { clock_off_ms: number | null };
     };
     return status.answered_by.clock_off_ms;
