@@ -1,5 +1,6 @@
 // A closed-loop load on TCP ports: each connection sends its next request when the last one was
-// answered. Requests are prepared bytes and answers are only followed to their end, so that the
+// answered; with `perSecond` not before it is due, and then its latency counts from when it was due
+// (an open loop: a server that falls behind is not spared). Requests are prepared bytes and answers are only followed to their end, so that the
 // client takes as little of the shared processors as it can; what it measures is the server and the
 // kernel. What is said on a connection is a `Conversation`: HTTP/1.1 (http-load.ts), Redis
 // (resp-load.ts), gRPC (grpc-load.ts).
@@ -26,6 +27,8 @@ export interface LoopOptions {
   readonly durationMs?: number | undefined;
   /** Between an answer and the next request of the connection, milliseconds. Default 0. */
   readonly pauseMs?: number | undefined;
+  /** Requests are due at this rate, however long answers take. Default: at once. */
+  readonly perSecond?: number | undefined;
   /** `send`: bytes that are no request, such as an acknowledgement. */
   readonly converse: (send: (bytes: Buffer) => void) => Conversation;
 }
@@ -44,6 +47,7 @@ interface LoopState {
   next: number;
   done: number;
   errors: number;
+  readonly startMs: number;
   readonly endMs: number;
 }
 
@@ -52,7 +56,7 @@ export async function closedLoop(options: LoopOptions): Promise<LoadResult> {
   const { durationMs = Number.POSITIVE_INFINITY } = options;
   const latencies = new Float64Array(options.requests);
   const startMs = performance.now();
-  const state = { next: 0, done: 0, errors: 0, endMs: startMs + durationMs };
+  const state = { next: 0, done: 0, errors: 0, startMs, endMs: startMs + durationMs };
   await Promise.all(
     Array.from({ length: options.connections }, (_, i) =>
       runConnection(options, i, state, latencies),
@@ -66,7 +70,7 @@ export async function closedLoop(options: LoopOptions): Promise<LoadResult> {
 }
 
 function runConnection(
-  { ports, requests, pauseMs = 0, converse }: LoopOptions,
+  { ports, requests, pauseMs = 0, perSecond = Infinity, converse }: LoopOptions,
   index: number,
   state: LoopState,
   latencies: Float64Array,
@@ -76,17 +80,19 @@ function runConnection(
     const socket = connect({ port, host: '127.0.0.1', noDelay: true });
     const { opening, ask, feed } = converse((bytes) => socket.write(bytes));
     let isOpening = opening !== undefined;
-    let sentMs = 0;
+    let dueMs = 0;
     const sendNext = (): void => {
-      sentMs = performance.now();
-      if (state.next >= requests || sentMs >= state.endMs) {
+      const n = state.next;
+      const nowMs = performance.now();
+      dueMs = perSecond === Infinity ? nowMs : state.startMs + (n / perSecond) * 1000;
+      if (n >= requests || Math.max(nowMs, dueMs) >= state.endMs) {
         socket.destroy();
         resolve();
         return;
       }
-      const n = state.next;
       state.next += 1;
-      socket.write(ask(n));
+      if (dueMs <= nowMs) socket.write(ask(n));
+      else setTimeout(() => socket.write(ask(n)), dueMs - nowMs);
     };
     const fail = (error: Error): void => {
       socket.destroy();
@@ -99,7 +105,7 @@ function runConnection(
         isOpening = false;
         if (errors > 0) throw new Error('what opens a connection was refused');
       } else {
-        latencies[state.done] = performance.now() - sentMs;
+        latencies[state.done] = performance.now() - dueMs;
         state.done += 1;
         state.errors += errors;
         if (pauseMs > 0) {

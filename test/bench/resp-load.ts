@@ -12,6 +12,8 @@ export interface RespLoadOptions {
   readonly requests: number;
   /** No pipeline begins later, milliseconds. */
   readonly durationMs?: number;
+  /** Commands are due at this rate. Default: when the last pipeline of the connection was answered. */
+  readonly perSecond?: number;
   /** A command that each connection sends first. */
   readonly opening?: readonly string[] | undefined;
   /** One pipeline: bytes of `depth` commands from the n-th on. */
@@ -35,9 +37,10 @@ export function pipelines(
 
 /** `perSecond` counts commands, the latencies are of whole pipelines. */
 export async function respLoad(options: RespLoadOptions): Promise<LoadResult> {
-  const { depth, pipeline, opening, requests } = options;
+  const { depth, pipeline, opening, requests, perSecond } = options;
   const result = await closedLoop({
     ...options,
+    perSecond: perSecond === undefined ? undefined : perSecond / depth,
     requests: Math.ceil(requests / depth),
     converse: () => respConversation(pipeline, () => depth, opening),
   });
