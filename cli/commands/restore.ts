@@ -1,5 +1,6 @@
 // kvctl restore: the data directory of one node from a backup, offline; or the live records of a
-// backup into a cluster of any shape, as new writes. With --until the archived log comes on top.
+// backup into a cluster of any shape, as new writes. With --wal-archive the archived log comes on
+// top, up to --until. What one of these ways has no use for is refused.
 //
 // A restored node keeps its id and shards and gets a new cluster name: a node of the cluster that was
 // backed up never talks to it. Restoring under the old name is for a cluster all of whose nodes are
@@ -41,6 +42,7 @@ import {
 } from '../backup/restore-from.ts';
 import { Importer } from '../client/import-records.ts';
 import { type Invoke, wholeNumber } from './data.ts';
+import { refuseOthers } from './given-options.ts';
 import { guarded } from './guarded.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 import { startProgress } from './progress.ts';
@@ -69,7 +71,10 @@ export function addRestoreCommand(program: Command, invoke: Invoke): void {
     .option('--same-cluster', 'keep the name: no node of the old cluster runs or will run again')
     .option('--backup <id>', 'which backup; default: the newest, or the newest before --until')
     .option('--wal-archive <dir>', 'put the archived log on top, up to --until')
-    .option('--until <time>', 'a time such as 2026-01-31T12:00:00Z, or latest')
+    .option(
+      '--until <time>',
+      'a time such as 2026-01-31T12:00:00Z, or latest; with --into-cluster: only chooses the backup',
+    )
     .option('--list', 'print the backups in the directory')
     .option('--check', 'read the whole backup and compare all checksums; restore nothing')
     .option('--into-cluster', 'write the live records to the cluster of --endpoint instead')
@@ -80,7 +85,10 @@ export function addRestoreCommand(program: Command, invoke: Invoke): void {
       16,
     )
     .action((place: string, options: RestoreArguments, command: Command) =>
-      guarded(() => restore(invoke(command), place, options)),
+      guarded(() => {
+        refuseUnused(command, place, options);
+        return restore(invoke(command), place, options);
+      }),
     );
 }
 
@@ -93,6 +101,20 @@ async function restore(
   if (options.check === true) return checkBackup(invocation, place, options);
   if (options.intoCluster === true) return intoCluster(invocation, place, options);
   return intoDirectory(invocation, place, options);
+}
+
+function refuseUnused(command: Command, place: string, options: RestoreArguments): void {
+  const { list, check, intoCluster: isIntoCluster, dataDir, backup } = options;
+  if (list === true) refuseOthers(command, '--list', []);
+  else if (check === true) refuseOthers(command, '--check', ['--backup']);
+  else if (isIntoCluster === true)
+    refuseOthers(command, '--into-cluster', ['--backup', '--until', '--parallel']);
+  else if (dataDir !== undefined) {
+    const ofDirectory = ['--node', '--cluster-name', '--same-cluster', '--backup'];
+    refuseOthers(command, '--data-dir', [...ofDirectory, '--wal-archive', '--until']);
+    if (place === '-' && backup !== undefined)
+      throw usage('--backup: expected none with -, a stream holds one backup');
+  }
 }
 
 const usage = (text: string): ExitError => new ExitError(exitCodes.usage, text);
@@ -169,9 +191,7 @@ function progressOf(
 // ---- a data directory ----------------------------------------------------------------------
 
 /** Microseconds; Infinity where nothing bounds it. */
-function untilOf({ until, walArchive }: RestoreArguments): number {
-  if (until !== undefined && walArchive === undefined)
-    throw usage('--until needs --wal-archive: a backup alone is of one point in time');
+function untilOf({ until }: RestoreArguments): number {
   if (until === undefined || until === 'latest') return Infinity;
   const time = /^\d{4}-\d{2}-\d{2}T.*(Z|[+-]\d{2}:\d{2})$/.test(until) ? Date.parse(until) : NaN;
   if (Number.isNaN(time))
@@ -185,8 +205,10 @@ async function intoDirectory(
   options: RestoreArguments,
 ): Promise<void> {
   const form = invocation.form('table', ['table', 'json']);
-  const { dataDir } = options;
+  const { dataDir, until, walArchive } = options;
   if (dataDir === undefined) throw usage('--data-dir: expected the new data directory');
+  if (until !== undefined && walArchive === undefined)
+    throw usage('--until needs --wal-archive: a backup alone is of one point in time');
   const untilMicros = untilOf(options);
   const lock = await lockDirectory(path.resolve(dataDir));
   const startedMs = performance.now();
@@ -227,10 +249,7 @@ function planner(
       throw usage(`--node: expected one of ${list.nodes.map((one) => one.node).join(', ')}`);
     const snapshot = snapshotOfNode(list, node ?? only?.node ?? '');
     const before = snapshot.clusterName;
-    if (endMicrosOf(list) > untilMicros)
-      throw usage(
-        `backup ${list.id} holds writes up to ${isoOf(endMicrosOf(list))}, --until is before that`,
-      );
+    checkEnd(list, untilMicros);
     return {
       target: createNodeDisk(path.resolve(dataDir)),
       node: snapshot.node,
@@ -243,6 +262,12 @@ function planner(
           : { archive: createNodeDisk(existing(walArchive)), untilMicros },
     };
   };
+}
+
+function checkEnd(list: BackupList, untilMicros: number): void {
+  const endMicros = endMicrosOf(list);
+  if (endMicros <= untilMicros) return;
+  throw usage(`backup ${list.id} holds writes up to ${isoOf(endMicros)}, --until is before that`);
 }
 
 /** BK-3: an old node that comes back must not find the restored ones. */
@@ -309,11 +334,14 @@ async function run(
 async function intoCluster(
   invocation: Invocation,
   place: string,
-  { backup, parallel }: RestoreArguments,
+  options: RestoreArguments,
 ): Promise<void> {
   const form = invocation.form('table', ['table', 'json']);
+  const { backup, parallel } = options;
+  const untilMicros = untilOf(options);
   const disk = directoryOf(place);
-  const list = chooseBackup(disk, { id: backup, untilMicros: Infinity });
+  const list = chooseBackup(disk, { id: backup, untilMicros });
+  checkEnd(list, untilMicros);
   const nowMs = Date.now();
   const codecs = createCodecs(loadCodecModules());
   const progress = progressOf(invocation, undefined);

@@ -139,6 +139,30 @@ describe('kvctl snapshot, backup, restore', () => {
       expect(result.code).to.equal(code);
     });
 
+  for (const [way, ...others] of [
+    ['--list', '--check', '--into-cluster', '--data-dir d', '--backup b', '--until latest'],
+    ['--check', '--into-cluster', '--data-dir d', '--node n1', '--wal-archive w', '--until latest'],
+    ['--into-cluster', '--data-dir d', '--node n1', '--cluster-name c', '--same-cluster'],
+    ['--into-cluster', '--wal-archive w'],
+    ['--data-dir d', '--parallel 3'],
+  ] as const)
+    for (const other of others)
+      it(`kvctl: restore refuses ${other} with ${way}, for which it means nothing`, async () => {
+        const words = `${way} ${other}`.split(' ');
+        const { code, text, stderr } = await kvctl(['restore', scratch, ...words]);
+        expect([code, text]).to.deep.equal([2, '']);
+        expect(stderr).to.match(
+          /^kvctl: --[a-z-]+: expected (no option|only --.*) with it, found --/,
+        );
+        expect(stderr.trimEnd().endsWith(`found ${other.split(' ')[0] ?? ''}`)).to.equal(true);
+      });
+
+  it('kvctl: restore from a stream refuses to choose a backup', async () => {
+    const result = await kvctl(['restore', '-', '--data-dir', scratch, '--backup', 'b']);
+    expect(result).to.include({ code: 2, text: '' });
+    expect(result.stderr).to.contain('a stream holds one backup');
+  });
+
   it('kvctl: restore names a list of a backup that is damaged', async () => {
     const damaged = join(scratch, 'damaged');
     mkdirSync(join(damaged, 'backups'), { recursive: true });

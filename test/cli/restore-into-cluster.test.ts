@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { createCluster, type EmbeddedCluster } from '../../cli/embedded/cluster.ts';
 import { kvctl, type KvctlRun } from '../kit-kvctl.ts';
-import { RawConnection } from '../kit-resp.ts';
+import { type Argument, RawConnection } from '../kit-resp.ts';
 
 describe('kvctl restore into a cluster', function () {
   this.timeout(60_000);
@@ -32,18 +32,16 @@ describe('kvctl restore into a cluster', function () {
   const keysOf = async (cluster: EmbeddedCluster): Promise<readonly string[]> =>
     (await on(cluster, 'list')).text.split('\n').filter((key) => key !== '');
 
-  /** Written over the Redis protocol, whose keys are any bytes. */
-  async function set(key: Uint8Array | string, value: string): Promise<void> {
-    const redis = new RawConnection(Number(new URL(source.nodes[0]?.redisUrl ?? '').port));
-    expect(await redis.ask('+OK\r\n', 'SET', key, value)).to.equal('+OK\r\n');
-    redis.close();
+  /** A command over the Redis protocol, whose keys are any bytes. */
+  async function redis(expected: string, ...words: readonly Argument[]): Promise<void> {
+    const connection = new RawConnection(Number(new URL(source.nodes[0]?.redisUrl ?? '').port));
+    expect(await connection.ask(`${expected}\r\n`, ...words)).to.equal(`${expected}\r\n`);
+    connection.close();
   }
 
   it('restore: keys that are no UTF-8 are named, counted as failed, and never changed', async () => {
-    await set('plain', '1');
-    await set('\ufeffé', '2');
-    await set(Uint8Array.of(0x61, 0xff), '3');
-    await set(Uint8Array.of(0x61, 0xfe), '4');
+    const others = [Uint8Array.of(0x61, 0xff), Uint8Array.of(0x61, 0xfe)];
+    for (const key of ['plain', '\ufeffé', ...others]) await redis('+OK', 'SET', key, '2');
     const place = join(scratch, 'bytes');
     expect(await on(source, 'backup', place, '-q')).to.include({ code: 0 });
     const { code, text, stderr } = await restore(place, '-o', 'json');
@@ -58,5 +56,37 @@ describe('kvctl restore into a cluster', function () {
     expect(JSON.parse(text)).to.include({ records: 2, failed: 2, unknown: 0 });
     expect(await keysOf(target)).to.deep.equal(['plain', '\ufeffé']);
     expect((await on(target, 'get', '\ufeffé')).text).to.equal('2');
+    await redis(':2', 'DEL', ...others);
+  });
+
+  it('restore: --until chooses the newest backup without a later write', async () => {
+    const place = join(scratch, 'times');
+    const valueAfter = async (...more: readonly string[]): Promise<string> => {
+      expect(await restore(place, ...more)).to.include({ code: 0, stderr: '' });
+      return (await on(target, 'get', 'time')).text;
+    };
+    const ends: string[] = [];
+    for (const value of [1, 2]) {
+      const { timestamp } = await source.client.put('time', value);
+      // A write's stamp has microseconds: the millisecond after it is not before it.
+      ends.push(new Date(timestamp + 1).toISOString());
+      await on(source, 'backup', place, '-q');
+    }
+    const [first = '', second = ''] = ends;
+    const listed = JSON.parse((await kvctl(['restore', place, '--list', '-o', 'json'])).text) as {
+      readonly id: string;
+    }[];
+    expect(await valueAfter()).to.equal('2\n');
+    expect(await valueAfter('--until', first)).to.equal('1\n');
+    expect(await valueAfter('--until', second)).to.equal('2\n');
+    expect(await valueAfter('--until', 'latest')).to.equal('2\n');
+    const newest = ['--backup', listed[1]?.id ?? ''];
+    const refused = await restore(place, ...newest, '--until', first);
+    expect([refused.code, refused.stderr]).to.match(
+      /^2,kvctl: backup .*, --until is before that\n$/,
+    );
+    const early = await restore(place, '--until', '2001-01-01T00:00:00Z');
+    expect([early.code, early.stderr.includes('the oldest backup holds')]).to.deep.equal([4, true]);
+    expect(await restore(place, '--until', 'noon')).to.include({ code: 2 });
   });
 });
