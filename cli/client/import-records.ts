@@ -233,6 +233,7 @@ export class Importer {
       path: '/api/v1/batch/put',
       headers: { 'content-type': 'application/json' },
       body: Buffer.concat(parts),
+      // A load writes at least once: what is loaded may be loaded again.
       isIdempotent: true,
       isWrite: true,
     });

@@ -147,8 +147,9 @@ export class KeyRequests {
 export const namespaceHeader = (namespace: string | undefined): Record<string, string> =>
   namespace === undefined ? {} : { 'x-namespace': namespace };
 
+/** As the nodes read it: case does not matter. */
 export const isSerialLevel = (level: string | undefined): boolean =>
-  level?.toUpperCase() === 'SERIAL';
+  /^\s*(local_)?serial\s*$/i.test(level ?? '');
 
 function conditionsOf({
   ifNotExists,

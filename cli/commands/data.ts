@@ -6,7 +6,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { ClientError } from '../client/http-exchange.ts';
 import { keyPath } from '../client/key-path.ts';
 import { type PageItem, type PageQuery, readPages } from '../client/pages.ts';
-import { addConditions, type ConditionOptions, conditionHeaders } from './conditions.ts';
+import { addConditions, type ConditionOptions, writeTerms } from './conditions.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 
 /** The invocation of a command that runs: made from the options of the whole line. */
@@ -100,17 +100,17 @@ async function putValue(
   const isBytes = rawBytes === true;
   const body = isBytes ? bytes : jsonBody(bytes, ttl);
   const query = isBytes && ttl !== undefined ? `?ttl=${ttl}` : '';
+  const { headers, ...terms } = writeTerms(conditions, invocation.cluster().consistency);
   const answer = await invocation.withClient((client) =>
     client.call({
       method: 'PUT',
       path: keyPath(key) + query,
       headers: {
         'content-type': isBytes ? 'application/octet-stream' : 'application/json',
-        ...conditionHeaders(conditions),
+        ...headers,
       },
       body,
-      isIdempotent: true,
-      isWrite: true,
+      ...terms,
     }),
   );
   const { version } = JSON.parse(answer.body.toString()) as { version: number };
@@ -167,9 +167,7 @@ async function del(
       const { body } = await client.call({
         method: 'DELETE',
         path: keyPath(key),
-        headers: conditionHeaders(conditions),
-        isIdempotent: true,
-        isWrite: true,
+        ...writeTerms(conditions, invocation.cluster().consistency),
       });
       const { deleted } = JSON.parse(body.toString()) as { deleted: boolean };
       if (form === 'json') await invocation.write(`${body.toString()}\n`);

@@ -72,15 +72,58 @@ describe('kvctl', () => {
 
   it('kvctl: an unknown outcome stays unknown, whatever a later attempt says', async () => {
     const server = await fake(problem(504, 'TIMEOUT'), problem(400, 'BAD_REQUEST'));
-    const run = await kvctl(['put', 'k', '1', '--endpoint', server.url]);
+    const run = await kvctl(['put', 'k', '1', '--if-exists', '--endpoint', server.url]);
     expect([run.code, server.seen.length]).to.deep.equal([5, 2]);
   });
 
-  it('kvctl: TIMEOUT of a put is tried again, since a put twice is a put once', async () => {
-    const server = await fake(problem(504, 'TIMEOUT'), written);
-    const run = await kvctl(['put', 'k', '1', '--endpoint', server.url]);
-    expect([run.code, run.text]).to.deep.equal([0, 'OK version 3\n']);
-    expect(server.seen.map(({ body }) => body)).to.deep.equal(['{"value":1}', '{"value":1}']);
+  for (const args of [
+    ['put', 'k', '1'],
+    ['put', 'k', '1', '--context', 'c'],
+    ['put', 'k', '1', '--consistency', 'ALL'],
+    ['del', 'k'],
+  ])
+    it(`kvctl: ${args.join(' ')} is sent once where its outcome is unknown`, async () => {
+      for (const lost of [problem(504, 'TIMEOUT'), problem(504, 'UNKNOWN_OUTCOME'), undefined]) {
+        const server = await fake(lost, written);
+        const run = await kvctl([...args, '--endpoint', server.url]);
+        expect([run.code, run.text]).to.deep.equal([5, '']);
+        expect(server.seen.map(({ headers }) => headers['x-request-id'])).to.deep.equal([
+          undefined,
+        ]);
+      }
+    });
+
+  for (const args of [
+    ['put', 'k', '1', '--if-not-exists'],
+    ['put', 'k', '1', '--consistency', 'serial'],
+    ['put', 'k', '1', '--consistency', 'LOCAL_SERIAL', '--request-id', 'mine'],
+    ['del', 'k', '--if-match', 'e'],
+    ['del', 'k', '--consistency', 'SERIAL'],
+  ])
+    it(`kvctl: ${args.join(' ')} is sent again under its id (ID-2)`, async () => {
+      const server = await fake(undefined, problem(504, 'TIMEOUT'), written);
+      const run = await kvctl([...args, '--endpoint', server.url]);
+      expect(run.code, run.stderr).to.equal(0);
+      const ids = server.seen.map(({ headers }) => headers['x-request-id']);
+      expect([ids.length, new Set(ids).size]).to.deep.equal([3, 1]);
+      if (args.includes('mine')) expect(ids[0]).to.equal('mine');
+      else expect(ids[0]).to.match(/^[0-9a-f-]{36}$/);
+    });
+
+  it('kvctl: a request id that would have no effect is refused, and nothing is sent', async () => {
+    const server = await fake(written);
+    for (const args of [
+      ['put', 'k', '1'],
+      ['del', 'k'],
+      ['put', 'k', '1', '--consistency', 'ALL'],
+    ]) {
+      const run = await kvctl([...args, '--request-id', 'mine', '--endpoint', server.url]);
+      expect(run.code).to.equal(2);
+      expect(run.stderr).to.match(
+        /^kvctl: --request-id: expected a condition or --consistency SER/,
+      );
+    }
+    expect(server.seen).to.deep.equal([]);
   });
 
   for (const args of [
@@ -119,15 +162,24 @@ describe('kvctl', () => {
 
   // ---- fail-over ---------------------------------------------------------------------------
 
-  it('kvctl: an endpoint that refuses, resets or has no replicas is passed over', async () => {
+  it('kvctl: an endpoint that refuses or has no replicas is passed over, by a read one that resets', async () => {
     const dead = await deadEndpoint();
     const resets = await fake(undefined);
     const unavailable = await fake(problem(503, 'UNAVAILABLE'));
     const good = await fake(written);
-    const endpoints = [dead, resets.url, unavailable.url, good.url];
-    const run = await kvctl(['put', 'k', '1', ...endpoints.flatMap((url) => ['--endpoint', url])]);
-    expect([run.code, run.text]).to.deep.equal([0, 'OK version 3\n']);
-    for (const server of [resets, unavailable, good]) expect(server.seen.length).to.equal(1);
+    const put = (...urls: readonly string[]): ReturnType<typeof kvctl> =>
+      kvctl(['put', 'k', '1', ...urls.flatMap((url) => ['--endpoint', url])]);
+    expect(await put(dead, unavailable.url, good.url)).to.include({
+      code: 0,
+      text: 'OK version 3\n',
+    });
+    for (const server of [unavailable, good]) expect(server.seen.length).to.equal(1);
+    // A write may have been done there, a read does no harm elsewhere.
+    expect((await put(resets.url, good.url)).code).to.equal(5);
+    expect([resets.seen.length, good.seen.length]).to.deep.equal([1, 1]);
+    const get = ['get', 'k', '--endpoint', resets.url, '--endpoint', good.url];
+    expect((await kvctl(get)).code).to.equal(0);
+    expect([resets.seen.length, good.seen.length]).to.deep.equal([2, 2]);
   });
 
   it('kvctl: an overloaded node is asked again, not the next one', async () => {

@@ -80,6 +80,16 @@ describe('kvctl serial', () => {
     expect(cluster.backend.seen).to.deep.equal([]);
   });
 
+  it('kvctl serial: with the same request id a write is done once, also by another run', async () => {
+    const put = ['put', 'a', '1', '--if-not-exists', '--request-id', 'mine'];
+    expect(await outcome(...put)).to.deep.equal([0, 'OK version 1\n']);
+    expect(await outcome(...put)).to.deep.equal([0, 'OK version 1\n']);
+    const level = ['--consistency', 'SERIAL', '--request-id', 'other'];
+    expect(await outcome('put', 'a', '2', ...level)).to.deep.equal([0, 'OK version 2\n']);
+    expect(await outcome('put', 'a', '2', ...level)).to.deep.equal([0, 'OK version 2\n']);
+    expect((await run('put', 'a', '3', ...level)).stderr).to.contain('REQUEST_REUSED');
+  });
+
   it('kvctl serial: after a lost answer the same request id is sent again (ID-2)', async () => {
     const answers = [problem(504, 'TIMEOUT'), ok({ key: 'c', value: 1, version: 1 })];
     const server: FakeServer = await startFake((_request, i) => answers[i]);
