@@ -14,11 +14,11 @@ export class RemoteSnapshot {
   readonly #name: string;
   readonly #clients: ReadonlyMap<string, HttpClient>;
 
-  /** `urls`: of each node; `terms`: what requests carry, and whom they believe. */
+  /** `urls`: of each node; `terms`: what requests carry, whom they believe, how long they may take. */
   constructor(
     name: string,
     urls: ReadonlyMap<string, string>,
-    terms: Pick<HttpClientOptions, 'headers' | 'tls'>,
+    terms: Pick<HttpClientOptions, 'headers' | 'tls' | 'deadlineMs'>,
   ) {
     this.#name = name;
     this.#clients = new Map(

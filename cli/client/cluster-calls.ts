@@ -156,7 +156,9 @@ export class ClusterCalls {
       const [node] = this.#candidates(undefined, tried);
       assert(node !== undefined, 'a cluster without nodes');
       tried.add(node.url.host);
-      const terms = { url: node.url, headers, signal: call.signal, silenceMs: streamSilenceMs };
+      const answerMs = Math.max(1, Math.ceil(deadline - this.#world.nowMs()));
+      const silenceMs = streamSilenceMs;
+      const terms = { url: node.url, headers, signal: call.signal, silenceMs, answerMs };
       const outcome = await this.#world.stream(request, terms);
       if ('chunks' in outcome) {
         node.breaker.succeeded();
@@ -299,10 +301,11 @@ export class ClusterCalls {
 
   async #learn(): Promise<void> {
     this.#refreshedMs = this.#world.nowMs();
-    const { attemptMs = 5000, headers } = this.#options;
+    const { attemptMs = 5000, deadlineMs = 15_000, headers } = this.#options;
+    const timeoutMs = Math.min(2000, attemptMs, deadlineMs);
     const known = [...(this.#topology?.urls.values() ?? []), ...this.#endpoints];
     for (const url of known) {
-      const terms = { url, timeoutMs: Math.min(2000, attemptMs), headers };
+      const terms = { url, timeoutMs, headers };
       const outcome = await this.#world.exchange(ringRequest, terms);
       if (!('answer' in outcome)) continue;
       if (outcome.answer.status !== 200) {

@@ -14,20 +14,23 @@ export interface StreamTerms {
   readonly signal?: AbortSignal | undefined;
   /** With nothing heard for so long the connection is given up. */
   readonly silenceMs: number;
+  /** The same until the answer begins. */
+  readonly answerMs: number;
 }
 
 /** Always resolves; the chunks end, also by an error, where the connection does. */
 export function openStream(
   { method, path, headers: own }: ClientRequest,
-  { url, headers, signal, silenceMs, agents }: StreamTerms & { readonly agents: Agents },
+  { url, headers, signal, silenceMs, answerMs, agents }: StreamTerms & { readonly agents: Agents },
 ): Promise<StreamAttempt> {
   return new Promise((resolve) => {
     const sending = { agents, method, path, headers: { ...headers, ...own }, signal };
     const sent = sendTo(url, sending, (response) => {
       if (response.statusCode !== 200) return collect(response, resolve);
+      sent.setTimeout(silenceMs);
       resolve({ chunks: response, close: () => void sent.destroy() });
     });
-    sent.setTimeout(silenceMs, () => sent.destroy(new Error('nothing was heard')));
+    sent.setTimeout(answerMs, () => sent.destroy(new Error('nothing was heard')));
     sent.on('error', (error) => resolve({ error, wasSent: true }));
     sent.end();
   });

@@ -48,9 +48,13 @@ export function replicaUrls(topology: Topology, key: string): readonly URL[] {
   return replicaNames(topology, key).flatMap((node) => topology.urls.get(node) ?? []);
 }
 
-/** The ids of a key's replicas, in this order. */
-export function replicaNames({ ring }: Topology, key: string): readonly string[] {
-  const stored = storageKey(defaultNamespace, new TextEncoder().encode(key));
+/** The ids of a key's replicas, in this order; `namespace` by its number. */
+export function replicaNames(
+  { ring }: Topology,
+  key: string,
+  namespace = defaultNamespace,
+): readonly string[] {
+  const stored = storageKey(namespace, new TextEncoder().encode(key));
   const token = fingerprint32Pure(placementBytes(stored));
   return ring.replicasOf(token);
 }

@@ -21,6 +21,7 @@ import { type BackupList, bytesOf, tablesOf } from '../backup/backup-format.ts';
 import { ClientError } from '../client/http-exchange.ts';
 import { RemoteSnapshot } from '../backup/remote.ts';
 import { type Invoke, wholeNumber } from './data.ts';
+import { refuseOthers } from './given-options.ts';
 import { guarded } from './guarded.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 import { startProgress } from './progress.ts';
@@ -44,7 +45,11 @@ export function addBackupCommand(program: Command, invoke: Invoke): void {
     .option('--verify', 'read back what earlier backups in the directory hold, too')
     .option('--keep <count>', 'then delete older backups than so many', wholeNumber(1, 1e6))
     .action((place: string, options: BackupOptions, command: Command) =>
-      guarded(() => backup(invoke(command), place, options)),
+      guarded(() => {
+        // A stream is written table by table, holds one backup, and nothing of it can be read back.
+        if (place === '-') refuseOthers(command, '-', ['--snapshot', '--nodes']);
+        return backup(invoke(command), place, options);
+      }),
     );
 }
 
@@ -54,17 +59,12 @@ async function backup(
   options: BackupOptions,
 ): Promise<void> {
   const form = invocation.form('table', ['table', 'json']);
-  if (place === '-' && options.keep !== undefined)
-    throw new ExitError(exitCodes.usage, '--keep: a stream holds one backup');
   const id = timestamp(new Date());
   const name = options.snapshot ?? `backup-${id}-${process.pid}`;
   const nodes = options.nodes?.split(',') ?? (await membersOf(invocation));
   const urls = await addressesOf(invocation, nodes);
   const isOwn = options.snapshot === undefined;
-  const remote = new RemoteSnapshot(name, urls, {
-    headers: invocation.headers,
-    tls: invocation.tls(),
-  });
+  const remote = new RemoteSnapshot(name, urls, invocation.terms());
   const startedMs = performance.now();
   try {
     // Where it fails, or nobody answers, some nodes may have made it.

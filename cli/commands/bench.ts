@@ -6,7 +6,6 @@ import { type KeyDistribution, keyDistributions } from '../bench/key-chooser.ts'
 import { type Latencies, plotLines } from '../bench/latencies.ts';
 import { Load, type LoadOptions, type LoadResult, type Target } from '../bench/load.ts';
 import { operations, type WorkloadName, workloads } from '../bench/workloads.ts';
-import type { ClientTls } from '../client/http-exchange.ts';
 import { connect, type KvdClient } from '../client/kvd-client.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
@@ -60,12 +59,15 @@ async function bench(invocation: Invocation, options: BenchArguments): Promise<v
   const form = invocation.form('table', ['table', 'json']);
   const { consistency, endpoints } = invocation.cluster();
   const level = consistency === undefined ? {} : { level: consistency };
+  const { timeoutMs } = invocation;
+  const terms = invocation.terms();
   const client = await connect(endpoints, {
     connectionsMax: options.clients,
     hedgeAfterMs: 'off',
     attemptsMax: 1,
-    tls: invocation.tls(),
-    headers: invocation.headers,
+    ...terms,
+    // The one attempt has all the time.
+    ...(timeoutMs === undefined ? {} : { attemptMs: timeoutMs }),
   });
   try {
     const target = targetOf(client, level);
@@ -75,7 +77,7 @@ async function bench(invocation: Invocation, options: BenchArguments): Promise<v
     };
     if (options.fill) {
       note(`writing ${options.records} records of ${options.valueBytes} bytes`);
-      await fill(options, endpoints, { level, tls: invocation.tls(), headers: invocation.headers });
+      await fill(options, endpoints, { level, ...terms });
     }
     note(`workload ${options.workload}: ${workloads[options.workload].what}`);
     const load = new Load(loadOptions(options), target);
@@ -90,11 +92,7 @@ async function bench(invocation: Invocation, options: BenchArguments): Promise<v
   }
 }
 
-interface FillTerms {
-  readonly level: { readonly level?: string };
-  readonly tls: ClientTls;
-  readonly headers: Readonly<Record<string, string>>;
-}
+type FillTerms = ReturnType<Invocation['terms']> & { readonly level: { readonly level?: string } };
 
 /** With retries: every record has to be there. */
 async function fill(

@@ -42,7 +42,7 @@ export function addExplainCommands(program: Command, invoke: Invoke): void {
 async function explain(invocation: Invocation, key: string): Promise<void> {
   const form = invocation.form('table');
   const { owners, read } = await invocation.withClient(async (client) => ({
-    owners: await ownersOf(client, key),
+    owners: await ownersOf(client, key, invocation.namespace),
     read: await readAll(client, key),
   }));
   const { coordinator, level, steps } = read.explanation;
@@ -57,17 +57,23 @@ async function explain(invocation: Invocation, key: string): Promise<void> {
   await invocation.say(`${found}, read at ${level} through ${coordinator}`);
 }
 
-async function ownersOf(client: HttpClient, key: string): Promise<readonly string[]> {
-  const { body } = await client.call({
-    method: 'GET',
-    path: '/api/v1/ring',
-    isIdempotent: true,
-    isWrite: false,
-  });
+async function ownersOf(
+  client: HttpClient,
+  key: string,
+  namespace: string | undefined,
+): Promise<readonly string[]> {
+  const terms = { method: 'GET', isIdempotent: true, isWrite: false } as const;
+  const { body } = await client.call({ ...terms, path: '/api/v1/ring' });
   const topology = parseTopology(body);
   if (topology === undefined)
     throw new ClientError('HTTP_200', 200, 'the ring is of a form that kvctl does not know', false);
-  return replicaNames(topology, key);
+  if (namespace === undefined) return replicaNames(topology, key);
+  // Where a key lies depends on the number of its namespace too.
+  const path = `/api/v1/admin/namespaces/${encodeURIComponent(namespace)}`;
+  const found = JSON.parse((await client.call({ ...terms, path })).body.toString()) as {
+    readonly namespace: { readonly id: number };
+  };
+  return replicaNames(topology, key, found.namespace.id);
 }
 
 interface Read {

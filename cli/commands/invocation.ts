@@ -122,6 +122,16 @@ export class Invocation {
     return text;
   }
 
+  /** The namespace that is named; undefined where none is. */
+  get namespace(): string | undefined {
+    return this.#options.ns;
+  }
+
+  /** Over all attempts of a request, milliseconds; undefined: the command's own. */
+  get timeoutMs(): number | undefined {
+    return this.#options.timeout;
+  }
+
   /** Of every request. */
   get headers(): Readonly<Record<string, string>> {
     const { consistency, ns } = this.#options;
@@ -131,6 +141,13 @@ export class Invocation {
       ...(consistency === undefined ? {} : { 'consistency-level': consistency }),
       ...(ns === undefined ? {} : { 'x-namespace': ns }),
     };
+  }
+
+  /** What requests carry, whom they believe, and how long they may take where the options say. */
+  terms(): Pick<HttpClientOptions, 'headers' | 'deadlineMs'> & { readonly tls: ClientTls } {
+    const { timeoutMs, headers } = this;
+    const deadline = timeoutMs === undefined ? {} : { deadlineMs: timeoutMs };
+    return { headers, tls: this.tls(), ...deadline };
   }
 
   /** Runs `work` with a client that is closed afterwards. */

@@ -1,5 +1,5 @@
-// kvctl top: the nodes with their load and the requests that each answers in a second, again and
-// again on a terminal, or so many times as --count says. Rates are differences of two looks at the
+// kvctl top: the nodes with their load and the requests and Redis commands that each answers in a
+// second, again and again on a terminal, or so many times as --count says. Rates are differences of two looks at the
 // metrics of the nodes, so the first screen has none.
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,7 +20,8 @@ interface Look {
 
 const homeAndClear = '\u001b[H\u001b[2J';
 const metricsTimeoutMs = 1000;
-const requestLine = /^kvd_http_requests_total\{[^}]*\} (\d+)$/gm;
+/** Of both faces; commands of the Redis protocol are one series. */
+const requestLine = /^kvd_(?:http_requests|resp_commands)_total(?:\{[^}]*\})? (\d+)$/gm;
 
 export function addTopCommand(program: Command, invoke: Invoke): void {
   program
@@ -73,7 +74,7 @@ function rowOf(node: NodeRow, before: Look | undefined, now: Look | undefined): 
   };
 }
 
-/** Requests that each node has answered; a node that does not answer now is left out. */
+/** Requests and Redis commands that each node has answered; a node that does not answer now is left out. */
 async function lookAt(
   invocation: Invocation,
   nodes: readonly NodeRow[],

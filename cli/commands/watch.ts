@@ -32,10 +32,7 @@ async function watch(
   { after, values = true, count = Infinity }: WatchArguments,
 ): Promise<void> {
   const form = invocation.form('raw', ['raw', 'jsonl', 'json']);
-  const client = await connect(invocation.cluster().endpoints, {
-    headers: invocation.headers,
-    tls: invocation.tls(),
-  });
+  const client = await connect(invocation.cluster().endpoints, invocation.terms());
   try {
     let left = count;
     const options = { prefix, values, ...(after === undefined ? {} : { after }) };

@@ -99,6 +99,41 @@ describe('kvctl snapshot, backup, restore', () => {
     }
   });
 
+  it('kvctl: each request of a backup takes as long as --timeout says', async () => {
+    const fake = await startFake(({ url, method }) => {
+      if (method === 'POST') return ok({ complete: true, nodes: [] });
+      return url === '/api/v1/ring'
+        ? ok({ nodes: [{ node_id: 'n1', address: new URL(fake.url).host }] })
+        : problem(404, 'NOT_FOUND');
+    });
+    try {
+      const place = join(scratch, 'timed');
+      const result = await kvctl(['backup', place, '--timeout', '777', '--endpoint', fake.url]);
+      expect(result.code).to.equal(4);
+      expect(fake.seen.map(({ method, url }) => `${method} ${url.slice(0, 31)}`)).to.deep.equal([
+        'GET /api/v1/ring',
+        'GET /api/v1/ring',
+        'POST /api/v1/admin/snapshots',
+        'GET /api/v1/admin/snapshots/backup-',
+        'DELETE /api/v1/admin/snapshots/backup-',
+      ]);
+      for (const { headers } of fake.seen)
+        expect(Number(headers['x-deadline-ms'])).to.be.within(1, 777);
+    } finally {
+      await fake.close();
+    }
+  });
+
+  for (const other of ['--parallel 2', '--verify', '--keep 2'])
+    it(`kvctl: backup to a stream refuses ${other}, for which it means nothing`, async () => {
+      const result = await kvctl(['backup', '-', ...other.split(' ')]);
+      expect([result.code, result.text]).to.deep.equal([2, '']);
+      const [flag = ''] = other.split(' ');
+      expect(result.stderr).to.equal(
+        `kvctl: -: expected only --snapshot, --nodes with it, found ${flag}\n`,
+      );
+    });
+
   const place = (): string => scratch;
   const cases: readonly (readonly [string, number, string, () => readonly string[]])[] = [
     ['a place that is not there', 4, 'not there', () => [join(scratch, 'none'), '--list']],

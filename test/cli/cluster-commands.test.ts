@@ -1,8 +1,13 @@
 // Commands of kvctl that look at a cluster or stream from it, against a real one in this process.
 
 import { expect } from 'chai';
+import { storageKey } from '../../actors/model/record.ts';
+import { hashKey } from '../../actors/model/token.ts';
+import { parseTopology, type Topology } from '../../cli/client/topology.ts';
 import { createCluster, type EmbeddedCluster } from '../../cli/embedded/cluster.ts';
+import { utf8 } from '../../runtime/bytes.ts';
 import { kvctl, type KvctlRun } from '../kit-kvctl.ts';
+import { command, RawConnection } from '../kit-resp.ts';
 
 describe('kvctl and a cluster', function () {
   this.timeout(60_000);
@@ -87,6 +92,27 @@ describe('kvctl and a cluster', function () {
     expect(none.replicas.map((replica) => replica.etag)).to.deep.equal(Array(3).fill('nothing'));
   });
 
+  it('kvctl: explain in a namespace shows the owners that the key has there (keys=8)', async () => {
+    const { id } = await cluster.client.namespaces.create('shop');
+    const ring = await run(['ring', '-o', 'json']);
+    const topology = parseTopology(Buffer.from(ring.text)) as Topology;
+    for (let i = 0; i < 8; i += 1) {
+      const key = `e${i}`;
+      const shown = await run(['--ns', 'shop', 'explain', key, '-o', 'json']);
+      const { replicas } = JSON.parse(shown.text) as {
+        readonly replicas: readonly { readonly node: string }[];
+      };
+      const { token } = hashKey(storageKey(id, utf8.encode(key)));
+      expect(replicas.map(({ node }) => node)).to.deep.equal(topology.ring.replicasOf(token));
+    }
+    const none = await run(['--ns', 'none', 'explain', 'e']);
+    expect([none.code, none.stderr.includes('NO_SUCH_NAMESPACE')]).to.deep.equal([4, true]);
+    const usual = await run(['--ns', 'default', 'explain', 'e', '-o', 'raw']);
+    expect(usual.text.split('\n').map((line) => line.slice(0, 2))).to.deep.equal(
+      (await run(['explain', 'e', '-o', 'raw'])).text.split('\n').map((line) => line.slice(0, 2)),
+    );
+  });
+
   it('kvctl: ttl shows and sets what is left', async () => {
     await run(['put', 't', '1']);
     expect((await run(['ttl', 't'])).text).to.equal('never\n');
@@ -112,6 +138,26 @@ describe('kvctl and a cluster', function () {
     expect(looks[1]?.every((row) => typeof row['requests/s'] === 'number')).to.equal(true);
     expect((await run(['top'])).text).to.include('requests/s');
     expect((await run(['nodes'])).text).to.include('n3');
+  });
+
+  it('kvctl: top counts commands of the Redis protocol as requests', async () => {
+    const redis = new RawConnection(Number(new URL(cluster.nodes[0]?.redisUrl ?? '').port));
+    const commands = Buffer.concat(Array.from({ length: 1000 }, () => command('PING')));
+    const watched = run(['top', '--count', '2', '--interval', '300', '-o', 'json']);
+    // Commands are taken all the time, so also between the two looks.
+    let top: KvctlRun | undefined;
+    while (top === undefined) {
+      redis.send(commands);
+      const answered = redis.take(1000 * '+PONG\r\n'.length).then(() => undefined);
+      top = await Promise.race([watched, answered]);
+    }
+    redis.close();
+    const [, second = '[]'] = top.text.trim().split(/(?<=\])\n/);
+    const rates = (JSON.parse(second) as Record<string, unknown>[]).map((row) =>
+      Number(row['requests/s']),
+    );
+    expect(rates[0]).to.be.above(500);
+    expect(rates[1]).to.be.below(500);
   });
 
   it('kvctl: sim runs a seed in a process of its own; a bad replay ends with a code', async () => {

@@ -198,6 +198,25 @@ describe('kvctl', () => {
     expect(Number(headers['x-deadline-ms'])).to.be.within(1, 4000);
   });
 
+  it('kvctl: watch and bench wait for an answer as long as --timeout says', async () => {
+    const nodes = [{ node_id: 'n1', address: null }];
+    const ring = ok({ members: ['n1'], virtual_nodes: 4, replication_factor: 1, nodes });
+    let reply: Reply = 'never';
+    const server = await startFake(({ url }) => (url === '/api/v1/ring' ? ring : reply));
+    servers.push(server);
+    const terms = ['--timeout', '777', '--endpoint', server.url];
+    const watch = await kvctl(['watch', ...terms]);
+    expect([watch.code, watch.stderr.includes('nothing was heard')]).to.deep.equal([3, true]);
+    const load = ['--no-fill', '--operations', '1', '--clients', '1'];
+    expect((await kvctl(['bench', '-w', 'get', ...load, ...terms])).code).to.equal(1);
+    const asked = server.seen.filter(({ url }) => !url.startsWith('/api/v1/watch'));
+    for (const { headers } of asked) expect(Number(headers['x-deadline-ms'])).to.be.within(1, 777);
+    expect(asked.length).to.be.greaterThan(2);
+    reply = problem(503, 'UNAVAILABLE');
+    await kvctl(['bench', '-w', 'get', ...load, '--endpoint', server.url, '--timeout', '9000']);
+    expect(Number(server.seen.at(-1)?.headers['x-deadline-ms'])).to.be.above(5000);
+  });
+
   // ---- the real gateway --------------------------------------------------------------------
 
   describe('with a node', () => {
