@@ -28,12 +28,8 @@ interface DevOptions {
   readonly basePort: number;
   readonly dataDir: string;
   readonly replication: number;
-  readonly durability: string;
-  readonly compaction: string;
-  readonly compression: string;
-  readonly walArchive: string | undefined;
-  readonly auth: string;
-  readonly authBootstrapTokenFile: string | undefined;
+  /** Options of every node that were given: the environment has the others, or the node. */
+  readonly given: Readonly<Record<string, string>>;
   readonly set: Readonly<Record<string, number>>;
   readonly load: string | undefined;
   readonly keyField: string | undefined;
@@ -41,6 +37,11 @@ interface DevOptions {
 }
 
 const host = '127.0.0.1';
+/** Options of `kvd dev` that are options of a node. */
+const handedOn = [
+  ...['durability', 'compaction', 'compression', 'walArchive'],
+  ...['auth', 'authBootstrapTokenFile'],
+];
 const portsPerNode = 10;
 const stopTimeoutMs = 15_000;
 /** A second signal after this ends the nodes without a drain. */
@@ -76,28 +77,32 @@ function readOptions(raw: Readonly<Record<string, unknown>>): DevOptions {
   const keyField = raw['keyField'] as string | undefined;
   if (load !== undefined && keyField === undefined)
     throw new KvError('BAD_REQUEST', { field: 'key-field', detail: '--load needs --key-field' });
-  const auth = String(raw['auth']);
-  if (load !== undefined && auth !== 'off')
+  const set = raw['set'] as Record<string, number>;
+  if (Object.hasOwn(set, 'replicationFactor'))
     throw new KvError('BAD_REQUEST', {
-      field: 'load',
-      detail: '--load needs --auth off: with users, load with kvctl import',
+      field: 'set',
+      detail: '--set replicationFactor: expected --replication, which kvd dev sets it from',
     });
   return {
     nodes,
     basePort: whole(raw['basePort'], 'base-port', 1, 65_535 - nodes * portsPerNode),
     dataDir: String(raw['dataDir']),
     replication,
-    durability: String(raw['durability']),
-    compaction: String(raw['compaction']),
-    compression: String(raw['compression']),
-    walArchive: raw['walArchive'] as string | undefined,
-    auth,
-    authBootstrapTokenFile: raw['authBootstrapTokenFile'] as string | undefined,
-    set: raw['set'] as Record<string, number>,
+    given: givenOf(raw),
+    set,
     load,
     keyField,
     prefix: (raw['prefix'] as string | undefined) ?? '',
   };
+}
+
+function givenOf(raw: Readonly<Record<string, unknown>>): Record<string, string> {
+  const found: Record<string, string> = {};
+  for (const name of handedOn) {
+    const value = raw[name];
+    if (typeof value === 'string') found[name] = value;
+  }
+  return found;
 }
 
 function whole(value: unknown, field: string, low: number, high: number): number {
@@ -125,7 +130,12 @@ function planNodes({ nodes, basePort, dataDir }: DevOptions): DevNode[] {
 function checkBefore({ dataDir, ...options }: DevOptions, nodes: readonly DevNode[]): void {
   for (const node of nodes) {
     const { flags, set } = nodeOptions(node, nodes, options);
-    loadConfig({ file: undefined, environment: process.env, flags, set });
+    const { auth } = loadConfig({ file: undefined, environment: process.env, flags, set });
+    if (options.load !== undefined && auth !== 'off')
+      throw new KvError('BAD_REQUEST', {
+        field: 'load',
+        detail: '--load needs --auth off: with users, load with kvctl import',
+      });
   }
   const found = existsSync(dataDir)
     ? readdirSync(dataDir).filter((name) => existsSync(join(dataDir, name, identityFile)))
@@ -141,16 +151,7 @@ function checkBefore({ dataDir, ...options }: DevOptions, nodes: readonly DevNod
 function nodeOptions(
   { id, httpPort, respPort, internodePort, directory }: DevNode,
   nodes: readonly DevNode[],
-  {
-    durability,
-    compaction,
-    compression,
-    replication,
-    set,
-    walArchive,
-    auth,
-    authBootstrapTokenFile,
-  }: Omit<DevOptions, 'dataDir'>,
+  { given, replication, set }: Omit<DevOptions, 'dataDir'>,
 ): { readonly flags: Record<string, string>; readonly set: Record<string, number> } {
   const seeds = nodes.map((node) => `${node.id}@${host}:${node.internodePort}`).join(',');
   return {
@@ -162,12 +163,7 @@ function nodeOptions(
       respPort: String(respPort),
       internodePort: String(internodePort),
       seeds,
-      durability,
-      compaction,
-      compression,
-      auth,
-      ...(walArchive === undefined ? {} : { walArchive }),
-      ...(authBootstrapTokenFile === undefined ? {} : { authBootstrapTokenFile }),
+      ...given,
     },
     set: { ...set, replicationFactor: replication },
   };
