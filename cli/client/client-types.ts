@@ -127,6 +127,7 @@ export interface WatchOptions {
 }
 
 interface Change {
+  /** One that is no UTF-8 as the text `{"base64":"..."}`. */
   readonly key: string;
   readonly version: number;
   readonly etag: string;
@@ -153,6 +154,7 @@ export type WatchEvent =
   | { readonly type: 'reset'; readonly id: string; readonly reason: string };
 
 export interface ListedEntry {
+  /** One that is no UTF-8 as the text `{"base64":"..."}`. */
   readonly key: string;
   readonly value: Value;
   readonly version: number;

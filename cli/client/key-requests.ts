@@ -49,6 +49,14 @@ export class KeyRequests {
     return this.found({ ...request, headers: { ...request.headers, ...headers } });
   }
 
+  /** The same; BAD_REQUEST where several values stand beside each other. */
+  async readOne(...request: Parameters<KeyRequests['read']>): Promise<ClientAnswer | undefined> {
+    const answer = await this.read(...request);
+    if (answer?.status === 300)
+      throw badRequest(`${request[0]} has several values: read them with siblings()`);
+    return answer;
+  }
+
   /** Undefined where the answer is that there is no such key. */
   found(request: Call): Promise<ClientAnswer | undefined> {
     return unless('NOT_FOUND', this.send(request));

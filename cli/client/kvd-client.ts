@@ -108,12 +108,10 @@ export class Keys {
     return { version, timestamp, etag: etagOf(answer) };
   }
 
-  /** The live value; undefined where there is none. */
+  /** The live value; undefined where there is none, BAD_REQUEST where there are several. */
   async get<V = Value>(key: string, options: CallOptions = {}): Promise<Entry<V> | undefined> {
-    const answer = await this.#requests.read(key, options, {});
+    const answer = await this.#requests.readOne(key, options, {});
     if (answer === undefined) return undefined;
-    if (answer.status === 300)
-      throw badRequest(`${key} has several values: read them with siblings()`);
     const document = parse<GetDocument>(answer);
     const { version, timestamp } = document;
     const value = valueOf(document.value, document.encoding) as V;
@@ -136,9 +134,10 @@ export class Keys {
     return { values: values.map(({ value, encoding }) => valueOf(value, encoding) as V), context };
   }
 
-  /** The same as stored, byte for byte: numbers beyond 2^53 and the order of members stay. */
+  /** As `get`, as stored byte for byte: numbers beyond 2^53 and the order of members stay. */
   async getRaw(key: string, options: CallOptions = {}): Promise<RawEntry | undefined> {
-    const answer = await this.#requests.read(key, options, { accept: 'application/octet-stream' });
+    const bytes = { accept: 'application/octet-stream' };
+    const answer = await this.#requests.readOne(key, options, bytes);
     if (answer === undefined) return undefined;
     const ttl = headerOf(answer, 'x-ttl-remaining');
     return {
@@ -299,7 +298,10 @@ export class Keys {
 
   // ---- pages -------------------------------------------------------------------------------
 
-  /** Keys in byte order, page by page as they are taken. */
+  /**
+   * Keys in byte order, page by page as they are taken. One that is no UTF-8 comes as the text
+   * `{"base64":"..."}`, which no call takes as this key.
+   */
   async *list(options: ListOptions = {}): AsyncGenerator<string> {
     for await (const { key } of this.#pages('keys', options, false)) yield key;
   }
@@ -313,7 +315,7 @@ export class Keys {
     }
   }
 
-  /** All keys, each that exists throughout exactly once. */
+  /** All keys, each that exists throughout exactly once; as `list` gives them. */
   async *scan(options: Omit<ListOptions, 'prefix'> = {}): AsyncGenerator<string> {
     for await (const { key } of this.#pages('scan', options, false)) yield key;
   }

@@ -115,6 +115,32 @@ describe('client library', () => {
     expect(await client.delete(key)).to.equal(true);
   });
 
+  it('client: a key with several values is refused by get and getRaw, siblings gives them', async () => {
+    const values = [
+      { value: 'milk', version: 1 },
+      { value: 'bread', version: 1 },
+    ];
+    const headers = { 'x-causal-context': 'c' };
+    const key = cluster.keyAt(0, 1);
+    cluster.replies[0] = () => ({ status: 300, body: { key, values, context: 'c' }, headers });
+    for (const read of ['get', 'getRaw', 'getSerial'] as const) {
+      const { code, detail } = await failureOf(client[read](key));
+      expect([code, detail]).to.deep.equal([
+        'BAD_REQUEST',
+        `${key} has several values: read them with siblings()`,
+      ]);
+    }
+    expect(await client.siblings(key)).to.deep.equal({ values: ['milk', 'bread'], context: 'c' });
+  });
+
+  it('client: keys that are no UTF-8 come as text that says so', async () => {
+    const keys = ['a', { base64: '/w==' }];
+    cluster.replies.fill(() => ok({ keys, cursor: null, has_more: false }));
+    const listed: string[] = [];
+    for await (const key of client.list()) listed.push(key);
+    expect(listed).to.deep.equal(['a', '{"base64":"/w=="}']);
+  });
+
   it('client: a slow read is sent to the second replica, and its answer counts', async () => {
     await open({ hedgeAfterMs: 1 });
     const key = cluster.keyAt(1, 2);
