@@ -8,7 +8,7 @@
 // tombstone goes only when no member can hold what it hides (TS-3, TS-7).
 
 import { actor, type Context, type Later, type Ref, refTo } from '../../runtime/actor.ts';
-import { type Failure, KvError } from '../../runtime/errors.ts';
+import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { PeerState, PeerStates } from '../membership/protocol.ts';
@@ -69,7 +69,7 @@ interface Saver {
   readonly fail: (problem: Failure) => void;
 }
 
-/** A session that says nothing for so long is over. */
+/** A session of which nothing was heard for so long is over: whoever runs it holds it (repair-run.ts). */
 const sessionIdleMs = 120_000;
 const storeTimeoutMs = 30_000;
 const surveyTimeoutMs = 5_000;
@@ -191,6 +191,22 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     return this.#ctx.session((session) => digestsOf(session, place, view, wanted));
   }
 
+  /** Not by way of the replica: a node that is being filled refuses readers, but holds what it holds. */
+  read({ session, key, hash }: BodyOf<Repairer['read']>): Later<ReplyOf<Repairer['read']>> {
+    this.#session(session);
+    const later = this.#ctx.later<ReplyOf<Repairer['read']>>();
+    if (this.#dropped.has(key)) {
+      later.resolve({ record: undefined });
+      return later;
+    }
+    const { store } = this.#options;
+    this.#ctx.ask(store, 'read', { key, hash }, storeTimeoutMs, (problem, reply) => {
+      if (reply === undefined) later.fail(problem ?? failure('BUG'));
+      else later.resolve({ record: reply.record });
+    });
+    return later;
+  }
+
   write({ session, record }: BodyOf<Repairer['write']>): Later<object> {
     checkRecord(record);
     this.#session(session);
@@ -234,6 +250,11 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     this.#ctx.probe.reach('repair horizon moved');
     this.#tellStore();
     return this.#save();
+  }
+
+  hold({ session }: { readonly session: number }): object {
+    this.#session(session);
+    return {};
   }
 
   end({ session }: { readonly session: number }): object {
