@@ -17,7 +17,7 @@ import { checkRecord, recordIsSet, recordKey, recordToken } from '../model/recor
 import type { ReplicaSets } from '../model/replica-sets.ts';
 import type { SumTree } from '../model/sum-tree.ts';
 import { checkShard } from '../model/token.ts';
-import { Acceptor, Replica, type SiblingKeeper } from '../replication/protocol.ts';
+import { Acceptor, PaxosRepairer, Replica, type SiblingKeeper } from '../replication/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
 import { Horizons } from './horizons.ts';
 import { Repairer, type RepairReport, type RepairRequest } from './protocol.ts';
@@ -96,9 +96,12 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     this.#options = options;
     this.#horizons = new Horizons(options.sets, false);
     const own = options.sets.ofNode(ctx.node);
+    const startedMs = ctx.clock.monotonicMs();
     this.#metrics = new RepairMetrics(ctx.metrics, ctx.shard, () => {
       const oldest = Math.min(...own.map((set) => this.#horizons.purgeOf(set)));
-      return oldest === 0 ? 0 : (ctx.clock.wallMicros() - oldest) / 1e6;
+      // Never repaired: for as long as anybody can tell.
+      if (oldest === 0) return (ctx.clock.monotonicMs() - startedMs) / 1000;
+      return (ctx.clock.wallMicros() - oldest) / 1e6;
     });
   }
 
@@ -258,7 +261,10 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
   }
 
   end({ session }: { readonly session: number }): object {
-    if (this.#hosted?.id === session) this.#dropSession();
+    if (this.#hosted?.id !== session) return {};
+    this.#dropSession();
+    const { node, shard } = this.#ctx;
+    this.#ctx.tell(refTo(PaxosRepairer, node, shard), 'repaired', {});
     return {};
   }
 
