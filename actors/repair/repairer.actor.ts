@@ -482,9 +482,22 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
       recordsSent: figures.recordsSent,
       bytesSent: figures.bytesSent,
     });
-    for (const { set, outcome, why } of sets)
-      if (outcome !== 'complete') this.#ctx.log.warn('repair.incomplete', { set, outcome, why });
+    this.#logIncomplete(sets);
     this.#ctx.probe.reach(complete === sets.length ? 'repair complete' : 'repair incomplete');
+  }
+
+  /** A line for each reason: one member that is away concerns hundreds of sets in a large cluster. */
+  #logIncomplete(sets: RepairReport['sets']): void {
+    const byReason = new Map<string, { count: number; readonly first: RepairReport['sets'][0] }>();
+    for (const one of sets) {
+      if (one.outcome === 'complete') continue;
+      const reason = `${one.outcome} ${one.why}`;
+      const group = byReason.get(reason);
+      if (group === undefined) byReason.set(reason, { count: 1, first: one });
+      else group.count += 1;
+    }
+    for (const { count, first } of byReason.values())
+      this.#ctx.log.warn('repair.incomplete', { ...first, sets: count });
   }
 }
 
