@@ -366,6 +366,8 @@ const fakeRepairer = actor({
       sums: notPlayed,
       digests: notPlayed,
       write: notPlayed,
+      hold: notPlayed,
+      read: notPlayed,
       agree: notPlayed,
       confirm: notPlayed,
       end: notPlayed,

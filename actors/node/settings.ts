@@ -152,7 +152,7 @@ export const settingRows = {
     3_600_000,
     0,
     2_592_000_000,
-    'Time between two repairs of everything; 0: only when asked for.',
+    'Time between two repairs of everything; 0: only when asked for. As often each node ends serial operations that were left open.',
   ),
   repairBytesPerSecond: row(32 * miB, 64 * kiB, 1024 * miB, 'Repair reads a shard no faster.'),
   serialKeptMs: row(

@@ -38,7 +38,11 @@ const askTimeoutMs = 2_000;
 /** The others of a new cluster start in the same moment. */
 const firstPauseMs = 10;
 const againMs = 300;
+/** A member may be away, or busy with a repair, for hours. */
+const fillAgainMsMax = 2_400;
 const repairPollMs = 250;
+/** In words for people. */
+const shownSets = 8;
 
 /** So many others that any two choices of them have one in common. A node alone is always whole. */
 const enoughOf = (others: readonly string[]): number => quorumOf(others.length);
@@ -75,12 +79,14 @@ export async function announceFilled(asking: Asking): Promise<void> {
 export async function fillNode(parts: FillingParts): Promise<void> {
   const { session, clock, node, sets, settleMs, tell, repairer } = parts;
   const sinceMs = clock.monotonicMs();
-  for (;;) {
+  for (let pauseMs = againMs; ; pauseMs = Math.min(2 * pauseMs, fillAgainMsMax)) {
     const report = await repairAll(session, repairer);
     const open = report === undefined ? ['?'] : openSets(report, sets, node);
     if (open.length === 0) break;
-    tell(`all of these replicas have to take part in a repair: ${open.join(' ')}`);
-    await session.sleep(againMs);
+    const more = open.length > shownSets ? ` and ${open.length - shownSets} more` : '';
+    const shown = open.slice(0, shownSets).join(' ');
+    tell(`all of these replicas have to take part in a repair: ${shown}${more}`);
+    await session.sleep(pauseMs);
   }
   tell('it takes over votes');
   const { others, ring, shards, shardsOf } = parts;

@@ -129,6 +129,20 @@ export const Repairer = protocol('repairer', 24, {
   confirm: ask<{ readonly session: number; readonly sets: readonly number[] }, object>(7, {
     lane: 'background',
   }),
+  /** The session goes on, however long this shard has nothing to do in it. */
+  hold: ask<{ readonly session: number }, object>(14, {
+    lane: 'control',
+    layout: { session: 'u53' },
+  }),
+  /** The record of a key, also where this node does not answer readers yet. */
+  read: ask<
+    { readonly session: number; readonly key: Uint8Array; readonly hash: number },
+    { readonly record: Uint8Array | undefined }
+  >(15, {
+    lane: 'background',
+    layout: { session: 'u53', key: 'bytes', hash: 'u32' },
+    replyLayout: { record: 'bytes?' },
+  }),
   /** The session is over. */
   end: ask<{ readonly session: number }, object>(8, { lane: 'control' }),
   /**

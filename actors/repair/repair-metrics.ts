@@ -21,7 +21,8 @@ export class RepairMetrics {
     this.#keys = metrics.counter('kvd_repair_keys_compared_total', 'Keys compared', labels);
     this.#records = metrics.counter('kvd_repair_records_sent_total', 'Records sent', labels);
     this.#bytes = metrics.counter('kvd_repair_sent_bytes_total', 'Bytes of records sent', labels);
-    const help = 'Age of the oldest horizon of repair; 0: no set was ever repaired whole';
+    const help =
+      'Age of the oldest horizon of repair; where a set was never repaired whole, of this process';
     metrics.gauge('kvd_repair_horizon_age_seconds', help, horizonAge, labels);
   }
 

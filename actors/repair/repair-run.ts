@@ -7,8 +7,11 @@
 //   compare  from the root of each set's tree down to the leaves that differ
 //   sync     the keys of these leaves side by side; the winner goes to everyone who lacks it
 //   agree    all parts of a set that is in order store the horizon; then all of them may use it
+//
+// A part may have nothing to do for hours while others sum up or are brought what they lack: it is
+// told all the time that the session goes on.
 
-import { refTo, type Session } from '../../runtime/actor.ts';
+import { type Ref, refTo, type Session } from '../../runtime/actor.ts';
 import { crc32 } from '../../runtime/bytes.ts';
 import type { Clock, Log, Random } from '../../runtime/environment.ts';
 import { CorruptionError, describeFailure, KvError } from '../../runtime/errors.ts';
@@ -27,7 +30,6 @@ import {
   nodeKey,
 } from '../model/sum-tree.ts';
 import { hashKey, shardOf } from '../model/token.ts';
-import { Replica } from '../replication/protocol.ts';
 import { DigestPart, type HeldKey, nextKey, winnersOf } from './digest-merge.ts';
 import { Repairer } from './protocol.ts';
 import type { RepairProgress } from './repair-progress.ts';
@@ -49,8 +51,16 @@ export interface RunPlan {
 }
 
 const askTimeoutMs = 30_000;
+/** Several times within what a part waits before it gives a session up (repairer.actor.ts). */
+const holdEveryMs = 30_000;
+/** Pages of large records at a low rate take longer than anything else that is asked. */
+const digestsTimeoutMs = 600_000;
 /** Summing up a large shard at a low rate takes its time. */
 const scanTimeoutMs = 24 * 3600 * 1000;
+/** A shard may refuse writes for so long before the sets that it is in count as failed. */
+const busyMs = 60_000;
+const firstPauseMs = 20;
+const pauseMsMax = 1_000;
 const nodesPerAsk = 1_024;
 const leavesPerPass = 4_096;
 const keysAtOnce = 16;
@@ -64,9 +74,11 @@ interface Question<K extends AskName> {
 
 export async function runRepair(session: Session, plan: RunPlan): Promise<void> {
   const run = new Run(session, plan);
+  void hold(run);
   try {
     await play(run);
   } finally {
+    run.isOver = true;
     run.progress.ended(plan.clock.monotonicMs());
   }
 }
@@ -77,6 +89,7 @@ class Run {
   readonly session: Session;
   readonly plan: RunPlan;
   readonly id: number;
+  isOver = false;
   /** Members that take part: alive, and answering so far. */
   readonly members: Set<string>;
   /** By number of the set: the members that took part when it was compared. */
@@ -107,6 +120,16 @@ async function play(run: Run): Promise<void> {
   } finally {
     progress.phase = 'end';
     await ends(run);
+  }
+}
+
+/** Who does not hear of it has gone or never began: the step that asks it next finds out. */
+async function hold(run: Run): Promise<void> {
+  const body = { session: run.id };
+  for (;;) {
+    await run.session.sleep(holdEveryMs);
+    if (run.isOver) return;
+    await Promise.allSettled([...run.members].map((node) => askParts(run, node, 'hold', { body })));
   }
 }
 
@@ -262,7 +285,7 @@ async function feed(
 ): Promise<void> {
   const to = refTo(Repairer, part.node, part.shard);
   const request = { session: run.id, after: part.after, sets, leaves };
-  part.feed(await run.session.ask(to, 'digests', request, askTimeoutMs));
+  part.feed(await run.session.ask(to, 'digests', request, digestsTimeoutMs));
 }
 
 async function syncBatch(run: Run, batch: readonly HeldKey[]): Promise<void> {
@@ -286,9 +309,9 @@ async function syncKey(run: Run, { key, held }: HeldKey): Promise<number> {
   const read = (nodes: readonly string[]): Promise<(Uint8Array | undefined)[]> =>
     Promise.all(
       nodes.map(async (node) => {
-        const replica = refTo(Replica, node, partOf(run, node, token));
-        const body = { key, hash, digest: false };
-        return (await run.session.ask(replica, 'read', body, askTimeoutMs)).record;
+        const part = refTo(Repairer, node, partOf(run, node, token));
+        const body = { session: run.id, key, hash };
+        return (await run.session.ask(part, 'read', body, askTimeoutMs)).record;
       }),
     );
   const found = await read(sources);
@@ -311,17 +334,29 @@ async function syncKey(run: Run, { key, held }: HeldKey): Promise<number> {
   });
   const request = { session: run.id, record: winner };
   await Promise.all(
-    lacking.map((node) =>
-      run.session.ask(
-        refTo(Repairer, node, partOf(run, node, token)),
-        'write',
-        request,
-        askTimeoutMs,
-      ),
-    ),
+    lacking.map((node) => write(run, refTo(Repairer, node, partOf(run, node, token)), request)),
   );
   run.progress.sent(lacking.length, winner.length);
   return lacking.length * winner.length;
+}
+
+/** A shard that is busy for a while, with its flushes or with what others write, is asked again. */
+async function write(
+  { session, plan: { clock } }: Run,
+  to: Ref<Repairer>,
+  request: BodyOf<Repairer['write']>,
+): Promise<void> {
+  const untilMs = clock.monotonicMs() + busyMs;
+  for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, pauseMsMax)) {
+    try {
+      await session.ask(to, 'write', request, askTimeoutMs);
+      return;
+    } catch (error) {
+      const isBusy = error instanceof KvError && error.code === 'OVERLOADED';
+      if (!isBusy || clock.monotonicMs() > untilMs) throw error;
+    }
+    await session.sleep(pauseMs);
+  }
 }
 
 // ---- the end -------------------------------------------------------------------------------

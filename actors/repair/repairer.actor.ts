@@ -8,7 +8,7 @@
 // tombstone goes only when no member can hold what it hides (TS-3, TS-7).
 
 import { actor, type Context, type Later, type Ref, refTo } from '../../runtime/actor.ts';
-import { type Failure, KvError } from '../../runtime/errors.ts';
+import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { PeerState, PeerStates } from '../membership/protocol.ts';
@@ -17,7 +17,7 @@ import { checkRecord, recordIsSet, recordKey, recordToken } from '../model/recor
 import type { ReplicaSets } from '../model/replica-sets.ts';
 import type { SumTree } from '../model/sum-tree.ts';
 import { checkShard } from '../model/token.ts';
-import { Acceptor, Replica, type SiblingKeeper } from '../replication/protocol.ts';
+import { Acceptor, PaxosRepairer, Replica, type SiblingKeeper } from '../replication/protocol.ts';
 import type { Store } from '../storage/protocol.ts';
 import { Horizons } from './horizons.ts';
 import { Repairer, type RepairReport, type RepairRequest } from './protocol.ts';
@@ -69,7 +69,7 @@ interface Saver {
   readonly fail: (problem: Failure) => void;
 }
 
-/** A session that says nothing for so long is over. */
+/** A session of which nothing was heard for so long is over: whoever runs it holds it (repair-run.ts). */
 const sessionIdleMs = 120_000;
 const storeTimeoutMs = 30_000;
 const surveyTimeoutMs = 5_000;
@@ -96,9 +96,12 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     this.#options = options;
     this.#horizons = new Horizons(options.sets, false);
     const own = options.sets.ofNode(ctx.node);
+    const startedMs = ctx.clock.monotonicMs();
     this.#metrics = new RepairMetrics(ctx.metrics, ctx.shard, () => {
       const oldest = Math.min(...own.map((set) => this.#horizons.purgeOf(set)));
-      return oldest === 0 ? 0 : (ctx.clock.wallMicros() - oldest) / 1e6;
+      // Never repaired: for as long as anybody can tell.
+      if (oldest === 0) return (ctx.clock.monotonicMs() - startedMs) / 1000;
+      return (ctx.clock.wallMicros() - oldest) / 1e6;
     });
   }
 
@@ -191,6 +194,22 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     return this.#ctx.session((session) => digestsOf(session, place, view, wanted));
   }
 
+  /** Not by way of the replica: a node that is being filled refuses readers, but holds what it holds. */
+  read({ session, key, hash }: BodyOf<Repairer['read']>): Later<ReplyOf<Repairer['read']>> {
+    this.#session(session);
+    const later = this.#ctx.later<ReplyOf<Repairer['read']>>();
+    if (this.#dropped.has(key)) {
+      later.resolve({ record: undefined });
+      return later;
+    }
+    const { store } = this.#options;
+    this.#ctx.ask(store, 'read', { key, hash }, storeTimeoutMs, (problem, reply) => {
+      if (reply === undefined) later.fail(problem ?? failure('BUG'));
+      else later.resolve({ record: reply.record });
+    });
+    return later;
+  }
+
   write({ session, record }: BodyOf<Repairer['write']>): Later<object> {
     checkRecord(record);
     this.#session(session);
@@ -236,8 +255,16 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     return this.#save();
   }
 
+  hold({ session }: { readonly session: number }): object {
+    this.#session(session);
+    return {};
+  }
+
   end({ session }: { readonly session: number }): object {
-    if (this.#hosted?.id === session) this.#dropSession();
+    if (this.#hosted?.id !== session) return {};
+    this.#dropSession();
+    const { node, shard } = this.#ctx;
+    this.#ctx.tell(refTo(PaxosRepairer, node, shard), 'repaired', {});
     return {};
   }
 
@@ -455,9 +482,22 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
       recordsSent: figures.recordsSent,
       bytesSent: figures.bytesSent,
     });
-    for (const { set, outcome, why } of sets)
-      if (outcome !== 'complete') this.#ctx.log.warn('repair.incomplete', { set, outcome, why });
+    this.#logIncomplete(sets);
     this.#ctx.probe.reach(complete === sets.length ? 'repair complete' : 'repair incomplete');
+  }
+
+  /** A line for each reason: one member that is away concerns hundreds of sets in a large cluster. */
+  #logIncomplete(sets: RepairReport['sets']): void {
+    const byReason = new Map<string, { count: number; readonly first: RepairReport['sets'][0] }>();
+    for (const one of sets) {
+      if (one.outcome === 'complete') continue;
+      const reason = `${one.outcome} ${one.why}`;
+      const group = byReason.get(reason);
+      if (group === undefined) byReason.set(reason, { count: 1, first: one });
+      else group.count += 1;
+    }
+    for (const { count, first } of byReason.values())
+      this.#ctx.log.warn('repair.incomplete', { ...first, sets: count });
   }
 }
 

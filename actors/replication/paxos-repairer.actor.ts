@@ -24,7 +24,7 @@ import {
 export interface PaxosRepairOptions {
   readonly store: Ref<Store>;
   readonly proposer: Ref<Proposer>;
-  /** Milliseconds between two passes; 0: only when asked for. */
+  /** Milliseconds between two passes; 0: only after repairs that were asked for. */
   readonly intervalMs: number;
   readonly bytesPerSecond: number;
   /** Rounds have ended after so long, milliseconds. */
@@ -135,6 +135,16 @@ class PaxosRepairActor implements Handlers<PaxosRepairer>, Handlers<Own> {
   }
 
   tick(): void {
+    this.#pass();
+    this.#scheduleNext();
+  }
+
+  /** By itself this one never comes along where repairs do not either: so it does with those. */
+  repaired(): void {
+    if (this.#options.intervalMs === 0 && !this.#isRunning) this.#pass();
+  }
+
+  #pass(): void {
     const { node, shard, log } = this.#ctx;
     const { sets, keptMs } = this.#options;
     const self = refTo(PaxosRepairer, node, shard);
@@ -148,7 +158,6 @@ class PaxosRepairActor implements Handlers<PaxosRepairer>, Handlers<Own> {
         log.warn('paxos-repair.failed', { shard, reason: describeFailure(error.toFailure()) });
       }
     });
-    this.#scheduleNext();
   }
 
   /** At another time than the other replicas. */

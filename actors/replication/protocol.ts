@@ -574,6 +574,8 @@ export const PaxosRepairer = protocol('paxos-repairer', 29, {
   /** All members have settled so far: the next pass forgets what is older. */
   forget: ask<SetBounds, object>(3, { lane: 'background', layout: setBoundsLayout }),
   peersChanged: tell<PeerStates>(4, { lane: 'control', layout: peerStatesLayout }),
+  /** A repair of this shard has ended. Where none runs by itself it is time for a pass. */
+  repaired: tell<object>(5, { lane: 'background' }),
 });
 export type PaxosRepairer = typeof PaxosRepairer.messages;
 

@@ -66,6 +66,19 @@ describe('paxos repair', () => {
       expect(replicas.reached('open updates ended by repair')).to.be.above(0);
     });
 
+  it('paxos repair: where nothing runs by itself it comes with a repair that was asked for', async () => {
+    const replicas = new ReplicasUnderTest({ tunables: { repairIntervalMs: 0 } });
+    await replicas.run(async () => {
+      await accepted(replicas, 'key', ['n1', 'n2']);
+      await replicas.sleep(60);
+      expect(await open(replicas, 'key')).to.deep.equal(['n1', 'n2']);
+      await replicas.repair('n3');
+      await replicas.sleep(5);
+      expect(await open(replicas, 'key')).to.deep.equal([]);
+      expect(await replicas.held('key')).to.deep.equal(['decided', 'decided', 'decided']);
+    });
+  });
+
   it('paxos repair: a young round is left alone; without a majority the rest waits for the next pass', async () => {
     const replicas = new ReplicasUnderTest({ tunables: { repairIntervalMs: 0 } });
     const pass = async (): Promise<unknown> => {

@@ -152,4 +152,26 @@ describe('sim rejoin', () => {
       }
     });
   });
+
+  it('rejoin: what only it has of hints is no obstacle: it is brought to the others', async () => {
+    const replicas = new ReplicasUnderTest({ tunables: { repairIntervalMs: 0 } });
+    const { network } = replicas.cluster;
+    await replicas.run(async () => {
+      await replicas.write('n2', key, 'old');
+      await replicas.down('n3');
+      await replicas.down('n1');
+      replicas.cluster.machineOf('n1').storage.wipe();
+      await replicas.up('n1');
+      network.cut('n2', 'n3', 'drop');
+      network.cut('n3', 'n2', 'drop');
+      // n2 keeps it for both others, and can bring it to n1 alone, which waits for n3.
+      await replicas.write('n2', key, 'new', 'ONE');
+      await replicas.sleep(20);
+      expect(await phaseOf(replicas, 'n1')).to.not.equal('whole');
+      await replicas.up('n3');
+      await replicas.sleep(60);
+      expect(await phaseOf(replicas, 'n1')).to.equal('whole');
+      expect(await replicas.held(key)).to.deep.equal(['new', 'new', 'new']);
+    });
+  });
 });

@@ -167,6 +167,21 @@ describe('sim repair: convergence', () => {
     });
   });
 
+  it('repair: a part that has nothing to do for long waits for the others', async () => {
+    const replicas = start({ repairBytesPerSecond: 64 * 1024 });
+    // Summing up takes two minutes and a half where the keys are, and no time on the empty node.
+    const keys = keysOf(1_200);
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      await writeAll(replicas, keys, 'x'.repeat(8_000));
+      await replicas.up('n3');
+      await replicas.sleep(5);
+      const report = await replicas.repair('n1');
+      expect(report.sets).to.deep.equal([{ set: 'n1,n2,n3', outcome: 'complete', why: '' }]);
+      expect(report.recordsSent).to.equal(keys.length);
+    });
+  });
+
   it('repair: one that lost its runner ends by itself on the others', async () => {
     const replicas = start({ repairBytesPerSecond: 64 * 1024 });
     await replicas.run(async () => {
