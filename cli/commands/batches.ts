@@ -4,6 +4,7 @@
 
 import { createReadStream } from 'node:fs';
 import type { Command } from 'commander';
+import { utf8 } from '../../runtime/bytes.ts';
 import { linesOf, unpacked } from '../client/lines.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
@@ -85,7 +86,8 @@ async function* groupsOf(
   let number = 0;
   for await (const line of lines) {
     number += 1;
-    const text = line.toString();
+    const text = utf8.decodeStrict(line);
+    if (text === undefined) throw new ExitError(exitCodes.usage, `line ${number}: expected UTF-8`);
     if (text.trim() === '') continue;
     group.push(verb === 'put' ? checkedPut(text, number) : JSON.stringify(text));
     if (group.length < size) continue;

@@ -12,7 +12,7 @@ import { command, RawConnection } from '../kit-resp.ts';
 describe('kvctl and a cluster', function () {
   this.timeout(60_000);
   let cluster: EmbeddedCluster;
-  const run = (args: readonly string[], stdin = ''): Promise<KvctlRun> =>
+  const run = (args: readonly string[], stdin: Uint8Array | string = ''): Promise<KvctlRun> =>
     kvctl([...args, '--endpoint', cluster.endpoints[0] ?? ''], stdin);
   before(async () => {
     cluster = await createCluster();
@@ -49,6 +49,15 @@ describe('kvctl and a cluster', function () {
     expect(put.stderr).to.match(/^kvctl: "there": CONFLICT: .*\nkvctl: 1 of 2 failed\n$/);
     for (const bad of ['nonsense', '5', '[]'])
       expect((await run(['batch', 'put', '-'], bad)).code).to.equal(2);
+  });
+
+  it('kvctl: a line of a batch that is no UTF-8 names no other key', async () => {
+    await run(['put', '\ufffd', 'kept']);
+    for (const verb of ['delete', 'get']) {
+      const { code, stderr } = await run(['batch', verb, '-'], Buffer.from([0x80, 0x0a]));
+      expect([code, stderr]).to.deep.equal([2, 'kvctl: line 1: expected UTF-8\n']);
+    }
+    expect((await run(['exists', '\ufffd'])).code).to.equal(0);
   });
 
   it('kvctl: watch prints changes of a prefix, and its ids go on elsewhere', async () => {
