@@ -79,9 +79,11 @@ export async function announceFilled(asking: Asking): Promise<void> {
 export async function fillNode(parts: FillingParts): Promise<void> {
   const { session, clock, node, sets, settleMs, tell, repairer } = parts;
   const sinceMs = clock.monotonicMs();
+  // A set needs one repair by all of its members: what is written from then on, others have to hold
+  // to acknowledge it, since this node does not count.
+  let open: readonly string[] = sets.ofNode(node).map((set) => sets.sets[set]?.id ?? '');
   for (let pauseMs = againMs; ; pauseMs = Math.min(2 * pauseMs, fillAgainMsMax)) {
-    const report = await repairAll(session, repairer);
-    const open = report === undefined ? ['?'] : openSets(report, sets, node);
+    open = openAfter(await repairSome(session, repairer, open), open);
     if (open.length === 0) break;
     const more = open.length > shownSets ? ` and ${open.length - shownSets} more` : '';
     const shown = open.slice(0, shownSets).join(' ');
@@ -100,14 +102,15 @@ export async function fillNode(parts: FillingParts): Promise<void> {
   if (leftMs > 0) await session.sleep(leftMs);
 }
 
-/** The report of a repair of all sets; undefined where it could not be run. */
-async function repairAll(
+/** The report of a repair of these sets; undefined where it could not be run. */
+async function repairSome(
   session: Session,
   repairer: Ref<Repairer>,
+  sets: readonly string[],
 ): Promise<RepairReport | undefined> {
   try {
     // One that runs already counts as well: it began after this start.
-    const wanted = { set: undefined, isFull: true };
+    const wanted = { set: undefined, sets, isFull: true };
     let report = await session.ask(repairer, 'run', wanted, askTimeoutMs);
     const { id } = report;
     while (report.isRunning && report.id === id) {
@@ -122,10 +125,10 @@ async function repairAll(
   }
 }
 
-/** Sets of the node that not all of their members have repaired together. */
-function openSets({ sets: done }: RepairReport, sets: ReplicaSets, node: string): string[] {
-  return sets
-    .ofNode(node)
-    .map((set) => sets.sets[set]?.id ?? '')
-    .filter((id) => !done.some(({ set, outcome }) => set === id && outcome === 'complete'));
+/** Those of `wanted` that not all of their members have repaired together yet. */
+function openAfter(report: RepairReport | undefined, wanted: readonly string[]): string[] {
+  const done = new Set(
+    report?.sets.flatMap(({ set, outcome }) => (outcome === 'complete' ? [set] : [])),
+  );
+  return wanted.filter((id) => !done.has(id));
 }

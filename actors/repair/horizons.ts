@@ -35,8 +35,10 @@ export class Horizons {
     return this.#held.reduce((highest, { purge }) => Math.max(highest, purge), 0);
   }
 
+  /** Those of sets that were ever repaired: of the others there is nothing to tell. */
   list(): Horizon[] {
-    return this.#held.map(({ agreed, purge }, set) => ({ set, agreed, purge }));
+    const all = this.#held.map(({ agreed, purge }, set) => ({ set, agreed, purge }));
+    return all.filter(({ agreed, purge }) => agreed > 0 || purge > 0);
   }
 
   purgeOf(set: number): number {

@@ -21,6 +21,8 @@ export interface Horizon {
 export interface RepairRequest {
   /** Members of the one set to compare, sorted, with commas; absent: all sets. */
   readonly set: string | undefined;
+  /** Ids of the sets to compare; absent, and `set` as well: all. */
+  readonly sets?: readonly string[] | undefined;
   /** Compare every key, not only those below parts that differ. */
   readonly isFull: boolean;
 }
@@ -52,7 +54,10 @@ export interface RepairReport {
 }
 
 export const Repairer = protocol('repairer', 24, {
-  /** Before a session: the clock of this node and its horizons. `isFresh`: it began without data. */
+  /**
+   * Before a session: the clock of this node and its horizons, where it has any. `isFresh`: it began
+   * without data.
+   */
   survey: ask<
     object,
     {
@@ -71,12 +76,14 @@ export const Repairer = protocol('repairer', 24, {
       readonly session: number;
       readonly bits: number;
       readonly nowMs: number;
-      /** By number of the set. */
+      /** By number of the set; 0 where the node is no member. */
       readonly floors: readonly number[];
-      /** By number of the set: some member may have purged up to here. */
+      /** The same: some member may have purged up to here. */
       readonly purged: readonly number[];
       /** The horizon that the session will set, if it succeeds. */
       readonly horizon: number;
+      /** Every key will be compared: nothing has to be summed up. */
+      readonly isFull?: boolean;
     },
     { readonly records: number }
   >(2, { lane: 'background' }),

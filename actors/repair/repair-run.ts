@@ -57,18 +57,32 @@ const holdEveryMs = 30_000;
 const digestsTimeoutMs = 600_000;
 /** Summing up a large shard at a low rate takes its time. */
 const scanTimeoutMs = 24 * 3600 * 1000;
-/** A shard may refuse writes for so long before the sets that it is in count as failed. */
-const busyMs = 60_000;
+/** For so long a question is asked again before the sets that it is about count as failed. */
+const patience: Readonly<Record<string, number>> = {
+  OVERLOADED: 60_000,
+  UNREACHABLE: 5_000,
+  NOT_CONNECTED: 5_000,
+};
 const firstPauseMs = 20;
 const pauseMsMax = 1_000;
 const nodesPerAsk = 1_024;
 const leavesPerPass = 4_096;
-const keysAtOnce = 16;
+/** Sets whose keys are all compared in one go: each go reads through all shards of their members. */
+const setsPerPass = 64;
+/** Keys that are brought to whoever lacks them side by side: as many as have so many bytes. */
+const keysAtOnceMax = 64;
+const bytesAtOnce = 4 * 1024 * 1024;
 
 type AskName = AskNames<Repairer>;
 
 interface Question<K extends AskName> {
   readonly body: BodyOf<Repairer[K]>;
+  readonly timeoutMs?: number;
+}
+
+/** A question to all members, the same or another one for each. */
+interface Questions<K extends AskName> {
+  readonly bodyFor: (node: string) => BodyOf<Repairer[K]>;
   readonly timeoutMs?: number;
 }
 
@@ -137,46 +151,66 @@ async function hold(run: Run): Promise<void> {
 
 /** Undefined: nobody is there to be compared. */
 async function begin(run: Run): Promise<{ readonly bits: number } | undefined> {
-  const surveys = await askMembers(run, 'survey', { body: {} });
+  const surveys = await askMembers(run, 'survey', { bodyFor: () => ({}) });
   const all = [...surveys.values()].flat();
   if (all.length === 0) {
     for (const set of run.plan.wanted) run.progress.failed(set, 'no member answers');
     return undefined;
   }
+  const { sets, lagMicros, isFull } = run.plan;
   const wallMicros = Math.min(...all.map((survey) => survey.wallMicros));
   const records = [...surveys.values()].map((parts) =>
     parts.reduce((sum, part) => sum + part.records, 0),
   );
-  const horizons = run.plan.sets.sets.map((set, i) => horizonsOf(i, set.members, surveys));
-  // Where one went back, its members have something that came late and that the others have to get,
-  // also if some of them have purged what is younger (TS-7): so the lowest.
-  const floors = horizons.map((known) => Math.min(...known));
-  const purged = horizons.map((known) => Math.max(...known));
+  const horizons = horizonsOf(sets, surveys);
   const bits = leafBitsFor(Math.max(...records));
   const request = {
     session: run.id,
     bits,
     nowMs: Math.floor(wallMicros / 1000),
-    floors,
-    purged,
-    horizon: Math.max(0, Math.floor(wallMicros) - maxSkewMicros - run.plan.lagMicros),
+    horizon: Math.max(0, Math.floor(wallMicros) - maxSkewMicros - lagMicros),
+    isFull,
   };
-  run.progress.phase = 'sum up';
-  const begun = await askMembers(run, 'begin', { body: request, timeoutMs: scanTimeoutMs });
+  run.progress.phase = isFull ? 'begin' : 'sum up';
+  const bodyFor = (node: string): BodyOf<Repairer['begin']> => {
+    const own = new Set(sets.ofNode(node));
+    const ownOnly = (of: readonly number[]): number[] => of.map((hlc, i) => (own.has(i) ? hlc : 0));
+    // Where one went back, its members have something that came late and that the others have to
+    // get, also if some of them have purged what is younger (TS-7): so the lowest.
+    return { ...request, floors: ownOnly(horizons.lowest), purged: ownOnly(horizons.highest) };
+  };
+  const begun = await askMembers(run, 'begin', { bodyFor, timeoutMs: scanTimeoutMs });
   for (const parts of begun.values())
     for (const part of parts) run.progress.recordsScanned += part.records;
   return { bits };
 }
 
-/** Purge horizons of all parts of a set's members that answer; at least one. */
+/** By number of the set: the purge horizons of all parts of its members that answer. */
 function horizonsOf(
-  i: number,
-  members: readonly string[],
+  { sets }: ReplicaSets,
   surveys: ReadonlyMap<string, readonly ReplyOf<Repairer['survey']>[]>,
-): readonly number[] {
-  const parts = members.flatMap((node) => surveys.get(node) ?? []);
-  const known = parts.flatMap(({ horizons }) => horizons.filter(({ set }) => set === i));
-  return known.length === 0 ? [0] : known.map(({ purge }) => purge);
+): { readonly lowest: readonly number[]; readonly highest: readonly number[] } {
+  const known = new Map(
+    [...surveys].map(([node, parts]) => [
+      node,
+      parts.map(({ horizons }) => new Map(horizons.map(({ set, purge }) => [set, purge]))),
+    ]),
+  );
+  const lowest: number[] = [];
+  const highest: number[] = [];
+  sets.forEach(({ members }, i) => {
+    let low = Infinity;
+    let high = 0;
+    for (const node of members)
+      for (const part of known.get(node) ?? []) {
+        const purge = part.get(i) ?? 0;
+        low = Math.min(low, purge);
+        high = Math.max(high, purge);
+      }
+    lowest.push(low === Infinity ? 0 : low);
+    highest.push(high);
+  });
+  return { lowest, highest };
 }
 
 // ---- compare -------------------------------------------------------------------------------
@@ -233,7 +267,8 @@ function present(run: Run, set: number): readonly string[] | undefined {
 async function syncAll(run: Run, leaves: readonly number[]): Promise<void> {
   if (run.plan.isFull) {
     const sets = run.plan.wanted.filter((set) => present(run, set) !== undefined);
-    await pass(run, sets, []);
+    for (let at = 0; at < sets.length; at += setsPerPass)
+      await pass(run, sets.slice(at, at + setsPerPass), []);
   }
   for (let at = 0; at < leaves.length; at += leavesPerPass) {
     const some = leaves.slice(at, at + leavesPerPass);
@@ -261,6 +296,12 @@ async function syncKeys(
   const parts = [...nodes].flatMap((node) =>
     Array.from({ length: shardsOf(run, node) }, (_, shard) => new DigestPart(node, shard)),
   );
+  let keysAtOnce = keysAtOnceMax / 4;
+  const sync = async (batch: readonly HeldKey[]): Promise<void> => {
+    const bytes = await syncBatch(run, batch);
+    const fitting = Math.floor((batch.length * bytesAtOnce) / Math.max(bytes, 1));
+    keysAtOnce = Math.max(1, Math.min(fitting, 2 * keysAtOnce, keysAtOnceMax));
+  };
   for (;;) {
     const hungry = parts.filter((part) => part.isHungry);
     await Promise.all(hungry.map((part) => feed(run, part, sets, leaves)));
@@ -269,10 +310,10 @@ async function syncKeys(
       run.progress.keysCompared += 1;
       batch.push(next);
       if (batch.length < keysAtOnce) continue;
-      await syncBatch(run, batch);
+      await sync(batch);
       batch = [];
     }
-    await syncBatch(run, batch);
+    if (batch.length > 0) await sync(batch);
     if (parts.every((part) => !part.isHungry)) return;
   }
 }
@@ -285,17 +326,19 @@ async function feed(
 ): Promise<void> {
   const to = refTo(Repairer, part.node, part.shard);
   const request = { session: run.id, after: part.after, sets, leaves };
-  part.feed(await run.session.ask(to, 'digests', request, digestsTimeoutMs));
+  part.feed(await askPatiently(run, to, 'digests', request, digestsTimeoutMs));
 }
 
-async function syncBatch(run: Run, batch: readonly HeldKey[]): Promise<void> {
+/** Bytes that were sent. */
+async function syncBatch(run: Run, batch: readonly HeldKey[]): Promise<number> {
   const { clock, bytesPerSecond } = run.plan;
   const startedMs = clock.monotonicMs();
   const sent = await Promise.all(batch.map((key) => syncKey(run, key)));
   const bytes = sent.reduce((sum, size) => sum + size, 0);
-  if (bytes === 0) return;
+  if (bytes === 0) return 0;
   const dueMs = startedMs + (bytes / bytesPerSecond) * 1000;
   await run.session.sleep(Math.max(0, dueMs - clock.monotonicMs()));
+  return bytes;
 }
 
 /** Bytes that were sent. */
@@ -311,7 +354,7 @@ async function syncKey(run: Run, { key, held }: HeldKey): Promise<number> {
       nodes.map(async (node) => {
         const part = refTo(Repairer, node, partOf(run, node, token));
         const body = { session: run.id, key, hash };
-        return (await run.session.ask(part, 'read', body, askTimeoutMs)).record;
+        return (await askPatiently(run, part, 'read', body)).record;
       }),
     );
   const found = await read(sources);
@@ -334,26 +377,32 @@ async function syncKey(run: Run, { key, held }: HeldKey): Promise<number> {
   });
   const request = { session: run.id, record: winner };
   await Promise.all(
-    lacking.map((node) => write(run, refTo(Repairer, node, partOf(run, node, token)), request)),
+    lacking.map((node) =>
+      askPatiently(run, refTo(Repairer, node, partOf(run, node, token)), 'write', request),
+    ),
   );
   run.progress.sent(lacking.length, winner.length);
   return lacking.length * winner.length;
 }
 
-/** A shard that is busy for a while, with its flushes or with what others write, is asked again. */
-async function write(
+/**
+ * A shard that is busy for a while, with its flushes or with what others write, is asked again, and
+ * so is one to which a connection was lost. What is asked may be done twice.
+ */
+async function askPatiently<K extends 'digests' | 'read' | 'write'>(
   { session, plan: { clock } }: Run,
   to: Ref<Repairer>,
-  request: BodyOf<Repairer['write']>,
-): Promise<void> {
-  const untilMs = clock.monotonicMs() + busyMs;
+  name: K,
+  body: BodyOf<Repairer[K]>,
+  timeoutMs = askTimeoutMs,
+): Promise<ReplyOf<Repairer[K]>> {
+  const startedMs = clock.monotonicMs();
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, pauseMsMax)) {
     try {
-      await session.ask(to, 'write', request, askTimeoutMs);
-      return;
+      return await session.ask(to, name, body, timeoutMs);
     } catch (error) {
-      const isBusy = error instanceof KvError && error.code === 'OVERLOADED';
-      if (!isBusy || clock.monotonicMs() > untilMs) throw error;
+      const patienceMs = error instanceof KvError ? (patience[error.code] ?? 0) : 0;
+      if (clock.monotonicMs() - startedMs >= patienceMs) throw error;
     }
     await session.sleep(pauseMs);
   }
@@ -406,13 +455,13 @@ async function ends(run: Run): Promise<void> {
 async function askMembers<K extends AskName>(
   run: Run,
   name: K,
-  question: Question<K>,
+  { bodyFor, ...rest }: Questions<K>,
 ): Promise<Map<string, readonly ReplyOf<Repairer[K]>[]>> {
   const answers = new Map<string, readonly ReplyOf<Repairer[K]>[]>();
   await Promise.all(
     [...run.members].map(async (node) => {
       try {
-        answers.set(node, await askParts(run, node, name, question));
+        answers.set(node, await askParts(run, node, name, { ...rest, body: bodyFor(node) }));
       } catch (error) {
         run.members.delete(node);
         run.plan.log.warn('repair.member-lost', { peer: node, why: reasonOf(error) });

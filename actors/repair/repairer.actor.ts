@@ -73,6 +73,8 @@ interface Saver {
 const sessionIdleMs = 120_000;
 const storeTimeoutMs = 30_000;
 const surveyTimeoutMs = 5_000;
+/** A peer that does not tell its horizons is asked again. */
+const compareAgainMs = 10_000;
 
 class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
@@ -82,8 +84,8 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
   #hosted: Hosted | undefined;
   readonly #dropped = new DroppedKeys();
   #peers: readonly PeerState[] = [];
-  /** Peers whose horizons were compared with those of this node. */
-  readonly #compared = new Set<string>();
+  /** Peers whose horizons were compared with those of this node, or not before this monotonic time. */
+  readonly #compared = new Map<string, number>();
   #isSaving = false;
   /** Wait for the save that begins next. */
   #savers: Saver[] = [];
@@ -142,7 +144,7 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     this.#dropIdle();
     if (this.#hosted !== undefined)
       throw new KvError('OVERLOADED', { detail: 'another repair is under way' });
-    const { session: id, bits, nowMs, floors, purged, horizon } = request;
+    const { session: id, bits, nowMs, floors, purged, horizon, isFull = false } = request;
     this.#refuseOldDisk('a repair', purged);
     const { clock, node, shard, toSelf } = this.#ctx;
     const view: ScanView = { bits, nowMs, floors };
@@ -167,6 +169,7 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
       // From here on these announce what comes late, and only then the shard is read.
       await session.ask(replica, 'repairFloor', floor, storeTimeoutMs);
       await session.ask(acceptor, 'repairFloor', floor, storeTimeoutMs);
+      if (isFull) return { records: 0 };
       const tree = await sumShard(session, place, view, isWanted);
       toSelf('summed', { tree, session: id });
       if (tree === undefined) throw new KvError('CONFLICT', { detail: 'the session has ended' });
@@ -390,17 +393,21 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
   peersChanged({ peers }: PeerStates): void {
     this.#peers = peers;
     this.#dropIdle();
+    const nowMs = this.#ctx.clock.monotonicMs();
     for (const { node, condition } of peers) {
-      if (node === this.#ctx.node || condition !== 'alive' || this.#compared.has(node)) continue;
-      this.#compared.add(node);
+      if (node === this.#ctx.node || condition !== 'alive') continue;
+      if (nowMs < (this.#compared.get(node) ?? 0)) continue;
+      this.#compared.set(node, Infinity);
       this.#compareWith(node);
     }
   }
 
   #compareWith(peer: string): void {
     this.#ctx.ask(refTo(Repairer, peer), 'survey', {}, surveyTimeoutMs, (_, survey) => {
-      // Next time, then.
-      if (survey === undefined) return void this.#compared.delete(peer);
+      if (survey === undefined) {
+        this.#compared.set(peer, this.#ctx.clock.monotonicMs() + compareAgainMs);
+        return;
+      }
       const purged = this.#options.sets.sets.map(() => 0);
       for (const { set, purge } of survey.horizons) purged[set] = purge;
       this.#refuseOldDisk(peer, purged);
@@ -430,11 +437,13 @@ class RepairerActor implements Handlers<Repairer>, Handlers<Own> {
     return { report: this.#progress?.report(this.#ctx.clock.monotonicMs()) };
   }
 
-  #begin({ set, isFull }: RepairRequest): RepairProgress {
+  #begin({ set, sets: some, isFull }: RepairRequest): RepairProgress {
     const { sets, bytesPerSecond, lagMs, shards } = this.#options;
     const { clock, random, log, toSelf, node } = this.#ctx;
+    const ids = set === undefined ? some : [set];
+    const named = ids === undefined ? undefined : new Set(ids);
     const wanted = [...sets.sets.keys()].filter(
-      (i) => set === undefined || sets.sets[i]?.id === set,
+      (i) => named === undefined || named.has(sets.sets[i]?.id ?? ''),
     );
     if (wanted.length === 0)
       throw new KvError('BAD_REQUEST', {

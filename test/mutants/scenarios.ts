@@ -113,8 +113,8 @@ export const scenarioMutants: readonly ScenarioMutant[] = [
     id: 'repair-passes-what-came-late',
     what: 'a repair leaves out what came late where another member may have purged it (AE-3, TS-7)',
     file: 'actors/repair/repair-run.js',
-    find: 'Math.min(...known)',
-    replace: 'Math.max(...known)',
+    find: 'lowest.push(low === Infinity ? 0 : low)',
+    replace: 'lowest.push(high)',
     scenario: {
       file: 'test/sim/repair.test.js',
       title: 'a serial delete by a clock that was set back stays until all have it',

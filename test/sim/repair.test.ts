@@ -269,7 +269,7 @@ describe('sim repair: tombstones', () => {
       await replicas.mergeAll('n1', 'fill-2');
       await expectAll(replicas, keys, 'nothing');
     });
-  });
+  }).timeout(60_000);
 
   for (const memory of ['active', 'frozen'] as const)
     it(`repair: a tombstone stays while memory holds an older write of its key (memory=${memory})`, async () => {
