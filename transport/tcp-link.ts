@@ -15,8 +15,17 @@ import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Clock, Lz4 } from '../runtime/environment.ts';
 import { failure, KvError } from '../runtime/errors.ts';
 import type { Codec } from './codec.ts';
-import { framePayloadMax, FrameReader, FrameWriter, helloFrame, keptBufferBytes } from './frame.ts';
+import {
+  emptyFrame,
+  framePayloadMax,
+  FrameReader,
+  FrameWriter,
+  helloFrame,
+  keptBufferBytes,
+  probeFrame,
+} from './frame.ts';
 import { decodeHello, encodeHello, type Hello } from './handshake.ts';
+import { silenceMsMax, SilenceWatch } from './silence-watch.ts';
 
 export interface TcpLinkOptions {
   /** Connected or connecting. */
@@ -49,8 +58,6 @@ const frameBytes = 256 * 1024;
 const envelopeBytesMax = framePayloadMax - 2 * frameBytes;
 /** An idle connection is probed after so long. */
 const keepAliveMs = 10_000;
-/** Asks went out and nothing at all came in for so long: the other end is not there any more. */
-export const silenceMsMax = 15_000;
 
 interface Full {
   readonly frame: Uint8Array;
@@ -118,8 +125,7 @@ export class TcpLink implements Link {
   #isBlocked = false;
   #isFlushing = false;
   #unreadable = 0;
-  /** When the oldest ask went out since something was heard; undefined: none. */
-  #askedMs: number | undefined;
+  readonly #silence = new SilenceWatch();
 
   constructor(options: TcpLinkOptions) {
     this.#options = options;
@@ -132,6 +138,7 @@ export class TcpLink implements Link {
     this.#reader = new FrameReader(lz4, {
       hello: (bytes) => this.#greet(bytes),
       envelope: (bytes) => this.#receive(bytes),
+      probe: () => this.#answerProbe(),
     });
     this.#attach();
   }
@@ -162,15 +169,17 @@ export class TcpLink implements Link {
     if (bytes.length > keptBufferBytes) this.#scratch = new ByteWriter(64 * 1024);
     if (bytes.length > envelopeBytesMax) return this.#refuse(envelope, bytes.length);
     if (!this.#queues[classOf(envelope, bytes.length)].push(bytes)) return false;
-    if (envelope.kind === 'ask') this.#askedMs ??= nowMs;
+    if (envelope.kind === 'ask') this.#silence.asked(nowMs, envelope.deadlineMs);
     this.#flushSoon();
     return true;
   }
 
-  /** Ends a connection whose other end has been silent although it was asked. */
+  /** Probes or ends a connection whose other end is silent although it was asked; every second. */
   checkSilence(nowMs: number): void {
-    if (this.#askedMs !== undefined && nowMs - this.#askedMs > silenceMsMax)
-      this.close(`no answer for ${silenceMsMax} ms`);
+    if (this.#isClosed) return;
+    const step = this.#silence.look(nowMs, this.#peer?.answersProbes ?? false);
+    if (step === 'end') this.close(`no answer for ${silenceMsMax} ms`);
+    else if (step === 'probe') this.#writeNow(probeFrame());
   }
 
   /** At once; what waits is lost. */
@@ -215,7 +224,7 @@ export class TcpLink implements Link {
 
   #feed(chunk: Uint8Array): void {
     if (this.#isClosed) return;
-    this.#askedMs = undefined;
+    this.#silence.heard();
     try {
       this.#reader.feed(chunk);
     } catch (error) {
@@ -249,7 +258,15 @@ export class TcpLink implements Link {
       if (this.#unreadable === 1) this.#options.unreadable(this, error);
       return;
     }
+    if (envelope.kind === 'reply' || envelope.kind === 'error') this.#silence.answered();
     deliver(envelope);
+  }
+
+  #answerProbe(): void {
+    if (this.#isClosed) return;
+    if (this.#peer === undefined) return this.close('a message before the handshake');
+    // What is not drained is on its way, and sign of life enough.
+    if (!this.#isBlocked) this.#writeNow(emptyFrame());
   }
 
   /** It fits into no frame: an answer becomes an error, anything else was not sent. */
@@ -273,6 +290,11 @@ export class TcpLink implements Link {
       this.#isFlushing = false;
       if (this.isOpen && !this.#isBlocked) this.#write(false);
     });
+  }
+
+  /** Past the queues: it is tiny. */
+  #writeNow(frame: Uint8Array): void {
+    if (!this.#options.socket.write(frame)) this.#isBlocked = true;
   }
 
   /** Hands frames to the socket, as long as it takes them or `all` of them. */

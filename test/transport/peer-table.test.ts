@@ -98,6 +98,7 @@ const helloOf = (node: string, how: Partial<Hello> = {}): Hello => ({
   thread: 0,
   profile: 'single',
   shards: 1,
+  answersProbes: false,
   ...how,
 });
 
@@ -386,14 +387,27 @@ describe('peers', () => {
 
 describe('hello', () => {
   it('hello: comes back equal', () => {
-    const hello = helloOf('b', { incarnation: 2 ** 40, thread: 3, profile: 'wide', shards: 6 });
+    const hello = helloOf('b', {
+      incarnation: 2 ** 40,
+      thread: 3,
+      profile: 'wide',
+      shards: 6,
+      answersProbes: true,
+    });
     const frames: Hello[] = [];
     const reader = new FrameReader(lz4, {
       hello: (bytes) => void frames.push(decodeHello(bytes)),
       envelope: () => undefined,
+      probe: () => undefined,
     });
     reader.feed(helloFrame(encodeHello(hello)));
     expect(frames).to.deep.equal([hello]);
+  });
+
+  it('hello: who says nothing of probes does not answer them', () => {
+    const { answersProbes, ...before } = helloOf('b', { answersProbes: true });
+    expect(answersProbes).to.equal(true);
+    expect(decodeHello(encodeHello(before as Hello)).answersProbes).to.equal(false);
   });
 
   it('hello: anything else is BAD_REQUEST', () => {
