@@ -48,6 +48,9 @@ export interface TcpLinkOptions {
 /** What may wait, by class. */
 const queueBytesMax = { control: 4 << 20, small: 16 << 20, large: 64 << 20 } as const;
 const queueLengthMax = { control: 16_384, small: 131_072, large: 1_024 } as const;
+/** What errors may wait beyond that, in each class. */
+const errorRoom = { bytes: 1 << 20, length: 4_096 } as const;
+const noRoom = { bytes: 0, length: 0 } as const;
 type QueueClass = keyof typeof queueBytesMax;
 const classes: readonly QueueClass[] = ['control', 'small', 'large'];
 /** An envelope above this size is large. */
@@ -86,10 +89,14 @@ class Queue {
     return this.#length === 0;
   }
 
-  /** False: full. One message of any size may always wait: it could never be sent otherwise. */
-  push(envelope: Uint8Array): boolean {
-    if (this.#length >= this.#lengthMax) return false;
-    if (this.#length > 0 && this.#bytes + envelope.length > this.#bytesMax) return false;
+  /**
+   * False: full. One message of any size may always wait: it could never be sent otherwise. `room`:
+   * what this one may go over the limits.
+   */
+  push(envelope: Uint8Array, room: { readonly bytes: number; readonly length: number }): boolean {
+    if (this.#length >= this.#lengthMax + room.length) return false;
+    const bytesMax = this.#bytesMax + room.bytes;
+    if (this.#length > 0 && this.#bytes + envelope.length > bytesMax) return false;
     if (this.#frame.envelopes > 0 && this.#frame.bytes + envelope.length > frameBytes)
       this.#full.push(this.#seal());
     this.#frame.add(envelope);
@@ -168,7 +175,8 @@ export class TcpLink implements Link {
     const bytes = this.#scratch.view();
     if (bytes.length > keptBufferBytes) this.#scratch = new ByteWriter(64 * 1024);
     if (bytes.length > envelopeBytesMax) return this.#refuse(envelope, bytes.length);
-    if (!this.#queues[classOf(envelope, bytes.length)].push(bytes)) return false;
+    const room = envelope.kind === 'error' ? errorRoom : noRoom;
+    if (!this.#queues[classOf(envelope, bytes.length)].push(bytes, room)) return false;
     if (envelope.kind === 'ask') this.#silence.asked(nowMs, envelope.deadlineMs);
     this.#flushSoon();
     return true;
