@@ -1,7 +1,7 @@
 // The header of every message between actors, and the two seams of delivery: a Link carries
 // envelopes one way, the Router picks the link. Both are implemented in transport/ and in sim/.
 
-import type { Failure } from './errors.ts';
+import { type Failure, failure } from './errors.ts';
 import type { Descriptor } from './protocol.ts';
 
 export type EnvelopeKind = 'tell' | 'ask' | 'reply' | 'error';
@@ -36,7 +36,10 @@ export interface Envelope {
 export interface Link {
   /** Names the other end, for logs and metrics. */
   readonly name: string;
-  /** False: the queue is full or the other end is gone; nothing was or will be sent. */
+  /**
+   * False: the queue is full or the other end is gone; nothing was or will be sent. Errors have
+   * some room of their own, for they may stand for replies that found none.
+   */
   readonly send: (envelope: Envelope) => boolean;
   /** False: the other end was never reached, so nothing that was handed to it has left. */
   readonly wasOpen?: boolean;
@@ -118,8 +121,24 @@ export function ownAnswer(
   };
 }
 
-/** The answer to an ask that a link brought. */
-export function answerTo(
+/**
+ * Answers an ask that `via` brought. A reply that finds no room on the way back becomes an error, for
+ * which there is more room, so that the asker does not wait for nothing. It is UNREACHABLE and not
+ * OVERLOADED: what was asked for has been done.
+ */
+export function sendAnswer(
+  ask: Envelope,
+  via: Link,
+  node: string,
+  problem: Failure | undefined,
+  body: unknown,
+): void {
+  if (via.send(answerTo(ask, node, problem, body)) || problem !== undefined) return;
+  const detail = 'there was no room for the answer on the way back';
+  via.send(answerTo(ask, node, failure('UNREACHABLE', { node, detail }), undefined));
+}
+
+function answerTo(
   ask: Envelope,
   node: string,
   problem: Failure | undefined,

@@ -12,12 +12,12 @@ import { AskTable, type PendingAsk } from './ask-table.ts';
 import { Cell, DeferredReply, drainAll, logFailure, mailboxSamples } from './cell.ts';
 import { createContext, type KernelSide } from './context.ts';
 import {
-  answerTo,
   type Envelope,
   type Link,
   ownAnswer,
   ownTell,
   type Router,
+  sendAnswer,
   transcoded,
 } from './envelope.ts';
 import type { Host } from './environment.ts';
@@ -363,7 +363,7 @@ export class Kernel {
     if (envelope.kind !== 'ask' || this.#stopped) return;
     if (envelope.via === undefined)
       return this.#settle(envelope.askId, problem, reply, envelope.descriptor);
-    envelope.via.send(answerTo(envelope, this.node, problem, reply));
+    sendAnswer(envelope, envelope.via, this.node, problem, reply);
   }
 
   #settle(

@@ -123,7 +123,7 @@ export function noticesFlip(bytes: Uint8Array, place: number): boolean {
   const take = (): void => {
     isTaken = true;
   };
-  const reader = new FrameReader(sharedCodecs().lz4, { envelope: take, hello: take });
+  const reader = new FrameReader(sharedCodecs().lz4, { envelope: take, hello: take, probe: take });
   reader.trust();
   try {
     reader.feed(frame);

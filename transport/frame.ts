@@ -7,6 +7,9 @@
 // payloads that did not shrink, more and more frames go plain before the next try. Lengths are
 // checked before anything is buffered for them; a bad checksum ends the connection, because
 // nothing behind it can be trusted. LZ4 never sees bytes that fail their checksum.
+//
+// A probe has no payload and is answered at once by an empty frame; whoever does not know probes
+// takes both for batches of no envelopes.
 
 import { ByteReader, ByteWriter, concatBytes, crc32 } from '../runtime/bytes.ts';
 import type { Lz4 } from '../runtime/environment.ts';
@@ -16,8 +19,10 @@ export const protocolVersion = 1;
 const magic = 0x4b76;
 const headerBytes = 16;
 const crcBytes = 4;
+const nothing = new Uint8Array(0);
 const lz4Flag = 1;
 const helloFlag = 2;
+const probeFlag = 4;
 /** Payloads below this are not worth compressing. */
 const compressFromBytes = 8 * 1024;
 /** A frame holds at least one value of 16 MiB with its envelope. */
@@ -86,6 +91,12 @@ export function helloFrame(hello: Uint8Array): Uint8Array {
   return frameOf(hello, hello.length, helloFlag);
 }
 
+/** Asks the transport of the other end for an empty frame. */
+export const probeFrame = (): Uint8Array => frameOf(nothing, 0, probeFlag);
+
+/** A sign of life: the answer to a probe. */
+export const emptyFrame = (): Uint8Array => frameOf(nothing, 0, 0);
+
 function frameOf(payload: Uint8Array, rawLength: number, flags: number): Uint8Array {
   const frame = new Uint8Array(headerBytes + payload.length + crcBytes);
   const view = new DataView(frame.buffer);
@@ -104,6 +115,7 @@ export interface FrameListener {
   readonly hello: (bytes: Uint8Array) => void;
   /** One envelope: a view that is valid during the call. */
   readonly envelope: (bytes: Uint8Array) => void;
+  readonly probe: () => void;
 }
 
 /** Finds frames in a stream of chunks. BAD_REQUEST: the connection has to end. */
@@ -156,6 +168,7 @@ export class FrameReader {
     if (crc32(payload) !== view.getUint32(frame.length - crcBytes, true))
       throw bad('payload fails its checksum');
     if ((flags & helloFlag) !== 0) return this.#listener.hello(payload);
+    if ((flags & probeFlag) !== 0) return this.#listener.probe();
     const raw = (flags & lz4Flag) === 0 ? payload : this.#lz4.decompress(payload, rawLength);
     const reader = new ByteReader(raw);
     while (reader.left > 0) this.#listener.envelope(reader.rawView(reader.u32()));

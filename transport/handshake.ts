@@ -14,6 +14,8 @@ export interface Hello {
   readonly thread: number;
   readonly profile: Profile;
   readonly shards: number;
+  /** The sender answers probes (frame.ts); a program of before does not, and does not say so. */
+  readonly answersProbes: boolean;
 }
 
 const profiles: readonly string[] = ['single', 'small', 'wide'] satisfies Profile[];
@@ -23,7 +25,7 @@ export const encodeHello = (hello: Hello): Uint8Array => encodeMsgpack(hello);
 /** BAD_REQUEST where it is no hello. */
 export function decodeHello(bytes: Uint8Array): Hello {
   const read = decodeMsgpack(bytes) as Partial<Record<keyof Hello, unknown>> | null;
-  const { clusterName, node, incarnation, thread, profile, shards } = read ?? {};
+  const { clusterName, node, incarnation, thread, profile, shards, answersProbes } = read ?? {};
   if (
     typeof clusterName !== 'string' ||
     typeof node !== 'string' ||
@@ -36,7 +38,10 @@ export function decodeHello(bytes: Uint8Array): Hello {
     shards > shardsMax
   )
     throw new KvError('BAD_REQUEST', { detail: 'the handshake is no hello of kvd' });
-  return { clusterName, node, incarnation, thread, profile: profile as Profile, shards };
+  return {
+    ...{ clusterName, node, incarnation, thread, profile: profile as Profile, shards },
+    answersProbes: answersProbes === true,
+  };
 }
 
 /** More shards than any machine has cores: a number from the wire decides about ports. */

@@ -111,7 +111,10 @@ export class PeerTable {
     });
     const { clusterName, node, incarnation, thread, placement } = options;
     const { profile, shards } = placement;
-    this.#self = { clusterName, node, incarnation, thread, profile, shards };
+    this.#self = {
+      ...{ clusterName, node, incarnation, thread, profile, shards },
+      answersProbes: true,
+    };
     this.#peers = new Map(options.peers.map((peer) => [peer.node, peer]));
   }
 

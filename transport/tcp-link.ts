@@ -15,8 +15,17 @@ import type { Envelope, Link } from '../runtime/envelope.ts';
 import type { Clock, Lz4 } from '../runtime/environment.ts';
 import { failure, KvError } from '../runtime/errors.ts';
 import type { Codec } from './codec.ts';
-import { framePayloadMax, FrameReader, FrameWriter, helloFrame, keptBufferBytes } from './frame.ts';
+import {
+  emptyFrame,
+  framePayloadMax,
+  FrameReader,
+  FrameWriter,
+  helloFrame,
+  keptBufferBytes,
+  probeFrame,
+} from './frame.ts';
 import { decodeHello, encodeHello, type Hello } from './handshake.ts';
+import { silenceMsMax, SilenceWatch } from './silence-watch.ts';
 
 export interface TcpLinkOptions {
   /** Connected or connecting. */
@@ -39,6 +48,9 @@ export interface TcpLinkOptions {
 /** What may wait, by class. */
 const queueBytesMax = { control: 4 << 20, small: 16 << 20, large: 64 << 20 } as const;
 const queueLengthMax = { control: 16_384, small: 131_072, large: 1_024 } as const;
+/** What errors may wait beyond that, in each class. */
+const errorRoom = { bytes: 1 << 20, length: 4_096 } as const;
+const noRoom = { bytes: 0, length: 0 } as const;
 type QueueClass = keyof typeof queueBytesMax;
 const classes: readonly QueueClass[] = ['control', 'small', 'large'];
 /** An envelope above this size is large. */
@@ -49,8 +61,6 @@ const frameBytes = 256 * 1024;
 const envelopeBytesMax = framePayloadMax - 2 * frameBytes;
 /** An idle connection is probed after so long. */
 const keepAliveMs = 10_000;
-/** Asks went out and nothing at all came in for so long: the other end is not there any more. */
-export const silenceMsMax = 15_000;
 
 interface Full {
   readonly frame: Uint8Array;
@@ -79,10 +89,14 @@ class Queue {
     return this.#length === 0;
   }
 
-  /** False: full. One message of any size may always wait: it could never be sent otherwise. */
-  push(envelope: Uint8Array): boolean {
-    if (this.#length >= this.#lengthMax) return false;
-    if (this.#length > 0 && this.#bytes + envelope.length > this.#bytesMax) return false;
+  /**
+   * False: full. One message of any size may always wait: it could never be sent otherwise. `room`:
+   * what this one may go over the limits.
+   */
+  push(envelope: Uint8Array, room: { readonly bytes: number; readonly length: number }): boolean {
+    if (this.#length >= this.#lengthMax + room.length) return false;
+    const bytesMax = this.#bytesMax + room.bytes;
+    if (this.#length > 0 && this.#bytes + envelope.length > bytesMax) return false;
     if (this.#frame.envelopes > 0 && this.#frame.bytes + envelope.length > frameBytes)
       this.#full.push(this.#seal());
     this.#frame.add(envelope);
@@ -118,8 +132,7 @@ export class TcpLink implements Link {
   #isBlocked = false;
   #isFlushing = false;
   #unreadable = 0;
-  /** When the oldest ask went out since something was heard; undefined: none. */
-  #askedMs: number | undefined;
+  readonly #silence = new SilenceWatch();
 
   constructor(options: TcpLinkOptions) {
     this.#options = options;
@@ -132,6 +145,7 @@ export class TcpLink implements Link {
     this.#reader = new FrameReader(lz4, {
       hello: (bytes) => this.#greet(bytes),
       envelope: (bytes) => this.#receive(bytes),
+      probe: () => this.#answerProbe(),
     });
     this.#attach();
   }
@@ -161,16 +175,19 @@ export class TcpLink implements Link {
     const bytes = this.#scratch.view();
     if (bytes.length > keptBufferBytes) this.#scratch = new ByteWriter(64 * 1024);
     if (bytes.length > envelopeBytesMax) return this.#refuse(envelope, bytes.length);
-    if (!this.#queues[classOf(envelope, bytes.length)].push(bytes)) return false;
-    if (envelope.kind === 'ask') this.#askedMs ??= nowMs;
+    const room = envelope.kind === 'error' ? errorRoom : noRoom;
+    if (!this.#queues[classOf(envelope, bytes.length)].push(bytes, room)) return false;
+    if (envelope.kind === 'ask') this.#silence.asked(nowMs, envelope.deadlineMs);
     this.#flushSoon();
     return true;
   }
 
-  /** Ends a connection whose other end has been silent although it was asked. */
+  /** Probes or ends a connection whose other end is silent although it was asked; every second. */
   checkSilence(nowMs: number): void {
-    if (this.#askedMs !== undefined && nowMs - this.#askedMs > silenceMsMax)
-      this.close(`no answer for ${silenceMsMax} ms`);
+    if (this.#isClosed) return;
+    const step = this.#silence.look(nowMs, this.#peer?.answersProbes ?? false);
+    if (step === 'end') this.close(`no answer for ${silenceMsMax} ms`);
+    else if (step === 'probe') this.#writeNow(probeFrame());
   }
 
   /** At once; what waits is lost. */
@@ -215,7 +232,7 @@ export class TcpLink implements Link {
 
   #feed(chunk: Uint8Array): void {
     if (this.#isClosed) return;
-    this.#askedMs = undefined;
+    this.#silence.heard();
     try {
       this.#reader.feed(chunk);
     } catch (error) {
@@ -249,7 +266,15 @@ export class TcpLink implements Link {
       if (this.#unreadable === 1) this.#options.unreadable(this, error);
       return;
     }
+    if (envelope.kind === 'reply' || envelope.kind === 'error') this.#silence.answered();
     deliver(envelope);
+  }
+
+  #answerProbe(): void {
+    if (this.#isClosed) return;
+    if (this.#peer === undefined) return this.close('a message before the handshake');
+    // What is not drained is on its way, and sign of life enough.
+    if (!this.#isBlocked) this.#writeNow(emptyFrame());
   }
 
   /** It fits into no frame: an answer becomes an error, anything else was not sent. */
@@ -273,6 +298,11 @@ export class TcpLink implements Link {
       this.#isFlushing = false;
       if (this.isOpen && !this.#isBlocked) this.#write(false);
     });
+  }
+
+  /** Past the queues: it is tiny. */
+  #writeNow(frame: Uint8Array): void {
+    if (!this.#options.socket.write(frame)) this.#isBlocked = true;
   }
 
   /** Hands frames to the socket, as long as it takes them or `all` of them. */

@@ -27,6 +27,8 @@ const moreBit = 0x8000_0000;
 const lengthMask = 0x7fff_ffff;
 /** Bytes that may wait when the ring is full. */
 const overflowBytesMax = 64 * 1024 * 1024;
+/** What errors may wait beyond that. */
+const errorRoomBytes = 1024 * 1024;
 /** A buffer that grew beyond this for one large message is not kept. */
 const keptScratchBytes = 1024 * 1024;
 /** Entries handled before what they caused may leave. */
@@ -82,7 +84,8 @@ export class ThreadLink implements Link {
   }
 
   send(envelope: Envelope): boolean {
-    if (this.#overflowBytes >= overflowBytesMax) return false;
+    const roomBytes = envelope.kind === 'error' ? errorRoomBytes : 0;
+    if (this.#overflowBytes >= overflowBytesMax + roomBytes) return false;
     const { codec, clock } = this.#options;
     this.#scratch.reset();
     codec.encodeEnvelope(this.#scratch, envelope, clock.monotonicMs());

@@ -359,6 +359,23 @@ describe('kernel: deadlines and bounds', () => {
     expect(full.failure?.code).to.equal('OVERLOADED');
   });
 
+  it('kernel: an answer without room on its way back becomes an error of unknown effect', async () => {
+    const k = kit();
+    await k.spawn(probe, { script: {}, heard: [] });
+    const sent: Envelope[] = [];
+    const send = (envelope: Envelope): boolean => {
+      if (envelope.kind !== 'reply') sent.push(envelope);
+      return envelope.kind !== 'reply';
+    };
+    k.kernel.deliver(fromRemote({ via: { name: 'n2', send }, text: 'x' }));
+    await k.host.settle();
+    expect(sent.map(({ kind, node, askId }) => ({ kind, node, askId }))).to.deep.equal([
+      { kind: 'error', node: 'n2', askId: 5 },
+    ]);
+    expect(sent[0]?.failure?.code).to.equal('UNREACHABLE');
+    expect(errorTable.UNREACHABLE.effect).to.equal('unknown');
+  });
+
   it('kernel: what was handed to a link that never opened had certainly no effect', async () => {
     const k = kit();
     const link = k.link('n2');

@@ -7,11 +7,13 @@ import sinon from 'sinon';
 import { concatBytes, crc32 } from '../../runtime/bytes.ts';
 import type { Lz4 } from '../../runtime/environment.ts';
 import {
+  emptyFrame,
   FrameReader,
   framePayloadMax,
   FrameWriter,
   helloBytesMax,
   helloFrame,
+  probeFrame,
 } from '../../transport/frame.ts';
 import { codeThrownBy } from '../kit.ts';
 import { noise, realLz4 } from '../kit-transport.ts';
@@ -32,17 +34,22 @@ interface Read {
   readonly reader: FrameReader;
   readonly envelopes: Uint8Array[];
   readonly hellos: Uint8Array[];
+  readonly probes: () => number;
 }
 
 function reading(isTrusted = true): Read {
   const envelopes: Uint8Array[] = [];
   const hellos: Uint8Array[] = [];
+  let probes = 0;
   const reader = new FrameReader(lz4, {
     hello: (bytes) => void hellos.push(bytes.slice()),
     envelope: (bytes) => void envelopes.push(bytes.slice()),
+    probe: () => {
+      probes += 1;
+    },
   });
   if (isTrusted) reader.trust();
-  return { reader, envelopes, hellos };
+  return { reader, envelopes, hellos, probes: () => probes };
 }
 
 /** A header with these lengths and a good checksum. */
@@ -121,7 +128,11 @@ describe('frame', () => {
     const counting = countingLz4();
     const frame = frameWith(new FrameWriter(lz4), new Uint8Array(10_000));
     frame[20] = (frame[20] as number) ^ 1;
-    const reader = new FrameReader(counting, { hello: () => undefined, envelope: () => undefined });
+    const reader = new FrameReader(counting, {
+      hello: () => undefined,
+      envelope: () => undefined,
+      probe: () => undefined,
+    });
     reader.trust();
     expect(codeThrownBy(() => reader.feed(frame))).to.equal('BAD_REQUEST');
     expect(counting.decompress.callCount).to.equal(0);
@@ -140,6 +151,16 @@ describe('frame', () => {
     expect(codeThrownBy(() => reading().reader.feed(header(framePayloadMax, 1)))).to.equal(
       'nothing was thrown',
     );
+  });
+
+  it('frame: a probe is read as one, an empty frame as nothing, both 20 bytes', () => {
+    const { reader, envelopes, hellos, probes } = reading();
+    const stream = concatBytes([emptyFrame(), probeFrame(), emptyFrame(), probeFrame()]);
+    expect(stream.length).to.equal(80);
+    reader.feed(stream);
+    expect({ envelopes, hellos, probes: probes() }).to.deep.equal({
+      ...{ envelopes: [], hellos: [], probes: 2 },
+    });
   });
 
   it('frame: a stranger gets room for a handshake only', () => {

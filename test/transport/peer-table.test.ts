@@ -7,6 +7,7 @@ import { expect } from 'chai';
 import { ByteWriter } from '../../runtime/bytes.ts';
 import type { Envelope, Link } from '../../runtime/envelope.ts';
 import type { Host } from '../../runtime/environment.ts';
+import { Kernel } from '../../runtime/kernel.ts';
 import { placementOf } from '../../runtime/placement.ts';
 import { FrameReader, FrameWriter, helloFrame } from '../../transport/frame.ts';
 import { decodeHello, encodeHello, type Hello } from '../../transport/handshake.ts';
@@ -14,7 +15,17 @@ import { TcpLink } from '../../transport/tcp-link.ts';
 import { type PeerTable, type PeerTableOptions } from '../../transport/peer-table.ts';
 import { codeRejectedBy, codeThrownBy, type LogEntry, ManualHost } from '../kit.ts';
 import { freePort, testPeers } from '../kit-link-worker.ts';
-import { echoCodec, echoEnvelope, noise, realHost, realLz4, until } from '../kit-transport.ts';
+import {
+  Echo,
+  echoCodec,
+  echoEnvelope,
+  EchoState,
+  noise,
+  realHost,
+  realLz4,
+  spawnEcho,
+  until,
+} from '../kit-transport.ts';
 
 const lz4 = realLz4();
 const codec = echoCodec();
@@ -98,8 +109,17 @@ const helloOf = (node: string, how: Partial<Hello> = {}): Hello => ({
   thread: 0,
   profile: 'single',
   shards: 1,
+  answersProbes: false,
   ...how,
 });
+
+function frameOf(envelope: Envelope): Uint8Array {
+  const bytes = new ByteWriter();
+  codec.encodeEnvelope(bytes, envelope, 0);
+  const writer = new FrameWriter(lz4);
+  writer.add(bytes.view());
+  return writer.take();
+}
 
 function tcp(link: Link | undefined): TcpLink {
   if (!(link instanceof TcpLink)) throw new Error('no TCP link');
@@ -314,6 +334,55 @@ describe('peers', () => {
     expect(link?.send(echoEnvelope('hold', { number: 1 }))).to.equal(true);
   });
 
+  it('peers: an asker that reads late hears of each ask, by an error where no room was left', async () => {
+    const port = await freePort();
+    const asks = 100;
+    const state = new EchoState({ keepsEchoes: false });
+    const router = { linkTo: () => undefined, flush: () => undefined };
+    const kernel = new Kernel({
+      ...{ node: 'b', thread: 'main', host: realHost(), router, protocols: [Echo] },
+    });
+    await spawnEcho(kernel, state);
+    const a = { node: 'a', port: await freePort() };
+    await startEnd('b', port, a, { deliver: (envelope) => kernel.deliver(envelope) });
+    const socket = connect(port, '127.0.0.1').pause();
+    closing({ close: () => socket.destroy() });
+    socket.write(helloFrame(encodeHello(helloOf('a'))));
+    for (let askId = 1; askId <= asks; askId += 1)
+      socket.write(
+        frameOf(echoEnvelope('echo', { number: askId, bytes: noise(1 << 20) }, { askId })),
+      );
+    socket.write(frameOf(note(1)));
+    await until(() => state.notes.length === 1);
+    const answers = new Map<number, string>();
+    const reader = new FrameReader(lz4, {
+      hello: () => undefined,
+      envelope: (bytes) => {
+        const { askId, kind, failure } = codec.decodeEnvelope(bytes, 0, undefined, 'b', 'a');
+        answers.set(askId, failure?.code ?? kind);
+      },
+      probe: () => undefined,
+    });
+    reader.trust();
+    socket.on('data', (chunk) => reader.feed(chunk));
+    socket.resume();
+    await until(() => answers.size === asks);
+    expect([...new Set(answers.values())].sort()).to.deep.equal(['UNREACHABLE', 'reply']);
+  });
+
+  it('peers: where a class is full, some errors have room', async () => {
+    const { port, sockets } = await rawListener();
+    const a = await startEnd('a', await freePort(), { node: 'b', port });
+    const link = a.table.linkTo('b', 0);
+    await until(() => sockets.length === 1);
+    let notes = 0;
+    while (link?.send(note(1)) === true) notes += 1;
+    const error = echoEnvelope('echo', undefined, { kind: 'error' });
+    let errors = 0;
+    while (link?.send(error) === true) errors += 1;
+    expect({ notes, errors }).to.deep.equal({ notes: 131_072, errors: 4_096 });
+  });
+
   it('peers: an answer that fits into no frame becomes TOO_LARGE', async () => {
     const { a, b } = await pairOf();
     a.table.linkTo('b', 0)?.send(echoEnvelope('echo', { number: 1, bytes: noise(1) }));
@@ -386,14 +455,27 @@ describe('peers', () => {
 
 describe('hello', () => {
   it('hello: comes back equal', () => {
-    const hello = helloOf('b', { incarnation: 2 ** 40, thread: 3, profile: 'wide', shards: 6 });
+    const hello = helloOf('b', {
+      incarnation: 2 ** 40,
+      thread: 3,
+      profile: 'wide',
+      shards: 6,
+      answersProbes: true,
+    });
     const frames: Hello[] = [];
     const reader = new FrameReader(lz4, {
       hello: (bytes) => void frames.push(decodeHello(bytes)),
       envelope: () => undefined,
+      probe: () => undefined,
     });
     reader.feed(helloFrame(encodeHello(hello)));
     expect(frames).to.deep.equal([hello]);
+  });
+
+  it('hello: who says nothing of probes does not answer them', () => {
+    const { answersProbes, ...before } = helloOf('b', { answersProbes: true });
+    expect(answersProbes).to.equal(true);
+    expect(decodeHello(encodeHello(before as Hello)).answersProbes).to.equal(false);
   });
 
   it('hello: anything else is BAD_REQUEST', () => {

@@ -136,11 +136,13 @@ describe('ring', () => {
       expect(sent).to.be.below(70);
     }
     expect(sent).to.equal(64);
+    expect(link.send(echoEnvelope('echo', undefined, { kind: 'error' }))).to.equal(true);
     link.flush();
     await until(() => {
       bell.ring();
-      return received.length === sent;
+      return received.length === sent + 1;
     });
+    expect(received.pop()?.kind).to.equal('error');
     expect(numbersOf(received)).to.deep.equal(upTo(sent));
     expect(link.send(echoEnvelope('note', { number: 1 }))).to.equal(true);
   });

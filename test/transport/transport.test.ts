@@ -90,6 +90,7 @@ describe('handshake', () => {
     thread: 0,
     profile: 'single',
     shards: 1,
+    answersProbes: true,
   });
 
   it('handshake: a member of the same cluster is let in', () => {
