@@ -19,7 +19,7 @@ import {
   refTo,
   type Session,
 } from '../../runtime/actor.ts';
-import { ByteReader, ByteWriter, justAfter, noBytes } from '../../runtime/bytes.ts';
+import { ByteWriter, compareBytes, justAfter, noBytes } from '../../runtime/bytes.ts';
 import {
   describeFailure,
   type ErrorCode,
@@ -33,6 +33,7 @@ import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 import {
+  batchLogNamespace,
   encodeRecord,
   type Etag,
   isLive,
@@ -42,7 +43,6 @@ import {
   recordToken,
   recordValue,
   storageKey,
-  userKey,
   valueTypes,
 } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
@@ -102,8 +102,6 @@ interface Replay {
   readonly isTooOld: (createdMs: number) => boolean;
 }
 
-/** A namespace that no user's has as its private one. */
-const logNamespace = 0xffff_fff0;
 const bytesMax = 256 * 1024 * 1024;
 const tickMs = 500;
 const againMs = 5_000;
@@ -120,13 +118,12 @@ function keyOf({ hlc, writer, incarnation }: Etag): Uint8Array {
   name.u53(hlc);
   name.u32(writer);
   name.u32(incarnation);
-  return storageKey(logNamespace, name.copy());
+  return storageKey(batchLogNamespace, name.copy());
 }
 
-function etagOfKey(key: Uint8Array): Etag {
-  const reader = new ByteReader(userKey(key));
-  return { hlc: reader.u53(), writer: reader.u32(), incarnation: reader.u32() };
-}
+/** Cursors of `SCAN` were once kept in this namespace too: they are not named by their stamp. */
+const isOfBatch = (record: Uint8Array): boolean =>
+  compareBytes(recordKey(record), keyOf(recordEtag(record))) === 0;
 
 /** Without an entry: the mark that it was forgotten, which wins over it. */
 function recordOf(etag: Etag, entry: Uint8Array | undefined): Uint8Array {
@@ -171,21 +168,24 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
   /** What an earlier run has left waits its time again: its writer may still be at it. */
   start(): Later<void> {
     const { store } = this.#options;
-    const { toSelf } = this.#ctx;
+    const { toSelf, log } = this.#ctx;
     this.#ctx.after(tickMs, 'tick', {});
     return this.#ctx.session(async (session) => {
       const waiting: Found[] = [];
-      let from: Uint8Array | undefined = storageKey(logNamespace, noBytes);
-      const to = storageKey(logNamespace + 1, noBytes);
+      let others = 0;
+      let from: Uint8Array | undefined = storageKey(batchLogNamespace, noBytes);
+      const to = storageKey(batchLogNamespace + 1, noBytes);
       while (from !== undefined) {
         const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
         const page: RecordPage = await session.ask(store, 'range', range, storeTimeoutMs);
-        for (const record of page.records)
-          if (!recordIsTombstone(record))
-            waiting.push({ etag: etagOfKey(recordKey(record)), bytes: record.length });
+        const entries = page.records.filter((record) => !recordIsTombstone(record));
+        const own = entries.filter(isOfBatch);
+        for (const record of own) waiting.push({ etag: recordEtag(record), bytes: record.length });
+        others += entries.length - own.length;
         const last = page.records.at(-1);
         from = page.isDone || last === undefined ? undefined : justAfter(recordKey(last));
       }
+      if (others > 0) log.warn('batches.others-in-log', { records: others });
       toSelf('found', { waiting, isEarlier: true });
     });
   }

@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { actor, type Context, type Deferred, refTo } from '../../runtime/actor.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import { Ring } from '../../actors/model/ring.ts';
-import { recordEtag, recordIsTombstone } from '../../actors/model/record.ts';
+import { batchLogNamespace, recordEtag, recordIsTombstone } from '../../actors/model/record.ts';
 import { HintKeeper } from '../../actors/handoff/protocol.ts';
 import { batchKeeper } from '../../actors/replication/batch-keeper.actor.ts';
 import { encodeBatchEntry } from '../../actors/replication/batch-log-format.ts';
@@ -116,6 +116,22 @@ describe('batch keeper', () => {
     const record = await kept(await start());
     const kit = await start([record]);
     expect(await waiting(kit)).to.equal(1);
+    await kit.host.advance(afterMs + 1_000);
+    (await kit.take('n1', 'read')).reply({ record });
+    expect(await kit.waiting()).to.deep.equal(['n1/write']);
+  });
+
+  it('batch keeper: what is no batch of its own does not keep the node from starting', async () => {
+    const record = await kept(await start());
+    // Of 6 to 21 bytes; 16 is the length of the name of a batch.
+    const names = ['scan:7', 'scan:12345678901', 'scan:1234567890123456'];
+    const others = names.map((name, i) =>
+      makeRecord(name, { namespace: batchLogNamespace, value: 'cursor', expiresAt: i }),
+    );
+    const kit = await start([...others, record]);
+    expect(await waiting(kit)).to.equal(1);
+    const said = kit.host.logged.filter(({ event }) => event === 'batches.others-in-log');
+    expect(said.map(({ fields }) => fields)).to.deep.equal([{ records: names.length }]);
     await kit.host.advance(afterMs + 1_000);
     (await kit.take('n1', 'read')).reply({ record });
     expect(await kit.waiting()).to.deep.equal(['n1/write']);
