@@ -84,7 +84,7 @@ export class MemoryDisk implements Disk {
   };
 
   readonly exists = (path: string): boolean => this.#files.has(path);
-  readonly freeBytes = (): number => 2 ** 40;
+  freeBytes = (): number => 2 ** 40;
 }
 
 class MemoryFile implements DiskFile {

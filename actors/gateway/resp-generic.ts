@@ -8,7 +8,13 @@
 import { compareBytes, latin1 } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
 import { requiredAcks } from '../model/consistency.ts';
-import { recordExpiresAt, recordKey, recordValue, userKey } from '../model/record.ts';
+import {
+  cursorNamespace,
+  recordExpiresAt,
+  recordKey,
+  recordValue,
+  userKey,
+} from '../model/record.ts';
 import type { ExpiryWord, ScanReply } from '../replication/protocol.ts';
 import { finalFailure } from './attempts.ts';
 import { globPrefix, matchesGlob } from './glob.ts';
@@ -20,7 +26,7 @@ import { applySerial, ttlOf } from './resp-strings.ts';
 import type { SerialChange } from './serial-operations.ts';
 
 /** Beyond every namespace that a user can have; what one node writes, another one reads. */
-const cursorPlace: Place = { namespace: 0xffff_fff0, level: 'QUORUM' };
+const cursorPlace: Place = { namespace: cursorNamespace, level: 'QUORUM' };
 const cursorLifeMs = 10 * 60_000;
 const defaultCount = 10;
 const countMax = 1000;

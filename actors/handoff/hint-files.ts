@@ -14,10 +14,14 @@ import { decodeHints, encodeHint, type Hint } from './hint-format.ts';
 const fileBytesMax = 1024 * 1024;
 const pattern = /^([A-Za-z0-9_-]+)\.(\d{10})\.hints$/;
 
-interface HintFile {
-  readonly path: string;
+/** So many hints, and their bytes. */
+export interface HintSize {
   hints: number;
   bytes: number;
+}
+
+interface HintFile extends HintSize {
+  readonly path: string;
   oldestMs: number;
 }
 
@@ -40,24 +44,28 @@ export class HintFiles {
   readonly node: string;
   readonly #disk: Disk;
   readonly #directory: string;
+  readonly #total: HintSize;
+  readonly #size: HintSize = { hints: 0, bytes: 0 };
   #files: HintFile[] = [];
   #open: (OpenHintFile & { readonly info: HintFile }) | undefined;
   #nextNumber = 1;
   /** Frames found at the start that could not be read. */
   damaged = 0;
 
-  constructor(disk: Disk, directory: string, node: string) {
+  /** `total`: of the hints for all nodes; what is here is counted there too. */
+  constructor(disk: Disk, directory: string, node: string, total: HintSize) {
     this.#disk = disk;
     this.#directory = directory;
     this.node = node;
+    this.#total = total;
   }
 
   get hints(): number {
-    return this.#files.reduce((sum, { hints }) => sum + hints, 0);
+    return this.#size.hints;
   }
 
   get bytes(): number {
-    return this.#files.reduce((sum, { bytes }) => sum + bytes, 0);
+    return this.#size.bytes;
   }
 
   get isEmpty(): boolean {
@@ -79,6 +87,7 @@ export class HintFiles {
     if (first === undefined) return this.#disk.remove(path);
     const bytes = hints.reduce((sum, { record }) => sum + record.length, 0);
     this.#files.push({ path, hints: hints.length, bytes, oldestMs: first.createdMs });
+    this.#count(hints.length, bytes);
   }
 
   /**
@@ -99,6 +108,7 @@ export class HintFiles {
     }
     info.hints += 1;
     info.bytes += frame.length;
+    this.#count(1, frame.length);
     return open;
   }
 
@@ -135,7 +145,16 @@ export class HintFiles {
 
   removeFirst(): void {
     const first = this.#files.shift();
-    if (first !== undefined) this.#disk.remove(first.path);
+    if (first === undefined) return;
+    this.#count(-first.hints, -first.bytes);
+    this.#disk.remove(first.path);
+  }
+
+  #count(hints: number, bytes: number): void {
+    for (const size of [this.#size, this.#total]) {
+      size.hints += hints;
+      size.bytes += bytes;
+    }
   }
 
   /** A file that the disk cannot give back is one damaged frame. */

@@ -19,7 +19,7 @@ import type { PeerState, PeerStates } from '../membership/protocol.ts';
 import { recordHlc, recordToken } from '../model/record.ts';
 import { shardOf } from '../model/token.ts';
 import { Replica } from '../replication/protocol.ts';
-import { HintFiles, type OpenHintFile, parseHintFile } from './hint-files.ts';
+import { HintFiles, type HintSize, type OpenHintFile, parseHintFile } from './hint-files.ts';
 import { type Hint, hintBytes } from './hint-format.ts';
 import { HintKeeper, type HintsOfNode } from './protocol.ts';
 
@@ -88,11 +88,17 @@ const hintTimeoutMs = 5_000;
 const retryMs = 1_000;
 /** Nodes that are back do not hear from everyone in the same moment. */
 const replayJitterMs = 500;
+/** What the disk has said of its free space holds for so long. */
+const freeMs = 1_000;
 
 class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
   readonly #options: HintOptions;
   readonly #targets = new Map<string, Target>();
+  /** Of all targets. */
+  readonly #total: HintSize = { hints: 0, bytes: 0 };
+  /** Free space of the disk, less what was written since it was asked; when that was, monotonic. */
+  #free = { bytes: 0, askedMs: -Infinity };
   readonly #stored: Counter;
   readonly #delivered: Counter;
   readonly #dropped: Readonly<Record<DropReason, Counter>>;
@@ -111,9 +117,9 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
         metrics.counter('kvd_hints_dropped_total', help, { ...labels, reason }),
       ]),
     ) as Record<DropReason, Counter>;
-    const waiting = (): number => this.#sum(({ hints }) => hints);
+    const waiting = (): number => this.#total.hints;
     metrics.gauge('kvd_hints_waiting', 'Hints that wait', waiting, labels);
-    const bytes = (): number => this.#sum(({ bytes: size }) => size);
+    const bytes = (): number => this.#total.bytes;
     metrics.gauge('kvd_hints_waiting_bytes', 'Bytes of hints that wait', bytes, labels);
   }
 
@@ -171,6 +177,7 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
       if (!(error instanceof KvError)) throw error;
       return 'disk';
     }
+    this.#free.bytes -= hintBytes(record);
     this.#stored.add();
     this.#ctx.probe.reach('hint kept');
     return file;
@@ -188,8 +195,17 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
     if (target.peer?.condition === 'dead') target.downSinceMs ??= nowMs;
     if (nowMs - (target.downSinceMs ?? nowMs) > windowMs) this.#close(target);
     if (target.isClosed) return 'window';
-    if (this.#sum((files) => files.bytes) + bytes > bytesMax) return 'full';
-    return this.#ctx.disk.freeBytes() < reserveBytes ? 'disk' : undefined;
+    if (this.#total.bytes + bytes > bytesMax) return 'full';
+    return this.#freeBytes() < reserveBytes ? 'disk' : undefined;
+  }
+
+  /** The disk is asked at most once a second: there may be a hint for every write. */
+  #freeBytes(): number {
+    const { clock, disk } = this.#ctx;
+    const nowMs = clock.monotonicMs();
+    if (nowMs - this.#free.askedMs >= freeMs)
+      this.#free = { bytes: disk.freeBytes(), askedMs: nowMs };
+    return this.#free.bytes;
   }
 
   sync({ node }: { readonly node: string }): void {
@@ -388,17 +404,12 @@ class HintKeeperActor implements Handlers<HintKeeper>, Handlers<Own> {
     return { nodes };
   }
 
-  #sum(of: (files: HintFiles) => number): number {
-    let sum = 0;
-    for (const { files } of this.#targets.values()) sum += of(files);
-    return sum;
-  }
-
   #target(node: string): Target {
     let target = this.#targets.get(node);
     if (target === undefined) {
+      const { directory } = this.#options;
       target = {
-        files: new HintFiles(this.#ctx.disk, this.#options.directory, node),
+        files: new HintFiles(this.#ctx.disk, directory, node, this.#total),
         peer: undefined,
         downSinceMs: undefined,
         isClosed: false,

@@ -32,6 +32,10 @@ export const privateNamespaces = 0x8000_0000;
 export const privateKeysFrom = Uint8Array.of(0x80, 0, 0, 0);
 /** Up to here they belong to namespaces of users; the node's own ones come after it. */
 export const privateKeysTo = Uint8Array.of(0xff, 0xff, 0xff, 0xf0);
+/** The log of atomic batches of a node. 0xfffffff1 is what it has promised for the system namespace. */
+export const batchLogNamespace = 0xffff_fff0;
+/** Cursors of `SCAN`: on the replicas of their keys, and no repair looks at them. */
+export const cursorNamespace = 0xffff_fff2;
 export const valueBytesHardMax = 16 * 1024 * 1024;
 export const recordBytesMax = recordHeaderBytes + namespaceBytes + keyBytesMax + valueBytesHardMax;
 

@@ -31,56 +31,93 @@ const pageBytes = 1024 * 1024;
 const pageTimeoutMs = 10_000;
 const againMs = 500;
 
+/** How far it has come with another node, over all tries. */
+interface Progress {
+  /** Of the other node, as far as was known; another number of them is another division of keys. */
+  shards: number;
+  shard: number;
+  from: Uint8Array;
+}
+
+/** An hlc for each set of replicas, by number. */
+type Floors = Map<number, number>;
+
 export async function takeOverVotes(options: VotesOptions): Promise<void> {
-  const { others, session, node, ring } = options;
+  const { others, session, node, ring, shards, acceptorOf } = options;
+  const floors: Floors = new Map();
   for (const other of others) {
     if (!sharesKeys(ring, node, other)) continue;
-    while (!(await takeFrom(options, other))) await session.sleep(againMs);
+    const progress: Progress = { shards: 0, shard: 0, from: privateKeysFrom };
+    await untilDone(session, () => takeFrom(options, other, progress, floors));
+  }
+  if (floors.size === 0) return;
+  const bounds = { sets: [...floors.keys()], hlcs: [...floors.values()] };
+  for (let shard = 0; shard < shards; shard += 1)
+    await untilDone(session, async () => {
+      await session.ask(acceptorOf(shard), 'raiseFloors', bounds, pageTimeoutMs);
+      return true;
+    });
+}
+
+/** Tries again after a pause where it says false or fails. */
+async function untilDone(session: Session, work: () => Promise<boolean>): Promise<void> {
+  for (;;) {
+    try {
+      if (await work()) return;
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+    }
+    await session.sleep(againMs);
   }
 }
 
 const sharesKeys = (ring: Ring, a: string, b: string): boolean =>
   ring.ranges().some(({ replicas }) => replicas.includes(a) && replicas.includes(b));
 
-/** False: it could not be asked to the end; what was taken over stays. */
-async function takeFrom(options: VotesOptions, other: string): Promise<boolean> {
+/** Goes on where the last try ended. False: nothing is known of the other's shards. */
+async function takeFrom(
+  options: VotesOptions,
+  other: string,
+  progress: Progress,
+  floors: Floors,
+): Promise<boolean> {
   const shards = options.shardsOf(other);
   if (shards === undefined) return false;
-  try {
-    for (let shard = 0; shard < shards; shard += 1) {
-      await takeFloors(options, options.otherAcceptorOf(other, shard));
-      await takeFromShard(options, options.replicaOf(other, shard));
-    }
-    return true;
-  } catch (error) {
-    if (error instanceof KvError) return false;
-    throw error;
+  if (shards !== progress.shards)
+    Object.assign(progress, { shards, shard: 0, from: privateKeysFrom });
+  while (progress.shard < shards) {
+    await takeFromShard(options, options.replicaOf(other, progress.shard), progress);
+    await takeFloors(options, options.otherAcceptorOf(other, progress.shard), floors);
+    progress.shard += 1;
+    progress.from = privateKeysFrom;
   }
+  return true;
 }
 
-/** What the others refuse because they may have forgotten it. */
+/**
+ * What the others refuse because they may have forgotten it. Asked after the votes: what they
+ * forget while those are read is below what they refuse by then.
+ */
 async function takeFloors(
-  { session, acceptorOf, shards }: VotesOptions,
+  { session }: VotesOptions,
   other: Ref<Acceptor>,
+  floors: Floors,
 ): Promise<void> {
   const { sets, hlcs } = await session.ask(other, 'floors', {}, pageTimeoutMs);
-  for (let shard = 0; shard < shards; shard += 1)
-    await session.ask(acceptorOf(shard), 'raiseFloors', { sets, hlcs }, pageTimeoutMs);
+  for (const [i, set] of sets.entries())
+    floors.set(set, Math.max(floors.get(set) ?? 0, hlcs[i] ?? 0));
 }
 
 async function takeFromShard(
   { session, ring, node, acceptorOf, shards }: VotesOptions,
   replica: Ref<Replica>,
+  progress: Progress,
 ): Promise<void> {
-  let from: Uint8Array | undefined = privateKeysFrom;
-  while (from !== undefined) {
-    const range: RangeRequest = { from, to: privateKeysTo, limit: pageRows, bytes: pageBytes };
-    const { records, isDone }: RecordPage = await session.ask(
-      replica,
-      'range',
-      range,
-      pageTimeoutMs,
-    );
+  for (;;) {
+    const bounds = { from: progress.from, to: privateKeysTo };
+    const range: RangeRequest = { ...bounds, limit: pageRows, bytes: pageBytes };
+    const page: RecordPage = await session.ask(replica, 'range', range, pageTimeoutMs);
+    const { records, isDone } = page;
     const own = records.filter((record) => ring.replicasOf(recordToken(record)).includes(node));
     for (let shard = 0; shard < shards; shard += 1) {
       const ofShard = own.filter((record) => shardOf(recordToken(record), shards) === shard);
@@ -88,6 +125,7 @@ async function takeFromShard(
         await session.ask(acceptorOf(shard), 'adopt', { records: ofShard }, pageTimeoutMs);
     }
     const last = records.at(-1);
-    from = isDone || last === undefined ? undefined : justAfter(recordKey(last));
+    if (isDone || last === undefined) return;
+    progress.from = justAfter(recordKey(last));
   }
 }

@@ -9,6 +9,7 @@
 //          hides it may be gone
 //
 // Who forgets a batch leaves a tombstone with a later stamp, so an entry that comes late has no effect.
+// A compaction drops it when it is older than what is still completed (storage/purge-rule.ts).
 
 import {
   actor,
@@ -19,7 +20,8 @@ import {
   refTo,
   type Session,
 } from '../../runtime/actor.ts';
-import { ByteReader, ByteWriter, justAfter, noBytes } from '../../runtime/bytes.ts';
+import { ByteWriter, compareBytes, justAfter, noBytes } from '../../runtime/bytes.ts';
+import type { Log } from '../../runtime/environment.ts';
 import {
   describeFailure,
   type ErrorCode,
@@ -33,6 +35,7 @@ import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { HintKeeper } from '../handoff/protocol.ts';
 import type { PeerStates } from '../membership/protocol.ts';
 import {
+  batchLogNamespace,
   encodeRecord,
   type Etag,
   isLive,
@@ -42,7 +45,6 @@ import {
   recordToken,
   recordValue,
   storageKey,
-  userKey,
   valueTypes,
 } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
@@ -102,15 +104,13 @@ interface Replay {
   readonly isTooOld: (createdMs: number) => boolean;
 }
 
-/** A namespace that no user's has as its private one. */
-const logNamespace = 0xffff_fff0;
 const bytesMax = 256 * 1024 * 1024;
 const tickMs = 500;
 const againMs = 5_000;
 const replaysAtOnce = 4;
 const askTimeoutMs = 5_000;
 const storeTimeoutMs = 60_000;
-const pageRows = 64;
+const pageRows = 1_024;
 const pageBytes = 8 * 1024 * 1024;
 
 const nameOf = ({ hlc, writer, incarnation }: Etag): string => `${hlc}.${writer}.${incarnation}`;
@@ -120,13 +120,12 @@ function keyOf({ hlc, writer, incarnation }: Etag): Uint8Array {
   name.u53(hlc);
   name.u32(writer);
   name.u32(incarnation);
-  return storageKey(logNamespace, name.copy());
+  return storageKey(batchLogNamespace, name.copy());
 }
 
-function etagOfKey(key: Uint8Array): Etag {
-  const reader = new ByteReader(userKey(key));
-  return { hlc: reader.u53(), writer: reader.u32(), incarnation: reader.u32() };
-}
+/** Cursors of `SCAN` were once kept in this namespace too: they are not named by their stamp. */
+const isOfBatch = (record: Uint8Array): boolean =>
+  compareBytes(recordKey(record), keyOf(recordEtag(record))) === 0;
 
 /** Without an entry: the mark that it was forgotten, which wins over it. */
 function recordOf(etag: Etag, entry: Uint8Array | undefined): Uint8Array {
@@ -168,33 +167,41 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
     metrics.gauge('kvd_batch_waiting_bytes', 'Bytes of the log', () => this.#bytes);
   }
 
-  /** What an earlier run has left waits its time again: its writer may still be at it. */
-  start(): Later<void> {
-    const { store } = this.#options;
-    const { toSelf } = this.#ctx;
+  start(): void {
     this.#ctx.after(tickMs, 'tick', {});
-    return this.#ctx.session(async (session) => {
-      const waiting: Found[] = [];
-      let from: Uint8Array | undefined = storageKey(logNamespace, noBytes);
-      const to = storageKey(logNamespace + 1, noBytes);
+    this.#findEarlier();
+  }
+
+  /**
+   * What an earlier run has left waits its time again: its writer may still be at it. Nobody waits
+   * until all of it is found: whether a batch that is called off is there is read in the store.
+   */
+  #findEarlier(): void {
+    const { store } = this.#options;
+    const { toSelf, log } = this.#ctx;
+    this.#ctx.session(async (session) => {
+      let batches = 0;
+      let others = 0;
+      let from: Uint8Array | undefined = storageKey(batchLogNamespace, noBytes);
       while (from !== undefined) {
-        const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
-        const page: RecordPage = await session.ask(store, 'range', range, storeTimeoutMs);
-        for (const record of page.records)
-          if (!recordIsTombstone(record))
-            waiting.push({ etag: etagOfKey(recordKey(record)), bytes: record.length });
+        const page: RecordPage = await pageFrom(session, store, from, log);
+        const entries = page.records.filter((record) => !recordIsTombstone(record));
+        const own = entries.filter(isOfBatch);
+        const waiting = own.map((one) => ({ etag: recordEtag(one), bytes: one.length }));
+        if (waiting.length > 0) toSelf('found', { waiting, isEarlier: true });
+        batches += own.length;
+        others += entries.length - own.length;
         const last = page.records.at(-1);
         from = page.isDone || last === undefined ? undefined : justAfter(recordKey(last));
       }
-      toSelf('found', { waiting, isEarlier: true });
+      if (others > 0) log.warn('batches.others-in-log', { records: others });
+      if (batches > 0) log.info('batches.found', { batches });
     });
   }
 
   /** The earlier run may have begun to complete what it has left. */
   found({ waiting, isEarlier }: BodyOf<Own['found']>): void {
     for (const found of waiting) this.#add(found, isEarlier);
-    if (isEarlier && waiting.length > 0)
-      this.#ctx.log.info('batches.found', { batches: waiting.length });
   }
 
   peersChanged(states: PeerStates): void {
@@ -339,6 +346,25 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
       if (outcome !== 'done') this.#ctx.log.error('batches.given-up', { batch: name, outcome });
     }
     this.#drop(name);
+  }
+}
+
+/** The next page of the log, however often it has to be asked for. */
+async function pageFrom(
+  session: Session,
+  store: Ref<Store>,
+  from: Uint8Array,
+  log: Log,
+): Promise<RecordPage> {
+  const to = storageKey(batchLogNamespace + 1, noBytes);
+  const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
+  for (;;) {
+    try {
+      return await session.ask(store, 'range', range, storeTimeoutMs);
+    } catch (error) {
+      log.warn('batches.search-failed', { reason: describeFailure(toFailure(error)) });
+      await session.sleep(againMs);
+    }
   }
 }
 

@@ -11,15 +11,19 @@
 //                   seen it, and it must be older than any hint or write can be (TS-3): the
 //                   horizons come from actors/repair.
 
+import { noBytes } from '../../runtime/bytes.ts';
 import {
+  batchLogNamespace,
+  namespaceOf,
   recordExpiresAt,
   recordHlc,
   recordIsTombstone,
   recordKey,
   recordToken,
+  storageKey,
 } from '../model/record.ts';
 import { arcOf } from '../model/replica-sets.ts';
-import { coversKey, type KeyRange } from './key-ranges.ts';
+import { coversKey, type KeyRange, rangesOverlap } from './key-ranges.ts';
 
 /** `when-shadowed-nothing`: for a single copy only. `after-repair`: see above. */
 export type TombstonePurge = 'when-shadowed-nothing' | 'after-repair';
@@ -37,6 +41,11 @@ export interface PurgeRule {
   readonly belowHlc: number;
   /** Records that expired before this moment count as tombstones; milliseconds since 1970. */
   readonly expiredBeforeMs: number;
+  /**
+   * Marks of the log of batches (BL-4) from this stamp on are kept: an entry that came now could
+   * still be completed. Older ones need no repair: none looks at that log, which lies on any nodes.
+   */
+  readonly batchesBelowHlc: number;
   /** Tables outside of the job that share keys with it. */
   readonly others: readonly (KeyRange & { readonly minHlc: number })[];
   /** Several copies: only what is not above the number of its arc. Absent: a single copy. */
@@ -46,21 +55,32 @@ export interface PurgeRule {
 /** A clock that was ahead for less than this, and was set right again, has cost no record. */
 export const expiryGraceMs = 3600 * 1000;
 
+const batchLog: KeyRange = {
+  firstKey: storageKey(batchLogNamespace, noBytes),
+  lastKey: storageKey(batchLogNamespace + 1, noBytes),
+};
+
+/** Whether something of the log of batches may be in one of the tables. */
+export const mayHoldBatches = (tables: readonly KeyRange[]): boolean =>
+  tables.some((table) => rangesOverlap(table, batchLog));
+
 const horizonOf = ({ ends, hlcs }: PurgeArcs, token: number): number =>
   hlcs[arcOf(ends, token)] ?? 0;
 
 /** Whether a record stays, for the winners of one job. */
 export function keeperOf(rule: PurgeRule | undefined): (record: Uint8Array) => boolean {
   if (rule === undefined) return () => true;
-  const { belowHlc, expiredBeforeMs, others, arcs } = rule;
+  const { belowHlc, expiredBeforeMs, batchesBelowHlc, others, arcs } = rule;
   return (record) => {
     const expiresAt = recordExpiresAt(record);
     const isExpired = expiresAt !== 0 && expiresAt < expiredBeforeMs;
     if (!isExpired && !recordIsTombstone(record)) return true;
     const hlc = recordHlc(record);
     if (hlc >= belowHlc) return true;
-    if (arcs !== undefined && hlc > horizonOf(arcs, recordToken(record))) return true;
     const key = recordKey(record);
+    if (namespaceOf(key) === batchLogNamespace) {
+      if (hlc >= batchesBelowHlc) return true;
+    } else if (arcs !== undefined && hlc > horizonOf(arcs, recordToken(record))) return true;
     return others.some((other) => other.minHlc <= hlc && coversKey(other, key));
   };
 }

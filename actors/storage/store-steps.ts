@@ -23,6 +23,7 @@ import type {
 } from './protocol.ts';
 import {
   expiryGraceMs,
+  mayHoldBatches,
   type PurgeArcs,
   type PurgeRule,
   type TombstonePurge,
@@ -40,7 +41,10 @@ export interface StoreParts {
   /** Directory of this shard inside the data directory. */
   readonly directory: string;
   readonly tombstonePurge: TombstonePurge;
-  /** With several copies: tombstones and expired records stay for so long at least. */
+  /**
+   * With several copies: tombstones and expired records stay for so long at least; marks of the log
+   * of batches always do. No atomic batch that is as old is completed.
+   */
   readonly tombstoneGraceMs: number;
   /** Less of a group than this shares a table of a flush with its small neighbours. */
   readonly sectionBytesMin: number;
@@ -238,6 +242,8 @@ async function mergeTables(
   return session.ask(compactor, 'compact', request, internalTimeoutMs);
 }
 
+const noArcs: PurgeArcs = { ends: [], hlcs: [] };
+
 /**
  * Memory is asked first and the manifest is read when the answer is there: a table that is being
  * flushed is seen in at least one of the two.
@@ -250,7 +256,8 @@ async function purgeRuleOf(
   { wallMicros, arcs }: { readonly wallMicros: number; readonly arcs: PurgeArcs | undefined },
 ): Promise<PurgeRule | undefined> {
   const isRepaired = tombstonePurge === 'after-repair';
-  if (isRepaired && arcs?.hlcs.some((hlc) => hlc > 0) !== true) return undefined;
+  const hasHorizon = arcs?.hlcs.some((hlc) => hlc > 0) === true;
+  if (isRepaired && !hasHorizon && !mayHoldBatches(inputs)) return undefined;
   const graceMs = isRepaired ? tombstoneGraceMs : 0;
   const { minHlc } = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
   const range = unionOf(inputs);
@@ -261,7 +268,8 @@ async function purgeRuleOf(
   return {
     belowHlc: Math.min(minHlc, Math.floor(wallMicros) - graceMs * 1000),
     expiredBeforeMs: Math.floor(wallMicros / 1000) - Math.max(expiryGraceMs, graceMs),
-    arcs: isRepaired ? arcs : undefined,
+    batchesBelowHlc: Math.floor(wallMicros) - Math.max(expiryGraceMs, tombstoneGraceMs) * 1000,
+    arcs: isRepaired ? (arcs ?? noArcs) : undefined,
     others: others.map((table) => ({
       firstKey: table.firstKey,
       lastKey: table.lastKey,

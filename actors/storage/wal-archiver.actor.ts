@@ -1,16 +1,18 @@
 // Copies closed log segments of one shard to the archive, on the background thread. A segment counts
 // as kept when its copy is synced, was read back and has its name: only then may the log release it
-// (WAL-9). PostgreSQL's archive_command and CockroachDB's log archiving are the models.
+// (WAL-9). PostgreSQL's archive_command and CockroachDB's log archiving are the models. One segment
+// at a time: an archive may be slower than the patience of who asks, and the next ask for a segment
+// joins the copy that runs.
 //
 // Invariant: an archive belongs to one data directory, by a random id that both hold: two histories
 // of one node never mix. After a restore the node needs an archive of its own.
 
-import { actor, type Context, type Later } from '../../runtime/actor.ts';
+import { actor, type Context, type Deferred, type Later } from '../../runtime/actor.ts';
 import { crc32, utf8 } from '../../runtime/bytes.ts';
 import type { Disk, DiskFile } from '../../runtime/environment.ts';
-import { assert, CorruptionError, KvError } from '../../runtime/errors.ts';
+import { assert, CorruptionError, type Failure, KvError, toFailure } from '../../runtime/errors.ts';
 import { syncFile } from '../../runtime/files.ts';
-import type { BodyOf, Handlers } from '../../runtime/protocol.ts';
+import type { BodyOf, Handlers, Tell } from '../../runtime/protocol.ts';
 import { lineagePath, readCovered, writeCovered } from './archive-format.ts';
 import { WalArchiver } from './protocol.ts';
 import { decodeSegmentHeader, segmentHeaderSpace, segmentName } from './wal-format.ts';
@@ -33,11 +35,25 @@ interface Place {
 
 const chunkBytes = 1024 * 1024;
 
-class WalArchiverActor implements Handlers<WalArchiver> {
-  readonly #ctx: Context<object, Needs>;
-  readonly #options: WalArchiverOptions;
+type Segment = BodyOf<WalArchiver['keep']>;
 
-  constructor(ctx: Context<object, Needs>, options: WalArchiverOptions) {
+interface Own {
+  /** The first of the jobs; `bytes` of its copy, 0 where there was nothing to copy. */
+  readonly ended: Tell<{ readonly bytes: number; readonly problem: Failure | undefined }>;
+}
+
+interface Job {
+  readonly segment: Segment;
+  readonly waiting: Deferred<object>[];
+}
+
+class WalArchiverActor implements Handlers<WalArchiver>, Handlers<Own> {
+  readonly #ctx: Context<Own, Needs>;
+  readonly #options: WalArchiverOptions;
+  /** The first one runs. */
+  readonly #jobs: Job[] = [];
+
+  constructor(ctx: Context<Own, Needs>, options: WalArchiverOptions) {
     this.#ctx = ctx;
     this.#options = options;
   }
@@ -54,23 +70,50 @@ class WalArchiverActor implements Handlers<WalArchiver> {
     });
   }
 
-  keep({ path, number, bytes, covered }: BodyOf<WalArchiver['keep']>): Later<object> {
-    const { disk, log, shard, metrics } = this.#ctx;
+  keep(segment: Segment): Later<object> {
+    const later = this.#ctx.later<object>();
+    const open = this.#jobs.find((job) => job.segment.number === segment.number);
+    if (open !== undefined) open.waiting.push(later);
+    else {
+      this.#jobs.push({ segment, waiting: [later] });
+      if (this.#jobs.length === 1) this.#copy(segment);
+    }
+    return later;
+  }
+
+  #copy({ path, number, bytes: length, covered }: Segment): void {
+    const { disk, toSelf } = this.#ctx;
     const archive = this.#archive();
     const options = this.#options;
+    this.#ctx.session(async (session) => {
+      const place = { disk, archive, options, pause: () => session.sleep(0) };
+      try {
+        const bytes = await keepSegment(place, path, number, length);
+        if (covered !== undefined) await writeCovered(archive, options.archiveDirectory, covered);
+        toSelf('ended', { bytes, problem: undefined });
+      } catch (error) {
+        if (!(error instanceof KvError || error instanceof CorruptionError)) throw error;
+        toSelf('ended', { bytes: 0, problem: toFailure(error) });
+      }
+    });
+  }
+
+  ended({ bytes, problem }: BodyOf<Own['ended']>): void {
+    const job = this.#jobs.shift();
+    assert(job !== undefined, 'a copy that nobody has asked for');
+    const { log, shard, metrics } = this.#ctx;
     const kept = metrics.counter('kvd_wal_archived_segments_total', 'Log segments archived', {
       shard: String(shard),
     });
-    return this.#ctx.session(async (session) => {
-      const place = { disk, archive, options, pause: () => session.sleep(0) };
-      const size = await keepSegment(place, path, number, bytes);
-      if (covered !== undefined) await writeCovered(archive, options.archiveDirectory, covered);
-      if (size > 0) {
-        kept.add(1);
-        log.info('wal.archived', { shard, segment: number, bytes: size });
-      }
-      return {};
-    });
+    if (bytes > 0) {
+      kept.add(1);
+      log.info('wal.archived', { shard, segment: job.segment.number, bytes });
+    }
+    for (const later of job.waiting)
+      if (problem === undefined) later.resolve({});
+      else later.fail(problem);
+    const [next] = this.#jobs;
+    if (next !== undefined) this.#copy(next.segment);
   }
 
   cover(covered: BodyOf<WalArchiver['cover']>): Later<object> {
@@ -220,6 +263,6 @@ async function copySegment(
 export const walArchiver = actor({
   protocol: WalArchiver,
   needs: ['disk', 'archive'],
-  create: (ctx: Context<object, Needs>, options: WalArchiverOptions) =>
+  create: (ctx: Context<Own, Needs>, options: WalArchiverOptions) =>
     new WalArchiverActor(ctx, options),
 });

@@ -327,6 +327,11 @@ describe('resp', () => {
       cursor = next;
     } while (cursor !== '0');
     expect([...found].sort()).to.deep.equal([...keys].sort());
+    const places = cluster.backend.seen.map(
+      ({ request }) => (request as { readonly namespace: number }).namespace,
+    );
+    // The cursors are beside the log of batches and what replicas have promised, not among them.
+    expect([...new Set(places)]).to.have.members([0, 0xffff_fff2]);
   });
 
   it('resp: MATCH and TYPE choose, and only the part under the prefix is read', async () => {

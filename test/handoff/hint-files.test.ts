@@ -4,8 +4,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { decodeHints, encodeHint, type Hint } from '../../actors/handoff/hint-format.ts';
-import { HintFiles, parseHintFile } from '../../actors/handoff/hint-files.ts';
+import { HintFiles, type HintSize, parseHintFile } from '../../actors/handoff/hint-files.ts';
 import { concatBytes } from '../../runtime/bytes.ts';
+import { KvError } from '../../runtime/errors.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import { hexOf, makeRecord } from '../kit-replication.ts';
 
@@ -62,12 +63,13 @@ describe('hint-format', () => {
 });
 
 describe('hint-files', () => {
+  const none = (): HintSize => ({ hints: 0, bytes: 0 });
   const start = (): { disk: MemoryDisk; files: HintFiles } => {
     const disk = new MemoryDisk();
-    return { disk, files: new HintFiles(disk, 'hints', 'n2') };
+    return { disk, files: new HintFiles(disk, 'hints', 'n2', none()) };
   };
   const reopened = (disk: MemoryDisk): HintFiles => {
-    const files = new HintFiles(disk, 'hints', 'n2');
+    const files = new HintFiles(disk, 'hints', 'n2', none());
     for (const name of disk.list('hints')) {
       const found = parseHintFile(name);
       if (found !== undefined) files.found(found.number);
@@ -118,6 +120,42 @@ describe('hint-files', () => {
     expect(closes, 'still open').to.equal(0);
     files.endSync(open, false);
     expect(closes).to.equal(1);
+  });
+
+  it('hint-files: the total over all nodes follows what is written, found and done', () => {
+    const disk = new MemoryDisk();
+    const total = none();
+    const [first, second] = ['n2', 'n3'].map((node) => new HintFiles(disk, 'hints', node, total));
+    if (first === undefined || second === undefined) throw new Error('no files');
+    const check = (hints: number): void => {
+      expect(total.hints).to.equal(hints);
+      expect(first.hints + second.hints).to.equal(hints);
+      expect(first.bytes + second.bytes).to.equal(total.bytes);
+    };
+    for (const hint of three) first.append(hint);
+    second.append(hintOf(4));
+    check(4);
+    expect(total.bytes).to.equal(
+      [...three, hintOf(4)].map(encodeHint).flatMap((x) => [...x]).length,
+    );
+    disk.beforeWrite = () => {
+      throw new KvError('DISK_FULL', {});
+    };
+    expect(() => first.append(hintOf(5))).to.throw(KvError);
+    check(4);
+    disk.beforeWrite = () => undefined;
+    first.append(hintOf(5));
+    check(5);
+    first.readFirst();
+    first.removeFirst();
+    check(2);
+    first.readFirst();
+    first.removeFirst();
+    check(1);
+    second.readFirst();
+    second.removeFirst();
+    second.removeFirst();
+    expect(total).to.deep.equal(none());
   });
 
   it('hint-files: names of other files are not taken', () => {

@@ -3,6 +3,7 @@
 import { expect } from 'chai';
 import { refTo } from '../../runtime/actor.ts';
 import { hintKeeper } from '../../actors/handoff/hint-keeper.actor.ts';
+import { encodeHint } from '../../actors/handoff/hint-format.ts';
 import { HintKeeper } from '../../actors/handoff/protocol.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import { makeRecord } from '../kit-replication.ts';
@@ -61,5 +62,34 @@ describe('handoff: synced hints', () => {
       await kit.host.settle();
       expect(refused.failure?.code).to.equal('UNAVAILABLE');
     }
+  });
+
+  it('hints: the free space is asked for once a second, and what is written meanwhile counts', async () => {
+    const disk = new MemoryDisk();
+    let asked = 0;
+    const { length } = encodeHint({ createdMs: 1, isCounted: false, record: hint('key-0').record });
+    let free = 3 * length;
+    disk.freeBytes = () => {
+      asked += 1;
+      return free;
+    };
+    const kit = await start(disk, { reserveBytes: length });
+    const keep = async (): Promise<number> => {
+      for (let n = 0; n < 9; n += 1) {
+        kit.kernel.tell(target, 'keep', hint(`key-${n}`));
+        await kit.host.settle();
+      }
+      const stats = kit.ask(target, 'stats', {});
+      await kit.host.settle();
+      return stats.reply?.nodes[0]?.hints ?? 0;
+    };
+    expect(await keep()).to.equal(3);
+    await kit.host.advance(999);
+    expect(await keep(), 'nothing else was heard of the disk').to.equal(3);
+    expect(asked).to.equal(1);
+    free = 100 * length;
+    await kit.host.advance(1);
+    expect(await keep()).to.equal(12);
+    expect(asked).to.equal(2);
   });
 });

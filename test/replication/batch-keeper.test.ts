@@ -2,14 +2,20 @@
 
 import { expect } from 'chai';
 import { actor, type Context, type Deferred, refTo } from '../../runtime/actor.ts';
+import { justAfter } from '../../runtime/bytes.ts';
 import type { Handlers } from '../../runtime/protocol.ts';
 import { Ring } from '../../actors/model/ring.ts';
-import { recordEtag, recordIsTombstone } from '../../actors/model/record.ts';
+import {
+  batchLogNamespace,
+  recordEtag,
+  recordIsTombstone,
+  recordKey,
+} from '../../actors/model/record.ts';
 import { HintKeeper } from '../../actors/handoff/protocol.ts';
 import { batchKeeper } from '../../actors/replication/batch-keeper.actor.ts';
 import { encodeBatchEntry } from '../../actors/replication/batch-log-format.ts';
 import { BatchKeeper, Coordinator, Replica } from '../../actors/replication/protocol.ts';
-import { Store } from '../../actors/storage/protocol.ts';
+import { type RangeRequest, Store } from '../../actors/storage/protocol.ts';
 import { makeRecord, ReplicaKit } from '../kit-replication.ts';
 
 const target = refTo(BatchKeeper, 'n1');
@@ -39,20 +45,23 @@ const fakeHints = actor({
   }),
 });
 
-async function start(
-  found: readonly Uint8Array[] = [],
-  members: readonly string[] = ['n1'],
-): Promise<ReplicaKit> {
+async function spawn(members: readonly string[] = ['n1']): Promise<ReplicaKit> {
   const kit = new ReplicaKit({}, [Coordinator, Replica, Store, HintKeeper, BatchKeeper]);
   await kit.playStore();
   await kit.playReplica();
   const ring = new Ring({ members, virtualNodes: 1, replicationFactor: members.length });
   const store = refTo(Store, 'n1');
-  const options = { ring, store, shards: 1, afterMs, oldMs: 3_600_000 };
-  const spawned = kit.spawn(batchKeeper, options);
+  await kit.spawn(batchKeeper, { ring, store, shards: 1, afterMs, oldMs: 3_600_000 });
+  return kit;
+}
+
+async function start(
+  found: readonly Uint8Array[] = [],
+  members: readonly string[] = ['n1'],
+): Promise<ReplicaKit> {
+  const kit = await spawn(members);
   (await kit.take('n1', 'range')).reply({ records: found, isDone: true });
   await kit.host.settle();
-  await spawned;
   return kit;
 }
 
@@ -116,6 +125,40 @@ describe('batch keeper', () => {
     const record = await kept(await start());
     const kit = await start([record]);
     expect(await waiting(kit)).to.equal(1);
+    await kit.host.advance(afterMs + 1_000);
+    (await kit.take('n1', 'read')).reply({ record });
+    expect(await kit.waiting()).to.deep.equal(['n1/write']);
+  });
+
+  it('batch keeper: no start waits for what an earlier run has left, and a page that fails is asked for again', async () => {
+    const record = await kept(await start());
+    const kit = await spawn();
+    const first = await kit.take('n1', 'range');
+    const calledOff = kit.ask(target, 'callOff', etag);
+    (await kit.take('n1', 'read')).reply({ record });
+    await kit.host.settle();
+    expect(calledOff.failure?.code, 'one that is not found yet').to.equal('CONFLICT');
+    first.fail('OVERLOADED');
+    await kit.host.advance(6_000);
+    const again = await kit.take('n1', 'range');
+    expect(again.body).to.deep.equal(first.body);
+    again.reply({ records: [record], isDone: false });
+    const next = (await kit.take('n1', 'range')).body as RangeRequest;
+    expect(next.from).to.deep.equal(justAfter(recordKey(record)));
+    expect(await waiting(kit), 'while the rest is searched').to.equal(1);
+  });
+
+  it('batch keeper: what is no batch of its own does not keep the node from starting', async () => {
+    const record = await kept(await start());
+    // Of 6 to 21 bytes; 16 is the length of the name of a batch.
+    const names = ['scan:7', 'scan:12345678901', 'scan:1234567890123456'];
+    const others = names.map((name, i) =>
+      makeRecord(name, { namespace: batchLogNamespace, value: 'cursor', expiresAt: i }),
+    );
+    const kit = await start([...others, record]);
+    expect(await waiting(kit)).to.equal(1);
+    const said = kit.host.logged.filter(({ event }) => event === 'batches.others-in-log');
+    expect(said.map(({ fields }) => fields)).to.deep.equal([{ records: names.length }]);
     await kit.host.advance(afterMs + 1_000);
     (await kit.take('n1', 'read')).reply({ record });
     expect(await kit.waiting()).to.deep.equal(['n1/write']);

@@ -4,7 +4,12 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { namespaceOf, recordHash, recordKey } from '../../actors/model/record.ts';
+import {
+  batchLogNamespace,
+  namespaceOf,
+  recordHash,
+  recordKey,
+} from '../../actors/model/record.ts';
 import { lastWriteWins } from '../../actors/model/resolve.ts';
 import { ArenaTree } from '../../actors/storage/arena-tree.ts';
 import { compactor } from '../../actors/storage/compactor.actor.ts';
@@ -266,7 +271,7 @@ describe('compactor', () => {
       shard.table([makeRecord('key:1', { hlc: 1 })]),
       shard.table([1, 2].map(tombstone)),
     ];
-    const purge = { belowHlc: 6, expiredBeforeMs: 0, others: [] };
+    const purge = { belowHlc: 6, expiredBeforeMs: 0, batchesBelowHlc: 0, others: [] };
     const { reply } = await shard.compact(inputs, { purge });
     expect(reply).to.deep.equal({ tables: [], purged: 2 });
     expect(shard.files().length).to.equal(2);
@@ -389,13 +394,42 @@ describe('purge rule', () => {
   const rule = (changes: Partial<PurgeRule> = {}): PurgeRule => ({
     belowHlc: 200,
     expiredBeforeMs: 5_000,
+    batchesBelowHlc: 150,
     others: [],
     ...changes,
   });
   const besides = (first: string, last: string, minHlc: number): PurgeRule =>
     rule({ others: [{ firstKey: key(first), lastKey: key(last), minHlc }] });
 
+  const mark = (hlc: number, namespace = batchLogNamespace): Uint8Array =>
+    makeRecord('m', { isTombstone: true, hlc, value: '', namespace });
+  /** Nothing was ever repaired here. */
+  const arcs = { ends: [], hlcs: [] };
+
   const cases: readonly (readonly [string, Uint8Array, PurgeRule | undefined, boolean])[] = [
+    ['an old mark of the log of batches needs no repair', mark(149), rule({ arcs }), false],
+    ['a tombstone of a user does', mark(149, 1), rule({ arcs }), true],
+    ['a mark stays while its batch could be completed', mark(150), rule({ arcs }), true],
+    ['so does one where there is a single copy', mark(150), rule(), true],
+    ['an old mark stays where memory may hold its entry', mark(149), rule({ belowHlc: 149 }), true],
+    [
+      'an old mark stays where another table may hold its entry',
+      mark(149),
+      rule({ arcs, others: [{ firstKey: key('a'), lastKey: recordKey(mark(1)), minHlc: 148 }] }),
+      true,
+    ],
+    [
+      'a cursor that was once kept among the batches goes when it has expired and is as old',
+      makeRecord('scan:1', { hlc: 149, expiresAt: 4_999, namespace: batchLogNamespace }),
+      rule({ arcs }),
+      false,
+    ],
+    [
+      'an entry of the log stays',
+      makeRecord('m', { hlc: 1, namespace: batchLogNamespace }),
+      rule({ arcs }),
+      true,
+    ],
     ['a tombstone stays where nothing may be purged', tombstone, undefined, true],
     ['a tombstone that hides nothing goes', tombstone, rule(), false],
     ['a live record stays', makeRecord('m', { hlc: 100 }), rule(), true],

@@ -1,7 +1,8 @@
 // A table that was verified and cannot be opened a moment later: nothing that was readable before
-// may be gone, in memory, in the readers, and in what the manifest says.
+// may be gone, in memory, in the readers, and in what the manifest says. And what a merge may purge.
 
 import { expect } from 'chai';
+import { batchLogNamespace, storageKey } from '../../actors/model/record.ts';
 import type { GroupJob } from '../../actors/storage/compaction-groups.ts';
 import { ManifestLog } from '../../actors/storage/manifest.ts';
 import {
@@ -12,6 +13,7 @@ import {
   TableReader,
   WalWriter,
 } from '../../actors/storage/protocol.ts';
+import type { PurgeRule } from '../../actors/storage/purge-rule.ts';
 import { compactTables, type StoreParts, writeTable } from '../../actors/storage/store-steps.ts';
 import { tablePath } from '../../actors/storage/table-files.ts';
 import { refTo, type Session } from '../../runtime/actor.ts';
@@ -58,14 +60,18 @@ interface Change {
 class Around {
   readonly disk = new MemoryDisk();
   readonly shown: Change[] = [];
+  /** Rules of the merges. */
+  readonly purges: (PurgeRule | undefined)[] = [];
   refusals = 1;
   failure = new KvError('NOT_FOUND', {});
 
   get session(): Session {
     const ask = (_to: unknown, name: string, body: unknown): Promise<unknown> => {
       if (name === 'flush') return Promise.resolve({ tables: [this.#fileOf(body, 0)] });
-      if (name === 'compact')
+      if (name === 'compact') {
+        this.purges.push((body as { readonly purge: PurgeRule | undefined }).purge);
         return Promise.resolve({ tables: [this.#fileOf(body, 1)], purged: 0 });
+      }
       if (name === 'stats') return Promise.resolve({ minHlc: 1 });
       if (name !== 'replace') return Promise.reject(new Error(`nobody asks ${name}`));
       if (this.refusals > 0) {
@@ -170,4 +176,33 @@ describe('store steps', () => {
       await compactTables(session, place, parts, manifest, job);
       expect((await around.stored())[0]).to.deep.equal(['4@1']);
     });
+
+  it('store steps: before any repair a merge may purge the log of batches, by age, and nothing else', async () => {
+    const around = new Around();
+    around.refusals = 0;
+    const { session, disk } = around;
+    const manifest = await around.open();
+    const wallMicros = 10 * 3_600_000_000;
+    const place = { disk, wallMicros, arcs: undefined };
+    const repaired: StoreParts = { ...parts, tombstonePurge: 'after-repair' };
+    const log = storageKey(batchLogNamespace, utf8.encode('m'));
+    const own = { sections, group: 0 };
+    const changes = { outputLevel: 1, splitBytes: undefined, isMove: false, isCold: false, ...own };
+    for (const { lastKey, graceHours } of [
+      { lastKey: utf8.encode('nnnnz'), graceHours: 4 },
+      { lastKey: log, graceHours: 4 },
+      { lastKey: log, graceHours: 0 },
+    ]) {
+      const input = { ...tableOf(manifest.takeFileNumber(), 0), lastKey };
+      around.put(input.fileNumber);
+      await manifest.commit({ added: [input], dropped: [], flushedThrough: 5 });
+      const patient = { ...repaired, tombstoneGraceMs: graceHours * 3_600_000 };
+      await compactTables(session, place, patient, manifest, { inputs: [input], ...changes });
+    }
+    const [users, batches, hasty] = around.purges;
+    expect(users).to.equal(undefined);
+    expect(batches?.arcs).to.deep.equal({ ends: [], hlcs: [] });
+    expect(batches?.batchesBelowHlc).to.equal(6 * 3_600_000_000);
+    expect(hasty?.batchesBelowHlc, 'an hour at least').to.equal(9 * 3_600_000_000);
+  });
 });

@@ -6,11 +6,16 @@ import { recordKey, recordValue, userKey } from '../../actors/model/record.ts';
 import { archiveDirectory, lineagePath, readCovered } from '../../actors/storage/archive-format.ts';
 import { replayShard } from '../../cli/backup/log-replay.ts';
 import { utf8 } from '../../runtime/bytes.ts';
+import { WalArchiver } from '../../actors/storage/protocol.ts';
+import { walArchiver } from '../../actors/storage/wal-archiver.actor.ts';
+import { refTo } from '../../runtime/actor.ts';
+import type { OpenMode } from '../../runtime/environment.ts';
 import { readSegment } from '../../actors/storage/segment-reader.ts';
-import { segmentName, splitPayload } from '../../actors/storage/wal-format.ts';
+import { encodeSegmentHeader, segmentName, splitPayload } from '../../actors/storage/wal-format.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import type { CrashKind } from '../../sim/cluster.ts';
 import { Prng } from '../../runtime/prng.ts';
+import { Kit } from '../kit.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 import { copyOf, MachineUnderTest, nodeName } from './machine-under-test.ts';
 
@@ -257,4 +262,52 @@ describe('wal archive', function () {
       expect(await replayed(archiveOf(machine))).to.deep.equal(machine.acked);
       expect(archiveOf(machine).exists(`${place}/${segmentName(1)}`)).to.equal(true);
     }));
+
+  it('wal archive: a slow copy is made once, whoever asks for it again, and others wait', async () => {
+    const [disk, archive] = [new MemoryDisk(), new MemoryDisk()];
+    const kit = new Kit([WalArchiver], { disk, archive });
+    await kit.spawn(walArchiver, { directory: 'wal', archiveDirectory: 'archive' });
+    const header = { clusterName: 'sim', node: nodeName, incarnation: 1, shard: 0 };
+    const begins = { previousSegmentNumber: 0, previousLastLsn: 0, previousChain: 0 };
+    const bytes = 3 * 1024 * 1024;
+    for (const number of [1, 2]) {
+      const written = new Uint8Array(bytes).fill(number);
+      const own = { ...header, ...begins, kind: 'wal' as const, segmentNumber: number };
+      written.set(encodeSegmentHeader(own));
+      disk.put(`wal/${number}`, written);
+    }
+    const made: string[] = [];
+    const { open } = archive;
+    Object.assign(archive, {
+      open: (path: string, mode: OpenMode) => {
+        if (mode === 'create') made.push(path);
+        return open(path, mode);
+      },
+    });
+    const ask = (number: number) =>
+      kit.ask(refTo(WalArchiver, 'n1'), 'keep', {
+        ...{ path: `wal/${number}`, number, bytes, covered: undefined },
+      });
+    const first = ask(1);
+    await kit.host.settle();
+    const [again, other] = [ask(1), ask(2)];
+    await kit.host.settle();
+    const copyOfFirst = `archive/${segmentName(1)}`;
+    expect(made).to.deep.equal([`${copyOfFirst}.tmp`]);
+    await kit.host.advance(0);
+    expect([first, again, other].map(({ reply }) => reply)).to.deep.equal([{}, {}, {}]);
+    expect(made).to.deep.equal([`${copyOfFirst}.tmp`, `archive/${segmentName(2)}.tmp`]);
+    expect(archive.read(copyOfFirst)).to.deep.equal(disk.read('wal/1'));
+    // A failure is for all who wait, and the next ask is a copy of its own.
+    archive.remove(copyOfFirst);
+    archive.beforeSync = () => new KvError('DISK_FAILED', {});
+    const failed = [ask(1), ask(1)];
+    await kit.host.advance(0);
+    const codes = failed.map(({ failure }) => failure?.code);
+    expect(codes).to.deep.equal(['DISK_FAILED', 'DISK_FAILED']);
+    archive.beforeSync = () => undefined;
+    const last = ask(1);
+    await kit.host.advance(0);
+    expect(last.reply).to.deep.equal({});
+  });
 });
