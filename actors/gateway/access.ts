@@ -48,7 +48,7 @@ export interface Login {
 
 export const bootstrapUser = 'bootstrap';
 
-/** Tokens that were right lately. */
+/** Tokens that were right lately; a change of the users or namespaces does not make one forgotten. */
 const rememberedMax = 1024;
 const addressesMax = 10_000;
 /** Wrong tokens of one address. */
@@ -97,10 +97,8 @@ export class Access {
   }
 
   #current(): Users {
-    if (this.#users.epoch !== this.#guard.known.epoch) {
-      this.#users = new Users(this.#guard.known.document);
-      this.#remembered.clear();
-    }
+    const { epoch, document } = this.#guard.known;
+    if (this.#users.epoch !== epoch) this.#users = new Users(document);
     return this.#users;
   }
 
@@ -111,8 +109,9 @@ export class Access {
   login(token: string, address: string, name?: string): Login | Failure {
     const users = this.#current();
     const known = this.#remembered.get(token);
-    if (known !== undefined && this.isCurrent(known) && (name ?? known.user) === known.user)
-      return known;
+    const isCurrent = known !== undefined && this.isCurrent(known);
+    if (isCurrent && (name ?? known.user) === known.user) return known;
+    if (!isCurrent) this.#remembered.delete(token);
     const group = addressGroup(address);
     const nowMs = this.#clock.monotonicMs();
     const waitMs = this.#mistakes.waitMs(group, mistakes, nowMs);
@@ -167,8 +166,9 @@ export class Access {
   #renew(login: Login): boolean {
     const users = this.#current();
     if (login.tokenId === '') {
+      if (users.hasUsableAdmin(this.#nowMs)) return false;
       login.epoch = users.epoch;
-      return !users.hasUsableAdmin(this.#nowMs);
+      return true;
     }
     const renewed = loginBy(users, login);
     if (renewed === undefined) return false;

@@ -195,6 +195,33 @@ describe('security: access over HTTP', () => {
     expect(refused.length).to.be.within(10, 12);
   });
 
+  it('access: who was right before is not held off after a change of namespaces or users (SE-12)', async () => {
+    const root = as('root');
+    const read = (headers: Record<string, string>): Promise<number> =>
+      statusOf('GET', `${keysOfA}/k`, headers);
+    for (const headers of [root, as('ada'), as('bob')]) expect(await read(headers)).to.equal(404);
+    for (let i = 0; i < 14; i += 1) await read(bearer(`wrong${i}`));
+    const made = await sendJson(
+      cluster.port,
+      'POST',
+      '/api/v1/admin/namespaces',
+      '{"name":"new"}',
+      root,
+    );
+    expect(made.status).to.equal(200);
+    expect(await read(as('ada'))).to.equal(404);
+    const ada = '/api/v1/admin/users/ada';
+    expect((await sendJson(cluster.port, 'PUT', ada, '{"roles":{"a":null}}', root)).status).to.equal(
+      200,
+    );
+    // The token is the known one still, with the rights of now; one that is revoked is as any other.
+    expect(await read(as('ada'))).to.equal(403);
+    expect(await read(as('bob'))).to.equal(404);
+    expect(await statusOf('DELETE', `${ada}/tokens/${minted('ada').id}`, root)).to.equal(200);
+    expect([401, 429]).to.include(await read(as('ada')));
+    expect(await read(as('bob'))).to.equal(404);
+  });
+
   it('access: a user is created with a token that works, altered, revoked at once, deleted', async () => {
     const root = as('root');
     const body = '{"name":"dan","roles":{"a":"read"}}';
