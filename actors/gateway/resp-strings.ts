@@ -5,7 +5,7 @@ import { failure } from '../../runtime/errors.ts';
 import { latin1, noBytes } from '../../runtime/bytes.ts';
 import { recordValue, recordValueLength } from '../model/record.ts';
 import { integerOf, type RespCall, wordOf } from './resp-call.ts';
-import { bytesValue, fail, removal } from './resp-keys.ts';
+import { bytesValue, fail, refusalOf, removal } from './resp-keys.ts';
 import { errorReply, notInteger, ok, type Reply, syntaxError } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
 import type { SerialChange, SerialOutcome } from './serial-operations.ts';
@@ -221,14 +221,17 @@ const getrange: RespHandler = (call, { keys }) => {
 
 // ---- serial --------------------------------------------------------------------------------
 
+/** Decides a change of the key at 1; a key that cannot be is refused as plain commands refuse it. */
 export function applySerial(
   call: RespCall,
-  { serial }: RespServices,
+  { serial, settings }: RespServices,
   change: SerialChange,
   what: string,
   render: (outcome: SerialOutcome) => Reply,
 ): void {
   const request = { call, key: call.arg(1), change };
+  const refusal = refusalOf(settings.limits, request.key);
+  if (refusal !== undefined) return fail(call, refusal);
   serial.change(request, what, call.deadlineMs, (problem, outcome) => {
     if (outcome === undefined) fail(call, problem ?? failure('BUG'));
     else call.answer(render(outcome));

@@ -106,6 +106,36 @@ describe('resp', () => {
     );
   });
 
+  it('resp: a serial command refuses an empty or longer key as a plain one does, also in MULTI', async () => {
+    const rest = [
+      ...[['INCR'], ['INCRBY', '2'], ['DECR'], ['DECRBY', '2'], ['INCRBYFLOAT', '1.5']],
+      ...[['APPEND', 'v'], ['SETNX', 'v'], ['GETSET', 'v'], ['SETRANGE', '1', 'v'], ['GETDEL']],
+      ...[['DELEX'], ['DELEX', 'IFEQ', 'v'], ['EXPIRE', '5'], ['PEXPIREAT', '5'], ['PERSIST']],
+      ...[
+        ['GETEX', 'EX', '5'],
+        ['GETEX', 'PERSIST'],
+        ['SET', 'v', 'NX'],
+        ['SET', 'v', 'XX'],
+      ],
+      ...[
+        ['SET', 'v', 'GET'],
+        ['SET', 'v', 'KEEPTTL'],
+        ['KV.CAS', 'a', 'b'],
+      ],
+    ];
+    for (const [key, words] of [
+      ['', '-ERR key: expected 1 to 1024 bytes\r\n'],
+      ['k'.repeat(1025), '-ERR TOO_LARGE key: expected 1 to 1024 bytes\r\n'],
+    ] as const)
+      for (const [name = '', ...args] of rest) {
+        expect(await one(name, key, ...args), name).to.equal(words);
+        const [, , ...said] = (await run(['MULTI'], [name, key, ...args], ['EXEC'])).split('\r\n');
+        expect(said.join('\r\n'), `${name} in MULTI`).to.equal(`*1\r\n${words}`);
+      }
+    expect(cluster.backend.serial).to.deep.equal([]);
+    expect(cluster.backend.records.size).to.equal(0);
+  });
+
   it('resp: a value at the limit is taken, a longer one is refused and the connection goes on', async () => {
     const value = 'v'.repeat(2000);
     expect(

@@ -211,9 +211,9 @@ describe('security: access over HTTP', () => {
     expect(made.status).to.equal(200);
     expect(await read(as('ada'))).to.equal(404);
     const ada = '/api/v1/admin/users/ada';
-    expect((await sendJson(cluster.port, 'PUT', ada, '{"roles":{"a":null}}', root)).status).to.equal(
-      200,
-    );
+    expect(
+      (await sendJson(cluster.port, 'PUT', ada, '{"roles":{"a":null}}', root)).status,
+    ).to.equal(200);
     // The token is the known one still, with the rights of now; one that is revoked is as any other.
     expect(await read(as('ada'))).to.equal(403);
     expect(await read(as('bob'))).to.equal(404);
