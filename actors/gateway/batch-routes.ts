@@ -2,6 +2,7 @@
 // with `atomic` all writes of the batch happen or, in the end, none of them does (BL-5).
 
 import type { Done } from '../../runtime/actor.ts';
+import type { Level } from '../model/consistency.ts';
 import type { ReadReply, WriteReply } from '../replication/protocol.ts';
 import { batchGetAnswer, batchWriteAnswer } from './http-answers.ts';
 import {
@@ -21,6 +22,8 @@ interface BatchExchange {
   readonly request: HttpRequest;
   /** Monotonic. */
   readonly deadlineMs: number;
+  /** That the answer names. */
+  level: Level | undefined;
 }
 
 /** What the gateway lends. */
@@ -76,6 +79,8 @@ function writeAll<Exchange extends BatchExchange>(
   const keys = writes.map(({ key }) => key);
   const isDelete = writes[0]?.value === undefined;
   if (isAtomic) {
+    const level = terms.atomicLevel;
+    exchange.level = level;
     const done = settle(exchange, ({ replies }) =>
       batchWriteAnswer(
         keys,
@@ -83,7 +88,7 @@ function writeAll<Exchange extends BatchExchange>(
         isDelete,
       ),
     );
-    return session.writeAtomic(terms, writes, exchange.deadlineMs, done);
+    return session.writeAtomic({ ...terms, level }, writes, exchange.deadlineMs, done);
   }
   runAll<BatchWrite, WriteReply>(
     writes,

@@ -71,8 +71,8 @@ export const defaultGatewaySettings: GatewaySettings = {
   },
 };
 
-/** Under which terms a request runs. */
-export interface Terms {
+/** Under which terms an operation on a key runs. */
+export interface KeyTerms {
   readonly namespace: number;
   /** As asked: how many replicas; never SESSION, which only says that the token decides. */
   readonly level: Level;
@@ -80,6 +80,12 @@ export interface Terms {
   readonly session: Session;
   /** The answer says how it was made. */
   readonly explain: boolean;
+}
+
+/** Under which terms a request runs. */
+export interface Terms extends KeyTerms {
+  /** Of an atomic batch: `level`, but the node's where that is a usual one that is decided. */
+  readonly atomicLevel: Level;
   readonly timeoutMs: number;
 }
 
@@ -150,6 +156,7 @@ export function parseTerms(
   const found = namespaceOf(request, namespaces);
   const { id: namespace } = found;
   const defaults = { ...ofNode, ...defaultLevels(found, ofNode, kind) };
+  const named = headers['consistency-level'];
   const token = headers['x-session-token'];
   const timeoutMs = {
     read: defaults.readTimeoutMs,
@@ -157,10 +164,12 @@ export function parseTerms(
     scan: defaults.scanTimeoutMs,
     serial: defaults.serialTimeoutMs,
   }[kind];
-  const level = levelOf(headers['consistency-level'], kind, defaults);
+  const level = levelOf(named, kind, defaults);
+  const plain = { ...defaults, writeLevel: countedLevel(defaults.writeLevel, ofNode.writeLevel) };
   return {
     namespace,
     level,
+    atomicLevel: kind === 'write' ? levelOf(named, kind, plain) : level,
     session:
       token === undefined || token === ''
         ? new Session(namespace, replicas)
@@ -196,15 +205,19 @@ function namespaceOf({ headers, params }: HttpRequest, namespaces: Namespaces): 
   return found;
 }
 
+/** The level of what cannot be decided: that of the node in place of a serial one. */
+export const countedLevel = (level: Level, ofNode: Level): Level =>
+  isSerial(level) ? ofNode : level;
+
 /** Levels of a namespace where it has its own. What is not about single keys is never decided. */
 export function defaultLevels(
   { readLevel, writeLevel }: Namespace,
   ofNode: Pick<GatewayDefaults, 'readLevel' | 'writeLevel'>,
   kind: TermsKind,
 ): Pick<GatewayDefaults, 'readLevel' | 'writeLevel'> {
-  const isRead = readLevel !== '' && !(kind === 'scan' && isSerial(readLevel as Level));
+  const read = readLevel === '' ? ofNode.readLevel : (readLevel as Level);
   return {
-    readLevel: isRead ? (readLevel as Level) : ofNode.readLevel,
+    readLevel: kind === 'scan' ? countedLevel(read, ofNode.readLevel) : read,
     writeLevel: writeLevel === '' ? ofNode.writeLevel : (writeLevel as Level),
   };
 }

@@ -10,6 +10,7 @@ import { recordKey, userKey } from '../model/record.ts';
 import type { ScanReply } from '../replication/protocol.ts';
 import { finalFailure } from './attempts.ts';
 import { type RespCall, wordOf } from './resp-call.ts';
+import { pageLevelOf } from './resp-generic.ts';
 import { fail, removal } from './resp-keys.ts';
 import { ok, syntaxError } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
@@ -87,15 +88,17 @@ const partial = (gone: number, { code }: Failure): Failure =>
 
 function page(
   call: RespCall,
-  { ctx, anyCoordinator, guard }: RespServices,
+  services: RespServices,
   { namespace, after }: { readonly namespace: number; readonly after: Uint8Array | undefined },
   done: Done<ScanReply>,
 ): void {
+  const { ctx, anyCoordinator, guard } = services;
+  const level = pageLevelOf(call, services);
   guard.admit(namespace, (refusal) => {
     if (refusal !== undefined) return done(refusal, undefined);
     const leftMs = Math.min(pageTimeoutMs, call.deadlineMs - ctx.clock.monotonicMs());
     const request = { namespace, prefix: noBytes, after, limit: pageKeys };
-    ctx.ask(anyCoordinator(), 'scan', { ...request, level: call.readLevel }, leftMs, done);
+    ctx.ask(anyCoordinator(), 'scan', { ...request, level }, leftMs, done);
   });
 }
 

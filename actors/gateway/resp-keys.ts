@@ -67,8 +67,8 @@ export const removal = (key: Uint8Array): NewValue => ({
   ttlMs: 0,
 });
 
-/** Of the terms of a session: these two are of HTTP alone. */
-const unexplained = { explain: false, timeoutMs: 0 };
+/** Of the terms of a session: explanations are of HTTP alone. */
+const unexplained = { explain: false };
 
 export class RespKeys {
   readonly #options: RespKeysOptions;

@@ -77,7 +77,7 @@ export function serialWrite(
   request: HttpRequest,
   at: KeyPlace,
   operation: Pick<ValueToPut, 'value' | 'valueType' | 'ttlMs' | 'ifNotExists'> | undefined,
-  { level }: Terms,
+  { level }: Pick<Terms, 'level'>,
 ): SerialRequest | undefined {
   const condition =
     operation?.ifNotExists === true ? { kind: 'absent' as const } : conditionOf(request);
