@@ -81,6 +81,7 @@ import {
 import { removal, SessionCalls } from './session-calls.ts';
 import {
   checkSiblingRoute,
+  checkSiblingTerms,
   siblingReadAnswer,
   siblingWriteAnswer,
   siblingWriteOf,
@@ -301,7 +302,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const terms = parseTerms(exchange.request, kind, settings);
     const { login, route, request } = exchange;
     this.#access?.checkKeys(login, route, request, terms.namespace);
-    if (this.#guard.keepsSiblings(terms.namespace)) checkSiblingRoute(exchange.route.name);
+    if (this.#guard.keepsSiblings(terms.namespace)) checkSiblingTerms(route.name, terms);
     exchange.terms = terms;
     exchange.level = terms.level;
     exchange.deadlineMs = Math.min(exchange.edgeDeadlineMs, exchange.startedMs + terms.timeoutMs);

@@ -111,6 +111,9 @@ describe('conflicts: siblings over REST', function () {
       send('PUT', cart('e'), { value: 2, if_not_exists: true }),
       send('PUT', cart('e'), { value: 2 }, { 'if-match': '"x"' }),
       send('PUT', cart('e'), { value: 2 }, { 'consistency-level': 'SERIAL' }),
+      send('DELETE', cart('e'), undefined, { 'consistency-level': 'SERIAL' }),
+      send('GET', cart('e'), undefined, { 'consistency-level': 'SERIAL' }),
+      send('GET', cart('e'), undefined, { 'consistency-level': 'LOCAL_SERIAL' }),
       send('POST', `${cart('e')}/incr`, { delta: 1 }),
       send('POST', `${cart('e')}/cas`, { expected_value: 1, new_value: 2 }),
       send('POST', `${cart('e')}/ttl`, { ttl_seconds: 5 }),
@@ -120,7 +123,25 @@ describe('conflicts: siblings over REST', function () {
     ];
     for (const { status, code } of await Promise.all(refused))
       expect([status, code]).to.deep.equal([400, 'BAD_REQUEST']);
+    const head = await send('HEAD', cart('e'), undefined, { 'consistency-level': 'SERIAL' });
+    expect(head.status).to.equal(400);
     expect((await send('GET', cart('e'))).body['value']).to.equal(1);
+  });
+
+  it('siblings: such a namespace has no serial usual levels', async () => {
+    for (const [levels, field] of [
+      [{ read: 'SERIAL' }, 'default_consistency.read'],
+      [{ write: 'LOCAL_SERIAL' }, 'default_consistency.write'],
+    ] as const) {
+      const settings = { default_consistency: levels };
+      const detail = `${field}: expected no serial level with conflicts: siblings`;
+      const made = await send('POST', '/admin/namespaces', {
+        ...{ name: 'both', conflicts: 'siblings', ...settings },
+      });
+      expect([made.status, made.body['detail']]).to.deep.equal([400, detail]);
+      const altered = await send('PUT', '/admin/namespaces/carts', settings);
+      expect([altered.status, altered.body['detail']]).to.deep.equal([400, detail]);
+    }
   });
 
   it('siblings: the Redis protocol does not enter such a namespace', async () => {
