@@ -129,6 +129,12 @@ interface Exchange {
 /** Of the HTTP face, as its path says. */
 const faceVersion = '1';
 const htmlType = 'text/html; charset=utf-8';
+/** What is not about keys ends then where the request names no deadline. */
+const adminTimeoutMs = 15_000;
+const adminDeadlineMs = ({ request, startedMs, edgeDeadlineMs }: Exchange): number =>
+  request.headers['x-deadline-ms'] === undefined
+    ? Math.min(edgeDeadlineMs, startedMs + adminTimeoutMs)
+    : edgeDeadlineMs;
 /** What goes on while the node drains. */
 const servedWhileDraining: ReadonlySet<string> = new Set([
   'livez',
@@ -519,7 +525,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
           run({
             request: exchange.request,
             login: exchange.login,
-            timeoutMs: exchange.edgeDeadlineMs - clock.monotonicMs(),
+            timeoutMs: adminDeadlineMs(exchange) - clock.monotonicMs(),
             answer: (answer) => this.#finish(exchange, answer),
           }),
       ]),

@@ -18,7 +18,7 @@ import { decodeBase64 } from './base64.ts';
 import { type CursorKind, type CursorScope, type CursorSeal, decodeCursor } from './cursor.ts';
 import type { HttpRoute } from './http-routes.ts';
 import { JsonReader, type Slice } from '../model/json-slices.ts';
-import type { HttpRequest } from './protocol.ts';
+import { type GatewayTimeouts, type HttpRequest, usualTimeouts } from './protocol.ts';
 import { Session } from './session.ts';
 
 export interface GatewayLimits {
@@ -36,15 +36,10 @@ export interface GatewayLimits {
   readonly ttlSecondsMax: number;
 }
 
-export interface GatewayDefaults {
+/** Levels and deadlines where the request names none. */
+export interface GatewayDefaults extends GatewayTimeouts {
   readonly readLevel: Level;
   readonly writeLevel: Level;
-  /** Deadlines in milliseconds where the request names none. Defaults 5,000, 5,000, 10,000. */
-  readonly readTimeoutMs: number;
-  readonly writeTimeoutMs: number;
-  readonly scanTimeoutMs: number;
-  /** Of an operation that is decided, 10,000. */
-  readonly serialTimeoutMs: number;
 }
 
 export interface GatewaySettings {
@@ -56,10 +51,7 @@ export const defaultGatewaySettings: GatewaySettings = {
   defaults: {
     readLevel: 'QUORUM',
     writeLevel: 'QUORUM',
-    readTimeoutMs: 5000,
-    writeTimeoutMs: 5000,
-    scanTimeoutMs: 10_000,
-    serialTimeoutMs: 10_000,
+    ...usualTimeouts,
   },
   limits: {
     keyBytes: 1024,
@@ -162,7 +154,7 @@ export function parseTerms(
     read: defaults.readTimeoutMs,
     write: defaults.writeTimeoutMs,
     scan: defaults.scanTimeoutMs,
-    serial: defaults.serialTimeoutMs,
+    serial: defaults.writeTimeoutMs,
   }[kind];
   const level = levelOf(named, kind, defaults);
   const plain = { ...defaults, writeLevel: countedLevel(defaults.writeLevel, ofNode.writeLevel) };
@@ -175,9 +167,7 @@ export function parseTerms(
         ? new Session(namespace, replicas)
         : Session.open(token, sealer, { namespace, replicas, nowMs }),
     explain: parseFlag(headers['x-explain'], 'X-Explain'),
-    timeoutMs:
-      parseDeadline(headers['x-deadline-ms']) ??
-      (isSerial(level) ? defaults.serialTimeoutMs : timeoutMs),
+    timeoutMs: parseDeadline(headers['x-deadline-ms']) ?? timeoutMs,
   };
 }
 
