@@ -176,20 +176,25 @@ export class Access {
     return true;
   }
 
-  /** One operation of an address, and of a user where he is known; a failure where there are too many. */
-  admit(address: string, login: Login | undefined): Failure | undefined {
+  /** One operation of an address, before anything else of it is looked at; a failure: too many. */
+  admitAddress(address: string): Failure | undefined {
+    const { operationsPerAddressMax: perSecond } = this.#settings;
+    if (perSecond === 0) return undefined;
     const nowMs = this.#clock.monotonicMs();
-    const { operationsPerAddressMax: perAddress } = this.#settings;
-    if (perAddress > 0) {
-      const share = { perSecond: perAddress, nodes: 1 };
-      const { granted, retryMs } = this.#perAddress.take(addressGroup(address), share, 1, nowMs);
-      if (granted === 0) return tooFast(`an address may do ${perAddress} operations`, retryMs);
-    }
-    if (login === undefined || login.perSecondMax === 0) return undefined;
-    const share = { perSecond: login.perSecondMax, nodes: this.#nodesAlive };
-    const { granted, retryMs } = this.#perUser.take(login.user, share, 1, nowMs);
+    const share = { perSecond, nodes: 1 };
+    const { granted, retryMs } = this.#perAddress.take(addressGroup(address), share, 1, nowMs);
     if (granted > 0) return undefined;
-    return tooFast(`user ${login.user} may do ${login.perSecondMax} operations`, retryMs);
+    return tooFast(`an address may do ${perSecond} operations`, retryMs);
+  }
+
+  /** One operation of a user; a failure where there are too many. */
+  admitUser({ user, perSecondMax }: Login): Failure | undefined {
+    if (perSecondMax === 0) return undefined;
+    const nowMs = this.#clock.monotonicMs();
+    const share = { perSecond: perSecondMax, nodes: this.#nodesAlive };
+    const { granted, retryMs } = this.#perUser.take(user, share, 1, nowMs);
+    if (granted > 0) return undefined;
+    return tooFast(`user ${user} may do ${perSecondMax} operations`, retryMs);
   }
 }
 

@@ -32,7 +32,14 @@ export class HttpAccess {
     this.#audit = audit;
   }
 
-  /** Who asks, before anything of a request is done; undefined: nobody has to say. */
+  /** The first that is done of a request: its address may be too fast. Health is no operation. */
+  admit({ client = '' }: HttpRequest, { name }: HttpRoute): void {
+    if (name === 'livez' || name === 'readyz') return;
+    const tooFast = this.access.admitAddress(client);
+    if (tooFast !== undefined) throw errorOf(tooFast);
+  }
+
+  /** Who asks, before anything else of a request is done; undefined: nobody has to say. */
   identify(request: HttpRequest, route: HttpRoute): Login | undefined {
     const isAsked = this.access.isRequired && routeRight(route.name) !== 'open';
     return isAsked ? this.#loginOf(request, route) : undefined;
@@ -41,10 +48,10 @@ export class HttpAccess {
   /** Whether the request may go on; one about keys is checked again when its namespace is known. */
   enter(login: Login | undefined, route: HttpRoute, request: HttpRequest): void {
     const right = routeRight(route.name);
-    if (right === 'open') return;
-    const tooFast = this.access.admit(request.client ?? '', login);
+    if (right === 'open' || login === undefined) return;
+    const tooFast = this.access.admitUser(login);
     if (tooFast !== undefined) throw errorOf(tooFast);
-    if (login === undefined || right === 'read' || right === 'write') return;
+    if (right === 'read' || right === 'write') return;
     if (!this.#mayEnter(login, route, request)) throw this.#refused(login, route, request);
   }
 

@@ -159,6 +159,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #open = 0;
   #whenIdle: Deferred<object>[] = [];
   #nextScanShard = 0;
+  /** Made when somebody asks first: everybody may ask, and they are large. */
+  #document: HttpAnswer | undefined;
+  #docs: HttpAnswer | undefined;
 
   constructor(ctx: Context<object, 'secrets'>, options: HttpGatewayOptions) {
     this.#ctx = ctx;
@@ -190,8 +193,14 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       }),
       livez: (exchange) => this.#finish(exchange, jsonAnswer(this.#health('alive'))),
       readyz: (exchange) => this.#ready(exchange),
-      openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
-      docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
+      openapi: (exchange) => {
+        this.#document ??= jsonAnswer(openApiDocument(faceVersion));
+        this.#finish(exchange, this.#document);
+      },
+      docs: (exchange) => {
+        this.#docs ??= textAnswer(docsPage(), htmlType);
+        this.#finish(exchange, this.#docs);
+      },
       ...this.#nodeHandlers(),
     };
   }
@@ -272,6 +281,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const { name, method, path, isServed } = route;
     const handler = this.#handlers[name];
     if (this.#access?.access.isGuarding === true) {
+      if (!exchange.isRefreshed) this.#access.admit(request, route);
       exchange.login = this.#access.identify(request, route);
       this.#access.enter(exchange.login, route, request);
     }

@@ -380,6 +380,47 @@ describe('security: access, how it begins', () => {
   });
 });
 
+describe('security: access, an address that is too fast', () => {
+  let cluster: TestCluster;
+  beforeEach(async () => {
+    cluster = await start({ operationsPerAddressMax: 2 });
+  });
+  afterEach(() => cluster.close());
+
+  for (const [what, path, headers, first] of [
+    ['documents for everybody', '/docs', {}, 200],
+    ['the document of the face', '/api/v1/openapi.json', {}, 200],
+    ['a missing token', `${keysOfA}/k`, {}, 401],
+    ['a wrong token', `${keysOfA}/k`, bearer('wrong'), 401],
+    ['a right token', `${keysOfA}/k`, as('ada'), 404],
+  ] as const)
+    it(`access: ${what} counts as an operation of an address, health does not (limit=2)`, async () => {
+      const statuses: number[] = [];
+      for (let i = 0; i < 5; i += 1)
+        statuses.push((await send(cluster.port, 'GET', path, { headers })).status);
+      expect(statuses[0]).to.equal(first);
+      expect(new Set(statuses)).to.deep.equal(new Set([first, 429]));
+      expect((await send(cluster.port, 'GET', '/livez')).status).to.equal(200);
+      expect((await send(cluster.port, 'GET', '/readyz')).status).to.equal(200);
+    });
+
+  for (const [what, args, first] of [
+    ['a command without a login', ['GET', 'k'], /^-NOAUTH /],
+    ['AUTH', ['AUTH', 'wrong'], /^-WRONGPASS /],
+    ['HELLO', ['HELLO', '3'], /^-NOAUTH /],
+    ['an unknown command', ['NOSUCH'], /^-ERR unknown command/],
+    ['a command with too few words', ['GET'], /^-ERR wrong number/],
+  ] as const)
+    it(`access: ${what} counts as an operation of an address, QUIT does not (limit=2)`, async () => {
+      const commands = [...Array<readonly string[]>(4).fill(args), ['QUIT']];
+      const answers = await exchange(cluster.respPort, ...commands.map((one) => command(...one)));
+      const lines = answers.split('\r\n').slice(0, -1);
+      expect(lines[0]).to.match(first);
+      expect(lines[3]).to.match(/^-BUSY OVERLOADED an address may do 2 operations per second/);
+      expect(lines[4]).to.equal('+OK');
+    });
+});
+
 describe('security: access over the Redis protocol', () => {
   let cluster: TestCluster;
   beforeEach(async () => {
