@@ -14,7 +14,6 @@ import {
 } from './http-requests.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
 import { runAll } from './run-all.ts';
-import { refuseConditions } from './serial-requests.ts';
 import { type AtomicReply, type BatchWrite, removal, type SessionCalls } from './session-calls.ts';
 
 /** What every request of a batch has. */
@@ -53,13 +52,13 @@ export function batchHandlers<Exchange extends BatchExchange>(
     },
     'batch-delete': (exchange) => {
       const terms = begin(exchange, 'write');
-      const { items, isAtomic } = parseBatchKeys(exchange.request, { limits, mayRepeat: false });
+      const { items, isAtomic } = parseBatchKeys(exchange.request, { limits, isRead: false });
       const writes = items.map((key) => ({ ...removal(terms.namespace, key), ifNotExists: false }));
       writeAll(tools, exchange, terms, { writes, isAtomic });
     },
     'batch-get': (exchange) => {
       const terms = begin(exchange, 'read');
-      const { items } = parseBatchKeys(exchange.request, { limits, mayRepeat: true });
+      const { items } = parseBatchKeys(exchange.request, { limits, isRead: true });
       runAll<Uint8Array, ReadReply>(
         items,
         (key, done) => tools.session.read(terms, key, exchange.deadlineMs, done),
@@ -75,7 +74,6 @@ function writeAll<Exchange extends BatchExchange>(
   terms: Terms,
   { writes, isAtomic }: { readonly writes: readonly BatchWrite[]; readonly isAtomic: boolean },
 ): void {
-  refuseConditions(exchange.request);
   const keys = writes.map(({ key }) => key);
   const isDelete = writes[0]?.value === undefined;
   if (isAtomic) {

@@ -67,6 +67,7 @@ import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
+import { checkHeaders } from './route-headers.ts';
 import { mayUseReserve } from './route-rights.ts';
 import { RouteFigures } from './route-figures.ts';
 import {
@@ -297,6 +298,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         failure('DRAINING', { node: this.#ctx.node, detail: 'this node is stopping; ask another' }),
       );
     checkQuery(route, request.query);
+    checkHeaders(route, request);
     handler(exchange);
   }
 

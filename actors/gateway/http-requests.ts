@@ -361,10 +361,10 @@ export function parsePut(request: HttpRequest, limits: GatewayLimits): ValueToPu
 
 // ---- batches -------------------------------------------------------------------------------
 
-/** True: all of it or nothing. */
+/** True: all of it or nothing; a read has no `atomic`. */
 function readBatch(
   request: HttpRequest,
-  list: string,
+  { list, isRead }: { readonly list: string; readonly isRead: boolean },
   onElement: (reader: JsonReader) => void,
 ): boolean {
   const type = contentType(request);
@@ -375,11 +375,11 @@ function readBatch(
   reader.object((name) => {
     names.push(name);
     if (name === list) reader.array(() => onElement(reader));
-    else if (name === 'atomic') {
+    else if (name === 'atomic' && !isRead) {
       const atomic = reader.value();
       if (typeof atomic !== 'boolean') refuse('atomic', 'true or false');
       isAtomic = atomic;
-    } else refuse(name, `one of the members ${list}, atomic`);
+    } else refuse(name, `one of the members ${isRead ? list : `${list}, atomic`}`);
   });
   reader.end();
   if (!names.includes(list)) refuse(list, 'a list');
@@ -411,7 +411,7 @@ export interface ParsedBatch<Item> {
 export function parseBatchPut(request: HttpRequest, limits: GatewayLimits): ParsedBatch<KeyedPut> {
   const operations: KeyedPut[] = [];
   const seen = new Set<string>();
-  const isAtomic = readBatch(request, 'operations', (reader) => {
+  const isAtomic = readBatch(request, { list: 'operations', isRead: false }, (reader) => {
     const path = `operations[${operations.length}].`;
     checkCount(operations.length + 1, 'operations', limits);
     const members: Members = {};
@@ -431,22 +431,22 @@ export function parseBatchPut(request: HttpRequest, limits: GatewayLimits): Pars
 
 export interface BatchKeysOptions {
   readonly limits: GatewayLimits;
-  /** A read may ask for a key twice, a delete may not. */
-  readonly mayRepeat: boolean;
+  /** A read may ask for a key twice, a delete may not; and it has nothing to be atomic. */
+  readonly isRead: boolean;
 }
 
 export function parseBatchKeys(
   request: HttpRequest,
-  { limits, mayRepeat }: BatchKeysOptions,
+  { limits, isRead }: BatchKeysOptions,
 ): ParsedBatch<Uint8Array> {
   const keys: Uint8Array[] = [];
   const seen = new Set<string>();
-  const isAtomic = readBatch(request, 'keys', (reader) => {
+  const isAtomic = readBatch(request, { list: 'keys', isRead }, (reader) => {
     const field = `keys[${keys.length}]`;
     checkCount(keys.length + 1, 'keys', limits);
     const text = reader.text();
     keys.push(parseKey(text, limits, field));
-    if (!mayRepeat) checkFresh(seen, text, field);
+    if (!isRead) checkFresh(seen, text, field);
   });
   return { items: keys, isAtomic };
 }

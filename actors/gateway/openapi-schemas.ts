@@ -277,7 +277,7 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
     refusals: [409],
   },
   'batch-get': {
-    request: object({ keys: keyList, atomic: flag }, ['atomic'], false),
+    request: object({ keys: keyList }, [], false),
     answer: object({ results: listOf(batchRow) }),
   },
   'batch-delete': {

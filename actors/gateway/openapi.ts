@@ -3,6 +3,7 @@
 
 import { errorTable } from '../../runtime/errors.ts';
 import { type HttpRoute, httpRoutes, pathsOf } from './http-routes.ts';
+import { takesHeader } from './route-headers.ts';
 import { routeRight } from './route-rights.ts';
 import {
   componentSchemas,
@@ -79,7 +80,9 @@ function parametersOf(route: HttpRoute, path: string): Schema[] {
     return { name, in: 'query', ...words, schema };
   });
   const inHeader = dataRoutes.test(route.name)
-    ? Object.entries(headerSchemas).map(([name, schema]) => ({ name, in: 'header', schema }))
+    ? Object.entries(headerSchemas)
+        .filter(([name]) => takesHeader(route, name))
+        .map(([name, schema]) => ({ name, in: 'header', schema }))
     : [];
   return [...inPath, ...inQuery, ...inHeader];
 }

@@ -42,15 +42,16 @@ export function checkSiblingRoute(route: string): void {
   throw new KvError('BAD_REQUEST', { field: 'X-Namespace', detail });
 }
 
-/** `operation`: absent for a delete. BAD_REQUEST for conditions. */
+/** `operation`: absent for a delete. BAD_REQUEST for conditions and what is not explained. */
 export function siblingWriteOf(
   { headers }: HttpRequest,
-  { namespace, level }: Terms,
+  { namespace, level, explain }: Terms,
   key: Uint8Array,
   operation: ValueToPut | undefined,
 ): SiblingWriteRequest {
   for (const name of ['if-match', 'if-none-match'])
     if (headers[name] !== undefined) refuse(name, 'condition');
+  if (explain) refuse('X-Explain', 'explanation of a write');
   if (operation?.ifNotExists === true) refuse('if_not_exists', 'condition');
   const text = headers[contextHeader] ?? '';
   const context = text === '' ? noBytes : base64url.decode(text);

@@ -111,6 +111,7 @@ describe('conflicts: siblings over REST', function () {
       send('PUT', cart('e'), { value: 2, if_not_exists: true }),
       send('PUT', cart('e'), { value: 2 }, { 'if-match': '"x"' }),
       send('PUT', cart('e'), { value: 2 }, { 'consistency-level': 'SERIAL' }),
+      send('PUT', cart('e'), { value: 2 }, { 'x-explain': '1' }),
       send('DELETE', cart('e'), undefined, { 'consistency-level': 'SERIAL' }),
       send('GET', cart('e'), undefined, { 'consistency-level': 'SERIAL' }),
       send('GET', cart('e'), undefined, { 'consistency-level': 'LOCAL_SERIAL' }),
