@@ -214,8 +214,10 @@ const getrange: RespHandler = (call, { keys }) => {
     const value = record === undefined ? noBytes : recordValue(record);
     const { length } = value;
     const start = Math.max(0, first < 0 ? first + length : first);
-    const end = Math.min(length - 1, last < 0 ? last + length : last);
-    call.answer(start > end || end < 0 ? noBytes : value.subarray(start, end + 1));
+    // As Redis 7: an end before the beginning is the first byte, unless both ends are backwards.
+    const end = Math.min(length - 1, Math.max(0, last < 0 ? last + length : last));
+    const isBackwards = first < 0 && last < 0 && first > last;
+    call.answer(isBackwards || start > end ? noBytes : value.subarray(start, end + 1));
   });
 };
 
@@ -288,6 +290,8 @@ const setrange: RespHandler = (call, services) => {
   const offset = integerOf(call.arg(2));
   if (offset === undefined) return call.answer(notInteger);
   if (offset < 0) return call.answer(errorReply('ERR offset is out of range'));
+  // Nothing to write: nothing is created or padded.
+  if (call.arg(3).length === 0) return strlen(call, services);
   const change: SerialChange = { kind: 'overwrite', offset, value: call.arg(3) };
   applySerial(call, services, change, upper(call), lengthAfter);
 };

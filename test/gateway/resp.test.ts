@@ -84,13 +84,52 @@ describe('resp', () => {
     ['-100', '1', 'He'],
     ['3', '2', ''],
     ['9', '12', ''],
-    ['-9', '-7', ''],
+    ['-9', '-7', 'H'],
+    ['-100', '-50', 'H'],
+    ['0', '-7', 'H'],
+    ['1', '-7', ''],
+    ['-5', '-6', ''],
+    ['-3', '-10', ''],
   ] as const)
     it(`resp: GETRANGE ${first} ${last} is what Redis gives`, async () => {
       await one('SET', 'k', 'Hello');
       expect(await one('GETRANGE', 'k', first, last)).to.equal(bulk(expected));
       expect(await one('GETRANGE', 'none', first, last)).to.equal(bulk(''));
     });
+
+  it('resp: SETRANGE of nothing changes nothing, and says how long the value is', async () => {
+    expect(
+      await run(
+        ['SETRANGE', 'none', '5', ''],
+        ['EXISTS', 'none'],
+        ['SET', 'k', 'Hello'],
+        ['SETRANGE', 'k', '9', ''],
+        ['SETRANGE', 'k', '9999999999', ''],
+        ['GET', 'k'],
+        ['SETRANGE', 'k', '-1', ''],
+      ),
+    ).to.equal(`:0\r\n:0\r\n${ok}:5\r\n:5\r\n${bulk('Hello')}-ERR offset is out of range\r\n`);
+    expect(cluster.backend.serial).to.deep.equal([]);
+    expect(await run(['MULTI'], ['SETRANGE', 'k', '9', ''], ['EXEC'])).to.equal(
+      `${ok}+QUEUED\r\n${array(':5\r\n')}`,
+    );
+  });
+
+  it('resp: INCRBYFLOAT adds as people do, and prints no exponent', async () => {
+    expect(
+      await run(
+        ['SET', 'f', '0.1'],
+        ['INCRBYFLOAT', 'f', '0.2'],
+        ['INCRBYFLOAT', 'f', '-0.3000001'],
+        ['INCRBYFLOAT', 'f', '1e22'],
+        ['SET', 'f', 'x'],
+        ['INCRBYFLOAT', 'f', '1'],
+      ),
+    ).to.equal(
+      `${ok}${bulk('0.3')}${bulk('-0.0000001')}${bulk('9999999999999999999999.9999999')}${ok}` +
+        '-ERR value is not a valid float\r\n',
+    );
+  });
 
   it('resp: a JSON value of the REST face reads as its text, and a rewrite leaves its type', async () => {
     await sendJson(cluster.port, 'PUT', '/api/v1/keys/j', '{"value":{"a":1}}');
@@ -435,6 +474,21 @@ describe('resp', () => {
         ['MGET', 'a', 'b'],
       ),
     ).to.equal(`${bulk('1')}${ok}${array(bulk('1'), bulk('2'))}`);
+  });
+
+  it('resp: CLIENT LIST chooses by type and id, and refuses what is neither', async () => {
+    const count = async (...words: readonly string[]): Promise<number> =>
+      (await one('CLIENT', 'LIST', ...words)).split('id=').length - 1;
+    expect(await count('TYPE', 'normal')).to.equal(1);
+    for (const type of ['replica', 'slave', 'master', 'pubsub'])
+      expect(await one('CLIENT', 'LIST', 'TYPE', type), type).to.equal(bulk(''));
+    expect(await count('ID', '1', '99999')).to.be.within(0, 1);
+    expect(await one('CLIENT', 'LIST', 'TYPE', 'Bogus')).to.equal(
+      "-ERR Unknown client type 'Bogus'\r\n",
+    );
+    expect(await one('CLIENT', 'LIST', 'ID', 'x')).to.equal('-ERR Invalid client ID\r\n');
+    for (const words of [['TYPE'], ['ID'], ['TYPE', 'normal', 'ID', '3'], ['USER', 'x']])
+      expect(await one('CLIENT', 'LIST', ...words)).to.equal('-ERR syntax error\r\n');
   });
 
   it('resp: CLIENT LIST has a line per connection, with what each one set', async () => {
