@@ -16,6 +16,7 @@ interface Selective {
 
 const routes = (...names: readonly string[]): ReadonlySet<string> => new Set(names);
 
+/** Headers that are refused elsewhere. */
 const selective: Readonly<Record<string, Selective>> = {
   'X-Explain': {
     routes: routes('put', 'get', 'head', 'delete', 'cas', 'incr', 'ttl'),
@@ -31,8 +32,20 @@ const selective: Readonly<Record<string, Selective>> = {
   },
 };
 
-export const takesHeader = ({ name }: HttpRoute, header: string): boolean =>
-  selective[header]?.routes.has(name) ?? true;
+/** Of the headers that other routes know nothing of: who sends one there has no use for it. */
+const known: Readonly<Record<string, ReadonlySet<string>>> = {
+  'X-Causal-Context': routes('put', 'delete'),
+  'X-Request-Id': routes('put', 'delete', 'cas', 'incr', 'ttl', 'batch-put', 'batch-delete'),
+  'Last-Event-ID': routes('watch'),
+};
+const ofWatches: ReadonlySet<string> = routes('X-Namespace', 'Last-Event-ID');
+
+/** Whether a header means something on a route; all but a few do on every route about keys. */
+export function takesHeader(route: HttpRoute, header: string): boolean {
+  if (pathsOf(route).length < 2) return false;
+  if (route.name === 'watch') return ofWatches.has(header);
+  return (selective[header]?.routes ?? known[header])?.has(route.name) ?? true;
+}
 
 /** BAD_REQUEST for a header that the route would have to ignore. */
 export function checkHeaders(route: HttpRoute, { headers }: HttpRequest): void {
