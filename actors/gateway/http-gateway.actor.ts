@@ -577,7 +577,8 @@ function createAccess(
   settings: AccessSettings | undefined,
 ): HttpAccess | undefined {
   if (settings === undefined) return undefined;
-  return new HttpAccess(new Access(ctx.clock, guard, settings), guard, auditOf(ctx));
+  const { clock } = ctx;
+  return new HttpAccess(new Access(clock, guard, settings), { guard, audit: auditOf(ctx), clock });
 }
 
 export const httpGateway = actor({

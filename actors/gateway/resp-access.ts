@@ -96,7 +96,10 @@ export class RespAccess {
     const { connection, spec } = call;
     const right = this.#rightOf(spec);
     if (right === 'open') return undefined;
-    if (!this.isLoggedIn(connection)) return noAuth;
+    if (!this.isLoggedIn(connection)) {
+      this.happened(call, 'UNAUTHORIZED');
+      return noAuth;
+    }
     const { login } = connection;
     if (login === undefined) return undefined;
     const tooFast = this.access.admitUser(login);

@@ -114,8 +114,10 @@ const hello: RespHandler = (call, services) => {
     );
   };
   if (credentials !== undefined) return logIn(call, services, credentials, greet);
-  if (services.access?.isLoggedIn(connection) === false) call.answer(helloNeedsAuth);
-  else greet();
+  const { access } = services;
+  if (access === undefined || access.isLoggedIn(connection)) return greet();
+  access.happened(call, 'UNAUTHORIZED');
+  call.answer(helloNeedsAuth);
 };
 
 /** The namespace with this number; one that is not known here may have been made elsewhere. */

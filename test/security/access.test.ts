@@ -283,6 +283,32 @@ describe('security: access over HTTP', () => {
     ]);
   });
 
+  it('access: a missing token is in the audit log, on routes about keys too', async () => {
+    await send(cluster.port, 'GET', `${keysOfA}/secret-key`);
+    await send(cluster.port, 'GET', '/metrics');
+    await send(cluster.port, 'POST', '/api/v1/admin/flush');
+    const common = { user: '', address: '127.0.0.1', target: '', outcome: 'UNAUTHORIZED' };
+    expect(cluster.audit).to.deep.equal(
+      ['get', 'metrics', 'flush'].map((act) => ({ ...common, act })),
+    );
+  });
+
+  it('access: who takes a table of a snapshot is in the audit log, once for its parts', async () => {
+    const headers = as('root');
+    const snapshots = '/api/v1/admin/snapshots';
+    await sendJson(cluster.port, 'POST', snapshots, '{"name":"s"}', headers);
+    for (const part of ['0/1?offset=0&length=2', '0/1?offset=2&length=2', '1/1?offset=1'])
+      expect(await statusOf('GET', `${snapshots}/s/tables/${part}`, headers), part).to.equal(200);
+    expect(await statusOf('GET', `${snapshots}/s/tables/0/1`, as('ada'))).to.equal(403);
+    const line = { user: 'root', address: '127.0.0.1', target: 's', outcome: 'done' };
+    const table = { ...line, act: 'snapshot-table' };
+    expect(cluster.audit.slice(1)).to.deep.equal([
+      table,
+      table,
+      { ...table, user: 'ada', outcome: 'FORBIDDEN' },
+    ]);
+  });
+
   it('access: a user has so many requests per second (limit=2)', async () => {
     const statuses: number[] = [];
     for (let i = 0; i < 4; i += 1) statuses.push(await statusOf('GET', `${keysOfA}/k`, as('slow')));
@@ -536,6 +562,14 @@ describe('security: access over the Redis protocol', () => {
     await cluster.close();
     cluster = await start({ isRequired: false });
     expect(await run(largeSet, keys(11))).to.deep.equal(['+OK', ':1']);
+  });
+
+  it('access: a command without a login is in the audit log, HELLO too', async () => {
+    await run(['GET', 'secret-key'], ['HELLO', '3'], ['AUTH', 'wrong']);
+    const common = { user: '', address: '127.0.0.1', target: '', outcome: 'UNAUTHORIZED' };
+    expect(cluster.audit).to.deep.equal(
+      ['get', 'hello', 'auth'].map((act) => ({ ...common, act })),
+    );
   });
 
   it('access: HELLO logs in and chooses the version; without a login it is refused', async () => {
