@@ -8,6 +8,8 @@ import { type ErrorCode, errorTable, failure } from '../../runtime/errors.ts';
 import { respCommands } from '../../actors/gateway/resp-commands.ts';
 import { RespGateway } from '../../actors/gateway/protocol.ts';
 import type { SerialChange } from '../../actors/gateway/serial-operations.ts';
+import { changed } from '../../actors/catalog/changes.ts';
+import { firstDocument } from '../../actors/model/namespaces.ts';
 import { recordExpiresAt, recordValue, recordValueType } from '../../actors/model/record.ts';
 import type { WriteRequest } from '../../actors/replication/protocol.ts';
 import { nowMs, send, sendJson, startCluster, type TestCluster } from '../kit-gateway.ts';
@@ -498,6 +500,16 @@ describe('resp', () => {
     expect(list.match(/\nid=\d+ addr=127\.0\.0\.1:\d+ /g)).to.have.length(2);
     expect(list).to.include('name=other').and.to.include('level=QUORUM');
     other.close();
+  });
+
+  it('resp: DBSIZE and INFO keyspace say what the nodes said, of all namespaces together', async () => {
+    await cluster.close();
+    const made = changed(firstDocument, { kind: 'create', name: 'a', settings: {} }, nowMs);
+    const access = { isRequired: false, operationsPerAddressMax: 0, document: made };
+    cluster = await startCluster({ access });
+    // The stand-in for gossip has 100 records on its node.
+    expect(await run(['DBSIZE'], ['SELECT', '1'], ['DBSIZE'])).to.equal(`:100\r\n${ok}:100\r\n`);
+    expect(await run(['SELECT', '1'], ['INFO', 'keyspace'])).to.contain('db0:keys=100,');
   });
 
   it('resp: KV.CONSISTENCY holds for its connection, until RESET', async () => {
