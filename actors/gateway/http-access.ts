@@ -194,7 +194,8 @@ function targetOf(route: HttpRoute, { params, body, headers }: HttpRequest): str
 }
 
 /** Of a problem document. */
-const codeOf = ({ status, body }: HttpAnswer): string => textIn(body, 'code') ?? `HTTP_${status}`;
+export const codeOf = ({ status, body }: HttpAnswer): string =>
+  textIn(body, 'code') ?? `HTTP_${status}`;
 
 /** A text of a JSON object; undefined where there is none, or up to there it is no JSON. */
 function textIn(body: Uint8Array, wanted: string): string | undefined {

@@ -31,7 +31,6 @@ import {
   type WriteReply,
 } from '../replication/protocol.ts';
 import { Access, type AccessSettings, auditOf, type Login } from './access.ts';
-import { adminHandlers } from './admin-routes.ts';
 import { finalFailure } from './attempts.ts';
 import { batchHandlers } from './batch-routes.ts';
 import {
@@ -59,10 +58,11 @@ import {
   type ValueToPut,
   wantsBytes,
 } from './http-requests.ts';
+import { FailedRequests } from './failed-requests.ts';
 import { HttpAccess } from './http-access.ts';
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
 import { NamespaceGuard } from './namespace-guard.ts';
-import { namespaceHandlers } from './namespace-routes.ts';
+import { nodeHandlers } from './node-routes.ts';
 import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
@@ -87,9 +87,7 @@ import {
   siblingWriteAnswer,
   siblingWriteOf,
 } from './sibling-requests.ts';
-import { snapshotHandlers } from './snapshot-routes.ts';
-import { figuresTimeoutMs, stateHandlers, type StateOptions } from './state-routes.ts';
-import { userHandlers } from './user-routes.ts';
+import { figuresTimeoutMs, type StateOptions } from './state-routes.ts';
 import { openWatch, parseWatch } from './watch-routes.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings, StateOptions {
@@ -109,6 +107,8 @@ export interface HttpGatewayOptions extends GatewaySettings, StateOptions {
 interface Exchange {
   readonly request: HttpRequest;
   readonly route: HttpRoute;
+  /** Trace id of the client; empty: none. */
+  readonly trace: string;
   readonly startedMs: number;
   /** When the edge stops waiting. */
   readonly edgeDeadlineMs: number;
@@ -130,12 +130,6 @@ interface Exchange {
 /** Of the HTTP face, as its path says. */
 const faceVersion = '1';
 const htmlType = 'text/html; charset=utf-8';
-/** What is not about keys ends then where the request names no deadline. */
-const adminTimeoutMs = 15_000;
-const adminDeadlineMs = ({ request, startedMs, edgeDeadlineMs }: Exchange): number =>
-  request.headers['x-deadline-ms'] === undefined
-    ? Math.min(edgeDeadlineMs, startedMs + adminTimeoutMs)
-    : edgeDeadlineMs;
 /** What goes on while the node drains. */
 const servedWhileDraining: ReadonlySet<string> = new Set([
   'livez',
@@ -153,6 +147,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   readonly #router: KeyRouter;
   readonly #session: SessionCalls;
   readonly #figures: RouteFigures;
+  readonly #failed: FailedRequests;
   readonly #guard: NamespaceGuard;
   readonly #access: HttpAccess | undefined;
   readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
@@ -174,6 +169,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#access = createAccess(ctx, guard, options.access);
     this.#session = new SessionCalls(new KeyCalls({ ctx, router: this.#router, ring, guard }));
     this.#figures = new RouteFigures(ctx.metrics);
+    this.#failed = new FailedRequests(ctx);
     this.#handlers = {
       put: (exchange) => this.#put(exchange),
       get: (exchange) => this.#get(exchange),
@@ -202,7 +198,11 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         this.#docs ??= textAnswer(docsPage(), htmlType);
         this.#finish(exchange, this.#docs);
       },
-      ...this.#nodeHandlers(),
+      ...nodeHandlers<Exchange>({
+        ...{ ctx, options },
+        changed: (known) => guard.changed(known),
+        finish: (exchange, answer) => this.#finish(exchange, answer),
+      }),
     };
   }
 
@@ -215,6 +215,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const exchange: Exchange = {
       request,
       route,
+      trace: call.trace,
       startedMs: this.#ctx.clock.monotonicMs(),
       edgeDeadlineMs: call.deadlineMs,
       answer: this.#ctx.later<HttpAnswer>(),
@@ -334,6 +335,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const seconds = (this.#ctx.clock.monotonicMs() - startedMs) / 1000;
     this.#figures.record(route.name, status, seconds);
+    this.#failed.ended(route.name, exchange.trace, made);
     answer.resolve({
       status,
       headers: {
@@ -511,37 +513,6 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const { limits } = this.#options;
     const request = parseWatch(exchange.request, namespace, limits, exchange.login);
     openWatch(this.#ctx, request, (answer) => this.#finish(exchange, answer));
-  }
-
-  #nodeHandlers(): Record<string, (exchange: Exchange) => void> {
-    const { node, ask, clock, secrets } = this.#ctx;
-    const { members, replicationFactor: copies } = this.#options.ring;
-    const tools = { node, ask, members, copies };
-    const userTools = {
-      ...tools,
-      secretBytes: secrets,
-      nowMs: () => clock.wallMicros() / 1000,
-      changed: (known: CatalogBytes) => this.#guard.changed(known),
-    };
-    const handlers = {
-      ...snapshotHandlers(tools),
-      ...adminHandlers(tools),
-      ...namespaceHandlers(tools),
-      ...stateHandlers(tools, this.#options),
-      ...userHandlers(userTools),
-    };
-    return Object.fromEntries(
-      Object.entries(handlers).map(([name, run]) => [
-        name,
-        (exchange) =>
-          run({
-            request: exchange.request,
-            login: exchange.login,
-            timeoutMs: adminDeadlineMs(exchange) - clock.monotonicMs(),
-            answer: (answer) => this.#finish(exchange, answer),
-          }),
-      ]),
-    );
   }
 
   // ---- the node and the cluster ------------------------------------------------------------
