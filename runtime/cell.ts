@@ -3,7 +3,7 @@
 
 import type { Call } from './actor.ts';
 import type { Envelope } from './envelope.ts';
-import type { Log } from './environment.ts';
+import type { Log, LogFields } from './environment.ts';
 import { describeFailure, type Failure } from './errors.ts';
 import { Mailbox } from './mailbox.ts';
 import { type MetricSample, plainSample } from './metrics.ts';
@@ -114,10 +114,25 @@ export async function drainAll(cells: readonly Cell[]): Promise<void> {
   }
 }
 
+/** The message that an actor failed on; `trace`: empty where it has none. */
+interface Failed {
+  readonly name: string | undefined;
+  readonly trace: string;
+}
+
+const traceField = (trace: string): LogFields => (trace === '' ? {} : { trace });
+
 /** A message or session of an actor that failed, where nobody waits for its answer. */
-export function logFailure(log: Log, { address }: Cell, message: string, problem: Failure): void {
+export function logFailure(log: Log, { address }: Cell, failed: Failed, problem: Failure): void {
+  const { name: message, trace } = failed;
   const { code } = problem;
-  log.debug('session.failed', { actor: address, message, code, detail: describeFailure(problem) });
+  const fields = { actor: address, message, code, detail: describeFailure(problem) };
+  log.debug('session.failed', { ...fields, ...traceField(trace) });
+}
+
+export function logCrash(log: Log, { address }: Cell, failed: Failed, error: string): void {
+  const { name: message, trace } = failed;
+  log.error('actor.crashed', { actor: address, message, error, ...traceField(trace) });
 }
 
 /** What the mailboxes of `cells` tell about themselves. */

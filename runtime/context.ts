@@ -6,6 +6,7 @@ import type { BaseContext, Deferred, Done, Later, Outcome, Ref, Session } from '
 import { type Cell, DeferredReply } from './cell.ts';
 import type { Host, TimerHandle } from './environment.ts';
 import type { NestedTurns } from './nested-turns.ts';
+import { tracedLog } from './traced-log.ts';
 import { CorruptionError, errorOf, type Failure, failure, KvError, toFailure } from './errors.ts';
 
 /** What contexts need of the kernel. */
@@ -58,7 +59,7 @@ export function createContext(kernel: KernelSide, cell: Cell): AnyContext {
     shard: cell.shard,
     clock,
     random,
-    log,
+    log: tracedLog(log, kernel.trace),
     metrics,
     probe,
     tell: (ref: Ref<unknown>, name: string, body: unknown): void => {
@@ -161,7 +162,7 @@ function startSession<Reply>(
       deferred.fail(toFailure(error));
       return;
     }
-    kernel.crash(cell, error);
+    kernel.traced(trace, () => kernel.crash(cell, error));
     deferred.fail(failure('ACTOR_RESTARTED', { actor: cell.address }));
   });
   return deferred as unknown as Later<Reply>;

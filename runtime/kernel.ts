@@ -9,7 +9,7 @@
 
 import type { Done, Ref } from './actor.ts';
 import { AskTable, type PendingAsk } from './ask-table.ts';
-import { Cell, DeferredReply, drainAll, logFailure, mailboxSamples } from './cell.ts';
+import { Cell, DeferredReply, drainAll, logCrash, logFailure, mailboxSamples } from './cell.ts';
 import { createContext, type KernelSide } from './context.ts';
 import {
   type Envelope,
@@ -189,7 +189,7 @@ export class Kernel {
   #crash(cell: Cell, error: unknown, poison: Envelope | undefined): void {
     const { log, clock } = this.#host;
     const { summary, stack } = describeThrown(error);
-    log.error('actor.crashed', { actor: cell.address, message: poison?.name, error: stack });
+    logCrash(log, cell, { name: poison?.name, trace: this.#trace }, stack);
     if (poison !== undefined)
       this.#answer(poison, failure('ACTOR_RESTARTED', { actor: cell.address }), undefined);
     cell.incarnation += 1;
@@ -481,8 +481,7 @@ export class Kernel {
     } catch (error) {
       if (error instanceof KvError || error instanceof CorruptionError) {
         this.#answer(envelope, toFailure(error), undefined);
-        if (envelope.kind !== 'ask')
-          logFailure(this.#host.log, cell, envelope.name, toFailure(error));
+        if (envelope.kind !== 'ask') logFailure(this.#host.log, cell, envelope, toFailure(error));
       } else this.#crash(cell, error, envelope);
     }
     this.#trace = '';
@@ -509,7 +508,7 @@ export class Kernel {
         settled: (problem, reply) => {
           if (envelope.kind === 'ask') this.#answer(envelope, problem, reply);
           else if (problem !== undefined && cell.incarnation === incarnation)
-            logFailure(this.#host.log, cell, envelope.name, problem);
+            logFailure(this.#host.log, cell, envelope, problem);
         },
       });
     } else if (envelope.kind === 'ask') this.#answer(envelope, undefined, result);

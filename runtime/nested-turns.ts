@@ -172,7 +172,7 @@ export class NestedTurns {
       if (result instanceof DeferredReply) result.onSettled(this.#told(target, name));
     } catch (error) {
       const problem = this.#failureOf(target, error);
-      logFailure(this.#side.host.log, target, name, problem);
+      logFailure(this.#side.host.log, target, { name, trace: this.trace }, problem);
     }
   }
 
@@ -206,7 +206,7 @@ export class NestedTurns {
 
   #logOrCrash(cell: Cell, name: string, error: unknown): void {
     if (error instanceof KvError || error instanceof CorruptionError)
-      logFailure(this.#side.host.log, cell, name, toFailure(error));
+      logFailure(this.#side.host.log, cell, { name, trace: this.trace }, toFailure(error));
     else this.#side.crash(cell, error);
   }
 
@@ -244,10 +244,11 @@ export class NestedTurns {
 
   #told(cell: Cell, name: string): Settles {
     const { incarnation } = cell;
+    const failed = { name, trace: this.trace };
     return {
       settled: (problem) => {
         if (problem !== undefined && cell.incarnation === incarnation)
-          logFailure(this.#side.host.log, cell, name, problem);
+          logFailure(this.#side.host.log, cell, failed, problem);
       },
     };
   }

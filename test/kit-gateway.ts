@@ -13,7 +13,7 @@ import {
 } from '../runtime/actor.ts';
 import { compareBytes, startsWith, utf8 } from '../runtime/bytes.ts';
 import type { Envelope, Link } from '../runtime/envelope.ts';
-import type { Host } from '../runtime/environment.ts';
+import type { Host, Log } from '../runtime/environment.ts';
 import { type ErrorCode, type Failure, failure, KvError } from '../runtime/errors.ts';
 import { createNodeHost, secretBytes } from '../runtime/host/node-host.ts';
 import { Kernel } from '../runtime/kernel.ts';
@@ -456,6 +456,8 @@ export interface ClusterOptions {
   readonly respLimits?: Partial<RespEdgeLimits>;
   readonly connectionLimits?: Partial<HttpConnectionLimits>;
   readonly serial?: SerialOperations;
+  /** Absent: nothing is logged. */
+  readonly log?: Log;
   /** False: the failure detector has not spoken yet. */
   readonly tellsPeers?: boolean;
 }
@@ -509,7 +511,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
     virtualNodes: 16,
     replicationFactor: options.replicationFactor ?? nodes.length,
   });
-  const hosts = new Map(nodes.map((node) => [node, createTestHost()]));
+  const hosts = new Map(nodes.map((node) => [node, createTestHost(options.log)]));
   const hostOf = (node: string): Host => hosts.get(node) as Host;
   for (const node of nodes) kernels.set(node, createKernel(node, kernels, cut, hostOf(node)));
   for (const [node, kernel] of kernels) {
@@ -631,11 +633,13 @@ function createKernel(
   });
 }
 
+const quiet = (): void => undefined;
+const quietLog: Log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
+
 /** The real clock and timers; a node that stops itself fails the test. */
-function createTestHost(): Host {
-  const quiet = (): void => undefined;
+function createTestHost(log: Log = quietLog): Host {
   return createNodeHost({
-    log: { debug: quiet, info: quiet, warn: quiet, error: quiet },
+    log,
     capabilities: { secrets: secretBytes } as unknown as Host['capabilities'],
     onStop: (reason) => {
       throw new Error(`the node stopped: ${reason}`);

@@ -19,7 +19,13 @@ import {
   problemAnswer,
   requestHeaders,
 } from '../actors/gateway/http-routes.ts';
-import type { HttpAnswer, HttpRequest } from '../actors/gateway/protocol.ts';
+import {
+  type GatewayTimeouts,
+  type HttpAnswer,
+  httpAnswerMs,
+  type HttpRequest,
+  usualTimeouts,
+} from '../actors/gateway/protocol.ts';
 import { type ErrorCode, type Failure, failure } from '../runtime/errors.ts';
 import { BodyBudget } from './body-budget.ts';
 import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from './connection-cap.ts';
@@ -46,6 +52,8 @@ export interface HttpEdgeOptions {
   readonly watches?: WatchSource;
   /** Named in what the edge refuses by itself, as the gateway names it in its answers. */
   readonly node: string;
+  /** Those of the gateway, which answers by them. Default: as their settings are by default. */
+  readonly timeouts?: GatewayTimeouts;
   /** Default: 1 MiB for a value, 16 MiB for a batch. */
   readonly limits?: BodyLimits;
   readonly connectionLimits?: Partial<HttpConnectionLimits>;
@@ -82,8 +90,6 @@ const headersMax = 100;
 const headerBytesMax = 16 * 1024;
 /** A key of 1 KiB, every byte percent-encoded; what is longer is the gateway's to refuse. */
 const paramLengthMax = 8192;
-/** The gateway answers by itself at its deadline; this is for a gateway that does not. */
-const answerTimeoutMs = 15_000;
 const answerMarginMs = 500;
 const deadlineMsMax = 60_000;
 /** Connections that are still busy this long after close() are cut. */
@@ -95,6 +101,8 @@ const emptyBody = new Uint8Array(0);
 
 export class HttpEdge {
   readonly #options: HttpEdgeOptions;
+  /** The gateway answers by itself at its deadline; this is for a gateway that does not. */
+  readonly #answerMs: number;
   readonly #app: FastifyInstance;
   readonly #stalls: StallWatch;
   readonly #cap: ConnectionCap;
@@ -105,6 +113,7 @@ export class HttpEdge {
 
   constructor(options: HttpEdgeOptions) {
     this.#options = options;
+    this.#answerMs = httpAnswerMs(options.timeouts ?? usualTimeouts);
     const limited = { ...defaultHttpLimits, ...options.connectionLimits };
     this.#app = createApp(options, limited);
     this.#stalls = new StallWatch(limited.stallMs);
@@ -194,7 +203,7 @@ export class HttpEdge {
     // From here on the answer goes straight to the socket.
     reply.hijack();
     const trace = traceOf(request.headers['traceparent']);
-    this.#options.ask(message, timeoutOf(message), trace, (problem, answer) => {
+    this.#options.ask(message, timeoutOf(message) ?? this.#answerMs, trace, (problem, answer) => {
       const final = answer ?? problemAnswer(problem ?? failure('BUG'));
       if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
       write(reply.raw, final, {
@@ -324,10 +333,10 @@ function parseQuery(url: string): Record<string, string> | undefined {
 
 const decodeText = (text: string): string => decodeURIComponent(text.replaceAll('+', ' '));
 
-/** A little more than the client's deadline: the gateway's own answer says more. */
-function timeoutOf({ headers }: HttpRequest): number {
+/** A little more than the client's deadline: the gateway's own answer says more. Undefined: none. */
+function timeoutOf({ headers }: HttpRequest): number | undefined {
   const asked = Number(headers['x-deadline-ms']);
-  return asked > 0 && asked <= deadlineMsMax ? asked + answerMarginMs : answerTimeoutMs;
+  return asked > 0 && asked <= deadlineMsMax ? asked + answerMarginMs : undefined;
 }
 
 /** The trace id of a W3C trace context header; empty where there is none. */

@@ -8,11 +8,14 @@
 
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
-import type {
-  RespAnswers,
-  RespBatch,
-  RespCommand,
-  RespConnectionStart,
+import {
+  type GatewayTimeouts,
+  type RespAnswers,
+  respAnswerMs,
+  type RespBatch,
+  type RespCommand,
+  type RespConnectionStart,
+  usualTimeouts,
 } from '../actors/gateway/protocol.ts';
 import { describeFailure, errorTable, type Failure } from '../runtime/errors.ts';
 import { FailedHandshakes, type FailureHost } from './failed-handshakes.ts';
@@ -34,6 +37,8 @@ export interface RespEdgeOptions {
     timeoutMs: number,
     done: (problem: Failure | undefined, answers: RespAnswers | undefined) => void,
   ) => void;
+  /** Those of the gateway, which answers by them. Default: as their settings are by default. */
+  readonly timeouts?: GatewayTimeouts;
   readonly limits?: Partial<RespEdgeLimits>;
   /** Until the gateway says that a connection has logged in, `limitsBeforeLogin` hold. Default false. */
   readonly requiresLogin?: boolean;
@@ -77,8 +82,6 @@ export const defaultRespLimits: RespEdgeLimits = {
 /** Commands of one batch, and of the one that is prepared meanwhile. */
 const batchCommands = 128;
 const batchBytes = 1024 * 1024;
-/** The gateway ends a batch long before. */
-const runTimeoutMs = 60_000;
 const closeTimeoutMs = 5000;
 const keepAliveMs = 300_000;
 /** What may arrive of a connection that has not logged in and is not read as commands yet. */
@@ -93,6 +96,8 @@ const argumentOverhead = 64;
 export class RespEdge {
   readonly #options: RespEdgeOptions;
   readonly #limits: RespEdgeLimits;
+  /** The gateway ends a batch before. */
+  readonly #answerMs: number;
   readonly #server: Server;
   readonly #connections = new Set<Connection>();
   #nextId = 1;
@@ -103,6 +108,7 @@ export class RespEdge {
 
   constructor(options: RespEdgeOptions) {
     this.#options = options;
+    this.#answerMs = respAnswerMs(options.timeouts ?? usualTimeouts);
     this.#limits = { ...defaultRespLimits, ...options.limits };
     const how = { allowHalfOpen: true, noDelay: true } as const;
     const accept = (socket: Socket): void => this.#accept(socket);
@@ -174,6 +180,7 @@ export class RespEdge {
     const connection = new Connection(id, socket, {
       limits: this.#limits,
       requiresLogin: this.#options.requiresLogin === true,
+      answerMs: this.#answerMs,
       run: this.#options.run,
       hold: (bytes) => this.#hold(bytes),
     });
@@ -213,6 +220,7 @@ const tooLateForLogin = (loginMs: number): string =>
 interface ConnectionParts {
   readonly limits: RespEdgeLimits;
   readonly requiresLogin: boolean;
+  readonly answerMs: number;
   readonly run: RespEdgeOptions['run'];
   readonly hold: (bytes: number) => boolean;
 }
@@ -369,7 +377,8 @@ class Connection {
     this.#queue = [];
     this.#queuedBytes = 0;
     this.#isRunning = true;
-    this.#parts.run({ connection: this.#id, commands }, runTimeoutMs, (problem, answers) => {
+    const { run, answerMs } = this.#parts;
+    run({ connection: this.#id, commands }, answerMs, (problem, answers) => {
       this.#isRunning = false;
       if (this.#isEnded) return;
       if (answers === undefined) this.#end(problemLine(problem));

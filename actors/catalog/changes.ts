@@ -13,6 +13,7 @@ import {
   noSuchNamespace,
   plainSettings,
   settingsProblem,
+  togetherProblem,
   systemNamespace,
   tableGroups,
   tableGroupsMax,
@@ -107,7 +108,8 @@ function created(
 }
 
 function checked(namespace: Namespace): Namespace {
-  const problem = settingsProblem(namespace as unknown as Readonly<Record<string, unknown>>);
+  const fields = namespace as unknown as Readonly<Record<string, unknown>>;
+  const problem = settingsProblem(fields) ?? togetherProblem(namespace);
   if (problem !== undefined) refuse(problem.field, problem.expected);
   return namespace;
 }

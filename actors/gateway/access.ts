@@ -48,7 +48,7 @@ export interface Login {
 
 export const bootstrapUser = 'bootstrap';
 
-/** Tokens that were right lately. */
+/** Tokens that were right lately; a change of the users or namespaces does not make one forgotten. */
 const rememberedMax = 1024;
 const addressesMax = 10_000;
 /** Wrong tokens of one address. */
@@ -97,10 +97,8 @@ export class Access {
   }
 
   #current(): Users {
-    if (this.#users.epoch !== this.#guard.known.epoch) {
-      this.#users = new Users(this.#guard.known.document);
-      this.#remembered.clear();
-    }
+    const { epoch, document } = this.#guard.known;
+    if (this.#users.epoch !== epoch) this.#users = new Users(document);
     return this.#users;
   }
 
@@ -111,8 +109,9 @@ export class Access {
   login(token: string, address: string, name?: string): Login | Failure {
     const users = this.#current();
     const known = this.#remembered.get(token);
-    if (known !== undefined && this.isCurrent(known) && (name ?? known.user) === known.user)
-      return known;
+    const isCurrent = known !== undefined && this.isCurrent(known);
+    if (isCurrent && (name ?? known.user) === known.user) return known;
+    if (!isCurrent) this.#remembered.delete(token);
     const group = addressGroup(address);
     const nowMs = this.#clock.monotonicMs();
     const waitMs = this.#mistakes.waitMs(group, mistakes, nowMs);
@@ -167,8 +166,9 @@ export class Access {
   #renew(login: Login): boolean {
     const users = this.#current();
     if (login.tokenId === '') {
+      if (users.hasUsableAdmin(this.#nowMs)) return false;
       login.epoch = users.epoch;
-      return !users.hasUsableAdmin(this.#nowMs);
+      return true;
     }
     const renewed = loginBy(users, login);
     if (renewed === undefined) return false;
@@ -176,20 +176,25 @@ export class Access {
     return true;
   }
 
-  /** One operation of an address, and of a user where he is known; a failure where there are too many. */
-  admit(address: string, login: Login | undefined): Failure | undefined {
+  /** One operation of an address, before anything else of it is looked at; a failure: too many. */
+  admitAddress(address: string): Failure | undefined {
+    const { operationsPerAddressMax: perSecond } = this.#settings;
+    if (perSecond === 0) return undefined;
     const nowMs = this.#clock.monotonicMs();
-    const { operationsPerAddressMax: perAddress } = this.#settings;
-    if (perAddress > 0) {
-      const share = { perSecond: perAddress, nodes: 1 };
-      const { granted, retryMs } = this.#perAddress.take(addressGroup(address), share, 1, nowMs);
-      if (granted === 0) return tooFast(`an address may do ${perAddress} operations`, retryMs);
-    }
-    if (login === undefined || login.perSecondMax === 0) return undefined;
-    const share = { perSecond: login.perSecondMax, nodes: this.#nodesAlive };
-    const { granted, retryMs } = this.#perUser.take(login.user, share, 1, nowMs);
+    const share = { perSecond, nodes: 1 };
+    const { granted, retryMs } = this.#perAddress.take(addressGroup(address), share, 1, nowMs);
     if (granted > 0) return undefined;
-    return tooFast(`user ${login.user} may do ${login.perSecondMax} operations`, retryMs);
+    return tooFast(`an address may do ${perSecond} operations`, retryMs);
+  }
+
+  /** One operation of a user; a failure where there are too many. */
+  admitUser({ user, perSecondMax }: Login): Failure | undefined {
+    if (perSecondMax === 0) return undefined;
+    const nowMs = this.#clock.monotonicMs();
+    const share = { perSecond: perSecondMax, nodes: this.#nodesAlive };
+    const { granted, retryMs } = this.#perUser.take(user, share, 1, nowMs);
+    if (granted > 0) return undefined;
+    return tooFast(`user ${user} may do ${perSecondMax} operations`, retryMs);
   }
 }
 

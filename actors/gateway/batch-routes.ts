@@ -2,6 +2,7 @@
 // with `atomic` all writes of the batch happen or, in the end, none of them does (BL-5).
 
 import type { Done } from '../../runtime/actor.ts';
+import type { Level } from '../model/consistency.ts';
 import type { ReadReply, WriteReply } from '../replication/protocol.ts';
 import { batchGetAnswer, batchWriteAnswer } from './http-answers.ts';
 import {
@@ -13,7 +14,6 @@ import {
 } from './http-requests.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
 import { runAll } from './run-all.ts';
-import { refuseConditions } from './serial-requests.ts';
 import { type AtomicReply, type BatchWrite, removal, type SessionCalls } from './session-calls.ts';
 
 /** What every request of a batch has. */
@@ -21,6 +21,8 @@ interface BatchExchange {
   readonly request: HttpRequest;
   /** Monotonic. */
   readonly deadlineMs: number;
+  /** That the answer names. */
+  level: Level | undefined;
 }
 
 /** What the gateway lends. */
@@ -50,13 +52,13 @@ export function batchHandlers<Exchange extends BatchExchange>(
     },
     'batch-delete': (exchange) => {
       const terms = begin(exchange, 'write');
-      const { items, isAtomic } = parseBatchKeys(exchange.request, { limits, mayRepeat: false });
+      const { items, isAtomic } = parseBatchKeys(exchange.request, { limits, isRead: false });
       const writes = items.map((key) => ({ ...removal(terms.namespace, key), ifNotExists: false }));
       writeAll(tools, exchange, terms, { writes, isAtomic });
     },
     'batch-get': (exchange) => {
       const terms = begin(exchange, 'read');
-      const { items } = parseBatchKeys(exchange.request, { limits, mayRepeat: true });
+      const { items } = parseBatchKeys(exchange.request, { limits, isRead: true });
       runAll<Uint8Array, ReadReply>(
         items,
         (key, done) => tools.session.read(terms, key, exchange.deadlineMs, done),
@@ -72,10 +74,11 @@ function writeAll<Exchange extends BatchExchange>(
   terms: Terms,
   { writes, isAtomic }: { readonly writes: readonly BatchWrite[]; readonly isAtomic: boolean },
 ): void {
-  refuseConditions(exchange.request);
   const keys = writes.map(({ key }) => key);
   const isDelete = writes[0]?.value === undefined;
   if (isAtomic) {
+    const level = terms.atomicLevel;
+    exchange.level = level;
     const done = settle(exchange, ({ replies }) =>
       batchWriteAnswer(
         keys,
@@ -83,7 +86,7 @@ function writeAll<Exchange extends BatchExchange>(
         isDelete,
       ),
     );
-    return session.writeAtomic(terms, writes, exchange.deadlineMs, done);
+    return session.writeAtomic({ ...terms, level }, writes, exchange.deadlineMs, done);
   }
   runAll<BatchWrite, WriteReply>(
     writes,

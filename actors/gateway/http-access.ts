@@ -4,8 +4,11 @@
 // not (rule SE-14).
 
 import { errorOf, type Failure, KvError } from '../../runtime/errors.ts';
+import type { Clock } from '../../runtime/environment.ts';
+import { dropOldest } from '../model/drop-oldest.ts';
 import { JsonReader } from '../model/json-slices.ts';
 import { rank } from '../model/users.ts';
+import type { AuditEntry } from '../security/protocol.ts';
 import {
   type Access,
   type Audit,
@@ -19,20 +22,39 @@ import type { NamespaceGuard } from './namespace-guard.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
 import { routeRight } from './route-rights.ts';
 
+/** A table is taken in many parts: a line of the audit log tells of all within this time. */
+const downloadMs = 60_000;
+const downloadsMax = 1024;
+const tablePart = 'snapshot-table';
+
 const scheme = /^bearer +(\S+) *$/i;
 
 export class HttpAccess {
   readonly access: Access;
   readonly #guard: NamespaceGuard;
   readonly #audit: Audit;
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
+  /** When the line about a download was written, by who takes which table. */
+  readonly #downloads = new Map<string, number>();
 
-  constructor(access: Access, guard: NamespaceGuard, audit: Audit) {
+  constructor(
+    access: Access,
+    { guard, audit, clock }: Readonly<{ guard: NamespaceGuard; audit: Audit; clock: Clock }>,
+  ) {
     this.access = access;
     this.#guard = guard;
     this.#audit = audit;
+    this.#clock = clock;
   }
 
-  /** Who asks, before anything of a request is done; undefined: nobody has to say. */
+  /** The first that is done of a request: its address may be too fast. Health is no operation. */
+  admit({ client = '' }: HttpRequest, { name }: HttpRoute): void {
+    if (name === 'livez' || name === 'readyz') return;
+    const tooFast = this.access.admitAddress(client);
+    if (tooFast !== undefined) throw errorOf(tooFast);
+  }
+
+  /** Who asks, before anything else of a request is done; undefined: nobody has to say. */
   identify(request: HttpRequest, route: HttpRoute): Login | undefined {
     const isAsked = this.access.isRequired && routeRight(route.name) !== 'open';
     return isAsked ? this.#loginOf(request, route) : undefined;
@@ -41,25 +63,49 @@ export class HttpAccess {
   /** Whether the request may go on; one about keys is checked again when its namespace is known. */
   enter(login: Login | undefined, route: HttpRoute, request: HttpRequest): void {
     const right = routeRight(route.name);
-    if (right === 'open') return;
-    const tooFast = this.access.admit(request.client ?? '', login);
+    if (right === 'open' || login === undefined) return;
+    const tooFast = this.access.admitUser(login);
     if (tooFast !== undefined) throw errorOf(tooFast);
-    if (login === undefined || right === 'read' || right === 'write') return;
+    if (right === 'read' || right === 'write') return;
     if (!this.#mayEnter(login, route, request)) throw this.#refused(login, route, request);
   }
 
   #loginOf(request: HttpRequest, route: HttpRoute): Login {
     const { headers, client = '' } = request;
     const { authorization } = headers;
-    if (authorization === undefined)
+    if (authorization === undefined) {
+      this.#unknown(route, client);
       throw new KvError('UNAUTHORIZED', { detail: 'expected Authorization: Bearer with a token' });
+    }
     const token = scheme.exec(authorization)?.[1];
     const found = this.access.login(token ?? '', client);
     if (!isFailure(found)) return found;
     // While somebody is held off, he is not written down again and again.
-    if (found.code === 'UNAUTHORIZED' && !isAdministrative(route))
-      this.#audit({ user: '', address: client, act: route.name, target: '', outcome: found.code });
+    if (found.code === 'UNAUTHORIZED') this.#unknown(route, client);
     throw errorOf(found);
+  }
+
+  /** What is administrative is written down when it ends. */
+  #unknown(route: HttpRoute, address: string): void {
+    if (isAdministrative(route)) return;
+    this.#audit({ user: '', address, act: route.name, target: '', outcome: 'UNAUTHORIZED' });
+  }
+
+  /** A further part of a table of which a line has told lately. */
+  #isContinued(
+    { name }: HttpRoute,
+    { params }: HttpRequest,
+    { user, address, target }: Omit<AuditEntry, 'act'>,
+  ): boolean {
+    if (name !== tablePart) return false;
+    const download = JSON.stringify([user, address, target, params['shard'], params['table']]);
+    const nowMs = this.#clock.monotonicMs();
+    const writtenMs = this.#downloads.get(download);
+    if (writtenMs !== undefined && nowMs - writtenMs < downloadMs) return true;
+    this.#downloads.delete(download);
+    this.#downloads.set(download, nowMs);
+    dropOldest(this.#downloads, downloadsMax);
+    return false;
   }
 
   #mayEnter(login: Login, { name }: HttpRoute, { params }: HttpRequest): boolean {
@@ -127,14 +173,17 @@ export class HttpAccess {
     const outcome = answer.status < 300 ? 'done' : codeOf(answer);
     if (outcome === 'OVERLOADED') return;
     const target = targetOf(route, request);
-    const user = login?.user ?? '';
-    this.#audit({ user, address: request.client ?? '', act: route.name, target, outcome });
+    const entry = { user: login?.user ?? '', address: request.client ?? '', target, outcome };
+    if (outcome === 'done' && this.#isContinued(route, request, entry)) return;
+    this.#audit({ ...entry, act: route.name });
   }
 }
 
 /** What changes the cluster, or takes its data out of it. */
 const isAdministrative = ({ method, path, name }: HttpRoute): boolean =>
-  (method !== 'GET' && path.includes('/admin/')) || name === 'snapshot';
+  (method !== 'GET' && path.includes('/admin/')) || downloads.has(name);
+
+const downloads: ReadonlySet<string> = new Set(['snapshot', tablePart]);
 
 /** The name that a request is about; never anything else of its body. */
 function targetOf(route: HttpRoute, { params, body, headers }: HttpRequest): string {
@@ -145,7 +194,8 @@ function targetOf(route: HttpRoute, { params, body, headers }: HttpRequest): str
 }
 
 /** Of a problem document. */
-const codeOf = ({ status, body }: HttpAnswer): string => textIn(body, 'code') ?? `HTTP_${status}`;
+export const codeOf = ({ status, body }: HttpAnswer): string =>
+  textIn(body, 'code') ?? `HTTP_${status}`;
 
 /** A text of a JSON object; undefined where there is none, or up to there it is no JSON. */
 function textIn(body: Uint8Array, wanted: string): string | undefined {

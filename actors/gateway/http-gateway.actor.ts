@@ -31,7 +31,6 @@ import {
   type WriteReply,
 } from '../replication/protocol.ts';
 import { Access, type AccessSettings, auditOf, type Login } from './access.ts';
-import { adminHandlers } from './admin-routes.ts';
 import { finalFailure } from './attempts.ts';
 import { batchHandlers } from './batch-routes.ts';
 import {
@@ -59,14 +58,16 @@ import {
   type ValueToPut,
   wantsBytes,
 } from './http-requests.ts';
+import { FailedRequests } from './failed-requests.ts';
 import { HttpAccess } from './http-access.ts';
 import { type HttpRoute, problemAnswer, routesByName } from './http-routes.ts';
 import { NamespaceGuard } from './namespace-guard.ts';
-import { namespaceHandlers } from './namespace-routes.ts';
+import { nodeHandlers } from './node-routes.ts';
 import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import { type HttpAnswer, HttpGateway, type HttpRequest } from './protocol.ts';
 import { docsPage, openApiDocument } from './openapi.ts';
+import { checkHeaders } from './route-headers.ts';
 import { mayUseReserve } from './route-rights.ts';
 import { RouteFigures } from './route-figures.ts';
 import {
@@ -81,13 +82,12 @@ import {
 import { removal, SessionCalls } from './session-calls.ts';
 import {
   checkSiblingRoute,
+  checkSiblingTerms,
   siblingReadAnswer,
   siblingWriteAnswer,
   siblingWriteOf,
 } from './sibling-requests.ts';
-import { snapshotHandlers } from './snapshot-routes.ts';
-import { figuresTimeoutMs, stateHandlers, type StateOptions } from './state-routes.ts';
-import { userHandlers } from './user-routes.ts';
+import { figuresTimeoutMs, type StateOptions } from './state-routes.ts';
 import { openWatch, parseWatch } from './watch-routes.ts';
 
 export interface HttpGatewayOptions extends GatewaySettings, StateOptions {
@@ -107,6 +107,8 @@ export interface HttpGatewayOptions extends GatewaySettings, StateOptions {
 interface Exchange {
   readonly request: HttpRequest;
   readonly route: HttpRoute;
+  /** Trace id of the client; empty: none. */
+  readonly trace: string;
   readonly startedMs: number;
   /** When the edge stops waiting. */
   readonly edgeDeadlineMs: number;
@@ -145,6 +147,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   readonly #router: KeyRouter;
   readonly #session: SessionCalls;
   readonly #figures: RouteFigures;
+  readonly #failed: FailedRequests;
   readonly #guard: NamespaceGuard;
   readonly #access: HttpAccess | undefined;
   readonly #handlers: Readonly<Record<string, (exchange: Exchange) => void>>;
@@ -152,6 +155,9 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   #open = 0;
   #whenIdle: Deferred<object>[] = [];
   #nextScanShard = 0;
+  /** Made when somebody asks first: everybody may ask, and they are large. */
+  #document: HttpAnswer | undefined;
+  #docs: HttpAnswer | undefined;
 
   constructor(ctx: Context<object, 'secrets'>, options: HttpGatewayOptions) {
     this.#ctx = ctx;
@@ -163,6 +169,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     this.#access = createAccess(ctx, guard, options.access);
     this.#session = new SessionCalls(new KeyCalls({ ctx, router: this.#router, ring, guard }));
     this.#figures = new RouteFigures(ctx.metrics);
+    this.#failed = new FailedRequests(ctx);
     this.#handlers = {
       put: (exchange) => this.#put(exchange),
       get: (exchange) => this.#get(exchange),
@@ -183,9 +190,19 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       }),
       livez: (exchange) => this.#finish(exchange, jsonAnswer(this.#health('alive'))),
       readyz: (exchange) => this.#ready(exchange),
-      openapi: (exchange) => this.#finish(exchange, jsonAnswer(openApiDocument(faceVersion))),
-      docs: (exchange) => this.#finish(exchange, textAnswer(docsPage(), htmlType)),
-      ...this.#nodeHandlers(),
+      openapi: (exchange) => {
+        this.#document ??= jsonAnswer(openApiDocument(faceVersion));
+        this.#finish(exchange, this.#document);
+      },
+      docs: (exchange) => {
+        this.#docs ??= textAnswer(docsPage(), htmlType);
+        this.#finish(exchange, this.#docs);
+      },
+      ...nodeHandlers<Exchange>({
+        ...{ ctx, options },
+        changed: (known) => guard.changed(known),
+        finish: (exchange, answer) => this.#finish(exchange, answer),
+      }),
     };
   }
 
@@ -198,6 +215,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const exchange: Exchange = {
       request,
       route,
+      trace: call.trace,
       startedMs: this.#ctx.clock.monotonicMs(),
       edgeDeadlineMs: call.deadlineMs,
       answer: this.#ctx.later<HttpAnswer>(),
@@ -265,6 +283,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const { name, method, path, isServed } = route;
     const handler = this.#handlers[name];
     if (this.#access?.access.isGuarding === true) {
+      if (!exchange.isRefreshed) this.#access.admit(request, route);
       exchange.login = this.#access.identify(request, route);
       this.#access.enter(exchange.login, route, request);
     }
@@ -280,6 +299,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         failure('DRAINING', { node: this.#ctx.node, detail: 'this node is stopping; ask another' }),
       );
     checkQuery(route, request.query);
+    checkHeaders(route, request);
     handler(exchange);
   }
 
@@ -301,7 +321,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const terms = parseTerms(exchange.request, kind, settings);
     const { login, route, request } = exchange;
     this.#access?.checkKeys(login, route, request, terms.namespace);
-    if (this.#guard.keepsSiblings(terms.namespace)) checkSiblingRoute(exchange.route.name);
+    if (this.#guard.keepsSiblings(terms.namespace)) checkSiblingTerms(route.name, terms);
     exchange.terms = terms;
     exchange.level = terms.level;
     exchange.deadlineMs = Math.min(exchange.edgeDeadlineMs, exchange.startedMs + terms.timeoutMs);
@@ -315,6 +335,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const seconds = (this.#ctx.clock.monotonicMs() - startedMs) / 1000;
     this.#figures.record(route.name, status, seconds);
+    this.#failed.ended(route.name, exchange.trace, made);
     answer.resolve({
       status,
       headers: {
@@ -494,37 +515,6 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     openWatch(this.#ctx, request, (answer) => this.#finish(exchange, answer));
   }
 
-  #nodeHandlers(): Record<string, (exchange: Exchange) => void> {
-    const { node, ask, clock, secrets } = this.#ctx;
-    const { members, replicationFactor: copies } = this.#options.ring;
-    const tools = { node, ask, members, copies };
-    const userTools = {
-      ...tools,
-      secretBytes: secrets,
-      nowMs: () => clock.wallMicros() / 1000,
-      changed: (known: CatalogBytes) => this.#guard.changed(known),
-    };
-    const handlers = {
-      ...snapshotHandlers(tools),
-      ...adminHandlers(tools),
-      ...namespaceHandlers(tools),
-      ...stateHandlers(tools, this.#options),
-      ...userHandlers(userTools),
-    };
-    return Object.fromEntries(
-      Object.entries(handlers).map(([name, run]) => [
-        name,
-        (exchange) =>
-          run({
-            request: exchange.request,
-            login: exchange.login,
-            timeoutMs: exchange.edgeDeadlineMs - clock.monotonicMs(),
-            answer: (answer) => this.#finish(exchange, answer),
-          }),
-      ]),
-    );
-  }
-
   // ---- the node and the cluster ------------------------------------------------------------
 
   #health(status: string): object {
@@ -558,7 +548,8 @@ function createAccess(
   settings: AccessSettings | undefined,
 ): HttpAccess | undefined {
   if (settings === undefined) return undefined;
-  return new HttpAccess(new Access(ctx.clock, guard, settings), guard, auditOf(ctx));
+  const { clock } = ctx;
+  return new HttpAccess(new Access(clock, guard, settings), { guard, audit: auditOf(ctx), clock });
 }
 
 export const httpGateway = actor({

@@ -18,7 +18,7 @@ import { decodeBase64 } from './base64.ts';
 import { type CursorKind, type CursorScope, type CursorSeal, decodeCursor } from './cursor.ts';
 import type { HttpRoute } from './http-routes.ts';
 import { JsonReader, type Slice } from '../model/json-slices.ts';
-import type { HttpRequest } from './protocol.ts';
+import { type GatewayTimeouts, type HttpRequest, usualTimeouts } from './protocol.ts';
 import { Session } from './session.ts';
 
 export interface GatewayLimits {
@@ -36,15 +36,10 @@ export interface GatewayLimits {
   readonly ttlSecondsMax: number;
 }
 
-export interface GatewayDefaults {
+/** Levels and deadlines where the request names none. */
+export interface GatewayDefaults extends GatewayTimeouts {
   readonly readLevel: Level;
   readonly writeLevel: Level;
-  /** Deadlines in milliseconds where the request names none. Defaults 5,000, 5,000, 10,000. */
-  readonly readTimeoutMs: number;
-  readonly writeTimeoutMs: number;
-  readonly scanTimeoutMs: number;
-  /** Of an operation that is decided, 10,000. */
-  readonly serialTimeoutMs: number;
 }
 
 export interface GatewaySettings {
@@ -56,10 +51,7 @@ export const defaultGatewaySettings: GatewaySettings = {
   defaults: {
     readLevel: 'QUORUM',
     writeLevel: 'QUORUM',
-    readTimeoutMs: 5000,
-    writeTimeoutMs: 5000,
-    scanTimeoutMs: 10_000,
-    serialTimeoutMs: 10_000,
+    ...usualTimeouts,
   },
   limits: {
     keyBytes: 1024,
@@ -71,8 +63,8 @@ export const defaultGatewaySettings: GatewaySettings = {
   },
 };
 
-/** Under which terms a request runs. */
-export interface Terms {
+/** Under which terms an operation on a key runs. */
+export interface KeyTerms {
   readonly namespace: number;
   /** As asked: how many replicas; never SESSION, which only says that the token decides. */
   readonly level: Level;
@@ -80,6 +72,12 @@ export interface Terms {
   readonly session: Session;
   /** The answer says how it was made. */
   readonly explain: boolean;
+}
+
+/** Under which terms a request runs. */
+export interface Terms extends KeyTerms {
+  /** Of an atomic batch: `level`, but the node's where that is a usual one that is decided. */
+  readonly atomicLevel: Level;
   readonly timeoutMs: number;
 }
 
@@ -150,25 +148,26 @@ export function parseTerms(
   const found = namespaceOf(request, namespaces);
   const { id: namespace } = found;
   const defaults = { ...ofNode, ...defaultLevels(found, ofNode, kind) };
+  const named = headers['consistency-level'];
   const token = headers['x-session-token'];
   const timeoutMs = {
     read: defaults.readTimeoutMs,
     write: defaults.writeTimeoutMs,
     scan: defaults.scanTimeoutMs,
-    serial: defaults.serialTimeoutMs,
+    serial: defaults.writeTimeoutMs,
   }[kind];
-  const level = levelOf(headers['consistency-level'], kind, defaults);
+  const level = levelOf(named, kind, defaults);
+  const plain = { ...defaults, writeLevel: countedLevel(defaults.writeLevel, ofNode.writeLevel) };
   return {
     namespace,
     level,
+    atomicLevel: kind === 'write' ? levelOf(named, kind, plain) : level,
     session:
       token === undefined || token === ''
         ? new Session(namespace, replicas)
         : Session.open(token, sealer, { namespace, replicas, nowMs }),
     explain: parseFlag(headers['x-explain'], 'X-Explain'),
-    timeoutMs:
-      parseDeadline(headers['x-deadline-ms']) ??
-      (isSerial(level) ? defaults.serialTimeoutMs : timeoutMs),
+    timeoutMs: parseDeadline(headers['x-deadline-ms']) ?? timeoutMs,
   };
 }
 
@@ -196,15 +195,19 @@ function namespaceOf({ headers, params }: HttpRequest, namespaces: Namespaces): 
   return found;
 }
 
+/** The level of what cannot be decided: that of the node in place of a serial one. */
+export const countedLevel = (level: Level, ofNode: Level): Level =>
+  isSerial(level) ? ofNode : level;
+
 /** Levels of a namespace where it has its own. What is not about single keys is never decided. */
 export function defaultLevels(
   { readLevel, writeLevel }: Namespace,
   ofNode: Pick<GatewayDefaults, 'readLevel' | 'writeLevel'>,
   kind: TermsKind,
 ): Pick<GatewayDefaults, 'readLevel' | 'writeLevel'> {
-  const isRead = readLevel !== '' && !(kind === 'scan' && isSerial(readLevel as Level));
+  const read = readLevel === '' ? ofNode.readLevel : (readLevel as Level);
   return {
-    readLevel: isRead ? (readLevel as Level) : ofNode.readLevel,
+    readLevel: kind === 'scan' ? countedLevel(read, ofNode.readLevel) : read,
     writeLevel: writeLevel === '' ? ofNode.writeLevel : (writeLevel as Level),
   };
 }
@@ -358,10 +361,10 @@ export function parsePut(request: HttpRequest, limits: GatewayLimits): ValueToPu
 
 // ---- batches -------------------------------------------------------------------------------
 
-/** True: all of it or nothing. */
+/** True: all of it or nothing; a read has no `atomic`. */
 function readBatch(
   request: HttpRequest,
-  list: string,
+  { list, isRead }: { readonly list: string; readonly isRead: boolean },
   onElement: (reader: JsonReader) => void,
 ): boolean {
   const type = contentType(request);
@@ -372,11 +375,11 @@ function readBatch(
   reader.object((name) => {
     names.push(name);
     if (name === list) reader.array(() => onElement(reader));
-    else if (name === 'atomic') {
+    else if (name === 'atomic' && !isRead) {
       const atomic = reader.value();
       if (typeof atomic !== 'boolean') refuse('atomic', 'true or false');
       isAtomic = atomic;
-    } else refuse(name, `one of the members ${list}, atomic`);
+    } else refuse(name, `one of the members ${isRead ? list : `${list}, atomic`}`);
   });
   reader.end();
   if (!names.includes(list)) refuse(list, 'a list');
@@ -408,7 +411,7 @@ export interface ParsedBatch<Item> {
 export function parseBatchPut(request: HttpRequest, limits: GatewayLimits): ParsedBatch<KeyedPut> {
   const operations: KeyedPut[] = [];
   const seen = new Set<string>();
-  const isAtomic = readBatch(request, 'operations', (reader) => {
+  const isAtomic = readBatch(request, { list: 'operations', isRead: false }, (reader) => {
     const path = `operations[${operations.length}].`;
     checkCount(operations.length + 1, 'operations', limits);
     const members: Members = {};
@@ -428,22 +431,22 @@ export function parseBatchPut(request: HttpRequest, limits: GatewayLimits): Pars
 
 export interface BatchKeysOptions {
   readonly limits: GatewayLimits;
-  /** A read may ask for a key twice, a delete may not. */
-  readonly mayRepeat: boolean;
+  /** A read may ask for a key twice, a delete may not; and it has nothing to be atomic. */
+  readonly isRead: boolean;
 }
 
 export function parseBatchKeys(
   request: HttpRequest,
-  { limits, mayRepeat }: BatchKeysOptions,
+  { limits, isRead }: BatchKeysOptions,
 ): ParsedBatch<Uint8Array> {
   const keys: Uint8Array[] = [];
   const seen = new Set<string>();
-  const isAtomic = readBatch(request, 'keys', (reader) => {
+  const isAtomic = readBatch(request, { list: 'keys', isRead }, (reader) => {
     const field = `keys[${keys.length}]`;
     checkCount(keys.length + 1, 'keys', limits);
     const text = reader.text();
     keys.push(parseKey(text, limits, field));
-    if (!mayRepeat) checkFresh(seen, text, field);
+    if (!isRead) checkFresh(seen, text, field);
   });
   return { items: keys, isAtomic };
 }

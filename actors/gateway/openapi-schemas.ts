@@ -11,6 +11,8 @@ export interface RouteSchema {
   readonly request?: Schema;
   /** The body may be raw bytes instead, both ways. */
   readonly takesBytes?: boolean;
+  /** Query parameters that are not as querySchemas has them. */
+  readonly query?: Readonly<Record<string, Schema>>;
   /** Of the answer, where it is not 200. */
   readonly answerStatus?: number;
   /** Of the answer when all is well; absent: no body, or not JSON. */
@@ -256,7 +258,10 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
       ['items'],
     ),
   },
-  watch: { answerType: 'text/event-stream' },
+  watch: {
+    answerType: 'text/event-stream',
+    query: { values: { ...flag, default: true, description: 'With the values of puts.' } },
+  },
   'batch-put': {
     request: object(
       {
@@ -277,7 +282,7 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
     refusals: [409],
   },
   'batch-get': {
-    request: object({ keys: keyList, atomic: flag }, ['atomic'], false),
+    request: object({ keys: keyList }, [], false),
     answer: object({ results: listOf(batchRow) }),
   },
   'batch-delete': {
@@ -288,7 +293,10 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
   'cluster-status': {
     answer: object({
       nodes: listOf(
-        object({ node_id: text, status: { enum: ['alive', 'suspected', 'dead', 'unknown'] } }),
+        object({
+          node_id: text,
+          status: { enum: ['alive', 'suspected', 'dead', 'unknown', 'draining'] },
+        }),
       ),
       total_keys: count,
       replication_factor: count,
@@ -424,4 +432,10 @@ export const headerSchemas: Readonly<Record<string, Schema>> = {
     description: 'A decided operation with the same id is done once.',
   },
   'X-Namespace': { ...text, default: 'default' },
+  'If-Match': { ...text, description: 'Only where the etag is this one; `*`: where there is one.' },
+  'If-None-Match': {
+    ...text,
+    description: 'Of a write `*`: only where there is no value. Of a read etags: 304 for these.',
+  },
+  'Last-Event-ID': { ...text, description: 'Go on after this event.' },
 };

@@ -3,6 +3,7 @@
 
 import { errorTable } from '../../runtime/errors.ts';
 import { type HttpRoute, httpRoutes, pathsOf } from './http-routes.ts';
+import { takesHeader } from './route-headers.ts';
 import { routeRight } from './route-rights.ts';
 import {
   componentSchemas,
@@ -13,7 +14,6 @@ import {
   type Schema,
 } from './openapi-schemas.ts';
 
-const dataRoutes = /^(put|get|head|delete|list|scan|batch-.*|cas|incr|ttl)$/;
 const bytesType = 'application/octet-stream';
 
 /** The document, as plain data. */
@@ -74,13 +74,14 @@ function parametersOf(route: HttpRoute, path: string): Schema[] {
     schema: { type: 'string' },
   }));
   const inQuery = route.query.map((name) => {
-    const { description, ...schema } = querySchemas[name] ?? { type: 'string' };
+    const own = routeSchemas[route.name]?.query?.[name];
+    const { description, ...schema } = own ?? querySchemas[name] ?? { type: 'string' };
     const words = description === undefined ? {} : { description };
     return { name, in: 'query', ...words, schema };
   });
-  const inHeader = dataRoutes.test(route.name)
-    ? Object.entries(headerSchemas).map(([name, schema]) => ({ name, in: 'header', schema }))
-    : [];
+  const inHeader = Object.entries(headerSchemas)
+    .filter(([name]) => takesHeader(route, name))
+    .map(([name, schema]) => ({ name, in: 'header', schema }));
   return [...inPath, ...inQuery, ...inHeader];
 }
 

@@ -6,6 +6,37 @@ import type { CatalogBytes } from '../catalog/protocol.ts';
 import { type PeerStates, peerStatesLayout } from '../membership/protocol.ts';
 import type { Usage } from '../model/namespaces.ts';
 
+/** When an operation ends at the latest, milliseconds; one that is decided is a read or a write too. */
+export interface GatewayTimeouts {
+  readonly readTimeoutMs: number;
+  readonly writeTimeoutMs: number;
+  /** Of a page of keys. */
+  readonly scanTimeoutMs: number;
+}
+
+export const usualTimeouts: GatewayTimeouts = {
+  readTimeoutMs: 5000,
+  writeTimeoutMs: 5000,
+  scanTimeoutMs: 10_000,
+};
+
+const httpMarginMs = 5000;
+const respMarginMs = 10_000;
+/** A batch of a Redis connection that runs longer starts no more commands. */
+export const batchMsMax = 10_000;
+/** FLUSHDB and FLUSHALL end then, with what they have done. */
+export const flushTimeoutMs = 40_000;
+
+const longest = ({ readTimeoutMs, writeTimeoutMs, scanTimeoutMs }: GatewayTimeouts): number =>
+  Math.max(readTimeoutMs, writeTimeoutMs, scanTimeoutMs);
+
+/** So long an edge waits for the answer to a request that names no deadline. */
+export const httpAnswerMs = (timeouts: GatewayTimeouts): number => longest(timeouts) + httpMarginMs;
+
+/** So long an edge waits for the answers to a batch. */
+export const respAnswerMs = (timeouts: GatewayTimeouts): number =>
+  batchMsMax + Math.max(flushTimeoutMs, longest(timeouts)) + respMarginMs;
+
 export interface HttpRequest {
   /** Name of a row of http-routes.ts. */
   readonly route: string;

@@ -84,16 +84,27 @@ export class RespAccess {
     return false;
   }
 
+  /** The first that is done of a command: its address may be too fast. Whoever leaves may leave. */
+  tooFast({ connection, spec }: RespCall): Reply | undefined {
+    if (spec.name === 'quit') return undefined;
+    const problem = this.access.admitAddress(addressOf(connection.remote));
+    return problem === undefined ? undefined : failureReply(problem);
+  }
+
   /** Why a command may not run; undefined: it may. */
   refusalOf(call: RespCall): Reply | undefined {
     const { connection, spec } = call;
     const right = this.#rightOf(spec);
     if (right === 'open') return undefined;
-    if (!this.isLoggedIn(connection)) return noAuth;
+    if (!this.isLoggedIn(connection)) {
+      this.happened(call, 'UNAUTHORIZED');
+      return noAuth;
+    }
     const { login } = connection;
-    const tooFast = this.access.admit(addressOf(connection.remote), login);
+    if (login === undefined) return undefined;
+    const tooFast = this.access.admitUser(login);
     if (tooFast !== undefined) return failureReply(tooFast);
-    if (login === undefined || mayRun(login, right, call.namespace)) return undefined;
+    if (mayRun(login, right, call.namespace)) return undefined;
     return this.refused(call, login);
   }
 

@@ -178,7 +178,15 @@ const server = rows('server', [
     noKeys,
     'GET of the few parameters that clients ask for.',
   ],
-  ['dbsize', '1.0.0', 1, readFast, noKeys, 'About how many keys there are.', { verb: 'read' }],
+  [
+    'dbsize',
+    '1.0.0',
+    1,
+    readFast,
+    noKeys,
+    'About how many records all namespaces have, marks of deletes included.',
+    { verb: 'read' },
+  ],
   ['time', '2.6.0', 1, simple, noKeys, 'Seconds and microseconds since 1970.'],
   ['memory', '4.0.0', -2, read, noKeys, 'USAGE key: bytes of a record.', { verb: 'read' }],
   [

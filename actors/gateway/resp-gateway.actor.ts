@@ -253,7 +253,9 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
 
   #refusalOf(call: RespCall): Reply | undefined {
     const { spec, args } = call;
-    if (spec === unknownCommand) return this.#unknown(call);
+    const tooFast = this.#access?.tooFast(call);
+    if (spec === unknownCommand) return this.#unknown(call, tooFast);
+    if (tooFast !== undefined) return tooFast;
     if (!arityHolds(spec, args.length) && !call.isTooLarge)
       return errorReply(`ERR wrong number of arguments for '${spec.name}' command`);
     if (this.#access !== undefined) {
@@ -275,13 +277,14 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
   }
 
   /** SE-8: a browser's request ends the connection. */
-  #unknown(call: RespCall): Reply {
+  #unknown(call: RespCall, tooFast: Reply | undefined): Reply {
     const name = printableOf(call.arg(0));
     if (isHttp(name)) {
       call.batch.isCut = true;
       call.batch.isLast = true;
       return errorReply('ERR this is the Redis protocol, not HTTP');
     }
+    if (tooFast !== undefined) return tooFast;
     let shown = '';
     for (const argument of call.args.slice(1)) {
       if (shown.length > shownArgumentsLength) break;

@@ -7,7 +7,7 @@
 
 import { compareBytes, latin1 } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
-import { requiredAcks } from '../model/consistency.ts';
+import { type Level, requiredAcks } from '../model/consistency.ts';
 import {
   cursorNamespace,
   recordExpiresAt,
@@ -18,6 +18,7 @@ import {
 import type { ExpiryWord, ScanReply } from '../replication/protocol.ts';
 import { finalFailure } from './attempts.ts';
 import { globPrefix, matchesGlob } from './glob.ts';
+import { countedLevel } from './http-requests.ts';
 import { integerOf, type RespCall, wordOf } from './resp-call.ts';
 import { answerBytesMax, bytesValue, fail, type Place, removal } from './resp-keys.ts';
 import { errorReply, notInteger, type Reply, status, syntaxError } from './resp-replies.ts';
@@ -110,15 +111,21 @@ function applyLife(call: RespCall, services: RespServices, change: SerialChange)
 
 // ---- pages of keys -------------------------------------------------------------------------
 
-/** One page of keys, at the level of the connection, or higher where its session asks for it. */
+/** The level of a page: that of the connection, or the node's where that one is decided. */
+export const pageLevelOf = ({ readLevel }: RespCall, { settings }: RespServices): Level =>
+  countedLevel(readLevel, settings.defaults.readLevel);
+
+/** One page of keys, at the level of a page, or higher where the session asks for it. */
 export function scanPage(
   call: RespCall,
-  { ctx, anyCoordinator, guard }: RespServices,
+  services: RespServices,
   page: { prefix: Uint8Array; after: Uint8Array | undefined; limit: number },
   found: (reply: ScanReply) => void,
 ): void {
-  const { namespace, readLevel, session } = call;
-  const level = session?.pageLevel(readLevel) ?? readLevel;
+  const { ctx, anyCoordinator, guard } = services;
+  const { namespace, session } = call;
+  const usual = pageLevelOf(call, services);
+  const level = session?.pageLevel(usual) ?? usual;
   guard.admit(namespace, (refusal) => {
     if (refusal !== undefined) return fail(call, refusal);
     const leftMs = call.deadlineMs - ctx.clock.monotonicMs();

@@ -2,7 +2,7 @@
 // the connection. A failure ends the command with its error; the callbacks hear of success only.
 
 import type { Done } from '../../runtime/actor.ts';
-import { type Failure, failure, toFailure } from '../../runtime/errors.ts';
+import { errorTable, type Failure, failure, toFailure } from '../../runtime/errors.ts';
 import type { Level } from '../model/consistency.ts';
 import { isLive, valueTypes } from '../model/record.ts';
 import type { ReadReply, WriteReply } from '../replication/protocol.ts';
@@ -42,6 +42,17 @@ export interface NewValue {
   readonly ttlMs: number;
 }
 
+/** What has become of several writes. */
+export interface WrittenAll {
+  /** Of one that failed; where one of them may have happened all the same, of that one. */
+  readonly problem: Failure | undefined;
+  readonly count: number;
+  /** How many of the keys existed before. */
+  readonly existed: number;
+}
+
+type WriteOne = (item: NewValue, done: Done<WriteReply>) => void;
+
 export const bytesValue = (key: Uint8Array, value: Uint8Array, ttlMs = 0): NewValue => ({
   key,
   value,
@@ -56,8 +67,8 @@ export const removal = (key: Uint8Array): NewValue => ({
   ttlMs: 0,
 });
 
-/** Of the terms of a session: these two are of HTTP alone. */
-const unexplained = { explain: false, timeoutMs: 0 };
+/** Of the terms of a session: explanations are of HTTP alone. */
+const unexplained = { explain: false };
 
 export class RespKeys {
   readonly #options: RespKeysOptions;
@@ -167,39 +178,21 @@ export class RespKeys {
   writeAll(call: RespCall, items: readonly NewValue[], written: (existed: number) => void): void {
     for (const { key, value } of items)
       if (!this.#keyHolds(call, key) || !this.#valueHolds(call, value)) return;
-    this.#writeEach(call, items, (item, done) => this.#writeHere(call, item, done), written);
+    const one: WriteOne = (item, done) => this.#writeHere(call, item, done);
+    writeEach(items, one, ({ problem, count, existed }) => {
+      if (problem === undefined) written(existed);
+      else fail(call, partial(problem, count, items.length));
+    });
   }
 
-  /** The same in another namespace. */
+  /** The same in another namespace; `ended` hears of failures too. */
   writeAllTo(
     call: RespCall,
     place: Place,
     items: readonly NewValue[],
-    written: (existed: number) => void,
+    ended: (written: WrittenAll) => void,
   ): void {
-    this.#writeEach(call, items, (item, done) => this.#write(call, place, item, done), written);
-  }
-
-  #writeEach(
-    call: RespCall,
-    items: readonly NewValue[],
-    one: (item: NewValue, done: Done<WriteReply>) => void,
-    written: (existed: number) => void,
-  ): void {
-    let existed = 0;
-    let done = 0;
-    let first: Failure | undefined;
-    const write = (index: number, next: () => void): void =>
-      one(items[index] as NewValue, (problem, reply) => {
-        if (reply === undefined) first ??= problem ?? failure('BUG');
-        else done += 1;
-        existed += reply?.existed === true ? 1 : 0;
-        next();
-      });
-    inParallel(items.length, write, () => {
-      if (first === undefined) written(existed);
-      else fail(call, partial(first, done, items.length));
-    });
+    writeEach(items, (item, done) => this.#write(call, place, item, done), ended);
   }
 
   #keyHolds(call: RespCall, key: Uint8Array): boolean {
@@ -214,6 +207,32 @@ export class RespKeys {
     if (problem !== undefined) fail(call, problem);
     return problem === undefined;
   }
+}
+
+/** All are tried. */
+function writeEach(
+  items: readonly NewValue[],
+  one: WriteOne,
+  ended: (written: WrittenAll) => void,
+): void {
+  let existed = 0;
+  let count = 0;
+  let problem: Failure | undefined;
+  const write = (index: number, next: () => void): void =>
+    one(items[index] as NewValue, (failed, reply) => {
+      if (reply === undefined) problem = worse(problem, failed ?? failure('BUG'));
+      else count += 1;
+      existed += reply?.existed === true ? 1 : 0;
+      next();
+    });
+  inParallel(items.length, write, () => ended({ problem, count, existed }));
+}
+
+/** The first of two failures, or the one of which nobody can tell whether it had an effect. */
+function worse(first: Failure | undefined, second: Failure): Failure {
+  if (first === undefined) return second;
+  const isCertain = errorTable[first.code].effect === 'none';
+  return isCertain && errorTable[second.code].effect === 'unknown' ? second : first;
 }
 
 /** Why key or value are not taken. */

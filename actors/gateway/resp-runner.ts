@@ -10,7 +10,13 @@
 import type { Deferred } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
 import { Ring as Queue } from '../../runtime/mailbox.ts';
-import type { RespAnswers, RespCommand } from './protocol.ts';
+import {
+  batchMsMax,
+  flushTimeoutMs,
+  type GatewayTimeouts,
+  type RespAnswers,
+  type RespCommand,
+} from './protocol.ts';
 import { RespCall } from './resp-call.ts';
 import { type CommandSpec, commandSent, unknownCommand } from './resp-commands.ts';
 import type { RespConnection } from './resp-connection.ts';
@@ -23,11 +29,7 @@ export interface RunnerOptions {
   readonly nowMs: () => number;
   /** Whether a connection may use the limits of those who have logged in. */
   readonly isLoggedIn: (connection: RespConnection) => boolean;
-  readonly timeouts: {
-    readonly readTimeoutMs: number;
-    readonly writeTimeoutMs: number;
-    readonly scanTimeoutMs: number;
-  };
+  readonly timeouts: GatewayTimeouts;
   /** To call `wake` in a turn of its own, soon. */
   readonly wakeSoon: () => void;
   /** Called when a command has its answer. */
@@ -45,10 +47,6 @@ const windowMax = 128;
 const inFlightMax = 1024;
 /** A batch with so many bytes of answers ends; twice that is aimed for at most. */
 const replyBytesMax = 4 * 1024 * 1024;
-/** FLUSHDB and FLUSHALL end then, with what they have done; the edge waits for a batch a minute. */
-const flushTimeoutMs = 40_000;
-/** A batch that runs longer starts no more commands. */
-const batchMsMax = 10_000;
 
 export class RespBatchRun {
   readonly connection: RespConnection;
@@ -181,7 +179,9 @@ export class RespRunner {
 
   #launch(batch: RespBatchRun, call: RespCall): void {
     call.startedMs = this.#options.nowMs();
-    call.deadlineMs = call.startedMs + this.#timeoutOf(call.spec);
+    // Many that wait for each other do not add their times up: the edge waits for all of them so long.
+    const fromMs = Math.min(call.startedMs, batch.startedMs + batchMsMax);
+    call.deadlineMs = fromMs + this.#timeoutOf(call.spec);
     batch.running += 1;
     this.#inFlight += weightOf(call);
     this.#options.start(call);

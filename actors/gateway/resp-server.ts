@@ -28,7 +28,10 @@ import { latin1, utf8 } from '../../runtime/bytes.ts';
 
 const figuresTimeoutMs = 2000;
 
-/** About how many keys the cluster has: what the nodes said last, each key counted once. */
+/**
+ * About how many records the cluster has, in all namespaces and with marks of deletes: what the nodes
+ * said last, each key counted once.
+ */
 function aboutKeys(
   call: RespCall,
   { ctx, gossiper, ring }: RespServices,

@@ -114,8 +114,10 @@ const hello: RespHandler = (call, services) => {
     );
   };
   if (credentials !== undefined) return logIn(call, services, credentials, greet);
-  if (services.access?.isLoggedIn(connection) === false) call.answer(helloNeedsAuth);
-  else greet();
+  const { access } = services;
+  if (access === undefined || access.isLoggedIn(connection)) return greet();
+  access.happened(call, 'UNAUTHORIZED');
+  call.answer(helloNeedsAuth);
 };
 
 /** The namespace with this number; one that is not known here may have been made elsewhere. */
@@ -198,19 +200,36 @@ function setReplyMode(call: RespCall): Reply {
   return ok;
 }
 
+/** Types of Redis; all connections here are of the first. */
+const clientTypes: readonly string[] = ['normal', 'master', 'replica', 'slave', 'pubsub'];
+
+type IsWanted = (connection: RespConnection) => boolean;
+
+/** CLIENT LIST [TYPE type] [ID id ...], which of them; a reply is the error that the options are. */
+function parseClientList({ args }: RespCall): IsWanted | Reply {
+  const [option, ...words] = args.slice(2).map(wordOf);
+  if (option === undefined) return () => true;
+  const [first] = words;
+  if (option === 'type' && first !== undefined && words.length === 1) {
+    if (!clientTypes.includes(first))
+      return errorReply(`ERR Unknown client type '${printableOf(args[3] as Uint8Array)}'`);
+    return () => first === 'normal';
+  }
+  if (option !== 'id' || first === undefined) return syntaxError;
+  if (!words.every((word) => /^[1-9]\d*$/.test(word))) return errorReply('ERR Invalid client ID');
+  return ({ id }) => words.includes(String(id));
+}
+
 /** Users see their own connections, administrators all. */
 function listClients(call: RespCall, { connections, ctx }: RespServices): Reply {
   const nowMs = ctx.clock.monotonicMs();
-  const options = call.args.slice(2).map(wordOf);
   const { login } = call.connection;
-  const isSeen = (connection: RespConnection): boolean =>
+  const isSeen: IsWanted = (connection) =>
     login === undefined || login.rights.isAdmin || connection.login?.user === login.user;
-  const wanted = (connection: RespConnection): boolean =>
-    isSeen(connection) && (options[0] !== 'id' || options.slice(1).includes(String(connection.id)));
-  if (options.length > 0 && !(options[0] === 'id' && options.length > 1) && options[0] !== 'type')
-    return syntaxError;
-  const lines = [...connections.values()].filter(wanted).map((one) => one.describe(nowMs));
-  return verbatim(lines.map((line) => `${line}\n`).join(''));
+  const isWanted = parseClientList(call);
+  if (typeof isWanted !== 'function') return isWanted;
+  const found = [...connections.values()].filter((one) => isSeen(one) && isWanted(one));
+  return verbatim(found.map((one) => `${one.describe(nowMs)}\n`).join(''));
 }
 
 /** A switch, which changes nothing here: nothing of a client is evicted. */

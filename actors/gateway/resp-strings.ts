@@ -5,7 +5,7 @@ import { failure } from '../../runtime/errors.ts';
 import { latin1, noBytes } from '../../runtime/bytes.ts';
 import { recordValue, recordValueLength } from '../model/record.ts';
 import { integerOf, type RespCall, wordOf } from './resp-call.ts';
-import { bytesValue, fail, removal } from './resp-keys.ts';
+import { bytesValue, fail, refusalOf, removal } from './resp-keys.ts';
 import { errorReply, notInteger, ok, type Reply, syntaxError } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
 import type { SerialChange, SerialOutcome } from './serial-operations.ts';
@@ -214,21 +214,26 @@ const getrange: RespHandler = (call, { keys }) => {
     const value = record === undefined ? noBytes : recordValue(record);
     const { length } = value;
     const start = Math.max(0, first < 0 ? first + length : first);
-    const end = Math.min(length - 1, last < 0 ? last + length : last);
-    call.answer(start > end || end < 0 ? noBytes : value.subarray(start, end + 1));
+    // As Redis 7: an end before the beginning is the first byte, unless both ends are backwards.
+    const end = Math.min(length - 1, Math.max(0, last < 0 ? last + length : last));
+    const isBackwards = first < 0 && last < 0 && first > last;
+    call.answer(isBackwards || start > end ? noBytes : value.subarray(start, end + 1));
   });
 };
 
 // ---- serial --------------------------------------------------------------------------------
 
+/** Decides a change of the key at 1; a key that cannot be is refused as plain commands refuse it. */
 export function applySerial(
   call: RespCall,
-  { serial }: RespServices,
+  { serial, settings }: RespServices,
   change: SerialChange,
   what: string,
   render: (outcome: SerialOutcome) => Reply,
 ): void {
   const request = { call, key: call.arg(1), change };
+  const refusal = refusalOf(settings.limits, request.key);
+  if (refusal !== undefined) return fail(call, refusal);
   serial.change(request, what, call.deadlineMs, (problem, outcome) => {
     if (outcome === undefined) fail(call, problem ?? failure('BUG'));
     else call.answer(render(outcome));
@@ -285,6 +290,8 @@ const setrange: RespHandler = (call, services) => {
   const offset = integerOf(call.arg(2));
   if (offset === undefined) return call.answer(notInteger);
   if (offset < 0) return call.answer(errorReply('ERR offset is out of range'));
+  // Nothing to write: nothing is created or padded.
+  if (call.arg(3).length === 0) return strlen(call, services);
   const change: SerialChange = { kind: 'overwrite', offset, value: call.arg(3) };
   applySerial(call, services, change, upper(call), lengthAfter);
 };

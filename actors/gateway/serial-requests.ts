@@ -65,19 +65,12 @@ export const serialRead = (at: KeyPlace): SerialRequest => ({
 export const explained = (request: SerialRequest, explain: boolean): SerialRequest =>
   explain ? { ...request, explain } : request;
 
-/** Conditions are of single keys: a batch has none. */
-export function refuseConditions({ headers }: HttpRequest): void {
-  for (const name of ['if-match', 'if-none-match'])
-    if (headers[name] !== undefined)
-      refuse(name, 'no condition on a batch, or if_not_exists in it');
-}
-
 /** A write of a batch or of a single put; undefined where a plain write does. */
 export function serialWrite(
   request: HttpRequest,
   at: KeyPlace,
   operation: Pick<ValueToPut, 'value' | 'valueType' | 'ttlMs' | 'ifNotExists'> | undefined,
-  { level }: Terms,
+  { level }: Pick<Terms, 'level'>,
 ): SerialRequest | undefined {
   const condition =
     operation?.ifNotExists === true ? { kind: 'absent' as const } : conditionOf(request);

@@ -15,7 +15,7 @@ import type {
   WriteReply,
   WriteRequest,
 } from '../replication/protocol.ts';
-import type { Terms } from './http-requests.ts';
+import type { KeyTerms } from './http-requests.ts';
 import type { KeyCalls } from './key-calls.ts';
 import type { HttpRequest } from './protocol.ts';
 import {
@@ -63,7 +63,7 @@ export class SessionCalls {
 
   /** Writes a key after all that the session knows of it, which learns of the write. */
   write(
-    { session, level, explain }: Terms,
+    { session, level, explain }: KeyTerms,
     write: KeyedWrite,
     deadlineMs: number,
     done: Done<WriteReply>,
@@ -90,7 +90,7 @@ export class SessionCalls {
 
   /** Reads a key, of more replicas while the outcome is older than the session may see (SS-3). */
   read(
-    terms: Terms,
+    terms: KeyTerms,
     key: Uint8Array,
     deadlineMs: number,
     done: Done<ReadReply & { readonly level: Level }>,
@@ -120,7 +120,7 @@ export class SessionCalls {
 
   /** Runs an operation that is decided; its session learns of the outcome. */
   serial(
-    { session, explain }: Terms,
+    { session, explain }: KeyTerms,
     request: SerialRequest,
     deadlineMs: number,
     done: Done<SerialReply>,
@@ -137,7 +137,7 @@ export class SessionCalls {
   }
 
   #serialRead(
-    terms: Terms,
+    terms: KeyTerms,
     key: Uint8Array,
     deadlineMs: number,
     done: Done<ReadReply & { readonly level: Level }>,
@@ -167,7 +167,7 @@ export class SessionCalls {
 
   /** Writes of different keys as one: in the end all of them or none, not isolated (BL-5). */
   writeAtomic(
-    { session, level, namespace }: Terms,
+    { session, level, namespace }: KeyTerms,
     writes: readonly BatchWrite[],
     deadlineMs: number,
     done: Done<AtomicReply>,
@@ -190,7 +190,7 @@ export class SessionCalls {
   /** A write of a batch, decided where its condition or level asks for it. */
   writeOne(
     { request, deadlineMs }: BatchTerms,
-    terms: Terms,
+    terms: KeyTerms,
     { ifNotExists, ...write }: BatchWrite,
     done: Done<WriteReply>,
   ): void {

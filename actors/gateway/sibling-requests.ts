@@ -24,28 +24,35 @@ const contextHeader = 'x-causal-context';
 /** Routes that work on several values of a key as on one. */
 const served: ReadonlySet<string> = new Set(['put', 'get', 'head', 'delete', 'list', 'scan']);
 
-/** BAD_REQUEST for what a namespace that keeps siblings cannot do. */
+/** BAD_REQUEST for what a namespace that keeps siblings cannot do; a decision would give one value. */
+export function checkSiblingTerms(route: string, { level }: Pick<Terms, 'level'>): void {
+  checkSiblingRoute(route);
+  if (isSerial(level)) refuse('Consistency-Level', 'serial level');
+}
+
+function refuse(field: string, what: string): never {
+  const detail = `${field}: expected no ${what} in a namespace that keeps siblings`;
+  throw new KvError('BAD_REQUEST', { field, detail });
+}
+
+/** The same of the route alone, or of a part of what it does. */
 export function checkSiblingRoute(route: string): void {
   if (served.has(route)) return;
   const detail = `${route} is not for a namespace that keeps siblings: it needs one value of a key`;
   throw new KvError('BAD_REQUEST', { field: 'X-Namespace', detail });
 }
 
-/** `operation`: absent for a delete. BAD_REQUEST for conditions and levels that are decided. */
+/** `operation`: absent for a delete. BAD_REQUEST for conditions and what is not explained. */
 export function siblingWriteOf(
   { headers }: HttpRequest,
-  { namespace, level }: Terms,
+  { namespace, level, explain }: Terms,
   key: Uint8Array,
   operation: ValueToPut | undefined,
 ): SiblingWriteRequest {
-  const refuse = (field: string, what: string): never => {
-    const detail = `${field}: expected no ${what} in a namespace that keeps siblings`;
-    throw new KvError('BAD_REQUEST', { field, detail });
-  };
   for (const name of ['if-match', 'if-none-match'])
     if (headers[name] !== undefined) refuse(name, 'condition');
+  if (explain) refuse('X-Explain', 'explanation of a write');
   if (operation?.ifNotExists === true) refuse('if_not_exists', 'condition');
-  if (isSerial(level)) refuse('Consistency-Level', 'serial level');
   const text = headers[contextHeader] ?? '';
   const context = text === '' ? noBytes : base64url.decode(text);
   if (context === undefined)

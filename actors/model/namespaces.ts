@@ -11,7 +11,7 @@
 
 import { KvError } from '../../runtime/errors.ts';
 import { utf8 } from '../../runtime/bytes.ts';
-import { levels } from './consistency.ts';
+import { isSerial, type Level, levels } from './consistency.ts';
 import { namespaceOf, privateNamespaces } from './record.ts';
 import {
   type CompactionStrategy,
@@ -137,6 +137,21 @@ export function settingsProblem(settings: Fields): SettingProblem | undefined {
     quotaProblem(settings) ??
     tableProblem(settings)
   );
+}
+
+/**
+ * What no change may bring together, though each setting is possible: a decision gives one value, so
+ * a serial level has no place where values stand beside each other. Documents from before have it.
+ */
+export function togetherProblem(
+  settings: Pick<NamespaceSettings, 'readLevel' | 'writeLevel' | 'conflicts'>,
+): SettingProblem | undefined {
+  if (settings.conflicts !== 'siblings') return undefined;
+  const expected = 'no serial level with conflicts: siblings';
+  const { readLevel, writeLevel } = settings;
+  if (isSerial(readLevel as Level)) return bad('default_consistency.read', expected);
+  if (isSerial(writeLevel as Level)) return bad('default_consistency.write', expected);
+  return undefined;
 }
 
 function tableProblem({ compaction, compression }: Fields): SettingProblem | undefined {

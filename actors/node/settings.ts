@@ -113,8 +113,8 @@ export const settingRows = {
     1_000_000_000,
     'Requests and commands per second of one client address, for each of the two ports; 0: no limit.',
   ),
-  readTimeoutMs: row(5_000, 10, 600_000, 'A read ends at the latest.'),
-  writeTimeoutMs: row(5_000, 10, 600_000, 'A write ends at the latest.'),
+  readTimeoutMs: row(5_000, 10, 600_000, 'A read ends at the latest, also one that is decided.'),
+  writeTimeoutMs: row(5_000, 10, 600_000, 'A write ends at the latest, also one that is decided.'),
   scanTimeoutMs: row(10_000, 10, 600_000, 'A page of a list or scan ends at the latest.'),
   serialOperationsPerRound: row(
     128,

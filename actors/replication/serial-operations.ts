@@ -6,6 +6,7 @@
 import { KvError } from '../../runtime/errors.ts';
 import { fingerprint32 } from '../../runtime/hash.ts';
 import { equalBytes, latin1, noBytes, utf8 } from '../../runtime/bytes.ts';
+import { sumText } from '../model/decimal.ts';
 import {
   compareEtags,
   encodeRecord,
@@ -338,7 +339,8 @@ class Evaluation {
     if (!Number.isFinite(number))
       throw new KvError('WRONG_TYPE', { detail: 'value is not a valid float' });
     const valueType = live === undefined ? request.valueType : recordValueType(live);
-    return { ...this.#write(request, utf8.encode(String(number)), valueType), number };
+    const sum = utf8.encode(sumText(text, request.delta));
+    return { ...this.#write(request, sum, valueType), number };
   }
 
   #splice(request: SerialRequest, live: Uint8Array | undefined): SerialOutcome {

@@ -207,6 +207,7 @@ class NodeThread implements ThreadRuntime {
       node,
       host,
       port: httpPort,
+      timeouts: tunables,
       limits: { ...defaultBodyLimits, valueBytes: tunables.valueBytesMax },
       tls: this.#seed.tls,
       reports: this.#host,
@@ -234,6 +235,7 @@ class NodeThread implements ThreadRuntime {
     return new RespEdge({
       host,
       port,
+      timeouts: tunables,
       limits: {
         bulkBytes,
         commandBytes: Math.max(commandBytesMin, 2 * bulkBytes),

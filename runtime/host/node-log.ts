@@ -4,7 +4,7 @@
 // log thread has to outlive a crash.
 
 import pino from 'pino';
-import type { Log, LogFields } from '../environment.ts';
+import type { Log } from '../environment.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 export type LogFormat = 'json' | 'pretty';
@@ -48,16 +48,6 @@ export function createNodeLog(options: LogOptions): Log {
     info: (event, fields) => logger.info(fields, event),
     warn: (event, fields) => logger.warn(fields, event),
     error: (event, fields) => logger.error(fields, event),
-  };
-}
-
-/** The same log with `fields` in every line. */
-export function logWith(log: Log, fields: LogFields): Log {
-  return {
-    debug: (event, more) => log.debug(event, { ...fields, ...more }),
-    info: (event, more) => log.info(event, { ...fields, ...more }),
-    warn: (event, more) => log.warn(event, { ...fields, ...more }),
-    error: (event, more) => log.error(event, { ...fields, ...more }),
   };
 }
 

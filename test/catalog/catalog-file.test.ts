@@ -176,6 +176,14 @@ describe('catalog: the document', () => {
     const alter: NamespaceChange = { kind: 'alter', name: 'default', settings: siblings };
     expect(codeOf(() => changed(firstDocument, alter, 1))).to.equal('CONFLICT');
     const make: NamespaceChange = { kind: 'create', name: 'a', settings: siblings };
-    expect(changed(firstDocument, make, 1).namespaces[1]?.conflicts).to.equal('siblings');
+    const made = changed(firstDocument, make, 1);
+    expect(made.namespaces[1]?.conflicts).to.equal('siblings');
+    // No change brings a serial level to it; a document from before that has one is read.
+    const serial: NamespaceChange = { kind: 'alter', name: 'a', settings: { readLevel: 'SERIAL' } };
+    expect(codeOf(() => changed(made, serial, 1))).to.equal('BAD_REQUEST');
+    const old = utf8
+      .decode(encodeCatalog(made))
+      .replaceAll('"readLevel":""', '"readLevel":"SERIAL"');
+    expect(decodeCatalog(utf8.encode(old)).namespaces[1]?.readLevel).to.equal('SERIAL');
   });
 });

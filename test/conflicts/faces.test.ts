@@ -10,6 +10,7 @@ interface Answer {
   readonly status: number;
   readonly code: string | undefined;
   readonly context: string;
+  readonly level: string;
   readonly body: Record<string, unknown>;
 }
 
@@ -32,7 +33,8 @@ async function send(
   const document = text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
   const { status } = answer;
   const context = answer.headers.get('x-causal-context') ?? '';
-  return { status, code: document['code'] as string, context, body: document };
+  const level = answer.headers.get('x-consistency-level') ?? '';
+  return { status, code: document['code'] as string, context, level, body: document };
 }
 
 before(async function () {
@@ -109,6 +111,10 @@ describe('conflicts: siblings over REST', function () {
       send('PUT', cart('e'), { value: 2, if_not_exists: true }),
       send('PUT', cart('e'), { value: 2 }, { 'if-match': '"x"' }),
       send('PUT', cart('e'), { value: 2 }, { 'consistency-level': 'SERIAL' }),
+      send('PUT', cart('e'), { value: 2 }, { 'x-explain': '1' }),
+      send('DELETE', cart('e'), undefined, { 'consistency-level': 'SERIAL' }),
+      send('GET', cart('e'), undefined, { 'consistency-level': 'SERIAL' }),
+      send('GET', cart('e'), undefined, { 'consistency-level': 'LOCAL_SERIAL' }),
       send('POST', `${cart('e')}/incr`, { delta: 1 }),
       send('POST', `${cart('e')}/cas`, { expected_value: 1, new_value: 2 }),
       send('POST', `${cart('e')}/ttl`, { ttl_seconds: 5 }),
@@ -118,7 +124,25 @@ describe('conflicts: siblings over REST', function () {
     ];
     for (const { status, code } of await Promise.all(refused))
       expect([status, code]).to.deep.equal([400, 'BAD_REQUEST']);
+    const head = await send('HEAD', cart('e'), undefined, { 'consistency-level': 'SERIAL' });
+    expect(head.status).to.equal(400);
     expect((await send('GET', cart('e'))).body['value']).to.equal(1);
+  });
+
+  it('siblings: such a namespace has no serial usual levels', async () => {
+    for (const [levels, field] of [
+      [{ read: 'SERIAL' }, 'default_consistency.read'],
+      [{ write: 'LOCAL_SERIAL' }, 'default_consistency.write'],
+    ] as const) {
+      const settings = { default_consistency: levels };
+      const detail = `${field}: expected no serial level with conflicts: siblings`;
+      const made = await send('POST', '/admin/namespaces', {
+        ...{ name: 'both', conflicts: 'siblings', ...settings },
+      });
+      expect([made.status, made.body['detail']]).to.deep.equal([400, detail]);
+      const altered = await send('PUT', '/admin/namespaces/carts', settings);
+      expect([altered.status, altered.body['detail']]).to.deep.equal([400, detail]);
+    }
   });
 
   it('siblings: the Redis protocol does not enter such a namespace', async () => {
@@ -177,6 +201,56 @@ describe('conflicts: atomic batches over REST', function () {
       expect((await batch('put', { ...body, atomic: true }, headers)).code).to.equal(code);
     expect(await get('y1')).to.equal(undefined);
     expect(await get('counted')).to.equal(5);
+  });
+});
+
+describe('conflicts: a namespace whose usual levels are serial', function () {
+  this.timeout(60_000);
+  before(async () => {
+    const levels = { read: 'SERIAL', write: 'SERIAL' } as const;
+    await cluster.client.namespaces.create('decided', { defaultConsistency: levels });
+  });
+  const inDecided = (method: string, path: string, body?: unknown, level = ''): Promise<Answer> =>
+    send(
+      method,
+      `/namespaces/decided${path}`,
+      body,
+      level === '' ? {} : { 'consistency-level': level },
+    );
+
+  it('levels: an atomic batch that names no level takes that of the node there', async () => {
+    const batch = (keys: readonly string[], level = ''): Promise<Answer> => {
+      const operations = keys.map((key) => ({ key, value: 1 }));
+      return inDecided('POST', '/batch/put', { operations, atomic: true }, level);
+    };
+    const made = await batch(['a1', 'a2']);
+    expect([made.status, made.level]).to.deep.equal([200, 'QUORUM']);
+    expect((await batch(['a3'], 'SESSION')).status).to.equal(200);
+    expect((await batch(['a4'], 'SERIAL')).code).to.equal('BAD_REQUEST');
+    // Others are decided as ever.
+    const plain = await inDecided('POST', '/batch/put', { operations: [{ key: 'b', value: 1 }] });
+    expect([plain.status, plain.level]).to.deep.equal([200, 'SERIAL']);
+    const gone = await inDecided('POST', '/batch/delete', { keys: ['a1'], atomic: true });
+    expect([gone.status, gone.level]).to.deep.equal([200, 'QUORUM']);
+  });
+
+  it('levels: SCAN, KEYS, RANDOMKEY and FLUSHDB are served there', async () => {
+    const { namespaces } = cluster.client;
+    const redis = new Redis(cluster.nodes[1]?.redisUrl ?? '', { lazyConnect: true });
+    await redis.connect();
+    await redis.select((await namespaces.get('decided'))?.id ?? -1);
+    await redis.flushdb();
+    await redis.set('k1', 'v');
+    for (const level of ['', 'SERIAL', 'LOCAL_SERIAL']) {
+      if (level !== '') await redis.call('KV.CONSISTENCY', level);
+      expect(await redis.scan('0')).to.deep.equal(['0', ['k1']]);
+      expect(await redis.keys('*')).to.deep.equal(['k1']);
+      expect(await redis.randomkey()).to.equal('k1');
+      expect(await redis.get('k1')).to.equal('v');
+    }
+    expect(await redis.flushdb()).to.equal('OK');
+    expect(await redis.keys('*')).to.deep.equal([]);
+    redis.disconnect();
   });
 });
 

@@ -344,6 +344,22 @@ describe('http gateway', () => {
     refuse('if-match', putting('{"value":1}', { 'if-match': '"x"' }), bad, 'If-Match: expected an etag as an answer gave it'),
     refuse('if-none-match', putting('{"value":1}', { 'if-none-match': '"x"' }), bad, 'If-None-Match: expected * on a write'),
     refuse('both conditions', putting('{"value":1}', { 'if-match': '*', 'if-none-match': '*' }), bad, 'not both'),
+    refuse('if-match of a read', getting({ 'if-match': '"x"' }), bad, 'If-Match: expected it on a put or delete of one key only'),
+    refuse('if-none-match of a list', ['GET', keys, { headers: { 'if-none-match': '*' } }], bad, 'If-None-Match: expected it on a put, read or delete of one key only'),
+    refuse('if-match of a batch', ['POST', `${batch}/put`, { headers: { ...json, 'if-match': '*' }, body: '{"operations":[]}' }], bad, 'If-Match: expected it on a put or delete of one key only'),
+    refuse('if-none-match of a batch of reads', ['POST', `${batch}/get`, { headers: { ...json, 'if-none-match': '*' }, body: '{"keys":[]}' }], bad, 'If-None-Match: expected it'),
+    ...['cas', 'incr', 'ttl'].flatMap((name) =>
+      ['If-Match', 'If-None-Match'].map((header) =>
+        refuse(`${header} of ${name}`, ['POST', `${keys}/k/${name}`, { headers: { ...json, [header]: '*' }, body: '{}' }], bad, `${header}: expected it on a put`),
+      ),
+    ),
+    ...[['GET', keys], ['GET', '/api/v1/scan'], ['GET', '/api/v1/watch'], ['GET', '/api/v1/ring'], ['GET', '/metrics']].map(([method = '', path = '']) =>
+      refuse(`an explanation of ${path}`, [method, path, { headers: { 'x-explain': '1' } }], bad, 'X-Explain: expected it on a request about one key only'),
+    ),
+    ...['put', 'get', 'delete'].map((name) =>
+      refuse(`an explanation of a batch of ${name}`, ['POST', `${batch}/${name}`, { headers: { ...json, 'x-explain': '1' }, body: '{}' }], bad, 'X-Explain: expected it'),
+    ),
+    refuse('atomic in a batch of reads', batching('get', '{"keys":["a"],"atomic":true}'), bad, 'atomic: expected one of the members keys'),
     refuse('value over the limit', putting(`{"value":"${'x'.repeat(999)}"}`), tooLarge, 'value: 1001 bytes, at most 1000'),
     refuse('bytes over the limit', ['PUT', `${keys}/k`, { headers: octets, body: 'x'.repeat(1001) }], tooLarge, 'value: 1001 bytes, at most 1000'),
     refuse('body over the limit of the path', putting(`{"value":"${'x'.repeat(2_000_000)}"}`), tooLarge, 'the body is over the limit'),

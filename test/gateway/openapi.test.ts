@@ -60,6 +60,40 @@ describe('openapi', () => {
     expect(Object.keys(headerSchemas)).to.include('X-Session-Token');
   });
 
+  it('openapi: each route declares the headers that it takes, and no other', () => {
+    const paths = openApiDocument('1')['paths'] as Record<string, Record<string, Schema>>;
+    const declared = (path: string, method: string): string[] =>
+      (paths[path]?.[method]?.['parameters'] as { name: string; in: string }[])
+        .filter((parameter) => parameter.in === 'header')
+        .map(({ name }) => name)
+        .filter((name) => /^(If-|Last-|X-Namespace|X-Explain|X-Causal)/.test(name))
+        .sort();
+    const all = ['If-Match', 'If-None-Match', 'X-Causal-Context', 'X-Explain', 'X-Namespace'];
+    const key = '/api/v1/keys/{key}';
+    expect(declared(key, 'put')).to.deep.equal(all);
+    expect(declared(key, 'delete')).to.deep.equal(all);
+    expect(declared(key, 'get')).to.deep.equal(['If-None-Match', 'X-Explain', 'X-Namespace']);
+    expect(declared(`${key}/cas`, 'post')).to.deep.equal(['X-Explain', 'X-Namespace']);
+    expect(declared('/api/v1/batch/put', 'post')).to.deep.equal(['X-Namespace']);
+    expect(declared('/api/v1/keys', 'get')).to.deep.equal(['X-Namespace']);
+    expect(declared('/api/v1/watch', 'get')).to.deep.equal(['Last-Event-ID', 'X-Namespace']);
+  });
+
+  it('openapi: a watch has values by default, a list has none; a node may be draining', () => {
+    const paths = openApiDocument('1')['paths'] as Record<string, { get: Schema }>;
+    const valuesOf = (path: string): unknown =>
+      (paths[path]?.get['parameters'] as { name: string; schema: Schema }[]).find(
+        ({ name }) => name === 'values',
+      )?.schema;
+    expect(valuesOf('/api/v1/watch')).to.deep.equal({ type: 'boolean', default: true });
+    expect(valuesOf('/api/v1/keys')).to.deep.equal({ type: 'boolean', default: false });
+    const status = { node_id: 'n1', status: 'draining' };
+    const nodes = (routeSchemas['cluster-status']?.answer as { properties: { nodes: Schema } })
+      .properties.nodes;
+    expect(problemsOf(nodes, [status])).to.equal('');
+    expect(problemsOf(nodes, [{ ...status, status: 'gone' }])).to.not.equal('');
+  });
+
   const bodies: Readonly<Record<string, { good: readonly unknown[]; bad: readonly unknown[] }>> = {
     put: {
       good: [

@@ -8,6 +8,8 @@ import { type ErrorCode, errorTable, failure } from '../../runtime/errors.ts';
 import { respCommands } from '../../actors/gateway/resp-commands.ts';
 import { RespGateway } from '../../actors/gateway/protocol.ts';
 import type { SerialChange } from '../../actors/gateway/serial-operations.ts';
+import { changed } from '../../actors/catalog/changes.ts';
+import { firstDocument } from '../../actors/model/namespaces.ts';
 import { recordExpiresAt, recordValue, recordValueType } from '../../actors/model/record.ts';
 import type { WriteRequest } from '../../actors/replication/protocol.ts';
 import { nowMs, send, sendJson, startCluster, type TestCluster } from '../kit-gateway.ts';
@@ -84,13 +86,52 @@ describe('resp', () => {
     ['-100', '1', 'He'],
     ['3', '2', ''],
     ['9', '12', ''],
-    ['-9', '-7', ''],
+    ['-9', '-7', 'H'],
+    ['-100', '-50', 'H'],
+    ['0', '-7', 'H'],
+    ['1', '-7', ''],
+    ['-5', '-6', ''],
+    ['-3', '-10', ''],
   ] as const)
     it(`resp: GETRANGE ${first} ${last} is what Redis gives`, async () => {
       await one('SET', 'k', 'Hello');
       expect(await one('GETRANGE', 'k', first, last)).to.equal(bulk(expected));
       expect(await one('GETRANGE', 'none', first, last)).to.equal(bulk(''));
     });
+
+  it('resp: SETRANGE of nothing changes nothing, and says how long the value is', async () => {
+    expect(
+      await run(
+        ['SETRANGE', 'none', '5', ''],
+        ['EXISTS', 'none'],
+        ['SET', 'k', 'Hello'],
+        ['SETRANGE', 'k', '9', ''],
+        ['SETRANGE', 'k', '9999999999', ''],
+        ['GET', 'k'],
+        ['SETRANGE', 'k', '-1', ''],
+      ),
+    ).to.equal(`:0\r\n:0\r\n${ok}:5\r\n:5\r\n${bulk('Hello')}-ERR offset is out of range\r\n`);
+    expect(cluster.backend.serial).to.deep.equal([]);
+    expect(await run(['MULTI'], ['SETRANGE', 'k', '9', ''], ['EXEC'])).to.equal(
+      `${ok}+QUEUED\r\n${array(':5\r\n')}`,
+    );
+  });
+
+  it('resp: INCRBYFLOAT adds as people do, and prints no exponent', async () => {
+    expect(
+      await run(
+        ['SET', 'f', '0.1'],
+        ['INCRBYFLOAT', 'f', '0.2'],
+        ['INCRBYFLOAT', 'f', '-0.3000001'],
+        ['INCRBYFLOAT', 'f', '1e22'],
+        ['SET', 'f', 'x'],
+        ['INCRBYFLOAT', 'f', '1'],
+      ),
+    ).to.equal(
+      `${ok}${bulk('0.3')}${bulk('-0.0000001')}${bulk('9999999999999999999999.9999999')}${ok}` +
+        '-ERR value is not a valid float\r\n',
+    );
+  });
 
   it('resp: a JSON value of the REST face reads as its text, and a rewrite leaves its type', async () => {
     await sendJson(cluster.port, 'PUT', '/api/v1/keys/j', '{"value":{"a":1}}');
@@ -104,6 +145,36 @@ describe('resp', () => {
     expect(await run(['SET', longest, 'v'], ['SET', `${longest}k`, 'v'], ['GET', ''])).to.equal(
       `${ok}-ERR TOO_LARGE key: expected 1 to 1024 bytes\r\n-ERR key: expected 1 to 1024 bytes\r\n`,
     );
+  });
+
+  it('resp: a serial command refuses an empty or longer key as a plain one does, also in MULTI', async () => {
+    const rest = [
+      ...[['INCR'], ['INCRBY', '2'], ['DECR'], ['DECRBY', '2'], ['INCRBYFLOAT', '1.5']],
+      ...[['APPEND', 'v'], ['SETNX', 'v'], ['GETSET', 'v'], ['SETRANGE', '1', 'v'], ['GETDEL']],
+      ...[['DELEX'], ['DELEX', 'IFEQ', 'v'], ['EXPIRE', '5'], ['PEXPIREAT', '5'], ['PERSIST']],
+      ...[
+        ['GETEX', 'EX', '5'],
+        ['GETEX', 'PERSIST'],
+        ['SET', 'v', 'NX'],
+        ['SET', 'v', 'XX'],
+      ],
+      ...[
+        ['SET', 'v', 'GET'],
+        ['SET', 'v', 'KEEPTTL'],
+        ['KV.CAS', 'a', 'b'],
+      ],
+    ];
+    for (const [key, words] of [
+      ['', '-ERR key: expected 1 to 1024 bytes\r\n'],
+      ['k'.repeat(1025), '-ERR TOO_LARGE key: expected 1 to 1024 bytes\r\n'],
+    ] as const)
+      for (const [name = '', ...args] of rest) {
+        expect(await one(name, key, ...args), name).to.equal(words);
+        const [, , ...said] = (await run(['MULTI'], [name, key, ...args], ['EXEC'])).split('\r\n');
+        expect(said.join('\r\n'), `${name} in MULTI`).to.equal(`*1\r\n${words}`);
+      }
+    expect(cluster.backend.serial).to.deep.equal([]);
+    expect(cluster.backend.records.size).to.equal(0);
   });
 
   it('resp: a value at the limit is taken, a longer one is refused and the connection goes on', async () => {
@@ -412,6 +483,21 @@ describe('resp', () => {
     ).to.equal(`${bulk('1')}${ok}${array(bulk('1'), bulk('2'))}`);
   });
 
+  it('resp: CLIENT LIST chooses by type and id, and refuses what is neither', async () => {
+    const count = async (...words: readonly string[]): Promise<number> =>
+      (await one('CLIENT', 'LIST', ...words)).split('id=').length - 1;
+    expect(await count('TYPE', 'normal')).to.equal(1);
+    for (const type of ['replica', 'slave', 'master', 'pubsub'])
+      expect(await one('CLIENT', 'LIST', 'TYPE', type), type).to.equal(bulk(''));
+    expect(await count('ID', '1', '99999')).to.be.within(0, 1);
+    expect(await one('CLIENT', 'LIST', 'TYPE', 'Bogus')).to.equal(
+      "-ERR Unknown client type 'Bogus'\r\n",
+    );
+    expect(await one('CLIENT', 'LIST', 'ID', 'x')).to.equal('-ERR Invalid client ID\r\n');
+    for (const words of [['TYPE'], ['ID'], ['TYPE', 'normal', 'ID', '3'], ['USER', 'x']])
+      expect(await one('CLIENT', 'LIST', ...words)).to.equal('-ERR syntax error\r\n');
+  });
+
   it('resp: CLIENT LIST has a line per connection, with what each one set', async () => {
     const other = new RawConnection(cluster.respPort);
     await other.ask(ok, 'CLIENT', 'SETNAME', 'other');
@@ -419,6 +505,16 @@ describe('resp', () => {
     expect(list.match(/\nid=\d+ addr=127\.0\.0\.1:\d+ /g)).to.have.length(2);
     expect(list).to.include('name=other').and.to.include('level=QUORUM');
     other.close();
+  });
+
+  it('resp: DBSIZE and INFO keyspace say what the nodes said, of all namespaces together', async () => {
+    await cluster.close();
+    const made = changed(firstDocument, { kind: 'create', name: 'a', settings: {} }, nowMs);
+    const access = { isRequired: false, operationsPerAddressMax: 0, document: made };
+    cluster = await startCluster({ access });
+    // The stand-in for gossip has 100 records on its node.
+    expect(await run(['DBSIZE'], ['SELECT', '1'], ['DBSIZE'])).to.equal(`:100\r\n${ok}:100\r\n`);
+    expect(await run(['SELECT', '1'], ['INFO', 'keyspace'])).to.contain('db0:keys=100,');
   });
 
   it('resp: KV.CONSISTENCY holds for its connection, until RESET', async () => {

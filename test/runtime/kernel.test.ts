@@ -595,6 +595,45 @@ describe('kernel: crashes', () => {
 });
 
 describe('kernel: what an actor is given', () => {
+  it('kernel: what an actor logs while it handles a traced message has its trace id, and no more', async () => {
+    const k = kit();
+    const get = (ctx: Ctx, text: string): Reply | Later<Reply> => {
+      ctx.log.info('got', { text });
+      if (text === 'crash') throw new Error('a defect');
+      if (text !== 'ask') return { text };
+      const later = ctx.later<Reply>();
+      ctx.ask(second, 'get', { text: 'other' }, 100, (_problem, reply) => {
+        ctx.log.info('answered');
+        later.resolve(reply ?? { text: '' });
+      });
+      return later;
+    };
+    const note = (ctx: Ctx, text: string): void => {
+      if (text === 'fail') throw new KvError('CONFLICT');
+      ctx.log.info('noted', { text, trace: 'its own' });
+    };
+    await k.spawn(probe, { script: { get, note }, heard: [] });
+    await k.spawn(probe, { script: { get, note }, heard: [] }, { shard: 1 });
+    k.kernel.ask(here, 'get', { text: 'ask' }, 100, () => undefined, 'trace-1');
+    await k.host.settle();
+    k.kernel.ask(here, 'get', { text: 'plain' }, 100, () => undefined);
+    k.kernel.tell(here, 'note', { text: 'noted' });
+    k.kernel.tell(here, 'note', { text: 'fail' });
+    k.kernel.ask(here, 'get', { text: 'crash' }, 100, () => undefined, 'trace-2');
+    await k.host.settle();
+    const said = k.host.logged.map(({ event, fields }) => [event, fields['text'], fields['trace']]);
+    expect(said).to.deep.equal([
+      ['got', 'ask', 'trace-1'],
+      ['got', 'other', 'trace-1'],
+      ['answered', undefined, 'trace-1'],
+      ['got', 'plain', undefined],
+      ['noted', 'noted', 'its own'],
+      ['session.failed', undefined, undefined],
+      ['got', 'crash', 'trace-2'],
+      ['actor.crashed', undefined, 'trace-2'],
+    ]);
+  });
+
   it('kernel: a trace id goes with asks, also out of a session, and not beyond', async () => {
     const k = kit();
     const link = k.link('n2');

@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
 import type { Capabilities } from '../../runtime/environment.ts';
 import { createClock, createNodeHost, nodeTimers } from '../../runtime/host/node-host.ts';
-import { createNodeLog, logWith, prettyLine } from '../../runtime/host/node-log.ts';
+import { createNodeLog, prettyLine } from '../../runtime/host/node-log.ts';
 import { ManualHost } from '../kit.ts';
 
 const quiet = new ManualHost().log;
@@ -74,7 +74,7 @@ describe('node log', () => {
     const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'kvd-log-')), 'log');
     const log = createNodeLog({ node: 'n1', thread: 'control', to: file });
     log.debug('not.shown');
-    logWith(log, { actor: 'store/0' }).warn('disk.low', { freeBytes: 5 });
+    log.warn('disk.low', { actor: 'store/0', freeBytes: 5 });
     const lines = fs.readFileSync(file, 'utf8').trimEnd().split('\n');
     expect(lines).to.have.lengthOf(1);
     const { time, ...rest } = JSON.parse(lines[0] ?? '') as Record<string, unknown>;

@@ -195,6 +195,33 @@ describe('security: access over HTTP', () => {
     expect(refused.length).to.be.within(10, 12);
   });
 
+  it('access: who was right before is not held off after a change of namespaces or users (SE-12)', async () => {
+    const root = as('root');
+    const read = (headers: Record<string, string>): Promise<number> =>
+      statusOf('GET', `${keysOfA}/k`, headers);
+    for (const headers of [root, as('ada'), as('bob')]) expect(await read(headers)).to.equal(404);
+    for (let i = 0; i < 14; i += 1) await read(bearer(`wrong${i}`));
+    const made = await sendJson(
+      cluster.port,
+      'POST',
+      '/api/v1/admin/namespaces',
+      '{"name":"new"}',
+      root,
+    );
+    expect(made.status).to.equal(200);
+    expect(await read(as('ada'))).to.equal(404);
+    const ada = '/api/v1/admin/users/ada';
+    expect(
+      (await sendJson(cluster.port, 'PUT', ada, '{"roles":{"a":null}}', root)).status,
+    ).to.equal(200);
+    // The token is the known one still, with the rights of now; one that is revoked is as any other.
+    expect(await read(as('ada'))).to.equal(403);
+    expect(await read(as('bob'))).to.equal(404);
+    expect(await statusOf('DELETE', `${ada}/tokens/${minted('ada').id}`, root)).to.equal(200);
+    expect([401, 429]).to.include(await read(as('ada')));
+    expect(await read(as('bob'))).to.equal(404);
+  });
+
   it('access: a user is created with a token that works, altered, revoked at once, deleted', async () => {
     const root = as('root');
     const body = '{"name":"dan","roles":{"a":"read"}}';
@@ -253,6 +280,32 @@ describe('security: access over HTTP', () => {
     expect(cluster.audit).to.deep.equal([
       { user: 'ada', address: '127.0.0.1', act: 'get', target: 'b', outcome: 'FORBIDDEN' },
       { user: 'ada', address: '127.0.0.1', act: 'flush', target: '', outcome: 'FORBIDDEN' },
+    ]);
+  });
+
+  it('access: a missing token is in the audit log, on routes about keys too', async () => {
+    await send(cluster.port, 'GET', `${keysOfA}/secret-key`);
+    await send(cluster.port, 'GET', '/metrics');
+    await send(cluster.port, 'POST', '/api/v1/admin/flush');
+    const common = { user: '', address: '127.0.0.1', target: '', outcome: 'UNAUTHORIZED' };
+    expect(cluster.audit).to.deep.equal(
+      ['get', 'metrics', 'flush'].map((act) => ({ ...common, act })),
+    );
+  });
+
+  it('access: who takes a table of a snapshot is in the audit log, once for its parts', async () => {
+    const headers = as('root');
+    const snapshots = '/api/v1/admin/snapshots';
+    await sendJson(cluster.port, 'POST', snapshots, '{"name":"s"}', headers);
+    for (const part of ['0/1?offset=0&length=2', '0/1?offset=2&length=2', '1/1?offset=1'])
+      expect(await statusOf('GET', `${snapshots}/s/tables/${part}`, headers), part).to.equal(200);
+    expect(await statusOf('GET', `${snapshots}/s/tables/0/1`, as('ada'))).to.equal(403);
+    const line = { user: 'root', address: '127.0.0.1', target: 's', outcome: 'done' };
+    const table = { ...line, act: 'snapshot-table' };
+    expect(cluster.audit.slice(1)).to.deep.equal([
+      table,
+      table,
+      { ...table, user: 'ada', outcome: 'FORBIDDEN' },
     ]);
   });
 
@@ -351,6 +404,47 @@ describe('security: access, how it begins', () => {
     // Health is no operation.
     expect((await send(cluster.port, 'GET', '/livez')).status).to.equal(200);
   });
+});
+
+describe('security: access, an address that is too fast', () => {
+  let cluster: TestCluster;
+  beforeEach(async () => {
+    cluster = await start({ operationsPerAddressMax: 2 });
+  });
+  afterEach(() => cluster.close());
+
+  for (const [what, path, headers, first] of [
+    ['documents for everybody', '/docs', {}, 200],
+    ['the document of the face', '/api/v1/openapi.json', {}, 200],
+    ['a missing token', `${keysOfA}/k`, {}, 401],
+    ['a wrong token', `${keysOfA}/k`, bearer('wrong'), 401],
+    ['a right token', `${keysOfA}/k`, as('ada'), 404],
+  ] as const)
+    it(`access: ${what} counts as an operation of an address, health does not (limit=2)`, async () => {
+      const statuses: number[] = [];
+      for (let i = 0; i < 5; i += 1)
+        statuses.push((await send(cluster.port, 'GET', path, { headers })).status);
+      expect(statuses[0]).to.equal(first);
+      expect(new Set(statuses)).to.deep.equal(new Set([first, 429]));
+      expect((await send(cluster.port, 'GET', '/livez')).status).to.equal(200);
+      expect((await send(cluster.port, 'GET', '/readyz')).status).to.equal(200);
+    });
+
+  for (const [what, args, first] of [
+    ['a command without a login', ['GET', 'k'], /^-NOAUTH /],
+    ['AUTH', ['AUTH', 'wrong'], /^-WRONGPASS /],
+    ['HELLO', ['HELLO', '3'], /^-NOAUTH /],
+    ['an unknown command', ['NOSUCH'], /^-ERR unknown command/],
+    ['a command with too few words', ['GET'], /^-ERR wrong number/],
+  ] as const)
+    it(`access: ${what} counts as an operation of an address, QUIT does not (limit=2)`, async () => {
+      const commands = [...Array<readonly string[]>(4).fill(args), ['QUIT']];
+      const answers = await exchange(cluster.respPort, ...commands.map((one) => command(...one)));
+      const lines = answers.split('\r\n').slice(0, -1);
+      expect(lines[0]).to.match(first);
+      expect(lines[3]).to.match(/^-BUSY OVERLOADED an address may do 2 operations per second/);
+      expect(lines[4]).to.equal('+OK');
+    });
 });
 
 describe('security: access over the Redis protocol', () => {
@@ -468,6 +562,14 @@ describe('security: access over the Redis protocol', () => {
     await cluster.close();
     cluster = await start({ isRequired: false });
     expect(await run(largeSet, keys(11))).to.deep.equal(['+OK', ':1']);
+  });
+
+  it('access: a command without a login is in the audit log, HELLO too', async () => {
+    await run(['GET', 'secret-key'], ['HELLO', '3'], ['AUTH', 'wrong']);
+    const common = { user: '', address: '127.0.0.1', target: '', outcome: 'UNAUTHORIZED' };
+    expect(cluster.audit).to.deep.equal(
+      ['get', 'hello', 'auth'].map((act) => ({ ...common, act })),
+    );
   });
 
   it('access: HELLO logs in and chooses the version; without a login it is refused', async () => {
