@@ -1,8 +1,7 @@
 // How far a watch has read the feed of each node, and whether a gap in one of them may have lost a
 // change. All replicas of a key have a change in their feeds, and an acknowledged write (QUORUM or
-// more) is in a majority of them; so what one feed has lost, another one still brings, as long as
-// of no range of the ring a majority of the replicas has a gap at the same time. Where one has, the
-// watch says `reset`.
+// more) is in a majority of them; so what one feed has lost, another one still brings, unless a
+// majority of the replicas of some range has a gap at the same time: then the watch says `reset`.
 //
 // A gap is over when every other feed has been read to its end some time after it: whatever was
 // acknowledged before the gap has come out of one of them by then. Times are those of one process: a
