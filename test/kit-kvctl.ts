@@ -50,6 +50,7 @@ export interface SeenRequest {
 export type Reply =
   | {
       readonly status: number;
+      /** Bytes are sent as they are, anything else as JSON. */
       readonly body: unknown;
       readonly headers?: Readonly<Record<string, string>>;
     }
@@ -84,7 +85,8 @@ export async function startFake(
         'content-type': 'application/json',
         ...answer.headers,
       });
-      response.end(JSON.stringify(answer.body));
+      const { body: sent } = answer;
+      response.end(sent instanceof Uint8Array ? sent : JSON.stringify(sent));
     });
   };
   const server = createServer(handle);

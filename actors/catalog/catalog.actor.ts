@@ -88,6 +88,8 @@ interface State {
   isInDoubt: boolean;
   /** When the last read of the decided document began. */
   readAtMs: number;
+  /** The last counts of what this node holds, by namespace. */
+  readonly counts: Map<number, Usage>;
 }
 
 const firstLookMs = 2_000;
@@ -116,6 +118,7 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
     peers: new Map(),
     isInDoubt: false,
     readAtMs: Number.NEGATIVE_INFINITY,
+    counts: new Map(),
   };
 
   constructor(ctx: Context<Own, 'disk'>, options: CatalogOptions) {
@@ -248,22 +251,26 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
 
   /** What this node holds; the others and the gateways hear of it. */
   count(): void {
-    const { after, tell, clock, node } = this.#ctx;
+    const { after, tell, clock, node, log } = this.#ctx;
     const { stores, countMs, ring } = this.#options;
-    const wanted = this.#state.document.namespaces.filter(hasSizeQuota);
-    this.#buckets.keep((id) => this.#state.document.namespaces.some((each) => each.id === id));
+    const { document, counts } = this.#state;
+    const wanted = document.namespaces.filter(hasSizeQuota);
+    this.#buckets.keep((id) => document.namespaces.some((each) => each.id === id));
+    for (const id of counts.keys()) if (!wanted.some((each) => each.id === id)) counts.delete(id);
     const next = (): void => void after(countMs, 'count', {});
     if (wanted.length === 0) return next();
     this.#ctx.session(async (session) => {
-      try {
-        const usages: Usage[] = [];
-        for (const { id } of wanted) usages.push(await countNamespace(session, stores, id, clock));
-        for (const member of ring.members)
-          tell(refTo(Catalog, member), 'counted', { node, usages });
-      } catch (error) {
-        // A store that is busy is counted the next time.
-        if (!(error instanceof KvError)) throw error;
-      }
+      for (const { id, name } of wanted)
+        try {
+          counts.set(id, await countNamespace(session, stores, id, clock));
+        } catch (error) {
+          if (!(error instanceof KvError)) throw error;
+          // What was counted before stands until the next count.
+          const detail = describeFailure(error.toFailure());
+          log.warn('namespaces.not-counted', { id, name, code: error.code, detail });
+        }
+      const usages = wanted.flatMap(({ id }) => counts.get(id) ?? []);
+      for (const member of ring.members) tell(refTo(Catalog, member), 'counted', { node, usages });
       next();
     });
   }

@@ -7,6 +7,7 @@
 import type { Ref, Session } from '../../runtime/actor.ts';
 import type { Clock } from '../../runtime/environment.ts';
 import { justAfter, noBytes } from '../../runtime/bytes.ts';
+import { errorTable, KvError } from '../../runtime/errors.ts';
 import type { Usage } from '../model/namespaces.ts';
 import {
   isLive,
@@ -25,7 +26,15 @@ const pageTimeoutMs = 30_000;
 /** How fast a node reads for its counts. */
 const bytesPerSecond = 16 * 1024 * 1024;
 
-/** Counts what the stores of this node hold of a namespace. */
+/** A page that fails is asked for so often, with pauses from the first to the longest, doubled. */
+const pageTriesMax = 8;
+const pauseMsFirst = 500;
+const pauseMsMax = 30_000;
+
+/**
+ * Counts what the stores of this node hold of a namespace. A page that a store refuses for now is
+ * asked for again, and the count goes on there; it throws what the last try came to.
+ */
 export async function countNamespace(
   session: Session,
   stores: readonly Ref<Store>[],
@@ -38,7 +47,7 @@ export async function countNamespace(
     let from: Uint8Array | undefined = storageKey(id, noBytes);
     while (from !== undefined) {
       const request: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
-      const page: RecordPage = await session.ask(store, 'range', request, pageTimeoutMs);
+      const page = await readPage(session, store, request);
       const readBytes = addPage(count, page, clock.wallMicros() / 1000);
       const last = page.records[page.records.length - 1];
       from = page.isDone || last === undefined ? undefined : justAfter(recordKey(last));
@@ -46,6 +55,23 @@ export async function countNamespace(
     }
   }
   return count;
+}
+
+async function readPage(
+  session: Session,
+  store: Ref<Store>,
+  request: RangeRequest,
+): Promise<RecordPage> {
+  for (let pauseMs = pauseMsFirst, tries = 1; ; pauseMs = Math.min(pauseMs * 2, pauseMsMax)) {
+    try {
+      return await session.ask(store, 'range', request, pageTimeoutMs);
+    } catch (error) {
+      if (!(error instanceof KvError)) throw error;
+      if (tries >= pageTriesMax || errorTable[error.code].retry === 'never') throw error;
+      tries += 1;
+      await session.sleep(pauseMs);
+    }
+  }
 }
 
 /** The bytes that were read. */

@@ -1,7 +1,7 @@
 // How far a watch has read the feed of each node, and whether a gap in one of them may have lost a
 // change. All replicas of a key have a change in their feeds, and an acknowledged write (QUORUM or
-// more) is in a majority of them; so what one feed has lost, another one still brings, as long as
-// fewer feeds than a majority have a gap at the same time. More, and the watch says `reset`.
+// more) is in a majority of them; so what one feed has lost, another one still brings, unless a
+// majority of the replicas of some range has a gap at the same time: then the watch says `reset`.
 //
 // A gap is over when every other feed has been read to its end some time after it: whatever was
 // acknowledged before the gap has come out of one of them by then. Times are those of one process: a
@@ -14,6 +14,9 @@
 
 import { crc32 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { quorumOf } from '../model/consistency.ts';
+import type { Ring } from '../model/ring.ts';
+import { RingCoverage } from '../model/ring-coverage.ts';
 
 export interface FeedPosition {
   /** Empty: nothing was read of this feed yet. */
@@ -35,12 +38,11 @@ const feedForm = /^([A-Za-z0-9_-]{1,64}):([0-9a-z-]{0,32}):([0-9a-z]{1,11}):([01
 
 export class WatchPositions {
   readonly #feeds = new Map<string, FeedPosition>();
-  readonly #quorum: number;
+  readonly #ring: Ring;
 
-  /** `quorum`: replicas that make a majority. */
-  constructor(nodes: readonly string[], quorum: number) {
-    for (const node of nodes) this.#feeds.set(node, unread);
-    this.#quorum = quorum;
+  constructor(ring: Ring) {
+    for (const node of ring.members) this.#feeds.set(node, unread);
+    this.#ring = ring;
   }
 
   get(node: string): FeedPosition {
@@ -61,15 +63,26 @@ export class WatchPositions {
       headMs: how.isHead ? how.nowMs : headMs,
     });
     // Before gaps are closed: without other feeds this one would close its own.
-    const open = [...this.#feeds.values()].filter((feed) => feed.gapMs > 0 || feed.epoch === '');
+    const isBorne = !how.isGap || this.#meetsQuorums((feed) => feed.gapMs === 0);
     this.#closeGaps();
-    return !how.isGap || open.length < this.#quorum;
+    return isBorne;
   }
 
   /** Enough feeds have been found for a watch to begin. */
   get isEstablished(): boolean {
-    const found = [...this.#feeds.values()].filter(({ epoch }) => epoch !== '');
-    return this.#feeds.size - found.length < this.#quorum;
+    return this.#meetsQuorums(() => true);
+  }
+
+  /** Of each range one feed of every majority of its replicas has been found, and counts. */
+  #meetsQuorums(counts: (feed: FeedPosition) => boolean): boolean {
+    const { replicationFactor } = this.#ring;
+    const coverage = new RingCoverage(
+      this.#ring,
+      replicationFactor - quorumOf(replicationFactor) + 1,
+    );
+    for (const [node, feed] of this.#feeds)
+      if (feed.epoch !== '' && counts(feed)) coverage.add(node);
+    return coverage.isWhole;
   }
 
   #closeGaps(): void {

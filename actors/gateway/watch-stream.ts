@@ -5,14 +5,14 @@
 // The id that goes out with events stands for exactly what was told so far; what was queued behind
 // it is told again after a resume.
 
+import type { Ring } from '../model/ring.ts';
 import { type FeedPosition, WatchPositions } from './watch-positions.ts';
 import { changeEvent, expiryEvent, readyEvent, resetEvent, withId } from './watch-events.ts';
 import { WatchMemory } from './watch-memory.ts';
 import type { ChangesReply } from './protocol.ts';
 
 export interface WatchQuestion {
-  readonly nodes: readonly string[];
-  readonly quorum: number;
+  readonly ring: Ring;
   /** Of storage keys. */
   readonly prefix: Uint8Array;
   readonly withValues: boolean;
@@ -46,9 +46,9 @@ export class WatchStream {
   constructor(question: WatchQuestion) {
     this.#question = question;
     this.prefix = question.prefix;
-    this.nodes = question.nodes;
-    this.#read = new WatchPositions(question.nodes, question.quorum);
-    this.#told = new WatchPositions(question.nodes, question.quorum);
+    this.nodes = question.ring.members;
+    this.#read = new WatchPositions(question.ring);
+    this.#told = new WatchPositions(question.ring);
   }
 
   get isFull(): boolean {
@@ -75,9 +75,9 @@ export class WatchStream {
 
   /** Forgets everything: the feeds have to be found before it goes on. */
   restart(): void {
-    const { nodes, quorum } = this.#question;
-    this.#read = new WatchPositions(nodes, quorum);
-    this.#told = new WatchPositions(nodes, quorum);
+    const { ring } = this.#question;
+    this.#read = new WatchPositions(ring);
+    this.#told = new WatchPositions(ring);
     this.#memory.clear();
     this.#queue = [];
     this.#queuedBytes = 0;

@@ -20,7 +20,6 @@ import { errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import { DroppedKeys } from '../model/dropped-keys.ts';
-import { quorumOf } from '../model/consistency.ts';
 import { noSuchNamespace } from '../model/namespaces.ts';
 import { recordKey, storageKey } from '../model/record.ts';
 import type { Ring } from '../model/ring.ts';
@@ -204,8 +203,7 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
     const refusal = this.#refusalOf({ namespace, reader }, new Users(this.#dropped.document));
     if (refusal !== undefined) throw errorOf(refusal);
     const stream = new WatchStream({
-      nodes: ring.members,
-      quorum: quorumOf(ring.replicationFactor),
+      ring,
       prefix: storageKey(namespace, prefix),
       withValues,
     });

@@ -19,15 +19,22 @@ export class ReplicaSets {
   /** Last token of each arc, ascending, and the number of its set. */
   readonly ends: readonly number[];
   readonly setOfArc: readonly number[];
+  readonly #numbers: ReadonlyMap<string, number>;
 
   constructor(ring: Ring) {
     const arcs = ring.ranges().map(({ to, replicas }) => ({ to, id: idOf(replicas) }));
     const ids = [...new Set(arcs.map(({ id }) => id))].sort();
+    this.#numbers = new Map(ids.map((id, number) => [id, number]));
     this.sets = ids.map((id) => ({ id, members: id.split(',') }));
     // Neighbours that differ only in the order of their replicas are one arc here.
     const kept = arcs.filter(({ id }, i) => arcs[i + 1]?.id !== id);
     this.ends = kept.map(({ to }) => to);
-    this.setOfArc = kept.map(({ id }) => ids.indexOf(id));
+    this.setOfArc = kept.map(({ id }) => this.#numbers.get(id) as number);
+  }
+
+  /** The number of a set; undefined where this ring has none of this id. */
+  numberOf(id: string): number | undefined {
+    return this.#numbers.get(id);
   }
 
   /** The number of the set that holds a token. */

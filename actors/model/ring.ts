@@ -35,6 +35,8 @@ export class Ring {
   /** Replica list of each virtual node, as an index into the lists. */
   readonly #lists: Uint32Array;
   readonly #replicas: readonly (readonly string[])[];
+  /** Made when it is first asked for. */
+  #listsOfNode: ReadonlyMap<string, readonly number[]> | undefined;
 
   /** BAD_REQUEST for an empty or repeated member list or numbers out of range. */
   constructor({ members, virtualNodes, replicationFactor }: RingOptions) {
@@ -63,6 +65,12 @@ export class Ring {
   /** All distinct replica lists: enough to know whether every range can be read. */
   replicaLists(): readonly (readonly string[])[] {
     return this.#replicas;
+  }
+
+  /** The places in `replicaLists()` of those that a node is in. The list is shared: do not change it. */
+  listsOf(node: string): readonly number[] {
+    this.#listsOfNode ??= listsByNode(this.members, this.#replicas);
+    return this.#listsOfNode.get(node) ?? [];
   }
 
   /** The arcs in token order; neighbours with the same replicas are one. */
@@ -150,4 +158,14 @@ function replicaTable(
     lists[i] = list;
   }
   return { lists, replicas };
+}
+
+function listsByNode(
+  members: readonly string[],
+  replicas: readonly (readonly string[])[],
+): ReadonlyMap<string, readonly number[]> {
+  const lists = new Map<string, number[]>(members.map((member) => [member, []]));
+  for (const [list, nodes] of replicas.entries())
+    for (const node of nodes) lists.get(node)?.push(list);
+  return lists;
 }

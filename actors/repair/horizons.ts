@@ -96,8 +96,8 @@ export class Horizons {
     for (let i = 0; i < count; i += 1) {
       const id = reader.text();
       const held = { agreed: reader.u53(), purge: reader.u53() };
-      const set = sets.sets.findIndex((known) => known.id === id);
-      if (set >= 0) horizons.#held[set] = held;
+      const set = sets.numberOf(id);
+      if (set !== undefined) horizons.#held[set] = held;
     }
     return horizons;
   }

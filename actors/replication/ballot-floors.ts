@@ -70,8 +70,8 @@ export class BallotFloors {
     for (let left = reader.u32(); left > 0; left -= 1) {
       const id = reader.text();
       const hlc = reader.u53();
-      const set = sets.sets.findIndex((known) => known.id === id);
-      if (set >= 0) floors.#hlcs[set] = hlc;
+      const set = sets.numberOf(id);
+      if (set !== undefined) floors.#hlcs[set] = hlc;
     }
     return floors;
   }

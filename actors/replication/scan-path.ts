@@ -13,6 +13,7 @@ import { isLive, recordKey, storageKey, userKey } from '../model/record.ts';
 import { mergePages, type RecordPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import type { Ring } from '../model/ring.ts';
+import { RingCoverage } from '../model/ring-coverage.ts';
 import type { RangeRequest } from '../storage/protocol.ts';
 import type { ScanReply, ScanRequest } from './protocol.ts';
 
@@ -47,12 +48,19 @@ export class ScanPath {
   #from: Uint8Array;
   #round: RangeRequest | undefined;
   #parts = new Map<string, Part>();
+  readonly #required: number;
+  /** Of the nodes that have not failed, and of those that have answered. */
+  #possible: RingCoverage;
+  #complete: RingCoverage;
   readonly #live: Uint8Array[] = [];
   #last: Uint8Array | undefined;
   #rounds = 0;
 
   constructor(options: ScanOptions) {
     this.#options = options;
+    this.#required = requiredAcks(options.level, options.ring.replicationFactor);
+    this.#possible = this.#coverage();
+    this.#complete = this.#coverage();
     const { namespace, prefix, after } = options.request;
     const start = storageKey(namespace, prefix);
     this.#to = prefixEnd(start);
@@ -66,7 +74,10 @@ export class ScanPath {
     this.#parts = new Map(
       targets.map(({ node, shards }) => [node, { shardsLeft: shards, pages: [], isFailed: false }]),
     );
-    return this.#uncovered((part) => part !== undefined);
+    this.#possible = this.#coverage();
+    this.#complete = this.#coverage();
+    for (const { node } of targets) this.#possible.add(node);
+    return this.#missing();
   }
 
   request(): RangeRequest {
@@ -85,18 +96,18 @@ export class ScanPath {
     if (part === undefined) return;
     part.pages.push(page);
     part.shardsLeft -= 1;
+    if (part.shardsLeft === 0 && !part.isFailed) this.#complete.add(node);
   }
 
   failed(node: string): void {
     const part = this.#parts.get(node);
-    if (part !== undefined) part.isFailed = true;
+    if (part === undefined || part.isFailed) return;
+    part.isFailed = true;
+    this.#possible.remove(node);
   }
 
   outcome(): 'open' | 'more' | 'failed' | ScanReply {
-    if (this.#uncovered((part) => part?.shardsLeft === 0 && !part.isFailed) !== undefined) {
-      const canStill = this.#uncovered((part) => part !== undefined && !part.isFailed);
-      return canStill === undefined ? 'open' : 'failed';
-    }
+    if (!this.#complete.isWhole) return this.#possible.isWhole ? 'open' : 'failed';
     return this.#merge();
   }
 
@@ -127,20 +138,17 @@ export class ScanPath {
     return { records: this.#live, next, nowMs: this.#options.nowMs };
   }
 
-  /** Undefined where every range has enough replicas among the parts that count. */
-  #uncovered(counts: (part: Part | undefined) => boolean): ErrorFields | undefined {
+  #coverage(): RingCoverage {
+    return new RingCoverage(this.#options.ring, this.#required);
+  }
+
+  /** Undefined where every range has enough replicas that may answer. */
+  #missing(): ErrorFields | undefined {
+    const alive = this.#possible.firstShort();
+    if (alive === undefined) return undefined;
     const { ring, level } = this.#options;
-    for (const replicas of ring.replicaLists()) {
-      const required = requiredAcks(level, replicas.length);
-      const alive = replicas.filter((node) => counts(this.#parts.get(node))).length;
-      if (alive < required)
-        return {
-          required,
-          alive,
-          level,
-          detail: `a range needs ${required} of ${replicas.length} replicas, ${alive} alive`,
-        };
-    }
-    return undefined;
+    const required = this.#required;
+    const detail = `a range needs ${required} of ${ring.replicationFactor} replicas, ${alive} alive`;
+    return { required, alive, level, detail };
   }
 }

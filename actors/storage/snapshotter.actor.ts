@@ -6,7 +6,14 @@
 // Invariant: what has no manifest is garbage of a run that ended too early, and the next start
 // removes it. Removing a snapshot takes its manifest first, durably.
 
-import { actor, type Context, type Later, type Ref, type Session } from '../../runtime/actor.ts';
+import {
+  actor,
+  type Call,
+  type Context,
+  type Later,
+  type Ref,
+  type Session,
+} from '../../runtime/actor.ts';
 import type { Disk, Log } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf, Tell } from '../../runtime/protocol.ts';
@@ -76,7 +83,8 @@ class SnapshotterActor implements Handlers<Snapshotter>, Handlers<Own> {
     toSelf('ended', {});
   }
 
-  create({ name }: BodyOf<Snapshotter['create']>): Later<SnapshotSummary> {
+  /** One that is made only after its asker has stopped waiting is removed: nobody knows of it. */
+  create({ name }: BodyOf<Snapshotter['create']>, { deadlineMs }: Call): Later<SnapshotSummary> {
     checkSnapshotName(name);
     const { disk, log, clock, node } = this.#ctx;
     const { birth } = this.#options;
@@ -99,6 +107,11 @@ class SnapshotterActor implements Handlers<Snapshotter>, Handlers<Own> {
         await disk.syncDirectory(snapshotDirectory);
         const manifest = { name, createdMs, ...identity, shape, shards };
         await disk.replace(snapshotPath(name), encodeSnapshot(manifest));
+        if (clock.monotonicMs() >= deadlineMs) {
+          await unmake(disk, name);
+          log.info('snapshot.given-up', { name });
+          throw new KvError('TIMEOUT', { detail: `snapshot ${name} came too late: it is removed` });
+        }
         const summary = summaryOf(manifest);
         const { tables, bytes } = summary;
         log.info('snapshot.created', { name, tables, bytes });
@@ -132,9 +145,7 @@ class SnapshotterActor implements Handlers<Snapshotter>, Handlers<Own> {
     return this.#change(async () => {
       const isRemoved = disk.exists(snapshotPath(name));
       if (!isRemoved) return { isRemoved };
-      disk.remove(snapshotPath(name));
-      await disk.syncDirectory(snapshotDirectory);
-      removeTables(disk, name);
+      await unmake(disk, name);
       log.info('snapshot.removed', { name });
       return { isRemoved };
     });
@@ -259,6 +270,12 @@ function missingTables(disk: Disk, name: string, files: ReadonlySet<string>): nu
     if (!(error instanceof CorruptionError || error instanceof KvError)) throw error;
     return 0;
   }
+}
+
+async function unmake(disk: Disk, name: string): Promise<void> {
+  disk.remove(snapshotPath(name));
+  await disk.syncDirectory(snapshotDirectory);
+  removeTables(disk, name);
 }
 
 function removeTables(disk: Disk, name: string): void {

@@ -5,6 +5,7 @@
 
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
@@ -18,14 +19,19 @@ import {
   pruneBackups,
 } from '../backup/backup.ts';
 import { type BackupList, bytesOf, tablesOf } from '../backup/backup-format.ts';
-import { ClientError } from '../client/http-exchange.ts';
 import { RemoteSnapshot } from '../backup/remote.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { refuseOthers } from './given-options.ts';
 import { guarded } from './guarded.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 import { startProgress } from './progress.ts';
-import { createSnapshot, deleteSnapshot, refusals, snapshotTimeoutMs } from './snapshots.ts';
+import {
+  createSnapshot,
+  deleteSnapshot,
+  refusals,
+  removeEverywhere,
+  snapshotTimeoutMs,
+} from './snapshots.ts';
 
 interface BackupOptions {
   readonly snapshot?: string;
@@ -66,6 +72,7 @@ async function backup(
   const isOwn = options.snapshot === undefined;
   const remote = new RemoteSnapshot(name, urls, invocation.terms());
   const startedMs = performance.now();
+  let isDropped = true;
   try {
     // Where it fails, or nobody answers, some nodes may have made it.
     if (isOwn) await takeSnapshot(invocation, name, nodes);
@@ -75,8 +82,10 @@ async function backup(
     if (options.keep !== undefined) await prune(invocation, place, options.keep);
   } finally {
     remote.close();
-    if (isOwn) await dropSnapshot(invocation, name, nodes);
+    if (isOwn) isDropped = await dropSnapshot(invocation, name, nodes);
   }
+  // The backup is there; what was not deleted has been said.
+  if (!isDropped) throw new ExitError(exitCodes.refused, '');
 }
 
 const secondsSince = (startedMs: number): number =>
@@ -136,21 +145,22 @@ async function takeSnapshot(
   );
 }
 
-/** What cannot be deleted is said: it keeps space on its node. */
+/** What cannot be deleted is said: it keeps space on its nodes. False: some hold it still. */
 async function dropSnapshot(
   invocation: Invocation,
   name: string,
   nodes: readonly string[],
-): Promise<void> {
-  try {
-    await invocation.withClient((client) => deleteSnapshot(client, name, nodes.join(',')), slow);
-  } catch (error) {
-    if (error instanceof ClientError && error.code === 'NOT_FOUND') return;
-    const reason = error instanceof Error ? error.message : String(error);
-    invocation.io.stderr.write(
-      `kvctl: snapshot ${name} is still there (${reason}): kvctl snapshot delete ${name}\n`,
-    );
-  }
+): Promise<boolean> {
+  const remove = (left: readonly string[]): ReturnType<typeof deleteSnapshot> =>
+    invocation.withClient((client) => deleteSnapshot(client, name, left.join(',')), slow);
+  const timeoutMs = invocation.timeoutMs ?? snapshotTimeoutMs;
+  const nowMs = (): number => performance.now();
+  const held = await removeEverywhere(nodes, { remove, nowMs, sleep, timeoutMs });
+  if (held.size === 0) return true;
+  const reasons = [...held].map(([node, reason]) => `${node} (${reason})`).join(', ');
+  const command = `kvctl snapshot delete ${name} --nodes ${[...held.keys()].join(',')}`;
+  invocation.io.stderr.write(`kvctl: snapshot ${name} is still on ${reasons}: ${command}\n`);
+  return false;
 }
 
 async function copy(

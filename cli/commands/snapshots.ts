@@ -2,7 +2,7 @@
 // said after what the others did, and ends the command with 1.
 
 import type { Command } from 'commander';
-import type { ClientAnswer } from '../client/http-exchange.ts';
+import { type ClientAnswer, ClientError } from '../client/http-exchange.ts';
 import type { HttpClient } from '../client/http-client.ts';
 import type { Invoke } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
@@ -13,6 +13,9 @@ export const nodesQuery = (nodes: string | undefined): string =>
   nodes === undefined ? '' : `?nodes=${encodeURIComponent(nodes)}`;
 /** A flush of all shards may take a while. */
 export const snapshotTimeoutMs = 60_000;
+/** Pauses between two attempts to delete one. */
+const pauseMsFirst = 250;
+const pauseMsMax = 4_000;
 
 export interface SnapshotRow {
   readonly name: string;
@@ -85,6 +88,62 @@ export async function deleteSnapshot(
   const path = `${snapshotsPath}/${encodeURIComponent(name)}${nodesQuery(nodes)}`;
   const terms = { isIdempotent: true, isWrite: true } as const;
   return documentOf(await client.call({ method: 'DELETE', path, ...terms }));
+}
+
+/** What the removal of a snapshot needs of its surroundings. */
+export interface RemovalTools {
+  /** Asks these nodes to delete it. */
+  readonly remove: (nodes: readonly string[]) => Promise<NodesAnswer<object>>;
+  readonly nowMs: () => number;
+  readonly sleep: (delayMs: number) => Promise<unknown>;
+  /** How long it is tried, milliseconds. */
+  readonly timeoutMs: number;
+}
+
+/** Why a node holds a snapshot still. */
+interface Refusal {
+  readonly code: string;
+  readonly detail: string;
+}
+
+/** Of a node that is making the snapshot, or is slow: it may delete it a little later. */
+const passingCodes: readonly string[] = ['CONFLICT', 'TIMEOUT'];
+
+/**
+ * Deletes a snapshot on all these nodes, again where one is still making it. The nodes that hold it
+ * in the end, each with the reason; none where it is gone.
+ */
+export async function removeEverywhere(
+  nodes: readonly string[],
+  { remove, nowMs, sleep, timeoutMs }: RemovalTools,
+): Promise<ReadonlyMap<string, string>> {
+  const endMs = nowMs() + timeoutMs;
+  const held = new Map<string, string>();
+  for (let left = nodes, pauseMs = pauseMsFirst; ; pauseMs = Math.min(2 * pauseMs, pauseMsMax)) {
+    const refused = await refusedBy(left, remove);
+    for (const node of left) held.delete(node);
+    for (const [node, { detail }] of refused) held.set(node, detail);
+    left = [...refused].flatMap(([node, { code }]) => (passingCodes.includes(code) ? node : []));
+    if (left.length === 0 || nowMs() + pauseMs > endMs) return held;
+    await sleep(pauseMs);
+  }
+}
+
+async function refusedBy(
+  nodes: readonly string[],
+  remove: RemovalTools['remove'],
+): Promise<ReadonlyMap<string, Refusal>> {
+  try {
+    const answer = await remove(nodes);
+    return new Map(
+      answer.nodes.flatMap(({ node, error }) => (error === undefined ? [] : [[node, error]])),
+    );
+  } catch (error) {
+    const code = error instanceof ClientError ? error.code : '';
+    if (code === 'NOT_FOUND') return new Map();
+    const detail = error instanceof Error ? error.message : String(error);
+    return new Map(nodes.map((node) => [node, { code, detail }]));
+  }
 }
 
 export const documentOf = <Document>({ body }: ClientAnswer): Document =>

@@ -4,6 +4,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { encodeSnapshot } from '../../actors/storage/snapshot-format.ts';
+import { ClientError } from '../../cli/client/http-exchange.ts';
+import { removeEverywhere } from '../../cli/commands/snapshots.ts';
 import { kvctl, ok, problem, startFake } from '../kit-kvctl.ts';
 
 const row = { name: 'a', created_ms: 0, tables: 2, records: 30, bytes: 400, max_hlc: 5 };
@@ -122,6 +125,98 @@ describe('kvctl snapshot, backup, restore', () => {
     } finally {
       await fake.close();
     }
+  });
+
+  it('kvctl: a backup that is made says which nodes still hold its snapshot, and ends with 1', async () => {
+    const manifest = encodeSnapshot({
+      name: 'a',
+      createdMs: 5,
+      clusterName: 'c',
+      node: 'n1',
+      incarnation: 7,
+      shape: { members: ['n1'], replicationFactor: 1, virtualNodes: 4, shards: 1 },
+      shards: [{ shard: 0, flushedThrough: 0, tables: [] }],
+    });
+    const error = { code: 'DISK_FAILED', detail: 'the disk refused' };
+    const nodes = [
+      { node: 'n1', deleted: true },
+      { node: 'n2', error },
+    ];
+    const fake = await startFake(({ url, method }) => {
+      if (method === 'POST') return ok({ complete: true, nodes: [] });
+      if (method === 'DELETE') return ok({ complete: false, nodes });
+      if (url !== '/api/v1/ring') return ok(manifest);
+      return ok({ nodes: [{ node_id: 'n1', address: new URL(fake.url).host }] });
+    });
+    try {
+      const place = join(scratch, 'held');
+      const result = await kvctl(['backup', place, '--endpoint', fake.url]);
+      expect(result.text).to.match(/^backup \S+: 0 tables/);
+      expect(result.stderr).to.match(
+        /kvctl: snapshot (backup-\S+) is still on n2 \(the disk refused\): kvctl snapshot delete \1 --nodes n2\n$/,
+      );
+      expect(result.code).to.equal(1);
+      const list = await kvctl(['restore', place, '--list']);
+      expect(list.code, 'the backup counts').to.equal(0);
+    } finally {
+      await fake.close();
+    }
+  });
+
+  describe('the snapshot of a backup', () => {
+    const conflict = { code: 'CONFLICT', detail: 'busy' };
+    const failed = { code: 'DISK_FAILED', detail: 'broken' };
+    interface Removal {
+      readonly held: Readonly<Record<string, string>>;
+      readonly asked: readonly (readonly [number, string])[];
+    }
+    /** Nodes that refuse a deletion with `error` before `untilMs`; a lone one answers by itself. */
+    const removed = async (
+      nodes: Readonly<Record<string, readonly [number, { code: string; detail: string }]>>,
+    ): Promise<Removal> => {
+      let nowMs = 0;
+      const asked: (readonly [number, string])[] = [];
+      const held = await removeEverywhere(Object.keys(nodes), {
+        remove: (left) => {
+          asked.push([nowMs, left.join()]);
+          const rows = left.map((node) => {
+            const [untilMs, error] = nodes[node] ?? [0, conflict];
+            return nowMs < untilMs ? { node, error } : { node };
+          });
+          const [{ error } = {}] = rows;
+          if (rows.length === 1 && error !== undefined)
+            return Promise.reject(new ClientError(error.code, 409, error.detail, false));
+          return Promise.resolve({ complete: false, nodes: rows });
+        },
+        nowMs: () => nowMs,
+        sleep: (delayMs) => Promise.resolve((nowMs += delayMs)),
+        timeoutMs: 10_000,
+      });
+      return { held: Object.fromEntries(held), asked };
+    };
+
+    it('kvctl: it is deleted again on nodes that are still making it, until they have', async () => {
+      const { held, asked } = await removed({
+        n1: [0, conflict],
+        n2: [700, conflict],
+        n3: [1_700, conflict],
+      });
+      expect(held).to.deep.equal({});
+      expect(asked).to.deep.equal([
+        [0, 'n1,n2,n3'],
+        [250, 'n2,n3'],
+        [750, 'n2,n3'],
+        [1_750, 'n3'],
+      ]);
+    });
+
+    it('kvctl: after a while it is left there, and at once where trying again is no use', async () => {
+      const { held, asked } = await removed({ n1: [Infinity, conflict], n2: [Infinity, failed] });
+      expect(held).to.deep.equal({ n1: 'CONFLICT: busy', n2: 'broken' });
+      expect(asked.slice(1).every(([, nodes]) => nodes === 'n1')).to.equal(true);
+      expect(asked.at(-1)?.[0]).to.equal(7_750);
+      expect((await removed({ n1: [Infinity, failed] })).asked.length).to.equal(1);
+    });
   });
 
   for (const other of ['--parallel 2', '--verify', '--keep 2'])

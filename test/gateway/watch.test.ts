@@ -7,6 +7,7 @@ import { changeEvent, withId } from '../../actors/gateway/watch-events.ts';
 import { WatchMemory } from '../../actors/gateway/watch-memory.ts';
 import { type Moment, WatchStream } from '../../actors/gateway/watch-stream.ts';
 import { gapSettleMs, WatchPositions } from '../../actors/gateway/watch-positions.ts';
+import { Ring } from '../../actors/model/ring.ts';
 import { encodeRecord, recordKey, storageKey, valueTypes } from '../../actors/model/record.ts';
 import { EventStreamParser } from '../../cli/client/event-stream.ts';
 import { utf8 } from '../../runtime/bytes.ts';
@@ -39,6 +40,10 @@ const record = (key: string, fields: Fields = {}): Uint8Array =>
 const prefixOf = (text: string): Uint8Array => storageKey(0, utf8.encode(text));
 const keysOf = (records: readonly Uint8Array[]): string[] =>
   records.map((one) => utf8.decode(recordKey(one).subarray(4)));
+
+/** Three copies, or one on each node of a smaller cluster. */
+const ringOf = (members: readonly string[], virtualNodes = 4): Ring =>
+  new Ring({ members, virtualNodes, replicationFactor: 3 });
 
 const at = (monotonicMs: number): Moment => ({
   wallMs: 1_700_000_000_000 + monotonicMs,
@@ -117,7 +122,7 @@ describe('watch: positions', () => {
   const read = (positions: WatchPositions, node: string, nowMs: number, isGap = false): boolean =>
     positions.read(node, { epoch: `e${node}`, after: nowMs }, { isGap, isHead: true, nowMs });
   const three = (): WatchPositions => {
-    const positions = new WatchPositions(['a', 'b', 'c'], 2);
+    const positions = new WatchPositions(ringOf(['a', 'b', 'c']));
     for (const node of ['a', 'b', 'c'])
       positions.set(node, { epoch: 'e', after: 0, gapMs: 0, headMs: 1 });
     return positions;
@@ -143,11 +148,11 @@ describe('watch: positions', () => {
   });
 
   it('positions: a single copy bears no gap, and a node that was never reached counts as one', () => {
-    const alone = new WatchPositions(['a'], 1);
+    const alone = new WatchPositions(ringOf(['a']));
     alone.set('a', { epoch: 'e', after: 0, gapMs: 0, headMs: 1 });
     expect(read(alone, 'a', 5)).to.equal(true);
     expect(read(alone, 'a', 6, true)).to.equal(false);
-    const positions = new WatchPositions(['a', 'b', 'c'], 2);
+    const positions = new WatchPositions(ringOf(['a', 'b', 'c']));
     positions.set('a', { epoch: 'e', after: 0, gapMs: 0, headMs: 1 });
     expect(positions.isEstablished).to.equal(false);
     positions.set('b', { epoch: 'e', after: 0, gapMs: 0, headMs: 1 });
@@ -155,11 +160,36 @@ describe('watch: positions', () => {
     expect(read(positions, 'a', 7, true)).to.equal(false);
   });
 
+  it('positions: in a large cluster any nodes may be away that are no majority of a range', () => {
+    const members = Array.from({ length: 30 }, (_, i) => `n${i}`);
+    const ring = ringOf(members, 1);
+    const shareRange = (a: string, b: string): boolean =>
+      ring.replicaLists().some((list) => list.includes(a) && list.includes(b));
+    const away = members.reduce<readonly string[]>(
+      (chosen, node) => (chosen.some((one) => shareRange(one, node)) ? chosen : [...chosen, node]),
+      [],
+    );
+    expect(away.length).to.be.above(5);
+    const neighbour = members.find((node) => !away.includes(node)) ?? '';
+    const found = (isFound: (node: string) => boolean): WatchPositions => {
+      const positions = new WatchPositions(ring);
+      for (const node of members)
+        if (isFound(node)) positions.set(node, { epoch: 'e', after: 0, gapMs: 0, headMs: 1 });
+      return positions;
+    };
+    expect(found((node) => !away.includes(node)).isEstablished).to.equal(true);
+    const fewer = found((node) => !away.includes(node) && node !== neighbour);
+    expect(fewer.isEstablished, 'two of three of a range').to.equal(false);
+    const positions = found(() => true);
+    for (const node of away) expect(read(positions, node, 100, true), node).to.equal(true);
+    expect(read(positions, neighbour, 100, true)).to.equal(false);
+  });
+
   it('positions: as text and back; other questions, damage and endless text are refused', () => {
     const positions = three();
     read(positions, 'a', 1_767_225_600_000, true);
     const text = positions.text(question);
-    const again = new WatchPositions(['a', 'b', 'c'], 2);
+    const again = new WatchPositions(ringOf(['a', 'b', 'c']));
     again.resume(text, question, 7);
     expect(again.text(question)).to.equal(text);
     const bad = [
@@ -174,7 +204,7 @@ describe('watch: positions', () => {
     ];
     for (const one of bad) expect(() => again.resume(one, question, 7), one).to.throw(KvError);
     expect(() => again.resume(text, prefixOf('q'), 7)).to.throw(/another prefix/);
-    const smaller = new WatchPositions(['a'], 1);
+    const smaller = new WatchPositions(ringOf(['a']));
     smaller.resume(text, question, 7);
     expect(smaller.get('b').epoch).to.equal('');
   });
@@ -186,9 +216,9 @@ describe('watch: positions elsewhere', () => {
 
   it('positions: a watch that goes on elsewhere trusts no clock of before', () => {
     // Read to their ends on a node that runs for long: here these times would be far ahead.
-    const before = new WatchPositions(['a', 'b'], 2);
+    const before = new WatchPositions(ringOf(['a', 'b']));
     for (const node of ['a', 'b']) before.set(node, { ...feedAt, headMs: 1_000_000 });
-    const here = new WatchPositions(['a', 'b'], 2);
+    const here = new WatchPositions(ringOf(['a', 'b']));
     here.resume(before.text(question), question, 50);
     const gap = { isGap: true, isHead: true, nowMs: 60 };
     expect(here.read('a', { epoch: 'new', after: 0 }, gap)).to.equal(true);
@@ -196,10 +226,10 @@ describe('watch: positions elsewhere', () => {
   });
 
   it('positions: a gap that was open is open elsewhere too', () => {
-    const before = new WatchPositions(['a', 'b'], 2);
+    const before = new WatchPositions(ringOf(['a', 'b']));
     before.set('a', { ...feedAt, gapMs: 5, headMs: 0 });
     before.set('b', { ...feedAt, headMs: 1_000_000 });
-    const here = new WatchPositions(['a', 'b'], 2);
+    const here = new WatchPositions(ringOf(['a', 'b']));
     here.resume(before.text(question), question, 50);
     const gap = { isGap: true, isHead: true, nowMs: 60 };
     expect(here.read('b', { epoch: 'new', after: 0 }, gap)).to.equal(false);
@@ -241,8 +271,7 @@ describe('watch: memory of a stream', () => {
 describe('watch: a stream', () => {
   it('stream: the id stands for what was told, not for what waits behind it', () => {
     const stream = new WatchStream({
-      nodes: ['a'],
-      quorum: 1,
+      ring: ringOf(['a']),
       prefix: prefixOf(''),
       withValues: true,
     });
@@ -262,7 +291,7 @@ describe('watch: a stream', () => {
     const toldBy = (): number => {
       const ids = [...utf8.decode(stream.drain()).matchAll(/^id: (.*)$/gm)];
       const id = ids.at(-1)?.[1] ?? '';
-      const positions = new WatchPositions(['a'], 1);
+      const positions = new WatchPositions(ringOf(['a']));
       positions.resume(id, prefixOf(''), 7);
       return positions.get('a').after;
     };
@@ -271,8 +300,7 @@ describe('watch: a stream', () => {
 
   it('stream: the beginning has an id of its own, also where much comes with it at once', () => {
     const stream = new WatchStream({
-      nodes: ['a'],
-      quorum: 1,
+      ring: ringOf(['a']),
       prefix: prefixOf(''),
       withValues: false,
     });
@@ -288,8 +316,7 @@ describe('watch: a stream', () => {
 
   it('stream: what has nothing to tell moves the id as well, in its turn', () => {
     const stream = new WatchStream({
-      nodes: ['a'],
-      quorum: 1,
+      ring: ringOf(['a']),
       prefix: prefixOf(''),
       withValues: false,
     });

@@ -377,7 +377,7 @@ export const mutants: readonly Mutant[] = [
     id: 'watch-bears-any-gap',
     what: 'a watch goes on although a majority of the feeds has lost changes (WATCH-1)',
     file: 'actors/gateway/watch-positions.js',
-    find: 'return !how.isGap || open.length < this.#quorum;',
+    find: 'return isBorne;',
     replace: 'return true;',
     seeds: 120,
   },

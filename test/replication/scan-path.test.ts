@@ -337,6 +337,25 @@ describe('scan-path', () => {
     expect(path.outcome()).to.equal('failed');
   });
 
+  it('scan-path: the ranges of the ring are not gone through after each answer (shards=96)', () => {
+    const targets = oneShard(24).map(({ node }) => ({ node, shards: 4 }));
+    const cluster = new Cluster(targets, 3);
+    for (const key of ['a', 'b', 'c']) {
+      const record = makeRecord(key);
+      for (const node of cluster.replicasOf(record)) cluster.put(node, record);
+    }
+    const lists = cluster.ring.replicaLists();
+    let walks = 0;
+    cluster.ring.replicaLists = () => {
+      walks += 1;
+      return lists;
+    };
+    const failing = new Set(['n7']);
+    const reply = pageOf(cluster, request, { ...inOrder(cluster), failing });
+    expect(keysOf(replyOf(reply))).to.deep.equal(['a', 'b', 'c']);
+    expect(walks).to.be.at.most(8);
+  });
+
   it('scan-path: a node counts only when all its shards have answered', () => {
     const targets = [{ node: 'n1', shards: 3 }];
     const cluster = new Cluster(targets, 1);

@@ -210,6 +210,22 @@ describe('snapshots', function () {
     });
   });
 
+  it('snapshots: one that is made only after its asker has given up is removed', async () => {
+    const machine = new MachineUnderTest();
+    await machine.cluster.world.run(async () => {
+      await machine.start();
+      await machine.write(10);
+      const answer = await machine.cluster.ask(target, 'create', { name: 'late' }, 1);
+      expect(answer.kind).to.equal('lost');
+      const early = await machine.cluster.ask(target, 'remove', { name: 'late' }, 5_000);
+      expect(JSON.stringify(early), 'it is being made').to.contain('another snapshot');
+      await machine.cluster.world.sleep(5_000);
+      expect(await machine.snapshots()).to.deep.equal([]);
+      expect(strays(machine, [])).to.deep.equal([]);
+      expect(await machine.snapshot('late')).to.include({ records: 10 });
+    });
+  });
+
   it('snapshots: a full disk refuses one, and nothing of it stays', async () => {
     const machine = new MachineUnderTest();
     await machine.cluster.world.run(async () => {
