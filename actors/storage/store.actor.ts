@@ -371,7 +371,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     });
     // The freeze is in the memtable's mailbox now: what is let in from here on belongs to the next
     // table, and so does what is still on its way to the WAL.
-    if (!isOld) this.#admission.frozen();
+    if (isOld) return;
+    this.#admission.frozen();
+    this.#writePace.flushBegins();
   }
 
   /** The table is readable: only now may its arena go, or a read would find it nowhere. */
@@ -380,7 +382,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#groups.flushed(written);
     this.#isFlushing = false;
     this.#unflushed = undefined;
-    if (table !== undefined) this.#writePace.flushed();
+    this.#writePace.flushEnds(table === undefined ? 'nothing' : 'written');
     this.#countTables();
     if (table !== undefined) {
       this.#ctx.probe.reach('memtable flushed');
@@ -400,6 +402,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   /** Usually a full disk: the frozen table stays in memory and is tried again. */
   flushFailed({ table, code, reason }: BodyOf<Own['flushFailed']>): void {
     this.#unflushed = table;
+    this.#writePace.flushEnds(table === undefined ? 'nothing' : 'kept');
     const waiters = this.#flushWaiters;
     this.#flushWaiters = [];
     for (const waiter of waiters) waiter.fail(failure(code, { detail: reason }));

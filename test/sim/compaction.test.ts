@@ -292,4 +292,32 @@ describe('sim compaction: trouble', () => {
       expect(await tookMs()).to.be.lessThan(200);
     });
   });
+
+  it('compaction: while a memtable is written writes are slowed down, and run again after it', async () => {
+    const how = { compaction: 'leveled', copies: 1, durability: 'none' } as const;
+    const shard = new ShardUnderTest({ seed: 3, ...how });
+    const { cluster } = shard;
+    const { storage } = cluster.machineOf('n1');
+    const written: Written = { acknowledged: [], unanswered: [] };
+    const write = async (count: number): Promise<number> => {
+      const startMs = cluster.world.nowMs;
+      for (let i = 0; i < count; i += 1) {
+        const record = recordOf(`key-${i}`, shard.stamp(), value(i));
+        expect(await shard.apply(record)).to.equal(true);
+        written.acknowledged[i] = record;
+      }
+      return cluster.world.nowMs - startMs;
+    };
+    await cluster.world.run(async () => {
+      await cluster.startAll();
+      const freelyMs = await write(40);
+      storage.faults.syncMs = 400;
+      await write(400);
+      expect(shard.reached('writes slowed down by a flush')).to.be.greaterThan(1);
+      storage.faults.syncMs = 1;
+      await cluster.world.sleep(60_000);
+      await expectAllThere(shard, written);
+      expect(await write(40)).to.be.lessThan(freelyMs * 2);
+    });
+  });
 });
