@@ -202,6 +202,26 @@ function cutMixed(
   return { ...job, sections: sectionsOf(groups), group: undefined };
 }
 
+/**
+ * Tables of one group that `choose` has chosen among them, merged into level 0. A mixed one is cut
+ * first, so it is nobody's.
+ */
+export function chosenJob(
+  tables: readonly TableMeta[],
+  groups: readonly CompactionGroup[],
+  { tableBytes }: Sizes,
+  choose: (own: readonly TableMeta[]) => readonly TableMeta[],
+): GroupJob | undefined {
+  for (const [group, own] of sortTables(tables, groups).own.entries()) {
+    const inputs = choose(own);
+    if (inputs.length === 0) continue;
+    const splitBytes = strategyOf(groups, group) === 'leveled' ? tableBytes : undefined;
+    const job = { inputs, outputLevel: 0, splitBytes, isMove: false, isCold: false };
+    return { ...job, sections: sectionsWithin(groups, group), group };
+  }
+  return undefined;
+}
+
 /** Rewrites one table where it lies, as its group would have it. */
 export function rewriteJob(
   table: TableMeta,

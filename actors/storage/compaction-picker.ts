@@ -6,7 +6,9 @@
 //                Log-Structured Merge-Tree", 1996; LevelDB, doc/impl.md).
 //   size-tiered  tables of similar size are merged into one (Cassandra's strategy of that name).
 //   time-window  the same within the current window of time; each window that is over becomes one
-//                table, which goes as a whole when its records have expired.
+//                table.
+//
+// Tables whose records have all expired go in jobs of their own (expired-tables.ts).
 //
 // Any choice is correct, since the winner of a key is found by its stamp and not by its level
 // (MF-9); choices differ in what they read, write and keep. A choice with a damaged table in it is

@@ -7,6 +7,7 @@ import type { CatalogDocument } from '../model/namespaces.ts';
 import { firstDocument } from '../model/namespaces.ts';
 import { bytesOf, type PickerOptions, type PickerState } from './compaction-picker.ts';
 import {
+  chosenJob,
   type CompactionGroup,
   type GroupDefaults,
   type GroupJob,
@@ -88,6 +89,14 @@ export class GroupBoard {
   pick(tables: readonly TableMeta[], state: PickerState): GroupJob | undefined {
     const cutBelow = this.#cutBelow;
     return pickGroupJob(tables, this.#groups, this.#sizes, { ...state, cutBelow });
+  }
+
+  /** Of the tables of one group. */
+  pickChosen(
+    tables: readonly TableMeta[],
+    choose: (own: readonly TableMeta[]) => readonly TableMeta[],
+  ): GroupJob | undefined {
+    return chosenJob(tables, this.#groups, this.#sizes, choose);
   }
 
   rewrite(table: TableMeta, tables: readonly TableMeta[]): GroupJob {

@@ -28,20 +28,18 @@ import { BytePool } from '../../runtime/byte-pool.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { Watcher } from '../gateway/protocol.ts';
 import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
-import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord, recordBytesMax, recordHash } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import type { Compression } from '../model/table-choices.ts';
 import { Admission, heldBytes } from './admission.ts';
 import { registerCache } from './cache-figures.ts';
-import type { GroupJob } from './compaction-groups.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { GroupBoard } from './group-board.ts';
 import type { PickerOptions } from './compaction-picker.ts';
-import { DropPurge, pickDropped } from './drop-purge.ts';
 import type { ManifestLog } from './manifest.ts';
 import { MergePace } from './merge-pace.ts';
+import { MergeSearch } from './merge-search.ts';
 import {
   type FrozenTable,
   type RangeRequest,
@@ -114,13 +112,14 @@ interface Own {
     readonly startedMs: number;
     readonly generation: number;
   }>;
-  readonly dropsPurged: Tell<{ readonly generation: number }>;
+  readonly nothingDue: Tell<{ readonly generation: number }>;
   readonly compactionFailed: Tell<{
     readonly reason: string;
     /** The table that could not be read, where that was the reason. */
     readonly damaged: string | undefined;
   }>;
   readonly retryCompaction: Tell<object>;
+  readonly lookAgain: Tell<object>;
   readonly checkSpace: Tell<object>;
   readonly measure: Tell<object>;
 }
@@ -130,6 +129,8 @@ const flushRetryMs = 1_000;
 /** Doubles with each failure in a row. */
 const compactionRetryMs = 1_000;
 const compactionRetryMsMax = 60_000;
+/** Windows end and records expire also where nothing is written. */
+const lookAgainMs = 60_000;
 
 class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
@@ -153,12 +154,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   #isCompacting = false;
   #compactionFailures = 0;
   #purgeArcs: PurgeArcs | undefined;
-  readonly #dropped = new DroppedKeys();
-  readonly #dropPurge = new DropPurge();
-  /** Tables that a compaction could not read: left alone until the next start. */
-  readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
   readonly #groups: GroupBoard;
+  readonly #search: MergeSearch;
   readonly #rows: RowCache;
   readonly #reads: StoreReads;
   /** Tells the watcher, while somebody watches. */
@@ -180,6 +178,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#figures = new CompactionFigures(metrics, labels);
     const usual = { strategy: options.compaction.strategy, compression: options.compression };
     this.#groups = new GroupBoard(usual, options.compaction, metrics, labels);
+    this.#search = new MergeSearch(options, this.#groups);
     this.#pace = new MergePace(ctx, options.compactor, options.foregroundDelayMs);
     const { l0Tables } = options.compaction;
     const limits = { ...options, l0Tables };
@@ -225,7 +224,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#countTables();
     this.checkSpace();
     if (!this.#isLogBegun) this.#ctx.after(flushRetryMs, 'resumeStart', {});
-    this.#compact();
+    this.lookAgain();
   }
 
   logBegun(): void {
@@ -427,27 +426,20 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     if (this.#isCompacting || this.#isDraining || manifest === undefined) return;
     const options = this.#options;
     const { disk, toSelf, clock } = this.#ctx;
-    const wallMicros = clock.wallMicros();
-    const arcs = this.#purgeArcs;
-    const state = { nowMs: wallMicros / 1000, damaged: this.#damaged };
-    const tables = [...manifest.state.tables.values()];
-    const groups = this.#groups;
-    const due = groups.pick(tables, state);
-    const dropped = this.#dropped;
-    const purge = this.#dropPurge;
-    if (due === undefined && !purge.isPending) return;
+    const place = { disk, wallMicros: clock.wallMicros(), arcs: this.#purgeArcs };
+    const search = this.#search.begin(manifest, place);
+    if (search === undefined) return;
     this.#isCompacting = true;
     this.#pace.mergeBegins();
     const startedMs = clock.monotonicMs();
-    const { generation } = purge;
-    const rewrite = (table: TableMeta): GroupJob => groups.rewrite(table, tables);
-    const choice = { tables, purge, damaged: this.#damaged, rewrite };
+    const { generation, find } = search;
+    const { dropped } = this.#search;
     this.#ctx.session(async (session) => {
       try {
-        const job = due ?? (await pickDropped(session, options.tables, dropped, choice));
-        if (job === undefined) return toSelf('dropsPurged', { generation });
-        const place = { disk, wallMicros, arcs, dropped: dropped.all };
-        const outcome = await compactTables(session, place, options, manifest, job);
+        const job = await find(session);
+        if (job === undefined) return toSelf('nothingDue', { generation });
+        const now = { ...place, dropped: dropped.all };
+        const outcome = await compactTables(session, now, options, manifest, job);
         toSelf('compacted', { outcome, startedMs, generation });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
@@ -465,10 +457,11 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   /** What is in memory of one that was dropped goes to a table first: only tables are rewritten. */
   namespacesChanged(known: CatalogBytes): object {
-    if (!this.#dropped.changed(known)) return {};
+    const { dropped } = this.#search;
+    if (!dropped.changed(known)) return {};
     this.#regroup();
-    if (this.#dropped.all === undefined) return {};
-    this.#dropPurge.begin();
+    if (dropped.all === undefined) return {};
+    this.#search.beginDrop();
     this.#flush();
     return {};
   }
@@ -476,19 +469,18 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   /** Tables of other groups stay valid; the new strategies take them from here on. */
   #regroup(): void {
     const nextFileNumber = this.#manifest?.state.nextFileNumber;
-    if (!this.#groups.know(this.#dropped.document, nextFileNumber ?? 0)) return;
+    if (!this.#groups.know(this.#search.dropped.document, nextFileNumber ?? 0)) return;
     this.#ctx.probe.reach('compaction groups changed');
     if (nextFileNumber === undefined) return;
     this.#countTables();
     this.#compact();
   }
 
-  /** Nothing is left of the dropped, or nothing that can be read. */
-  dropsPurged({ generation }: BodyOf<Own['dropsPurged']>): void {
+  /** Nothing is left of the dropped, or nothing that can be read; and nothing that has expired. */
+  nothingDue({ generation }: BodyOf<Own['nothingDue']>): void {
     this.#isCompacting = false;
     this.#pace.mergeEnds();
-    // Another one was dropped meanwhile.
-    if (generation === this.#dropPurge.generation) this.#dropPurge.end();
+    this.#search.foundNothing(generation);
     this.#compact();
   }
 
@@ -499,7 +491,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const tookMs = Math.round(clock.monotonicMs() - startedMs);
     const { written, ...figures } = outcome;
     log.info('compaction.done', { shard, ...figures, tookMs });
-    this.#dropPurge.rewritten(generation, written);
+    this.#search.done(generation, outcome, clock.wallMicros() / 1000);
     this.#groups.compacted(written);
     this.#isCompacting = false;
     this.#pace.mergeEnds();
@@ -516,7 +508,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     log.warn('compaction.failed', { shard, reason });
     this.#pace.mergeEnds();
     const fileNumber = tableNumber(damaged?.slice(damaged.lastIndexOf('/') + 1) ?? '');
-    if (fileNumber !== undefined) this.#damaged.add(fileNumber);
+    if (fileNumber !== undefined) this.#search.damaged.add(fileNumber);
     this.#stopIfManifestFailed();
     this.#countTables();
     const delayMs = compactionRetryMs * 2 ** Math.min(this.#compactionFailures, 16);
@@ -528,6 +520,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   retryCompaction(): void {
     this.#isCompacting = false;
     this.#compact();
+  }
+
+  lookAgain(): void {
+    this.#search.timePassed();
+    this.#compact();
+    this.#ctx.after(lookAgainMs, 'lookAgain', {});
   }
 
   // ---- pace --------------------------------------------------------------------------------
@@ -554,7 +552,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   damaged({ fileNumber }: { readonly fileNumber: number }): void {
     if (this.#manifest?.state.tables.has(fileNumber) !== true) return;
-    this.#damaged.add(fileNumber);
+    this.#search.damaged.add(fileNumber);
     this.#countTables();
   }
 
@@ -596,7 +594,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#figures.levels = tables.reduce((most, { level }) => Math.max(most, level + 1), 0);
     this.#pace.owes(pressure.waitingTables / this.#options.waitingTablesMax);
     // Where damage keeps tables from being merged, holding writes up would not help.
-    const isStuck = this.#damaged.size > 0;
+    const isStuck = this.#search.damaged.size > 0;
     this.#writePace.owes(isStuck ? 0 : pressure.waitingTables, mergedMs);
   }
 }
