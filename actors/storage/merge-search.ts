@@ -12,18 +12,16 @@ import type { ManifestLog } from './manifest.ts';
 import type { TableMeta } from './protocol.ts';
 import type { CompactionOutcome, PurgeMoment, StoreParts } from './store-steps.ts';
 
-export interface Search {
-  /** Of the drops that it knows of. */
-  readonly generation: number;
-  /** Undefined: nothing is left to be done. */
-  readonly find: (session: Session) => Promise<GroupJob | undefined>;
-}
+/** Undefined: nothing is left to be done. */
+export type Search = (session: Session) => Promise<GroupJob | undefined>;
 
 export class MergeSearch {
   readonly #parts: StoreParts;
   readonly #groups: GroupBoard;
   readonly #drops = new DropPurge();
   readonly #expired = new ExpiredTables();
+  /** The last search: of which drop it knew, and whether it looked for what is left of it. */
+  #last = { generation: 0, isForDrop: false };
   readonly dropped = new DroppedKeys();
   /** Tables that could not be read, by file number: left alone until the next start. */
   readonly damaged = new Set<number>();
@@ -44,19 +42,27 @@ export class MergeSearch {
     const due = groups.pick(tables, { nowMs: place.wallMicros / 1000, damaged });
     if (due === undefined && !drops.isPending && !expired.isDue) return undefined;
     expired.begin();
+    const isForDrop = drops.isPending;
+    this.#last = { generation: drops.generation, isForDrop };
     const rewrite = (table: TableMeta): GroupJob => groups.rewrite(table, tables);
     const choice = { tables, purge: drops, damaged, rewrite };
     const terms = { parts, place, manifest, groups, damaged };
-    const find: Search['find'] = async (session) =>
-      due ??
-      (await pickDropped(session, parts.tables, dropped, choice)) ??
-      pickExpired(session, expired, terms);
-    return { generation: drops.generation, find };
+    return async (session) => {
+      if (due !== undefined) return due;
+      const left = isForDrop && (await pickDropped(session, parts.tables, dropped, choice));
+      return left || pickExpired(session, expired, terms);
+    };
   }
 
-  /** Something was dropped: all tables may hold some of it. */
-  beginDrop(): void {
+  /** Something was dropped: all tables and memory may hold some of it. The number of the drop. */
+  beginDrop(): number {
     this.#drops.begin();
+    return this.#drops.generation;
+  }
+
+  /** What memory held when this one was dropped is in tables. */
+  dropFlushed(generation: number): void {
+    if (generation === this.#drops.generation) this.#drops.flushed();
   }
 
   /** Time went by: something may have expired. */
@@ -64,14 +70,15 @@ export class MergeSearch {
     this.#expired.isDue = true;
   }
 
-  /** A search of `generation` has found nothing; another one may have been dropped meanwhile. */
-  foundNothing(generation: number): void {
-    if (generation === this.#drops.generation) this.#drops.end();
+  /** The last search has found nothing; another namespace may have been dropped meanwhile. */
+  foundNothing(): void {
+    const { generation, isForDrop } = this.#last;
+    if (isForDrop && generation === this.#drops.generation) this.#drops.end();
   }
 
-  /** What a search of `generation` has found is done. */
-  done(generation: number, outcome: CompactionOutcome, nowMs: number): void {
-    this.#drops.rewritten(generation, outcome.written);
+  /** What the last search has found is done. */
+  done(outcome: CompactionOutcome, nowMs: number): void {
+    this.#drops.rewritten(this.#last.generation, outcome.written);
     this.#expired.ended(outcome, nowMs);
   }
 }

@@ -16,7 +16,6 @@
 import {
   actor,
   type Context,
-  type Deferred,
   type Done,
   type Later,
   type Ref,
@@ -35,6 +34,7 @@ import type { Compression } from '../model/table-choices.ts';
 import { Admission, heldBytes } from './admission.ts';
 import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
+import { FlushQueue, type Frozen } from './flush-queue.ts';
 import { GroupBoard } from './group-board.ts';
 import type { PickerOptions } from './compaction-picker.ts';
 import type { ManifestLog } from './manifest.ts';
@@ -97,22 +97,17 @@ interface Own {
   readonly recovered: Tell<Recovered>;
   readonly logBegun: Tell<object>;
   readonly flushed: Tell<{
-    readonly table: FrozenTable | undefined;
+    readonly table: FrozenTable;
     readonly written: readonly TableMeta[];
   }>;
-  readonly flushFailed: Tell<{
-    readonly table: FrozenTable | undefined;
-    readonly code: ErrorCode;
-    readonly reason: string;
-  }>;
+  readonly flushFailed: Tell<{ readonly code: ErrorCode; readonly reason: string }>;
   readonly retryFlush: Tell<object>;
   readonly resumeStart: Tell<object>;
   readonly compacted: Tell<{
     readonly outcome: CompactionOutcome;
     readonly startedMs: number;
-    readonly generation: number;
   }>;
-  readonly nothingDue: Tell<{ readonly generation: number }>;
+  readonly nothingDue: Tell<object>;
   readonly compactionFailed: Tell<{
     readonly reason: string;
     /** The table that could not be read, where that was the reason. */
@@ -137,11 +132,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #options: StoreOptions;
   #manifest: ManifestLog | undefined;
   readonly #admission: Admission;
-  #isFlushing = false;
-  /** Frozen, but its flush failed. */
-  #unflushed: FrozenTable | undefined;
-  /** Of the start: frozen, and waiting for space. */
-  #recovered: FrozenTable[] = [];
+  readonly #queue = new FlushQueue();
   /** The log takes records; before, everything of the earlier run has to be in tables. */
   #isLogBegun = false;
   #isBeginning = false;
@@ -149,7 +140,6 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   /** Highest hlc in any table: a newer record in memory needs no look at the tables. */
   #tablesMaxHlc = 0;
   #tableCount = 0;
-  #flushWaiters: Deferred<{ readonly tables: number }>[] = [];
   #isDraining = false;
   #isCompacting = false;
   #compactionFailures = 0;
@@ -218,12 +208,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   recovered({ manifest, unflushed, afterLsn }: Recovered): void {
     this.#manifest = manifest;
-    this.#recovered = [...unflushed];
+    this.#queue.begin(unflushed);
     this.#afterLsn = afterLsn;
     this.#groups.begin(manifest.state.nextFileNumber);
     this.#countTables();
     this.checkSpace();
-    if (!this.#isLogBegun) this.#ctx.after(flushRetryMs, 'resumeStart', {});
+    this.#flush();
     this.lookAgain();
   }
 
@@ -248,7 +238,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   }
 
   resumeStart(): void {
-    if (!this.#isLogBegun) this.#flush();
+    this.#flush();
   }
 
   /** What is in memory goes to a table: the next start has nothing to recover. */
@@ -338,73 +328,81 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   flush(): Later<{ readonly tables: number }> {
     const later = this.#ctx.later<{ readonly tables: number }>();
-    this.#flushWaiters.push(later);
+    this.#queue.wish({
+      done: () => later.resolve({ tables: this.#tableCount }),
+      failed: (problem) => later.fail(problem),
+    });
     this.#flush();
     return later;
   }
 
+  /** Freezes what is due, and writes the oldest that is frozen. */
   #flush(): void {
     const manifest = this.#manifest;
-    if (this.#isFlushing || manifest === undefined) return;
-    this.#isFlushing = true;
+    if (manifest === undefined) return;
+    const queue = this.#queue;
+    const isFull = this.#isLogBegun ? this.#admission.isMemtableFull : queue.isEmpty;
+    if ((isFull || queue.isWished) && queue.mayFreeze) this.#freeze();
+    const next = queue.next();
+    if (next !== undefined) this.#writeTable(next, manifest);
+  }
+
+  #freeze(): void {
+    this.#queue.freezeBegins(this.#writePace.freezes());
+    const { memtable } = this.#options;
+    this.#ctx.askHere(memtable, 'freeze', {}, Infinity, (problem, reply) => {
+      assert(reply !== undefined, `no memtable could be frozen: ${problem?.code}`);
+      this.#frozen(reply.table);
+    });
+    // The freeze is in the memtable's mailbox now: what is let in from here on belongs to the next
+    // table, and so does what is still on its way to the WAL.
+    this.#admission.frozen();
+  }
+
+  #frozen(table: FrozenTable | undefined): void {
+    this.#writePace.logs(this.#queue.frozen(table));
+    if (this.#queue.isEmpty && !this.#isLogBegun) this.#beginLog();
+    // With nothing to freeze all of it is still in flight: the next answer of the log tries again.
+    if (table !== undefined || this.#queue.isWished) this.#flush();
+  }
+
+  #writeTable({ table, loggedBytes }: Frozen, manifest: ManifestLog): void {
     const { disk, toSelf, log, shard, probe } = this.#ctx;
     probe.reach('flush began');
+    if (loggedBytes !== undefined) this.#writePace.flushBegins(loggedBytes);
     const options = this.#options;
-    let table = this.#unflushed ?? this.#recovered.shift();
-    const isOld = table !== undefined;
-    const isRecovered = !this.#isLogBegun;
-    const { sections } = this.#groups;
+    const plan = { table, isRecovered: !this.#isLogBegun, sections: this.#groups.sections };
     this.#ctx.session(async (session) => {
       try {
-        table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table;
-        const plan = table && { table, isRecovered, sections };
-        const written =
-          plan === undefined ? [] : await writeTable(session, disk, options, manifest, plan);
+        const written = await writeTable(session, disk, options, manifest, plan);
         toSelf('flushed', { table, written });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
         const reason = describeFailure(error.toFailure());
         log.warn('store.flush-failed', { shard, reason });
-        toSelf('flushFailed', { table, code: error.code, reason });
+        toSelf('flushFailed', { code: error.code, reason });
       }
     });
-    // The freeze is in the memtable's mailbox now: what is let in from here on belongs to the next
-    // table, and so does what is still on its way to the WAL.
-    if (isOld) return;
-    this.#admission.frozen();
-    this.#writePace.flushBegins();
   }
 
   /** The table is readable: only now may its arena go, or a read would find it nowhere. */
   flushed({ table, written }: BodyOf<Own['flushed']>): void {
     const { memtable, wal } = this.#options;
     this.#groups.flushed(written);
-    this.#isFlushing = false;
-    this.#unflushed = undefined;
-    this.#writePace.flushEnds(table === undefined ? 'nothing' : 'written');
+    this.#writePace.flushEnds('written');
     this.#countTables();
-    if (table !== undefined) {
-      this.#ctx.probe.reach('memtable flushed');
-      this.#ctx.tell(memtable, 'release', { arena: table.arena });
-      this.#ctx.tell(wal, 'release', { throughLsn: table.throughLsn });
-    }
-    const waiters = this.#flushWaiters;
-    this.#flushWaiters = [];
-    for (const waiter of waiters) waiter.resolve({ tables: this.#tableCount });
-    if (!this.#isLogBegun && table === undefined) this.#beginLog();
-    else if (!this.#isLogBegun) this.#flush();
-    // With nothing to freeze all of it is still in flight: the next answer of the log tries again.
-    else if (table !== undefined && this.#admission.isMemtableFull) this.#flush();
+    this.#ctx.probe.reach('memtable flushed');
+    this.#ctx.tell(memtable, 'release', { arena: table.arena });
+    this.#ctx.tell(wal, 'release', { throughLsn: table.throughLsn });
+    this.#queue.written();
+    this.#flush();
     this.#compact();
   }
 
   /** Usually a full disk: the frozen table stays in memory and is tried again. */
-  flushFailed({ table, code, reason }: BodyOf<Own['flushFailed']>): void {
-    this.#unflushed = table;
-    this.#writePace.flushEnds(table === undefined ? 'nothing' : 'kept');
-    const waiters = this.#flushWaiters;
-    this.#flushWaiters = [];
-    for (const waiter of waiters) waiter.fail(failure(code, { detail: reason }));
+  flushFailed({ code, reason }: BodyOf<Own['flushFailed']>): void {
+    this.#writePace.flushEnds('kept');
+    this.#queue.failed(failure(code, { detail: reason }));
     this.#stopIfManifestFailed();
     this.#ctx.after(flushRetryMs, 'retryFlush', {});
   }
@@ -415,7 +413,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   }
 
   retryFlush(): void {
-    this.#isFlushing = false;
+    this.#queue.retry();
     this.#flush();
   }
 
@@ -427,20 +425,19 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const options = this.#options;
     const { disk, toSelf, clock } = this.#ctx;
     const place = { disk, wallMicros: clock.wallMicros(), arcs: this.#purgeArcs };
-    const search = this.#search.begin(manifest, place);
-    if (search === undefined) return;
+    const find = this.#search.begin(manifest, place);
+    if (find === undefined) return;
     this.#isCompacting = true;
     this.#pace.mergeBegins();
     const startedMs = clock.monotonicMs();
-    const { generation, find } = search;
     const { dropped } = this.#search;
     this.#ctx.session(async (session) => {
       try {
         const job = await find(session);
-        if (job === undefined) return toSelf('nothingDue', { generation });
+        if (job === undefined) return toSelf('nothingDue', {});
         const now = { ...place, dropped: dropped.all };
         const outcome = await compactTables(session, now, options, manifest, job);
-        toSelf('compacted', { outcome, startedMs, generation });
+        toSelf('compacted', { outcome, startedMs });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
         const { code, fields } = error;
@@ -461,9 +458,19 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     if (!dropped.changed(known)) return {};
     this.#regroup();
     if (dropped.all === undefined) return {};
-    this.#search.beginDrop();
-    this.#flush();
+    this.#flushDropped(this.#search.beginDrop());
     return {};
+  }
+
+  #flushDropped(generation: number): void {
+    this.#queue.wish({
+      done: () => {
+        this.#search.dropFlushed(generation);
+        this.#compact();
+      },
+      failed: () => this.#flushDropped(generation),
+    });
+    this.#flush();
   }
 
   /** Tables of other groups stay valid; the new strategies take them from here on. */
@@ -477,21 +484,21 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   }
 
   /** Nothing is left of the dropped, or nothing that can be read; and nothing that has expired. */
-  nothingDue({ generation }: BodyOf<Own['nothingDue']>): void {
+  nothingDue(): void {
     this.#isCompacting = false;
     this.#pace.mergeEnds();
-    this.#search.foundNothing(generation);
+    this.#search.foundNothing();
     this.#compact();
   }
 
-  compacted({ outcome, startedMs, generation }: BodyOf<Own['compacted']>): void {
+  compacted({ outcome, startedMs }: BodyOf<Own['compacted']>): void {
     const { probe, log, clock, shard } = this.#ctx;
     probe.reach('compaction installed');
     if (outcome.purged > 0) probe.reach('tombstones purged');
     const tookMs = Math.round(clock.monotonicMs() - startedMs);
     const { written, ...figures } = outcome;
     log.info('compaction.done', { shard, ...figures, tookMs });
-    this.#search.done(generation, outcome, clock.wallMicros() / 1000);
+    this.#search.done(outcome, clock.wallMicros() / 1000);
     this.#groups.compacted(written);
     this.#isCompacting = false;
     this.#pace.mergeEnds();

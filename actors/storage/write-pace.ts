@@ -142,27 +142,30 @@ export class WritePace {
     ctx.metrics.gauge('kvd_store_write_limit_bytes_per_second', help, perSecond, labels);
   }
 
-  /** Records of so many bytes are on their way to the log. */
+  /** Records of so many bytes are on their way to the log, or found nothing to be frozen with. */
   logs(bytes: number): void {
     this.#loggedBytes += bytes;
   }
 
-  /** A memtable is frozen, to be written. */
-  flushBegins(): void {
-    this.#flush = { bytes: this.#loggedBytes, startMs: this.#ctx.clock.monotonicMs() };
+  /** A memtable is being frozen: what has been logged for it, bytes. */
+  freezes(): number {
+    const bytes = this.#loggedBytes;
+    this.#loggedBytes = 0;
+    return bytes;
+  }
+
+  /** A memtable for which so many bytes were logged is being written. */
+  flushBegins(bytes: number): void {
+    this.#flush = { bytes, startMs: this.#ctx.clock.monotonicMs() };
     this.#tell();
   }
 
-  /**
-   * `written`: it has become a table; `kept`: it stays frozen, to be tried again; `nothing`: there was
-   * nothing to freeze.
-   */
-  flushEnds(outcome: 'written' | 'kept' | 'nothing'): void {
+  /** `written`: it has become a table; `kept`: it stays frozen, to be tried again. */
+  flushEnds(outcome: 'written' | 'kept'): void {
     const flush = this.#flush;
     this.#flush = undefined;
-    if (flush !== undefined && outcome !== 'nothing') {
+    if (flush !== undefined) {
       const { bytes, startMs } = flush;
-      this.#loggedBytes -= bytes;
       this.#pacer.flushed(bytes);
       const tookMs = this.#ctx.clock.monotonicMs() - startMs;
       if (outcome === 'written') this.#flushPacer.flushed(bytes, tookMs);

@@ -120,12 +120,12 @@ describe('write pace: flushes', () => {
   it('write pace: from the second flush on the log is told when it begins and when it ends', () => {
     const { seen, pace } = paceUnderTest();
     pace.logs(1_000);
-    pace.flushBegins();
+    pace.flushBegins(pace.freezes());
     seen.nowMs += 1_000;
     pace.flushEnds('written');
     expect(seen.told).to.deep.equal([]);
     pace.logs(1_000);
-    pace.flushBegins();
+    pace.flushBegins(pace.freezes());
     expect(seen.told).to.deep.equal([1_250]);
     // What is logged meanwhile is of the next memtable.
     pace.logs(600);
@@ -133,7 +133,7 @@ describe('write pace: flushes', () => {
     pace.flushEnds('written');
     expect(seen.told).to.deep.equal([1_250, Infinity]);
     pace.logs(400);
-    pace.flushBegins();
+    pace.flushBegins(pace.freezes());
     expect(seen.told.at(-1)).to.be.closeTo((1_800 / 1_300) * 1_250, 1e-9);
     expect(seen.reached).to.deep.equal([
       'writes slowed down by a flush',
@@ -143,33 +143,33 @@ describe('write pace: flushes', () => {
 
   it('write pace: a flush that failed, or had nothing to write, tells nothing of how long one takes', () => {
     const { seen, pace } = paceUnderTest();
-    for (const outcome of ['kept', 'nothing'] as const) {
-      pace.logs(1_000);
-      pace.flushBegins();
-      seen.nowMs += 5_000;
-      pace.flushEnds(outcome);
-    }
+    pace.logs(1_000);
+    pace.flushBegins(pace.freezes());
+    seen.nowMs += 5_000;
+    pace.flushEnds('kept');
+    pace.logs(1_000);
+    pace.logs(pace.freezes());
     // What was logged when there was nothing to freeze is in this one.
-    pace.flushBegins();
+    pace.flushBegins(pace.freezes());
     seen.nowMs += 100;
     pace.flushEnds('written');
     expect(seen.told).to.deep.equal([]);
     pace.logs(1_000);
-    pace.flushBegins();
+    pace.flushBegins(pace.freezes());
     expect(seen.told).to.deep.equal([12_500]);
   });
 
   it('write pace: of both limits the lower one counts', () => {
     const { seen, pace } = paceUnderTest();
     pace.logs(1_000);
-    pace.flushBegins();
+    pace.flushBegins(pace.freezes());
     seen.nowMs += 1_000;
     pace.flushEnds('written');
     pace.owes(14);
     // The guess of half a table per second, before any merge.
     expect(seen.told).to.deep.equal([500]);
     pace.logs(1_000);
-    pace.flushBegins();
+    pace.flushBegins(pace.freezes());
     pace.owes(0);
     expect(seen.told).to.deep.equal([500, 1_250]);
     pace.owes(14);
