@@ -48,7 +48,10 @@ export interface CompactionJob {
 }
 
 export interface CompactionPressure {
-  /** Tables that wait for their merge: what slows reads down. */
+  /**
+   * Tables that wait for their merge: what slows reads down. Those that damage keeps from being merged
+   * do not wait: nothing that comes later would help them.
+   */
   readonly waitingTables: number;
   /** Bytes above the targets. */
   readonly debtBytes: number;
@@ -78,13 +81,14 @@ export function pickCompaction(
 export function compactionPressure(
   tables: readonly TableMeta[],
   options: PickerOptions,
-  nowMs: number,
+  { nowMs, damaged }: PickerState,
 ): CompactionPressure {
-  if (options.strategy === 'leveled') return leveledPressure(levelsOf(tables), options);
+  if (options.strategy === 'leveled') return leveledPressure(levelsOf(tables), options, damaged);
+  const readable = tables.filter(({ fileNumber }) => !damaged.has(fileNumber));
   const groups =
     options.strategy === 'size-tiered'
-      ? sizeGroups(tables, options)
-      : windowsOf(tables, options).flatMap(({ window, members }) =>
+      ? sizeGroups(readable, options)
+      : windowsOf(readable, options).flatMap(({ window, members }) =>
           window < windowOf(nowMs * 1000, options) ? [members] : sizeGroups(members, options),
         );
   let waitingTables = 0;
@@ -210,13 +214,21 @@ function levelJob(
   return { inputs, outputLevel: level + 1, splitBytes: tableBytes, isMove, isCold };
 }
 
-function leveledPressure(levels: Levels, options: PickerOptions): CompactionPressure {
+function leveledPressure(
+  levels: Levels,
+  options: PickerOptions,
+  damaged: ReadonlySet<number>,
+): CompactionPressure {
   let debtBytes = 0;
   for (const [level, members] of levels.entries()) {
     if (scoreOf(members, level, options) < 1) continue;
     debtBytes += bytesOf(members) - (level === 0 ? 0 : levelTargetBytes(level, options));
   }
-  return { waitingTables: levels[0]?.length ?? 0, debtBytes };
+  const flushed = levels[0]?.length ?? 0;
+  const isStuck =
+    flushed > 0 &&
+    flushedJob(levels, options).inputs.some(({ fileNumber }) => damaged.has(fileNumber));
+  return { waitingTables: isStuck ? 0 : flushed, debtBytes };
 }
 
 // ---- size-tiered and time-window -----------------------------------------------------------------

@@ -104,9 +104,9 @@ export class GroupBoard {
   }
 
   /** How far behind they are; the gauges show it from here on. */
-  measure(tables: readonly TableMeta[], nowMs: number): Pressures {
+  measure(tables: readonly TableMeta[], state: PickerState): Pressures {
     const changedAt = this.#changedAt;
-    const pressures = groupPressures(tables, this.#groups, this.#sizes, { nowMs, changedAt });
+    const pressures = groupPressures(tables, this.#groups, this.#sizes, { ...state, changedAt });
     this.#mixedBytes = bytesOf(pressures.mixed);
     for (const figures of this.#figures.values())
       Object.assign(figures, { tables: 0, bytes: 0, debtBytes: 0, runs: 0 });

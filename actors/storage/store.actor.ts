@@ -596,13 +596,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#tableCount = tables.length;
     this.#tablesMaxHlc = tables.reduce((most, { maxHlc }) => Math.max(most, maxHlc), 0);
     this.#reads.tablesChanged(this.#tableCount, this.#tablesMaxHlc);
-    const pressure = this.#groups.measure(tables, this.#ctx.clock.wallMicros() / 1000);
+    const nowMs = this.#ctx.clock.wallMicros() / 1000;
+    const pressure = this.#groups.measure(tables, { nowMs, damaged: this.#search.damaged });
     this.#figures.debtBytes = pressure.debtBytes;
     this.#figures.levels = tables.reduce((most, { level }) => Math.max(most, level + 1), 0);
     this.#pace.owes(pressure.waitingTables / this.#options.waitingTablesMax);
-    // Where damage keeps tables from being merged, holding writes up would not help.
-    const isStuck = this.#search.damaged.size > 0;
-    this.#writePace.owes(isStuck ? 0 : pressure.waitingTables, mergedMs);
+    this.#writePace.owes(pressure.waitingTables, mergedMs);
   }
 }
 

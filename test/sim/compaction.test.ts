@@ -5,8 +5,10 @@
 import { expect } from 'chai';
 import { recordIsTombstone, recordKey } from '../../actors/model/record.ts';
 import { lastWriteWins } from '../../actors/model/resolve.ts';
+import { Store } from '../../actors/storage/protocol.ts';
 import { tablePath } from '../../actors/storage/table-files.ts';
 import type { CrashKind } from '../../sim/cluster.ts';
+import { refTo } from '../../runtime/actor.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { hexes, hexOf } from '../storage/records-under-test.ts';
 import { neededBytes, recordOf, ShardUnderTest } from './shard-under-test.ts';
@@ -248,6 +250,27 @@ describe('sim compaction: trouble', () => {
       await cluster.world.sleep(60_000);
       await expectAllThere(shard, written);
       expect((await shard.ask('apply', { record })).kind).to.equal('reply');
+    });
+  });
+
+  it('compaction: a damaged table does not hide that others wait', async () => {
+    const tunables = { l0Tables: 2, l0TablesMax: 4 };
+    const shard = new ShardUnderTest({ seed: 1, compaction: 'size-tiered', copies: 1, tunables });
+    const { cluster } = shard;
+    const { storage } = cluster.machineOf('n1');
+    const written: Written = { acknowledged: [], unanswered: [] };
+    await cluster.world.run(async () => {
+      await cluster.startAll();
+      for (let table = 0; table < 5; table += 1) {
+        storage.faults.capacityBytes = storage.usedBytes + neededBytes + 15_000;
+        await writeTable(shard, table, written);
+        const { tables } = await shard.askWithin('tables', {});
+        const fileNumber = tables[0]?.fileNumber ?? 0;
+        if (table === 0)
+          cluster.kernelOf('n1')?.tell(refTo(Store, 'n1'), 'damaged', { fileNumber });
+      }
+      expect(shard.reached('compaction installed')).to.equal(0);
+      expect(shard.reached('writes stalled by compaction')).to.equal(1);
     });
   });
 
