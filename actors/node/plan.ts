@@ -344,7 +344,8 @@ function replicationRows(settings: NodeSettings, { ring, sets }: Places, shard: 
     directory: `${shardDirectory(shard)}/hints`,
     windowMs: hintWindowMs,
     countedMs: recordAgeMaxMs(tunables),
-    ...{ bytesMax: hintBytesMax, bytesPerSecond: hintBytesPerSecond },
+    bytesMax: hintBytesMax,
+    bytesPerSecond: hintBytesPerSecond / placement.shards,
     reserveBytes,
   };
   const repairOptions = {

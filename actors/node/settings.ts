@@ -147,7 +147,12 @@ export const settingRows = {
     'Writes that a node misses are kept for it so long; 0: never.',
   ),
   hintBytesMax: row(256 * miB, 64 * kiB, 64 * 1024 * miB, 'All hints of a shard.'),
-  hintBytesPerSecond: row(4 * miB, kiB, 1024 * miB, 'Hints go to a node no faster.'),
+  hintBytesPerSecond: row(
+    4 * miB,
+    kiB,
+    1024 * miB,
+    'Hints go to a node no faster, from each neighbour.',
+  ),
   repairIntervalMs: row(
     3_600_000,
     0,
