@@ -21,10 +21,8 @@ export interface Frozen {
   readonly waiters: FlushWaiter[];
 }
 
-/** At most so many are frozen at a time. */
-const frozenMax = 1;
-
 export class FlushQueue {
+  readonly #frozenMax: number;
   /** Oldest first; the first one is being written, or waits for its next try. */
   #frozen: Frozen[] = [];
   #isWriting = false;
@@ -32,6 +30,11 @@ export class FlushQueue {
   #freezing: { readonly loggedBytes: number; readonly waiters: FlushWaiter[] } | undefined;
   /** For the freeze after that. */
   #wishes: FlushWaiter[] = [];
+
+  /** At most so many are frozen at a time: all arenas but the one that takes records. */
+  constructor(frozenMax: number) {
+    this.#frozenMax = frozenMax;
+  }
 
   /** Of the start: frozen already, oldest first. */
   begin(tables: readonly FrozenTable[]): void {
@@ -51,7 +54,7 @@ export class FlushQueue {
   }
 
   get mayFreeze(): boolean {
-    return this.#freezing === undefined && this.#frozen.length < frozenMax;
+    return this.#freezing === undefined && this.#frozen.length < this.#frozenMax;
   }
 
   /** What was logged since the last freeze, so many bytes, is in the table. */

@@ -78,6 +78,8 @@ export interface StoreOptions extends RecoveryOptions {
   readonly watcher?: Ref<Watcher> | undefined;
   /** A memtable of this size is flushed. */
   readonly memtableBytes: number;
+  /** Memtables: one takes records, the others wait for their flush. */
+  readonly arenas: number;
   /** Bytes that may wait for the WAL; one record always may. */
   readonly inFlightBytes: number;
   /** Records that are read often, with their index; 0 keeps none. */
@@ -132,7 +134,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #options: StoreOptions;
   #manifest: ManifestLog | undefined;
   readonly #admission: Admission;
-  readonly #queue = new FlushQueue();
+  readonly #queue: FlushQueue;
   /** The log takes records; before, everything of the earlier run has to be in tables. */
   #isLogBegun = false;
   #isBeginning = false;
@@ -159,6 +161,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
     this.#options = options;
+    this.#queue = new FlushQueue(options.arenas - 1);
     this.#admission = new Admission(options, () => this.#lookAtSpace());
     const labels = { shard: String(ctx.shard) };
     const { metrics } = ctx;
@@ -170,8 +173,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#groups = new GroupBoard(usual, options.compaction, metrics, labels);
     this.#search = new MergeSearch(options, this.#groups);
     this.#pace = new MergePace(ctx, options.compactor, options.foregroundDelayMs);
-    const { l0Tables } = options.compaction;
-    const limits = { ...options, l0Tables };
+    const limits = { ...options, l0Tables: options.compaction.l0Tables };
     this.#writePace = new WritePace(ctx, options.wal, limits, this.#admission);
     const pool = new BytePool();
     this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
@@ -336,7 +338,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     return later;
   }
 
-  /** Freezes what is due, and writes the oldest that is frozen. */
+  /** Freezes what is due, also while a flush runs, and writes the oldest that is frozen. */
   #flush(): void {
     const manifest = this.#manifest;
     if (manifest === undefined) return;
@@ -349,8 +351,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   #freeze(): void {
     this.#queue.freezeBegins(this.#writePace.freezes());
-    const { memtable } = this.#options;
-    this.#ctx.askHere(memtable, 'freeze', {}, Infinity, (problem, reply) => {
+    this.#ctx.askHere(this.#options.memtable, 'freeze', {}, Infinity, (problem, reply) => {
       assert(reply !== undefined, `no memtable could be frozen: ${problem?.code}`);
       this.#frozen(reply.table);
     });

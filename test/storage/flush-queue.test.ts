@@ -10,8 +10,8 @@ const tableOf = (arena: number): FrozenTable => ({
 });
 
 /** A queue, and who has been answered, in turn. */
-function queueUnderTest() {
-  const queue = new FlushQueue();
+function queueUnderTest(frozenMax = 1) {
+  const queue = new FlushQueue(frozenMax);
   const answers: string[] = [];
   const wish = (name: string): void =>
     queue.wish({
@@ -67,6 +67,45 @@ describe('flush queue', () => {
     queue.written();
     expect(answers.length).to.equal(2);
     expect(queue.isWished).to.equal(true);
+  });
+
+  it('flush queue: with room for two the next one is frozen while one is written, and waits its turn', () => {
+    const { queue, answers, wish } = queueUnderTest(2);
+    for (const arena of [1, 2]) {
+      expect(queue.mayFreeze).to.equal(true);
+      wish(`before ${arena}`);
+      queue.freezeBegins(arena);
+      queue.frozen(tableOf(arena));
+      queue.next();
+    }
+    expect(queue.mayFreeze).to.equal(false);
+    queue.written();
+    expect(answers).to.deep.equal(['before 1']);
+    expect(queue.mayFreeze).to.equal(true);
+    // Nothing came since: what it waits for is the second table.
+    wish('after both');
+    queue.freezeBegins(0);
+    queue.frozen(undefined);
+    expect(answers.length).to.equal(1);
+    expect(queue.next()).to.include({ loggedBytes: 2 });
+    queue.written();
+    expect(answers.slice(1)).to.deep.equal(['before 2', 'after both']);
+  });
+
+  it('flush queue: a flush that failed fails all that wait, and the order stays', () => {
+    const { queue, answers, wish } = queueUnderTest(2);
+    for (const arena of [1, 2]) {
+      wish(String(arena));
+      queue.freezeBegins(arena);
+      queue.frozen(tableOf(arena));
+    }
+    queue.next();
+    queue.failed(failure('DISK_FULL'));
+    expect(answers).to.have.members(['1 DISK_FULL', '2 DISK_FULL']);
+    queue.retry();
+    expect(queue.next()).to.include({ loggedBytes: undefined });
+    queue.written();
+    expect(queue.next()).to.include({ loggedBytes: 2 });
   });
 
   it('flush queue: what a start has found is written in its order', () => {
