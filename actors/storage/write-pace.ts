@@ -1,20 +1,6 @@
-// Slows writes down while merges are behind, so that they rarely have to be refused. Once as many
-// tables wait as `softLimit` says, the log takes only so many bytes per second:
-//
-//   what merges take away         tables that wait less after each merge, by the time that all merges
-//                                 took, the last ones counting most
-//   times what a flush brings     bytes of records for one table, of the last flushes
-//   times a factor                2 at the soft limit, 1 in the middle between it and the limit at
-//                                 which writes are refused, a fifth close to that limit: what was let
-//                                 in has to get through
-//
-// So the tables that wait come to rest where as many come as go, about in the middle, and a merge that
-// takes long finds room above it. Writers wait for the log, as they do for a slow disk; what waits is
+// Slows writes down while merges are behind, so that they rarely have to be refused, and while a
+// memtable is written to a table. Writers wait for the log, as they do for a slow disk; what waits is
 // bounded by the bytes in flight (admission.ts).
-//
-// And while a memtable is written to a table, the log takes no more than fills the next one in that
-// time, by what the last flushes took: all of it at full speed and then none until the flush has ended
-// would be as much, with a wait of half a second for whoever comes last.
 //
 // RocksDB slows writes down for the same reasons, by a rate that it changes step by step (its wiki,
 // "Write Stalls").
@@ -42,7 +28,20 @@ const flushFactor = 1.25;
 /** A smaller part of a memtable says little of how long all of it takes. */
 const flushPartMin = 0.25;
 
-/** The rule alone. */
+/**
+ * The rule for merges that are behind. Once as many tables wait as `softLimit` says, the log takes only
+ * so many bytes per second:
+ *
+ *   what merges take away      tables that wait less after each merge, by the time that all merges
+ *                              took, the last ones counting most
+ *   times what a flush brings  bytes of records for one table, of the last flushes
+ *   times a factor             2 at the soft limit, 1 in the middle between it and the limit at which
+ *                              writes are refused, a fifth close to that limit: what was let in has to
+ *                              get through
+ *
+ * So the tables that wait come to rest where as many come as go, about in the middle, and a merge that
+ * takes long finds room above it.
+ */
 export class WritePacer {
   readonly #limits: WritePaceLimits;
   #bytesPerTable: number;
@@ -84,7 +83,11 @@ export class WritePacer {
   }
 }
 
-/** The rule for the time of a flush. */
+/**
+ * The rule for the time of a flush: the log takes no more than fills the next memtable in that time, by
+ * what the last flushes took. All of it at full speed and then none until the flush has ended would be
+ * as much, with a wait of half a second for whoever comes last.
+ */
 export class FlushPacer {
   readonly #memtableBytes: number;
   #bytes = 0;
