@@ -4,7 +4,7 @@
 
 const chunkBytes = 16 * 1024;
 /** Longer ones are made alone: they would keep too much of a chunk alive, or not fit. */
-const pooledBytesMax = 1024;
+const pooledBytesMax = 4 * 1024;
 
 export class BytePool {
   #chunk = new Uint8Array(chunkBytes);

@@ -43,6 +43,7 @@ export const declaredLabels: readonly string[] = [
   'torn tail cut',
   'unfinished decision completed',
   'writes slowed down',
+  'writes slowed down by a flush',
   'writes stalled by compaction',
   'sim: core without a minority',
   'sim: damage refused',

@@ -32,7 +32,7 @@ export interface HintOptions {
   readonly countedMs: number;
   /** Bytes of all hints of the shard. */
   readonly bytesMax: number;
-  /** Replay is no faster, for each node. */
+  /** Replay of this shard is no faster, for each node. */
   readonly bytesPerSecond: number;
   /** Below this free space no hint is kept. */
   readonly reserveBytes: number;

@@ -217,9 +217,8 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     directory,
     identity,
     watcher: settings.watcher,
-    memtableBytes,
-    inFlightBytes,
-    rowCacheBytes,
+    ...{ memtableBytes, inFlightBytes, rowCacheBytes },
+    arenas: arenas.length,
     reserveBytes,
     sectionBytesMin: memtableBytes / 64,
     flushSpaceBytes: flushSpaceBytes(tunables) * shards,
@@ -344,7 +343,8 @@ function replicationRows(settings: NodeSettings, { ring, sets }: Places, shard: 
     directory: `${shardDirectory(shard)}/hints`,
     windowMs: hintWindowMs,
     countedMs: recordAgeMaxMs(tunables),
-    ...{ bytesMax: hintBytesMax, bytesPerSecond: hintBytesPerSecond },
+    bytesMax: hintBytesMax,
+    bytesPerSecond: hintBytesPerSecond / placement.shards,
     reserveBytes,
   };
   const repairOptions = {

@@ -32,7 +32,12 @@ export const settingRows = {
     256 * miB,
     'Records that may wait for the WAL, per shard.',
   ),
-  arenasPerShard: row(3, 2, 8, 'Memtables per shard: one active, the others wait for their flush.'),
+  arenasPerShard: row(
+    3,
+    2,
+    8,
+    'Memtables per shard: one takes records, the others wait for their flush.',
+  ),
   walSegmentBytes: row(64 * miB, 64 * kiB, 1024 * miB, 'Size of one WAL file.'),
   walSyncIntervalMs: row(1_000, 10, 60_000, 'Time between syncs with durability `periodic`.'),
   walArchiveIntervalMs: row(
@@ -147,7 +152,12 @@ export const settingRows = {
     'Writes that a node misses are kept for it so long; 0: never.',
   ),
   hintBytesMax: row(256 * miB, 64 * kiB, 64 * 1024 * miB, 'All hints of a shard.'),
-  hintBytesPerSecond: row(4 * miB, kiB, 1024 * miB, 'Hints go to a node no faster.'),
+  hintBytesPerSecond: row(
+    4 * miB,
+    kiB,
+    1024 * miB,
+    'Hints go to a node no faster, from each neighbour.',
+  ),
   repairIntervalMs: row(
     3_600_000,
     0,

@@ -32,5 +32,8 @@ export function decisionBytesOf({ inFlightBytes, memtableBytes }: Tunables): num
 }
 
 /** What one shard needs to write down its memory and to go on with a new log segment (FS-8). */
-export const flushSpaceBytes = ({ memtableBytes, walSegmentBytes }: Tunables): number =>
-  2 * memtableBytes + walSegmentBytes;
+export const flushSpaceBytes = ({
+  memtableBytes,
+  arenasPerShard,
+  walSegmentBytes,
+}: Tunables): number => arenasPerShard * memtableBytes + walSegmentBytes;

@@ -48,8 +48,8 @@ export const entryOverheadBytes = 400;
 const typicalBlockBytes = 16 * 1024;
 /** A block that would leave more of the array empty gets one of its own. */
 const arrayBytesMin = 0.9 * usualBlockBytes;
-/** Arrays that wait for a block; more come together when a table is closed. */
-const spareArraysMax = 64;
+/** Arrays that may wait for a block beside a full cache. */
+const spareArraysMin = 64;
 /** Of a range read so many blocks are kept as those of a look-up are. */
 const scanBlocksKept = 4;
 /** The part of the bound that indexes and filters do not take. */
@@ -125,6 +125,7 @@ export class BlockCache {
     const least = Math.floor(this.#bytesMax * blocksPartMin);
     this.#blockBytesMax = Math.max(this.#bytesMax - bytes, least);
     this.#policy.makeRoom(smallQueue, 0);
+    this.#trimSpare();
   }
 
   /** A number for a table's blocks; every open table has its own. */
@@ -173,8 +174,20 @@ export class BlockCache {
   #reclaim(block: DataBlock | BlockIndex): void {
     if (!(block instanceof DataBlock) || block.isLent) return;
     const { buffer } = block.bytes;
-    if (buffer.byteLength === usualBlockBytes && this.#spare.length < spareArraysMax)
+    if (buffer.byteLength === usualBlockBytes && this.#spare.length < this.#spareArraysMax)
       this.#spare.push(new Uint8Array(buffer));
+  }
+
+  /** Many come together when a table is closed: they may fill what the cache has room for. */
+  get #spareArraysMax(): number {
+    const room = Math.floor((this.#blockBytesMax - this.bytes) / usualBlockBytes);
+    return Math.max(room, spareArraysMin);
+  }
+
+  /** Blocks of other sizes, or tables, have taken the room. */
+  #trimSpare(): void {
+    if (this.#spare.length <= spareArraysMin) return;
+    this.#spare.length = Math.min(this.#spare.length, this.#spareArraysMax);
   }
 
   /** A block larger than the cache is not kept, nor are most of a range read. */
@@ -199,6 +212,7 @@ export class BlockCache {
     this.#policy.makeRoom(queue, bytes);
     const links = { chained: undefined, older: undefined, newer: undefined };
     this.#enter({ key, block: content, bytes, queue, uses: 0, ...links });
+    this.#trimSpare();
   }
 
   /** What `work` reads is of a range: it does not count as used, and little of it is kept. */

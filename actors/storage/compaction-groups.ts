@@ -134,7 +134,7 @@ export function pickGroupJob(
     .filter(({ members }) => members.length > 0)
     .map(({ members, group }) => {
       const options = { ...sizes, strategy: strategyOf(groups, group) };
-      const { waitingTables } = compactionPressure(members, options, state.nowMs);
+      const { waitingTables } = compactionPressure(members, options, state);
       return { members, group, options, waitingTables };
     })
     .sort((a, b) => b.waitingTables - a.waitingTables || a.group - b.group);
@@ -202,6 +202,26 @@ function cutMixed(
   return { ...job, sections: sectionsOf(groups), group: undefined };
 }
 
+/**
+ * Tables of one group that `choose` has chosen among them, merged into level 0. A mixed one is cut
+ * first, so it is nobody's.
+ */
+export function chosenJob(
+  tables: readonly TableMeta[],
+  groups: readonly CompactionGroup[],
+  { tableBytes }: Sizes,
+  choose: (own: readonly TableMeta[]) => readonly TableMeta[],
+): GroupJob | undefined {
+  for (const [group, own] of sortTables(tables, groups).own.entries()) {
+    const inputs = choose(own);
+    if (inputs.length === 0) continue;
+    const splitBytes = strategyOf(groups, group) === 'leveled' ? tableBytes : undefined;
+    const job = { inputs, outputLevel: 0, splitBytes, isMove: false, isCold: false };
+    return { ...job, sections: sectionsWithin(groups, group), group };
+  }
+  return undefined;
+}
+
 /** Rewrites one table where it lies, as its group would have it. */
 export function rewriteJob(
   table: TableMeta,
@@ -231,19 +251,21 @@ export function groupPressures(
   tables: readonly TableMeta[],
   groups: readonly CompactionGroup[],
   sizes: Sizes,
-  { nowMs, changedAt }: { readonly nowMs: number; readonly changedAt: number },
+  state: PickerState & { readonly changedAt: number },
 ): Pressures {
+  const { changedAt, damaged } = state;
   const { own, mixed } = sortTables(tables, groups);
   const isNew = ({ fileNumber }: TableMeta): boolean => fileNumber >= changedAt;
-  let waitingTables = mixed.filter(isNew).length;
+  const isReadable = ({ fileNumber }: TableMeta): boolean => !damaged.has(fileNumber);
+  let waitingTables = mixed.filter((table) => isNew(table) && isReadable(table)).length;
   let debtBytes = mixed.reduce((sum, { bytes }) => sum + bytes, 0);
   const pressures = groups.map((group, i): GroupPressure => {
     const options = { ...sizes, strategy: group.strategy };
     const members = own[i] ?? [];
-    const all = compactionPressure(members, options, nowMs);
+    const all = compactionPressure(members, options, state);
     const fresh = members.every(isNew)
       ? all
-      : compactionPressure(members.filter(isNew), options, nowMs);
+      : compactionPressure(members.filter(isNew), options, state);
     waitingTables = Math.max(waitingTables, fresh.waitingTables);
     debtBytes += all.debtBytes;
     return { ...all, group, tables: members };

@@ -6,7 +6,9 @@
 //                Log-Structured Merge-Tree", 1996; LevelDB, doc/impl.md).
 //   size-tiered  tables of similar size are merged into one (Cassandra's strategy of that name).
 //   time-window  the same within the current window of time; each window that is over becomes one
-//                table, which goes as a whole when its records have expired.
+//                table.
+//
+// Tables whose records have all expired go in jobs of their own (expired-tables.ts).
 //
 // Any choice is correct, since the winner of a key is found by its stamp and not by its level
 // (MF-9); choices differ in what they read, write and keep. A choice with a damaged table in it is
@@ -46,7 +48,10 @@ export interface CompactionJob {
 }
 
 export interface CompactionPressure {
-  /** Tables that wait for their merge: what slows reads down. */
+  /**
+   * Tables that wait for their merge: what slows reads down. Those that damage keeps from being merged
+   * do not wait: nothing that comes later would help them.
+   */
   readonly waitingTables: number;
   /** Bytes above the targets. */
   readonly debtBytes: number;
@@ -76,13 +81,14 @@ export function pickCompaction(
 export function compactionPressure(
   tables: readonly TableMeta[],
   options: PickerOptions,
-  nowMs: number,
+  { nowMs, damaged }: PickerState,
 ): CompactionPressure {
-  if (options.strategy === 'leveled') return leveledPressure(levelsOf(tables), options);
+  if (options.strategy === 'leveled') return leveledPressure(levelsOf(tables), options, damaged);
+  const readable = tables.filter(({ fileNumber }) => !damaged.has(fileNumber));
   const groups =
     options.strategy === 'size-tiered'
-      ? sizeGroups(tables, options)
-      : windowsOf(tables, options).flatMap(({ window, members }) =>
+      ? sizeGroups(readable, options)
+      : windowsOf(readable, options).flatMap(({ window, members }) =>
           window < windowOf(nowMs * 1000, options) ? [members] : sizeGroups(members, options),
         );
   let waitingTables = 0;
@@ -208,13 +214,21 @@ function levelJob(
   return { inputs, outputLevel: level + 1, splitBytes: tableBytes, isMove, isCold };
 }
 
-function leveledPressure(levels: Levels, options: PickerOptions): CompactionPressure {
+function leveledPressure(
+  levels: Levels,
+  options: PickerOptions,
+  damaged: ReadonlySet<number>,
+): CompactionPressure {
   let debtBytes = 0;
   for (const [level, members] of levels.entries()) {
     if (scoreOf(members, level, options) < 1) continue;
     debtBytes += bytesOf(members) - (level === 0 ? 0 : levelTargetBytes(level, options));
   }
-  return { waitingTables: levels[0]?.length ?? 0, debtBytes };
+  const flushed = levels[0]?.length ?? 0;
+  const isStuck =
+    flushed > 0 &&
+    flushedJob(levels, options).inputs.some(({ fileNumber }) => damaged.has(fileNumber));
+  return { waitingTables: isStuck ? 0 : flushed, debtBytes };
 }
 
 // ---- size-tiered and time-window -----------------------------------------------------------------

@@ -4,9 +4,10 @@
 // these threads run at low priority (docs/performance.md).
 //
 // Flushes and a compaction run beside each other: each lets the other go on after every batch. A
-// compaction also pauses as long as the store says (pacing.ts). It only makes new files; what counts is for the store and its manifest to say.
+// compaction also pauses as long as the store says (pacing.ts), and while there is a flush: writes wait
+// for that one. It only makes new files; what counts is for the store and its manifest to say.
 
-import { actor, type Context, type Later } from '../../runtime/actor.ts';
+import { actor, type Context, type Later, type Session } from '../../runtime/actor.ts';
 import { assert } from '../../runtime/errors.ts';
 import type { BodyOf, Handlers, ReplyOf } from '../../runtime/protocol.ts';
 import { isDroppedBy } from '../model/dropped-keys.ts';
@@ -22,7 +23,7 @@ import { keeperOf } from './purge-rule.ts';
 import type { CodecName } from './sstable-format.ts';
 import { openTable, type SstableReader, type TablePlace } from './sstable-reader.ts';
 import { readAheadDisk } from './read-ahead.ts';
-import { type TablePlan, writeTables } from './table-output.ts';
+import { type TablePlan, type TableTools, writeTables } from './table-output.ts';
 import { joinSmall, sectionOf, type TableSection } from './table-sections.ts';
 import type { Compression } from '../model/table-choices.ts';
 
@@ -35,11 +36,16 @@ export interface CompactorOptions {
 
 type Needs = 'disk' | 'arenas' | 'codecs' | 'tasks';
 
+/** After each batch of a merge while a memtable is written: most of the thread is for the flush. */
+const flushPauseMs = 50;
+
 class CompactorActor implements Handlers<Compactor> {
   readonly #ctx: Context<object, Needs>;
   readonly #options: CompactorOptions;
   readonly #batches = new BlockBatches();
   #pauseMs = 0;
+  /** Memtables that are being written. */
+  readonly #flushes = { open: 0 };
   /** Of the merge that runs: records of its inputs, and those written or left out. */
   #running = { all: 0, done: 0 };
 
@@ -67,14 +73,14 @@ class CompactorActor implements Handlers<Compactor> {
     const whole = [{ fromId: 0, compression }];
     const memory = arenas[table.arena];
     assert(memory !== undefined, `no arena ${table.arena}`);
-    return this.#ctx.session(async (session) => {
+    return this.#flushing(async (session) => {
       const tree = ArenaTree.open(memory);
-      const pause = (): Promise<void> => session.sleep(0);
-      const tools = { disk, codecs, tasks, batches, pause };
+      const { sleep } = session;
+      const tools = { disk, codecs, tasks, batches, sleep, pauseMs: () => 0 };
       const joined =
         sections === undefined || sections.length === 1
           ? sections
-          : joinSmall(sections, await sizesOf(tree.cursor(), sections, pause), terms);
+          : joinSmall(sections, await sizesOf(tree.cursor(), sections, sleep), terms);
       const expectedRecords = (joined?.length ?? 1) === 1 ? { expectedRecords: tree.records } : {};
       const plan = { directory, fileNumbers, level: 0, ...expectedRecords, keep: () => true };
       const cuts = { sections: packed(joined ?? whole, false) };
@@ -86,6 +92,19 @@ class CompactorActor implements Handlers<Compactor> {
     });
   }
 
+  /** `work` is a flush: merges give way to it. */
+  #flushing<Result>(work: (session: Session) => Promise<Result>): Later<Result> {
+    const flushes = this.#flushes;
+    flushes.open += 1;
+    return this.#ctx.session(async (session) => {
+      try {
+        return await work(session);
+      } finally {
+        flushes.open -= 1;
+      }
+    });
+  }
+
   compact(job: BodyOf<Compactor['compact']>): Later<ReplyOf<Compactor['compact']>> {
     const { disk, codecs, tasks } = this.#ctx;
     const { directory, resolve } = this.#options;
@@ -94,12 +113,13 @@ class CompactorActor implements Handlers<Compactor> {
     const sections = packed(job.sections ?? whole, isCold);
     const running = { all: inputs.reduce((sum, { records }) => sum + records, 0), done: 0 };
     this.#running = running;
-    const pauseMs = (): number => this.#pauseMs;
+    const pauseMs = (): number =>
+      this.#flushes.open > 0 ? Math.max(this.#pauseMs, flushPauseMs) : this.#pauseMs;
     const batches = this.#batches;
     return this.#ctx.session(async (session) => {
       const readers: SstableReader[] = [];
-      const pause = (): Promise<void> => session.sleep(pauseMs());
-      const tools = { disk, codecs, tasks, batches, pause };
+      const { sleep } = session;
+      const tools = { disk, codecs, tasks, batches, sleep, pauseMs };
       const mayStay = keeperOf(purge);
       const isDropped = dropped === undefined ? undefined : isDroppedBy(dropped);
       let purged = 0;
@@ -141,7 +161,7 @@ const sizedAtOnce = 10_000;
 async function sizesOf(
   cursor: RecordCursor,
   sections: readonly TableSection[],
-  pause: () => Promise<void>,
+  sleep: TableTools['sleep'],
 ): Promise<readonly number[]> {
   const sizes = sections.map(() => 0);
   let records = 0;
@@ -149,7 +169,7 @@ async function sizesOf(
     const section = sectionOf(sections, recordNamespace(record));
     sizes[section] = (sizes[section] ?? 0) + record.length;
     records += 1;
-    if (records % sizedAtOnce === 0) await pause();
+    if (records % sizedAtOnce === 0) await sleep(0);
   }
   return sizes;
 }

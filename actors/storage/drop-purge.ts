@@ -17,29 +17,39 @@ const lookTimeoutMs = 60_000;
 export class DropPurge {
   /** Tables that a merge has written or rewritten since the last drop. */
   readonly #clean = new Set<number>();
+  /** From a drop until a look at the tables found nothing of it. */
+  #isOpen = false;
+  /** It is in tables, not in memory any more, and they are to be looked at. */
   #isPending = false;
   /** Counts the drops: a merge that began before the last one has not left out all. */
   generation = 0;
+
+  /** Something was dropped, or this is a start: all tables may hold some of it, and memory. */
+  begin(): void {
+    this.#isOpen = true;
+    this.#isPending = false;
+    this.generation += 1;
+    this.#clean.clear();
+  }
 
   get isPending(): boolean {
     return this.#isPending;
   }
 
-  /** Something was dropped, or this is a start: all tables may hold some of it. */
-  begin(): void {
-    this.#isPending = true;
-    this.generation += 1;
-    this.#clean.clear();
+  /** What memory held when the last one was dropped is in tables. */
+  flushed(): void {
+    this.#isPending = this.#isOpen;
   }
 
   end(): void {
+    this.#isOpen = false;
     this.#isPending = false;
     this.#clean.clear();
   }
 
   /** A merge that began in `generation` has written these tables. */
   rewritten(generation: number, tables: readonly TableMeta[]): void {
-    if (!this.#isPending || generation !== this.generation) return;
+    if (!this.#isOpen || generation !== this.generation) return;
     for (const { fileNumber } of tables) this.#clean.add(fileNumber);
   }
 

@@ -7,6 +7,7 @@ import type { CatalogDocument } from '../model/namespaces.ts';
 import { firstDocument } from '../model/namespaces.ts';
 import { bytesOf, type PickerOptions, type PickerState } from './compaction-picker.ts';
 import {
+  chosenJob,
   type CompactionGroup,
   type GroupDefaults,
   type GroupJob,
@@ -90,14 +91,22 @@ export class GroupBoard {
     return pickGroupJob(tables, this.#groups, this.#sizes, { ...state, cutBelow });
   }
 
+  /** Of the tables of one group. */
+  pickChosen(
+    tables: readonly TableMeta[],
+    choose: (own: readonly TableMeta[]) => readonly TableMeta[],
+  ): GroupJob | undefined {
+    return chosenJob(tables, this.#groups, this.#sizes, choose);
+  }
+
   rewrite(table: TableMeta, tables: readonly TableMeta[]): GroupJob {
     return rewriteJob(table, tables, this.#groups, this.#sizes);
   }
 
   /** How far behind they are; the gauges show it from here on. */
-  measure(tables: readonly TableMeta[], nowMs: number): Pressures {
+  measure(tables: readonly TableMeta[], state: PickerState): Pressures {
     const changedAt = this.#changedAt;
-    const pressures = groupPressures(tables, this.#groups, this.#sizes, { nowMs, changedAt });
+    const pressures = groupPressures(tables, this.#groups, this.#sizes, { ...state, changedAt });
     this.#mixedBytes = bytesOf(pressures.mixed);
     for (const figures of this.#figures.values())
       Object.assign(figures, { tables: 0, bytes: 0, debtBytes: 0, runs: 0 });

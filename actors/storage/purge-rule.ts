@@ -24,6 +24,7 @@ import {
 } from '../model/record.ts';
 import { arcOf } from '../model/replica-sets.ts';
 import { coversKey, type KeyRange, rangesOverlap } from './key-ranges.ts';
+import type { TableMeta } from './protocol.ts';
 
 /** `when-shadowed-nothing`: for a single copy only. `after-repair`: see above. */
 export type TombstonePurge = 'when-shadowed-nothing' | 'after-repair';
@@ -36,7 +37,8 @@ export interface PurgeArcs {
   readonly hlcs: readonly number[];
 }
 
-export interface PurgeRule {
+/** What holds for all tables. */
+export interface PurgeBounds {
   /** Records from this stamp on are kept: memory may hold something as old. */
   readonly belowHlc: number;
   /** Records that expired before this moment count as tombstones; milliseconds since 1970. */
@@ -46,10 +48,13 @@ export interface PurgeRule {
    * still be completed. Older ones need no repair: none looks at that log, which lies on any nodes.
    */
   readonly batchesBelowHlc: number;
-  /** Tables outside of the job that share keys with it. */
-  readonly others: readonly (KeyRange & { readonly minHlc: number })[];
   /** Several copies: only what is not above the number of its arc. Absent: a single copy. */
   readonly arcs?: PurgeArcs | undefined;
+}
+
+export interface PurgeRule extends PurgeBounds {
+  /** Tables outside of the job that share keys with it. */
+  readonly others: readonly (KeyRange & { readonly minHlc: number })[];
 }
 
 /** A clock that was ahead for less than this, and was set right again, has cost no record. */
@@ -66,6 +71,20 @@ export const mayHoldBatches = (tables: readonly KeyRange[]): boolean =>
 
 const horizonOf = ({ ends, hlcs }: PurgeArcs, token: number): number =>
   hlcs[arcOf(ends, token)] ?? 0;
+
+/** Whether all records of a table have expired for long enough. */
+export const hasExpired = (
+  { maxExpiresAt }: TableMeta,
+  { expiredBeforeMs }: Pick<PurgeBounds, 'expiredBeforeMs'>,
+): boolean => maxExpiresAt !== 0 && maxExpiresAt < expiredBeforeMs;
+
+/** Whether no record of an input of the job stays, by the figures of the table alone. */
+export function goesWhole(rule: PurgeRule | undefined, table: TableMeta): boolean {
+  if (rule === undefined || !hasExpired(table, rule)) return false;
+  const { maxHlc } = table;
+  if (maxHlc >= rule.belowHlc || rule.arcs?.hlcs.some((hlc) => hlc < maxHlc) === true) return false;
+  return !rule.others.some((other) => other.minHlc <= maxHlc && rangesOverlap(other, table));
+}
 
 /** Whether a record stays, for the winners of one job. */
 export function keeperOf(rule: PurgeRule | undefined): (record: Uint8Array) => boolean {

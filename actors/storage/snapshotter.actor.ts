@@ -172,7 +172,9 @@ class SnapshotterActor implements Handlers<Snapshotter>, Handlers<Own> {
   flush(): Later<{ readonly tables: number }> {
     const { stores } = this.#options;
     return this.#ctx.session(async (session) => {
-      const done = await all(stores.map((store) => flushShard(session, store)));
+      const done = await all(
+        stores.map((store) => session.ask(store, 'flush', {}, internalTimeoutMs)),
+      );
       return { tables: done.reduce((sum, { tables }) => sum + tables, 0) };
     });
   }
@@ -197,22 +199,13 @@ class SnapshotterActor implements Handlers<Snapshotter>, Handlers<Own> {
   }
 }
 
-/** The first may end with a flush that was under way, which has not all that was acknowledged. */
-async function flushShard(
-  session: Session,
-  store: Ref<Store>,
-): Promise<{ readonly tables: number }> {
-  await session.ask(store, 'flush', {}, internalTimeoutMs);
-  return session.ask(store, 'flush', {}, internalTimeoutMs);
-}
-
 /** Second names for the tables of one shard, after all that it acknowledged has become tables. */
 async function takeShard(
   session: Session,
   store: Ref<Store>,
   { name, shard }: { readonly name: string; readonly shard: number },
 ): Promise<SnapshotShard> {
-  await flushShard(session, store);
+  await session.ask(store, 'flush', {}, internalTimeoutMs);
   const prefix = snapshotPrefix(name, shard);
   const { edit } = await session.ask(store, 'linkTables', { prefix }, internalTimeoutMs);
   const { added: tables, flushedThrough = 0 } = decodeEdit(edit);

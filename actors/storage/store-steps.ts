@@ -23,8 +23,10 @@ import type {
 } from './protocol.ts';
 import {
   expiryGraceMs,
+  goesWhole,
   mayHoldBatches,
   type PurgeArcs,
+  type PurgeBounds,
   type PurgeRule,
   type TombstonePurge,
 } from './purge-rule.ts';
@@ -178,11 +180,8 @@ function removeUnnamed(disk: Disk, { directory }: StoreParts, unnamed: readonly 
 /** One job of the picker, from reading to removing. Errors: nothing has changed. */
 export async function compactTables(
   session: Session,
-  place: {
+  place: PurgeMoment & {
     readonly disk: Disk;
-    readonly wallMicros: number;
-    /** Horizons of repair; undefined: none were ever told. */
-    readonly arcs: PurgeArcs | undefined;
     /** Namespaces that are gone. */
     readonly dropped?: DroppedNamespaces | undefined;
   },
@@ -195,19 +194,21 @@ export async function compactTables(
   const purge = await purgeRuleOf(session, parts, manifest, inputs, place);
   const isWorthPurging = purge !== undefined && inputs.some(({ tombstones }) => tombstones > 0);
   const isMove = job.mustMove === true || (job.isMove && !isWorthPurging);
+  const merged = isMove ? [] : inputs.filter((table) => !goesWhole(purge, table));
   const { tables, purged } = isMove
     ? { tables: inputs.map((table) => ({ ...table, level: outputLevel })), purged: 0 }
-    : await mergeTables(session, disk, parts, manifest, { ...job, purge, dropped });
+    : await mergeTables(session, disk, parts, manifest, { ...job, inputs: merged, purge, dropped });
+  const purgedWhole = isMove ? 0 : recordsOf(inputs) - recordsOf(merged);
   await changeTables(session, disk, parts, manifest, { inputs, outputs: tables });
   return {
     inputs: inputs.length,
     outputs: tables.length,
     written: isMove ? [] : tables,
     outputLevel,
-    readBytes: isMove ? 0 : bytesOf(inputs),
+    readBytes: bytesOf(merged),
     writtenBytes: isMove ? 0 : bytesOf(tables),
-    superseded: recordsOf(inputs) - recordsOf(tables) - purged,
-    purged,
+    superseded: recordsOf(inputs) - recordsOf(tables) - purged - purgedWhole,
+    purged: purged + purgedWhole,
   };
 }
 
@@ -229,6 +230,8 @@ async function mergeTables(
     readonly dropped?: DroppedNamespaces | undefined;
   },
 ): Promise<{ readonly tables: readonly TableMeta[]; readonly purged: number }> {
+  // All of them have expired.
+  if (inputs.length === 0) return { tables: [], purged: 0 };
   const bytes = bytesOf(inputs);
   // Space for writes comes first: what is merged is readable as it is.
   if (disk.freeBytes() < bytes + reserveBytes + flushSpaceBytes)
@@ -244,32 +247,56 @@ async function mergeTables(
 
 const noArcs: PurgeArcs = { ends: [], hlcs: [] };
 
+/** When a job begins, and what the store knew of repairs then. */
+export interface PurgeMoment {
+  readonly wallMicros: number;
+  /** Horizons of repair; undefined: none were ever told. */
+  readonly arcs: PurgeArcs | undefined;
+}
+
+/**
+ * Of the rule for what begins now; undefined: nothing may be purged. `hasBatches`: what is purged
+ * without a repair may be there as well.
+ */
+export async function purgeBoundsOf(
+  session: Session,
+  { memtable, tombstonePurge, tombstoneGraceMs }: StoreParts,
+  { wallMicros, arcs }: PurgeMoment,
+  hasBatches = false,
+): Promise<PurgeBounds | undefined> {
+  const isRepaired = tombstonePurge === 'after-repair';
+  const hasHorizon = arcs?.hlcs.some((hlc) => hlc > 0) === true;
+  if (isRepaired && !hasHorizon && !hasBatches) return undefined;
+  const graceMs = isRepaired ? tombstoneGraceMs : 0;
+  const { minHlc } = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
+  return {
+    belowHlc: Math.min(minHlc, Math.floor(wallMicros) - graceMs * 1000),
+    expiredBeforeMs: Math.floor(wallMicros / 1000) - Math.max(expiryGraceMs, graceMs),
+    batchesBelowHlc: Math.floor(wallMicros) - Math.max(expiryGraceMs, tombstoneGraceMs) * 1000,
+    arcs: isRepaired ? (arcs ?? noArcs) : undefined,
+  };
+}
+
 /**
  * Memory is asked first and the manifest is read when the answer is there: a table that is being
  * flushed is seen in at least one of the two.
  */
 async function purgeRuleOf(
   session: Session,
-  { memtable, tombstonePurge, tombstoneGraceMs }: StoreParts,
+  parts: StoreParts,
   manifest: ManifestLog,
   inputs: readonly TableMeta[],
-  { wallMicros, arcs }: { readonly wallMicros: number; readonly arcs: PurgeArcs | undefined },
+  now: PurgeMoment,
 ): Promise<PurgeRule | undefined> {
-  const isRepaired = tombstonePurge === 'after-repair';
-  const hasHorizon = arcs?.hlcs.some((hlc) => hlc > 0) === true;
-  if (isRepaired && !hasHorizon && !mayHoldBatches(inputs)) return undefined;
-  const graceMs = isRepaired ? tombstoneGraceMs : 0;
-  const { minHlc } = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
+  const bounds = await purgeBoundsOf(session, parts, now, mayHoldBatches(inputs));
+  if (bounds === undefined) return undefined;
   const range = unionOf(inputs);
   const own = new Set(inputs.map(({ fileNumber }) => fileNumber));
   const others = [...manifest.state.tables.values()].filter(
     (table) => !own.has(table.fileNumber) && rangesOverlap(table, range),
   );
   return {
-    belowHlc: Math.min(minHlc, Math.floor(wallMicros) - graceMs * 1000),
-    expiredBeforeMs: Math.floor(wallMicros / 1000) - Math.max(expiryGraceMs, graceMs),
-    batchesBelowHlc: Math.floor(wallMicros) - Math.max(expiryGraceMs, tombstoneGraceMs) * 1000,
-    arcs: isRepaired ? (arcs ?? noArcs) : undefined,
+    ...bounds,
     others: others.map((table) => ({
       firstKey: table.firstKey,
       lastKey: table.lastKey,

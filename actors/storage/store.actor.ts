@@ -16,7 +16,6 @@
 import {
   actor,
   type Context,
-  type Deferred,
   type Done,
   type Later,
   type Ref,
@@ -28,20 +27,19 @@ import { BytePool } from '../../runtime/byte-pool.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { Watcher } from '../gateway/protocol.ts';
 import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
-import { DroppedKeys } from '../model/dropped-keys.ts';
 import { checkRecord, recordBytesMax, recordHash } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import type { Compression } from '../model/table-choices.ts';
 import { Admission, heldBytes } from './admission.ts';
 import { registerCache } from './cache-figures.ts';
-import type { GroupJob } from './compaction-groups.ts';
 import { CompactionFigures } from './compaction-figures.ts';
+import { FlushQueue, type Frozen } from './flush-queue.ts';
 import { GroupBoard } from './group-board.ts';
 import type { PickerOptions } from './compaction-picker.ts';
-import { DropPurge, pickDropped } from './drop-purge.ts';
 import type { ManifestLog } from './manifest.ts';
 import { MergePace } from './merge-pace.ts';
+import { MergeSearch } from './merge-search.ts';
 import {
   type FrozenTable,
   type RangeRequest,
@@ -80,6 +78,8 @@ export interface StoreOptions extends RecoveryOptions {
   readonly watcher?: Ref<Watcher> | undefined;
   /** A memtable of this size is flushed. */
   readonly memtableBytes: number;
+  /** Memtables: one takes records, the others wait for their flush. */
+  readonly arenas: number;
   /** Bytes that may wait for the WAL; one record always may. */
   readonly inFlightBytes: number;
   /** Records that are read often, with their index; 0 keeps none. */
@@ -99,28 +99,24 @@ interface Own {
   readonly recovered: Tell<Recovered>;
   readonly logBegun: Tell<object>;
   readonly flushed: Tell<{
-    readonly table: FrozenTable | undefined;
+    readonly table: FrozenTable;
     readonly written: readonly TableMeta[];
   }>;
-  readonly flushFailed: Tell<{
-    readonly table: FrozenTable | undefined;
-    readonly code: ErrorCode;
-    readonly reason: string;
-  }>;
+  readonly flushFailed: Tell<{ readonly code: ErrorCode; readonly reason: string }>;
   readonly retryFlush: Tell<object>;
   readonly resumeStart: Tell<object>;
   readonly compacted: Tell<{
     readonly outcome: CompactionOutcome;
     readonly startedMs: number;
-    readonly generation: number;
   }>;
-  readonly dropsPurged: Tell<{ readonly generation: number }>;
+  readonly nothingDue: Tell<object>;
   readonly compactionFailed: Tell<{
     readonly reason: string;
     /** The table that could not be read, where that was the reason. */
     readonly damaged: string | undefined;
   }>;
   readonly retryCompaction: Tell<object>;
+  readonly lookAgain: Tell<object>;
   readonly checkSpace: Tell<object>;
   readonly measure: Tell<object>;
 }
@@ -130,17 +126,15 @@ const flushRetryMs = 1_000;
 /** Doubles with each failure in a row. */
 const compactionRetryMs = 1_000;
 const compactionRetryMsMax = 60_000;
+/** Windows end and records expire also where nothing is written. */
+const lookAgainMs = 60_000;
 
 class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #ctx: Context<Own, 'disk'>;
   readonly #options: StoreOptions;
   #manifest: ManifestLog | undefined;
   readonly #admission: Admission;
-  #isFlushing = false;
-  /** Frozen, but its flush failed. */
-  #unflushed: FrozenTable | undefined;
-  /** Of the start: frozen, and waiting for space. */
-  #recovered: FrozenTable[] = [];
+  readonly #queue: FlushQueue;
   /** The log takes records; before, everything of the earlier run has to be in tables. */
   #isLogBegun = false;
   #isBeginning = false;
@@ -148,17 +142,13 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   /** Highest hlc in any table: a newer record in memory needs no look at the tables. */
   #tablesMaxHlc = 0;
   #tableCount = 0;
-  #flushWaiters: Deferred<{ readonly tables: number }>[] = [];
   #isDraining = false;
   #isCompacting = false;
   #compactionFailures = 0;
   #purgeArcs: PurgeArcs | undefined;
-  readonly #dropped = new DroppedKeys();
-  readonly #dropPurge = new DropPurge();
-  /** Tables that a compaction could not read: left alone until the next start. */
-  readonly #damaged = new Set<number>();
   readonly #figures: CompactionFigures;
   readonly #groups: GroupBoard;
+  readonly #search: MergeSearch;
   readonly #rows: RowCache;
   readonly #reads: StoreReads;
   /** Tells the watcher, while somebody watches. */
@@ -171,6 +161,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
     this.#ctx = ctx;
     this.#options = options;
+    this.#queue = new FlushQueue(options.arenas - 1);
     this.#admission = new Admission(options, () => this.#lookAtSpace());
     const labels = { shard: String(ctx.shard) };
     const { metrics } = ctx;
@@ -180,9 +171,9 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#figures = new CompactionFigures(metrics, labels);
     const usual = { strategy: options.compaction.strategy, compression: options.compression };
     this.#groups = new GroupBoard(usual, options.compaction, metrics, labels);
+    this.#search = new MergeSearch(options, this.#groups);
     this.#pace = new MergePace(ctx, options.compactor, options.foregroundDelayMs);
-    const { l0Tables } = options.compaction;
-    const limits = { ...options, l0Tables };
+    const limits = { ...options, l0Tables: options.compaction.l0Tables };
     this.#writePace = new WritePace(ctx, options.wal, limits, this.#admission);
     const pool = new BytePool();
     this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
@@ -219,13 +210,13 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   recovered({ manifest, unflushed, afterLsn }: Recovered): void {
     this.#manifest = manifest;
-    this.#recovered = [...unflushed];
+    this.#queue.begin(unflushed);
     this.#afterLsn = afterLsn;
     this.#groups.begin(manifest.state.nextFileNumber);
     this.#countTables();
     this.checkSpace();
-    if (!this.#isLogBegun) this.#ctx.after(flushRetryMs, 'resumeStart', {});
-    this.#compact();
+    this.#flush();
+    this.lookAgain();
   }
 
   logBegun(): void {
@@ -249,7 +240,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   }
 
   resumeStart(): void {
-    if (!this.#isLogBegun) this.#flush();
+    this.#flush();
   }
 
   /** What is in memory goes to a table: the next start has nothing to recover. */
@@ -339,70 +330,80 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   flush(): Later<{ readonly tables: number }> {
     const later = this.#ctx.later<{ readonly tables: number }>();
-    this.#flushWaiters.push(later);
+    this.#queue.wish({
+      done: () => later.resolve({ tables: this.#tableCount }),
+      failed: (problem) => later.fail(problem),
+    });
     this.#flush();
     return later;
   }
 
+  /** Freezes what is due, also while a flush runs, and writes the oldest that is frozen. */
   #flush(): void {
     const manifest = this.#manifest;
-    if (this.#isFlushing || manifest === undefined) return;
-    this.#isFlushing = true;
+    if (manifest === undefined) return;
+    const queue = this.#queue;
+    const isFull = this.#isLogBegun ? this.#admission.isMemtableFull : queue.isEmpty;
+    if ((isFull || queue.isWished) && queue.mayFreeze) this.#freeze();
+    const next = queue.next();
+    if (next !== undefined) this.#writeTable(next, manifest);
+  }
+
+  #freeze(): void {
+    this.#queue.freezeBegins(this.#writePace.freezes());
+    this.#ctx.askHere(this.#options.memtable, 'freeze', {}, Infinity, (problem, reply) => {
+      assert(reply !== undefined, `no memtable could be frozen: ${problem?.code}`);
+      this.#frozen(reply.table);
+    });
+    // The freeze is in the memtable's mailbox now: what is let in from here on belongs to the next
+    // table, and so does what is still on its way to the WAL.
+    this.#admission.frozen();
+  }
+
+  #frozen(table: FrozenTable | undefined): void {
+    this.#writePace.logs(this.#queue.frozen(table));
+    if (this.#queue.isEmpty && !this.#isLogBegun) this.#beginLog();
+    // With nothing to freeze all of it is still in flight: the next answer of the log tries again.
+    if (table !== undefined || this.#queue.isWished) this.#flush();
+  }
+
+  #writeTable({ table, loggedBytes }: Frozen, manifest: ManifestLog): void {
     const { disk, toSelf, log, shard, probe } = this.#ctx;
     probe.reach('flush began');
+    if (loggedBytes !== undefined) this.#writePace.flushBegins(loggedBytes);
     const options = this.#options;
-    let table = this.#unflushed ?? this.#recovered.shift();
-    const isOld = table !== undefined;
-    const isRecovered = !this.#isLogBegun;
-    const { sections } = this.#groups;
+    const plan = { table, isRecovered: !this.#isLogBegun, sections: this.#groups.sections };
     this.#ctx.session(async (session) => {
       try {
-        table ??= (await session.ask(options.memtable, 'freeze', {}, internalTimeoutMs)).table;
-        const plan = table && { table, isRecovered, sections };
-        const written =
-          plan === undefined ? [] : await writeTable(session, disk, options, manifest, plan);
+        const written = await writeTable(session, disk, options, manifest, plan);
         toSelf('flushed', { table, written });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
         const reason = describeFailure(error.toFailure());
         log.warn('store.flush-failed', { shard, reason });
-        toSelf('flushFailed', { table, code: error.code, reason });
+        toSelf('flushFailed', { code: error.code, reason });
       }
     });
-    // The freeze is in the memtable's mailbox now: what is let in from here on belongs to the next
-    // table, and so does what is still on its way to the WAL.
-    if (!isOld) this.#admission.frozen();
   }
 
   /** The table is readable: only now may its arena go, or a read would find it nowhere. */
   flushed({ table, written }: BodyOf<Own['flushed']>): void {
     const { memtable, wal } = this.#options;
     this.#groups.flushed(written);
-    this.#isFlushing = false;
-    this.#unflushed = undefined;
-    if (table !== undefined) this.#writePace.flushed();
+    this.#writePace.flushEnds('written');
     this.#countTables();
-    if (table !== undefined) {
-      this.#ctx.probe.reach('memtable flushed');
-      this.#ctx.tell(memtable, 'release', { arena: table.arena });
-      this.#ctx.tell(wal, 'release', { throughLsn: table.throughLsn });
-    }
-    const waiters = this.#flushWaiters;
-    this.#flushWaiters = [];
-    for (const waiter of waiters) waiter.resolve({ tables: this.#tableCount });
-    if (!this.#isLogBegun && table === undefined) this.#beginLog();
-    else if (!this.#isLogBegun) this.#flush();
-    // With nothing to freeze all of it is still in flight: the next answer of the log tries again.
-    else if (table !== undefined && this.#admission.isMemtableFull) this.#flush();
+    this.#ctx.probe.reach('memtable flushed');
+    this.#ctx.tell(memtable, 'release', { arena: table.arena });
+    this.#ctx.tell(wal, 'release', { throughLsn: table.throughLsn });
+    this.#queue.written();
+    this.#flush();
     this.#compact();
   }
 
   /** Usually a full disk: the frozen table stays in memory and is tried again. */
-  flushFailed({ table, code, reason }: BodyOf<Own['flushFailed']>): void {
-    this.#unflushed = table;
-    const waiters = this.#flushWaiters;
-    this.#flushWaiters = [];
-    for (const waiter of waiters) waiter.fail(failure(code, { detail: reason }));
+  flushFailed({ code, reason }: BodyOf<Own['flushFailed']>): void {
+    this.#writePace.flushEnds('kept');
+    this.#queue.failed(failure(code, { detail: reason }));
     this.#stopIfManifestFailed();
     this.#ctx.after(flushRetryMs, 'retryFlush', {});
   }
@@ -413,7 +414,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   }
 
   retryFlush(): void {
-    this.#isFlushing = false;
+    this.#queue.retry();
     this.#flush();
   }
 
@@ -424,28 +425,20 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     if (this.#isCompacting || this.#isDraining || manifest === undefined) return;
     const options = this.#options;
     const { disk, toSelf, clock } = this.#ctx;
-    const wallMicros = clock.wallMicros();
-    const arcs = this.#purgeArcs;
-    const state = { nowMs: wallMicros / 1000, damaged: this.#damaged };
-    const tables = [...manifest.state.tables.values()];
-    const groups = this.#groups;
-    const due = groups.pick(tables, state);
-    const dropped = this.#dropped;
-    const purge = this.#dropPurge;
-    if (due === undefined && !purge.isPending) return;
+    const place = { disk, wallMicros: clock.wallMicros(), arcs: this.#purgeArcs };
+    const find = this.#search.begin(manifest, place);
+    if (find === undefined) return;
     this.#isCompacting = true;
     this.#pace.mergeBegins();
     const startedMs = clock.monotonicMs();
-    const { generation } = purge;
-    const rewrite = (table: TableMeta): GroupJob => groups.rewrite(table, tables);
-    const choice = { tables, purge, damaged: this.#damaged, rewrite };
+    const { dropped } = this.#search;
     this.#ctx.session(async (session) => {
       try {
-        const job = due ?? (await pickDropped(session, options.tables, dropped, choice));
-        if (job === undefined) return toSelf('dropsPurged', { generation });
-        const place = { disk, wallMicros, arcs, dropped: dropped.all };
-        const outcome = await compactTables(session, place, options, manifest, job);
-        toSelf('compacted', { outcome, startedMs, generation });
+        const job = await find(session);
+        if (job === undefined) return toSelf('nothingDue', {});
+        const now = { ...place, dropped: dropped.all };
+        const outcome = await compactTables(session, now, options, manifest, job);
+        toSelf('compacted', { outcome, startedMs });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
         const { code, fields } = error;
@@ -462,41 +455,51 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   /** What is in memory of one that was dropped goes to a table first: only tables are rewritten. */
   namespacesChanged(known: CatalogBytes): object {
-    if (!this.#dropped.changed(known)) return {};
+    const { dropped } = this.#search;
+    if (!dropped.changed(known)) return {};
     this.#regroup();
-    if (this.#dropped.all === undefined) return {};
-    this.#dropPurge.begin();
-    this.#flush();
+    if (dropped.all === undefined) return {};
+    this.#flushDropped(this.#search.beginDrop());
     return {};
+  }
+
+  #flushDropped(generation: number): void {
+    this.#queue.wish({
+      done: () => {
+        this.#search.dropFlushed(generation);
+        this.#compact();
+      },
+      failed: () => this.#flushDropped(generation),
+    });
+    this.#flush();
   }
 
   /** Tables of other groups stay valid; the new strategies take them from here on. */
   #regroup(): void {
     const nextFileNumber = this.#manifest?.state.nextFileNumber;
-    if (!this.#groups.know(this.#dropped.document, nextFileNumber ?? 0)) return;
+    if (!this.#groups.know(this.#search.dropped.document, nextFileNumber ?? 0)) return;
     this.#ctx.probe.reach('compaction groups changed');
     if (nextFileNumber === undefined) return;
     this.#countTables();
     this.#compact();
   }
 
-  /** Nothing is left of the dropped, or nothing that can be read. */
-  dropsPurged({ generation }: BodyOf<Own['dropsPurged']>): void {
+  /** Nothing is left of the dropped, or nothing that can be read; and nothing that has expired. */
+  nothingDue(): void {
     this.#isCompacting = false;
     this.#pace.mergeEnds();
-    // Another one was dropped meanwhile.
-    if (generation === this.#dropPurge.generation) this.#dropPurge.end();
+    this.#search.foundNothing();
     this.#compact();
   }
 
-  compacted({ outcome, startedMs, generation }: BodyOf<Own['compacted']>): void {
+  compacted({ outcome, startedMs }: BodyOf<Own['compacted']>): void {
     const { probe, log, clock, shard } = this.#ctx;
     probe.reach('compaction installed');
     if (outcome.purged > 0) probe.reach('tombstones purged');
     const tookMs = Math.round(clock.monotonicMs() - startedMs);
     const { written, ...figures } = outcome;
     log.info('compaction.done', { shard, ...figures, tookMs });
-    this.#dropPurge.rewritten(generation, written);
+    this.#search.done(outcome, clock.wallMicros() / 1000);
     this.#groups.compacted(written);
     this.#isCompacting = false;
     this.#pace.mergeEnds();
@@ -513,7 +516,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     log.warn('compaction.failed', { shard, reason });
     this.#pace.mergeEnds();
     const fileNumber = tableNumber(damaged?.slice(damaged.lastIndexOf('/') + 1) ?? '');
-    if (fileNumber !== undefined) this.#damaged.add(fileNumber);
+    if (fileNumber !== undefined) this.#search.damaged.add(fileNumber);
     this.#stopIfManifestFailed();
     this.#countTables();
     const delayMs = compactionRetryMs * 2 ** Math.min(this.#compactionFailures, 16);
@@ -525,6 +528,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   retryCompaction(): void {
     this.#isCompacting = false;
     this.#compact();
+  }
+
+  lookAgain(): void {
+    this.#search.timePassed();
+    this.#compact();
+    this.#ctx.after(lookAgainMs, 'lookAgain', {});
   }
 
   // ---- pace --------------------------------------------------------------------------------
@@ -551,7 +560,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
   damaged({ fileNumber }: { readonly fileNumber: number }): void {
     if (this.#manifest?.state.tables.has(fileNumber) !== true) return;
-    this.#damaged.add(fileNumber);
+    this.#search.damaged.add(fileNumber);
     this.#countTables();
   }
 
@@ -588,13 +597,12 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     this.#tableCount = tables.length;
     this.#tablesMaxHlc = tables.reduce((most, { maxHlc }) => Math.max(most, maxHlc), 0);
     this.#reads.tablesChanged(this.#tableCount, this.#tablesMaxHlc);
-    const pressure = this.#groups.measure(tables, this.#ctx.clock.wallMicros() / 1000);
+    const nowMs = this.#ctx.clock.wallMicros() / 1000;
+    const pressure = this.#groups.measure(tables, { nowMs, damaged: this.#search.damaged });
     this.#figures.debtBytes = pressure.debtBytes;
     this.#figures.levels = tables.reduce((most, { level }) => Math.max(most, level + 1), 0);
     this.#pace.owes(pressure.waitingTables / this.#options.waitingTablesMax);
-    // Where damage keeps tables from being merged, holding writes up would not help.
-    const isStuck = this.#damaged.size > 0;
-    this.#writePace.owes(isStuck ? 0 : pressure.waitingTables, mergedMs);
+    this.#writePace.owes(pressure.waitingTables, mergedMs);
   }
 }
 

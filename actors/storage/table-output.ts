@@ -22,8 +22,10 @@ export interface TableTools {
   readonly codecs: BlockCodecs;
   readonly tasks: Tasks;
   readonly batches: BlockBatches;
-  /** Lets others have their turn. */
-  readonly pause: () => Promise<void>;
+  /** Ends after so many milliseconds, in another turn. */
+  readonly sleep: (delayMs: number) => Promise<void>;
+  /** What the work pauses after a batch, milliseconds. */
+  readonly pauseMs: () => number;
 }
 
 export interface TablePlan {
@@ -126,8 +128,12 @@ function entersSection(record: Uint8Array, { sections }: TablePlan, progress: Pr
 
 async function endBatch(plan: TablePlan, tools: TableTools, progress: Progress): Promise<void> {
   const { open, tables } = progress;
-  if (open === undefined) return tools.pause();
-  await packBlocks(open, tools);
+  if (open !== undefined) await packBlocks(open, tools);
+  const pauseMs = tools.pauseMs();
+  // Where the pool packs, others have their turn while it does.
+  const hasWaited = open !== undefined && open.codec !== 'none';
+  if (pauseMs > 0 || !hasWaited) await tools.sleep(pauseMs);
+  if (open === undefined) return;
   const bordersLeft = plan.sections.length - 1 - progress.section;
   const isLast = tables.length + 1 + bordersLeft >= plan.fileNumbers.length;
   const isFull = open.writer.dataBytes >= (plan.splitBytes ?? Infinity);

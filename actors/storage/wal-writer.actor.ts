@@ -83,8 +83,6 @@ type Phase = 'recovering' | 'idle' | 'syncing' | 'rotating' | 'failed';
 
 /** After a sync with nothing behind it, this long until a mark closes the window (WAL-15). */
 const markAfterMs = 100;
-/** Until the archive is looked after again where the log is busy at that moment. */
-const archiveBusyMs = 20;
 const archiveDrainMs = 5_000;
 const archivePollMs = 10;
 /** A copy of one segment takes a second or two; a slower archive is asked again. */
@@ -115,6 +113,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   #waiting: Append[] = [];
   #committing: { readonly appends: readonly Append[]; readonly lastLsn: number } | undefined;
   #isScheduled = false;
+  /** The segment is to be closed as it is, for the archive, before the next batch. */
+  #isRotationDue = false;
   #markedLsn = 0;
   #bytesPerSecond = Infinity;
   /** By the clock of this thread: the limit lets no batch begin before. */
@@ -371,7 +371,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
         later.resolve({ lsn });
       }
     }
-    if (this.#waiting.length > 0) {
+    if (this.#isRotationDue) this.#closeForArchive();
+    else if (this.#waiting.length > 0) {
       if (this.#heldMs() > 0) this.#schedule();
       else this.commit();
     } else if (this.#durableLsn > this.#markedLsn && this.#options.durability === 'group')
@@ -418,6 +419,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   // ---- segments ------------------------------------------------------------------------------
 
   #rotate(): void {
+    this.#isRotationDue = false;
     const segment = this.#segmentOrBug();
     const { disk, toSelf } = this.#ctx;
     const { directory, segmentBytes } = this.#options;
@@ -481,7 +483,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   }
 
   stats(): ReplyOf<WalWriter['stats']> {
-    const unarchived = this.#closed.waiting + (this.#phase === 'rotating' ? 1 : 0);
+    const isClosing = this.#isRotationDue || this.#phase === 'rotating';
+    const unarchived = this.#closed.waiting + (isClosing ? 1 : 0);
     const segments = this.#closed.count + (this.#segment === undefined ? 0 : 1);
     return { bytes: this.#closed.bytes + this.#position, segments, unarchived };
   }
@@ -492,22 +495,27 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     this.#closed.keepNext();
   }
 
-  /** What was logged is in the archive soon, also while few records come. */
+  /** What was logged is in the archive soon, while few records come and while many do. */
   archiveTick(): void {
     const { archive } = this.#options;
     if (archive === undefined) return;
-    const isBusy = this.#phase === 'syncing' || this.#phase === 'rotating';
-    this.#ctx.after(isBusy ? archiveBusyMs : archive.intervalMs, 'archiveTick', {});
-    if (this.#phase !== 'idle') return;
-    if (this.#position > segmentHeaderSpace) this.#rotate();
-    else this.#closed.cover(this.#lastLsn, Math.floor(this.#ctx.clock.wallMicros()));
+    this.#ctx.after(archive.intervalMs, 'archiveTick', {});
+    this.#closeForArchive();
+    if (this.#phase === 'idle')
+      this.#closed.cover(this.#lastLsn, Math.floor(this.#ctx.clock.wallMicros()));
+  }
+
+  /** At once, or when the sync that runs has ended; one that is being closed is closed anyway. */
+  #closeForArchive(): void {
+    this.#isRotationDue = this.#phase === 'syncing';
+    if (this.#phase === 'idle' && this.#position > segmentHeaderSpace) this.#rotate();
   }
 
   /** The last records go to the archive; a slow one is waited for by the next start instead. */
   drain(): Later<void> | void {
     if (this.#options.archive === undefined) return undefined;
     const self = refTo(WalWriter, this.#ctx.node, this.#ctx.shard);
-    if (this.#phase === 'idle' && this.#position > segmentHeaderSpace) this.#rotate();
+    this.#closeForArchive();
     return this.#ctx.session(async (session) => {
       for (let waitedMs = 0; waitedMs < archiveDrainMs; waitedMs += archivePollMs) {
         const { unarchived } = await session.ask(self, 'stats', {}, archiveDrainMs);

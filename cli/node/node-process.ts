@@ -218,9 +218,11 @@ function stopOnSignals(
 }
 
 async function stopAll(handles: readonly ThreadHandle[], main: ThreadRuntime): Promise<void> {
-  // Goodbye by gossip first, then the gateways stop taking requests, then storage flushes.
+  // Goodbye by gossip first, then the gateways stop taking requests, then storage flushes, then what
+  // all of them have told the main thread is finished.
   await main.drain();
   for (const handle of handles) await handle.drain(drainTimeoutMs);
+  await main.kernel.drain();
   for (const handle of handles) await handle.stop(stopTimeoutMs);
   await main.stop();
 }

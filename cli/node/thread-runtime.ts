@@ -146,7 +146,10 @@ class NodeThread implements ThreadRuntime {
     this.#watchTls();
   };
 
-  /** Says goodbye, finishes requests, flushes; the order is that of the node's threads. */
+  /**
+   * Finishes requests, then what its actors have begun; the order is that of the node's threads. The
+   * thread that says goodbye does that first, and its actors are drained after those of the others.
+   */
   readonly drain = async (): Promise<void> => {
     const { node } = this.#seed.settings;
     const hasGossiper = this.#hosts(Gossiper.name);

@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { high32 } from '../bytes.ts';
-import type { Capabilities, Clock, Host, Log, Probe, Timers } from '../environment.ts';
+import type { Capabilities, Clock, Host, Log, Probe, TimerHandle, Timers } from '../environment.ts';
 import { MetricRegistry } from '../metrics.ts';
 import { Prng } from '../prng.ts';
 
@@ -61,12 +61,25 @@ function monotonicOffsetMs(): number {
   return best.offsetMs;
 }
 
+/** Above, setTimeout fires at once. */
+const timeoutMsMax = 2 ** 31 - 1;
+
+/** A longer delay is one timer after the other. */
+function startTimer(delayMs: number, fire: () => void): TimerHandle {
+  // Rounded up: a timer never fires before its time.
+  let leftMs = Math.ceil(Math.max(0, delayMs));
+  let timer: NodeJS.Timeout;
+  const next = (): void => {
+    const stepMs = Math.min(leftMs, timeoutMsMax);
+    leftMs -= stepMs;
+    timer = setTimeout(leftMs > 0 ? next : fire, stepMs);
+  };
+  next();
+  return { cancel: () => clearTimeout(timer) };
+}
+
 export const nodeTimers: Timers = {
-  after: (delayMs, fire) => {
-    // Rounded up: a timer never fires before its time.
-    const timer = setTimeout(fire, Math.ceil(Math.max(0, delayMs)));
-    return { cancel: () => clearTimeout(timer) };
-  },
+  after: startTimer,
   soon: (fire) => {
     process.nextTick(fire);
   },

@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
+import sinon from 'sinon';
 import type { Capabilities } from '../../runtime/environment.ts';
 import { createClock, createNodeHost, nodeTimers } from '../../runtime/host/node-host.ts';
 import { createNodeLog, prettyLine } from '../../runtime/host/node-log.ts';
@@ -49,6 +50,26 @@ describe('node host', () => {
       nodeTimers.soon(() => order.push('soon'));
     });
     expect(order).to.deep.equal(['soon', 'later', 'after']);
+  });
+
+  it('node host: a timer of months fires once, at its time, and may be cancelled on the way', () => {
+    const clock = sinon.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const fired: string[] = [];
+      const dayMs = 24 * 3600 * 1000;
+      nodeTimers.after(60 * dayMs, () => fired.push('60'));
+      const other = nodeTimers.after(90 * dayMs, () => fired.push('90'));
+      clock.tick(60 * dayMs - 1);
+      expect(fired).to.deep.equal([]);
+      clock.tick(1);
+      expect(fired).to.deep.equal(['60']);
+      other.cancel();
+      clock.tick(365 * dayMs);
+      expect(fired).to.deep.equal(['60']);
+      expect(clock.countTimers()).to.equal(0);
+    } finally {
+      clock.restore();
+    }
   });
 
   it('node host: two hosts draw different numbers', () => {

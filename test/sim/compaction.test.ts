@@ -5,8 +5,10 @@
 import { expect } from 'chai';
 import { recordIsTombstone, recordKey } from '../../actors/model/record.ts';
 import { lastWriteWins } from '../../actors/model/resolve.ts';
+import { Store } from '../../actors/storage/protocol.ts';
 import { tablePath } from '../../actors/storage/table-files.ts';
 import type { CrashKind } from '../../sim/cluster.ts';
+import { refTo } from '../../runtime/actor.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { hexes, hexOf } from '../storage/records-under-test.ts';
 import { neededBytes, recordOf, ShardUnderTest } from './shard-under-test.ts';
@@ -251,6 +253,27 @@ describe('sim compaction: trouble', () => {
     });
   });
 
+  it('compaction: a damaged table does not hide that others wait', async () => {
+    const tunables = { l0Tables: 2, l0TablesMax: 4 };
+    const shard = new ShardUnderTest({ seed: 1, compaction: 'size-tiered', copies: 1, tunables });
+    const { cluster } = shard;
+    const { storage } = cluster.machineOf('n1');
+    const written: Written = { acknowledged: [], unanswered: [] };
+    await cluster.world.run(async () => {
+      await cluster.startAll();
+      for (let table = 0; table < 5; table += 1) {
+        storage.faults.capacityBytes = storage.usedBytes + neededBytes + 15_000;
+        await writeTable(shard, table, written);
+        const { tables } = await shard.askWithin('tables', {});
+        const fileNumber = tables[0]?.fileNumber ?? 0;
+        if (table === 0)
+          cluster.kernelOf('n1')?.tell(refTo(Store, 'n1'), 'damaged', { fileNumber });
+      }
+      expect(shard.reached('compaction installed')).to.equal(0);
+      expect(shard.reached('writes stalled by compaction')).to.equal(1);
+    });
+  });
+
   it('compaction: writes are slowed down before they are refused, and run again when it has caught up', async () => {
     const tunables = { l0Tables: 2, l0TablesMax: 10 };
     const shard = new ShardUnderTest({ seed: 1, compaction: 'leveled', copies: 1, tunables });
@@ -290,6 +313,34 @@ describe('sim compaction: trouble', () => {
       await cluster.world.sleep(60_000);
       await expectAllThere(shard, written);
       expect(await tookMs()).to.be.lessThan(200);
+    });
+  });
+
+  it('compaction: while a memtable is written writes are slowed down, and run again after it', async () => {
+    const how = { compaction: 'leveled', copies: 1, durability: 'none' } as const;
+    const shard = new ShardUnderTest({ seed: 3, ...how });
+    const { cluster } = shard;
+    const { storage } = cluster.machineOf('n1');
+    const written: Written = { acknowledged: [], unanswered: [] };
+    const write = async (count: number): Promise<number> => {
+      const startMs = cluster.world.nowMs;
+      for (let i = 0; i < count; i += 1) {
+        const record = recordOf(`key-${i}`, shard.stamp(), value(i));
+        expect(await shard.apply(record)).to.equal(true);
+        written.acknowledged[i] = record;
+      }
+      return cluster.world.nowMs - startMs;
+    };
+    await cluster.world.run(async () => {
+      await cluster.startAll();
+      const freelyMs = await write(40);
+      storage.faults.syncMs = 400;
+      await write(400);
+      expect(shard.reached('writes slowed down by a flush')).to.be.greaterThan(1);
+      storage.faults.syncMs = 1;
+      await cluster.world.sleep(60_000);
+      await expectAllThere(shard, written);
+      expect(await write(40)).to.be.lessThan(freelyMs * 2);
     });
   });
 });

@@ -76,6 +76,24 @@ describe('sim hints', () => {
     });
   });
 
+  it('hints: the shards of a node bring them no faster together than it may (shards=4)', async () => {
+    const tunables = { hintBytesPerSecond: 10_240 };
+    const replicas = new ReplicasUnderTest({ shards: 4, tunables });
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      // More than one batch of each shard.
+      for (let i = 0; i < 8; i += 1)
+        for (const key of keys) await replicas.write('n1', `${i}-${key}`, 'x'.repeat(200));
+      await replicas.up('n3');
+      await replicas.sleep(5);
+      const all = Array.from({ length: 8 }, (_, i) => keys.map((key) => `${i}-${key}`)).flat();
+      let come = 0;
+      for (const key of all) if ((await replicas.holds('n3', key)) !== 'nothing') come += 1;
+      expect(come, 'some have come').to.be.greaterThan(0);
+      expect(come, 'some have not').to.be.lessThan(all.length);
+    });
+  });
+
   it('hints: beyond the window none are kept, and none come late', async () => {
     const replicas = new ReplicasUnderTest({ tunables: { hintWindowMs: 20_000 } });
     await replicas.run(async () => {

@@ -18,8 +18,8 @@ import type { CompactionStrategy, Compression } from '../../actors/model/table-c
 const kiB = 1024;
 const timeoutMs = 60_000;
 const reserveBytes = 1024 * kiB;
-/** Free space below which the shard takes no writes: with two memtables and a segment. */
-export const neededBytes = reserveBytes + 3 * 64 * kiB;
+/** Free space below which the shard takes no writes: with three memtables and a segment. */
+export const neededBytes = reserveBytes + 4 * 64 * kiB;
 
 export interface ShardOptions {
   readonly seed: number;

@@ -212,7 +212,9 @@ describe('compaction groups', () => {
       settle(shard);
       expect(shard.numbers()).to.deep.equal([...written].sort((a, b) => a - b));
       const { nowMs, changedAt, groups } = shard;
-      const pressures = groupPressures(shard.tables, groups, sizes, { nowMs, changedAt });
+      const pressures = groupPressures(shard.tables, groups, sizes, {
+        ...{ nowMs, changedAt, damaged: new Set<number>() },
+      });
       const left = pressures.mixed.map(({ fileNumber, level }) => [fileNumber < changedAt, level]);
       expect(left.every(([isOld, level]) => isOld === false && level === 0)).to.equal(true);
       expect(left.length).to.be.lessThan(sizes.l0Tables);
@@ -278,9 +280,9 @@ describe('compaction groups', () => {
         tables.push(tableAt(i, [i, 500 + i], { bytes: 2_000, maxHlc: i * 2_000_000 }));
       tables.push(tableAt(41, [0, 900], { bytes: 3_000_000 }));
       const before = groupsOf(documentOf(1, { 0: { compaction: strategy } }), defaults);
-      expect(groupPressures(tables, before, sizes, { nowMs: 0, changedAt: 0 }).mixed).to.deep.equal(
-        [],
-      );
+      expect(
+        groupPressures(tables, before, sizes, { nowMs: 0, changedAt: 0, damaged: new Set() }).mixed,
+      ).to.deep.equal([]);
       const now = groupsOf(documentOf(1, {}), defaults);
       const state = { nowMs: 0, changedAt: 42, cutBelow: 42, damaged: new Set<number>() };
       const pressures = groupPressures(tables, now, sizes, state);

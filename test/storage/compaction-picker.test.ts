@@ -66,7 +66,10 @@ describe('compaction picker: any strategy', () => {
         }
         const all = [...new Set(batches.flat())].sort((a, b) => a - b);
         expect(tables.numbers()).to.deep.equal(all);
-        const pressure = compactionPressure(tables.tables, optionsOf(strategy), tables.nowMs);
+        const pressure = compactionPressure(tables.tables, optionsOf(strategy), {
+          ...nothingDamaged,
+          nowMs: tables.nowMs,
+        });
         expect(pressure.debtBytes).to.equal(0);
       });
       fc.assert(property, { numRuns: 60 });
@@ -104,6 +107,39 @@ describe('compaction picker: any strategy', () => {
           false,
         );
       }
+    });
+});
+
+describe('compaction picker: tables that wait', () => {
+  const waiting = (
+    tables: readonly TableMeta[],
+    strategy: CompactionStrategy,
+    damaged: readonly number[],
+  ): number => {
+    const state = { nowMs: 10_000, damaged: new Set(damaged) };
+    return compactionPressure(tables, optionsOf(strategy), state).waitingTables;
+  };
+
+  it('picker: flushed tables wait, but for what is damaged among them or below them', () => {
+    const flushed = [1, 2, 3, 4, 5].map((n) => tableOver(n, [40, 60]));
+    const below = [
+      tableOver(6, [0, 39], { level: 1 }),
+      tableOver(7, [50, 80], { level: 1 }),
+      tableOver(8, [40, 60], { level: 2 }),
+    ];
+    const tables = [...flushed, ...below];
+    expect(waiting(tables, 'leveled', [])).to.equal(5);
+    expect(waiting(tables, 'leveled', [6, 8])).to.equal(5);
+    expect(waiting(tables, 'leveled', [7])).to.equal(0);
+    expect(waiting(tables, 'leveled', [3])).to.equal(0);
+    expect(waiting(below, 'leveled', [7])).to.equal(0);
+  });
+
+  for (const strategy of ['size-tiered', 'time-window'] as const)
+    it(`picker: of tables of one size or window the others wait (${strategy})`, () => {
+      const tables = [1, 2, 3, 4, 5].map((n) => tableOver(n, [0, 100]));
+      expect(waiting(tables, strategy, [])).to.equal(5);
+      expect(waiting(tables, strategy, [2, 9])).to.equal(4);
     });
 });
 
@@ -208,7 +244,7 @@ describe('compaction picker: leveled', () => {
       tableOver(5, [0, 10], { level: 1, bytes: 8_100 }),
       tableOver(6, [0, 10], { level: 2, bytes: 80_000 }),
     ];
-    expect(compactionPressure(tables, optionsOf('leveled'), 0)).to.deep.equal({
+    expect(compactionPressure(tables, optionsOf('leveled'), nothingDamaged)).to.deep.equal({
       waitingTables: 4,
       debtBytes: 140,
     });
@@ -254,7 +290,7 @@ describe('compaction picker: size-tiered', () => {
   it('picker: a job has at most 32 inputs, and all of a size wait', () => {
     const tables = sized(...span(0, 50).map(() => 10_000));
     expect(pick(tables, 'size-tiered')?.inputs.length).to.equal(32);
-    expect(compactionPressure(tables, optionsOf('size-tiered'), 0)).to.deep.equal({
+    expect(compactionPressure(tables, optionsOf('size-tiered'), nothingDamaged)).to.deep.equal({
       waitingTables: 50,
       debtBytes: 500_000,
     });

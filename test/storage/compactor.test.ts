@@ -311,6 +311,58 @@ describe('compactor: flushes beside a compaction', () => {
     await shard.kit.host.settle();
     expect(merged.reply?.tables[0]?.records).to.equal(100);
   });
+
+  /** How long a merge of 32 batches takes, where nothing but its pauses takes time. */
+  const mergeMs = async (shard: Bench, firstNumber: number): Promise<number> => {
+    const { host } = shard.kit;
+    const rest = { purge: undefined, isCold: false, level: 1 };
+    const fileNumbers = Array.from({ length: 100 }, (_, i) => firstNumber + i);
+    const inputs = [shard.table(numbered(0, 2000, 1))];
+    const job = { inputs, fileNumbers, splitBytes: 64 * 1024, ...rest };
+    const merged = shard.kit.ask(target, 'compact', job, 60_000);
+    const startMs = host.nowMs;
+    for (let ms = 0; merged.calls === 0 && ms < 10_000; ms += 1) await host.advance(1);
+    expect(merged.reply?.tables.reduce((sum, { records }) => sum + records, 0)).to.equal(2000);
+    return host.nowMs - startMs;
+  };
+
+  for (const compression of ['auto', 'none'] as const)
+    it(`compactor: a merge pauses after each batch for as long as it is told (compression=${compression})`, async () => {
+      const shard = await new Bench().start(compression);
+      expect(await mergeMs(shard, 1000)).to.be.lessThan(10);
+      shard.kit.kernel.tell(target, 'pace', { pauseMs: 20 });
+      expect(await mergeMs(shard, 2000)).to.be.within(30 * 20, 40 * 20);
+      shard.kit.kernel.tell(target, 'pace', { pauseMs: 0 });
+      expect(await mergeMs(shard, 3000)).to.be.lessThan(10);
+    });
+
+  it('compactor: while a memtable is written a merge leaves most of the thread to that', async () => {
+    let release: (() => void) | undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let runs = 0;
+    const slow: Tasks = {
+      run: async (name, input) => {
+        runs += 1;
+        if (runs === 1) await held;
+        return runTask(coreTasks, codecs, name, input) as never;
+      },
+    };
+    const arena = new SharedArrayBuffer(1 << 20);
+    const tree = ArenaTree.create(arena);
+    tree.insert(makeRecord('fresh'), lastWriteWins);
+    const shard = await new Bench({ tasks: slow, arenas: [arena] }).start();
+    const table = { arena: 0, records: 1, bytes: tree.bytesUsed, throughLsn: 1 };
+    const flushed = shard.kit.ask(target, 'flush', { table, fileNumbers: [71] }, 60_000);
+    await shard.kit.host.settle();
+    expect(await mergeMs(shard, 4000)).to.be.within(30 * 50, 40 * 50);
+    expect(flushed.calls).to.equal(0);
+    release?.();
+    await shard.kit.host.settle();
+    expect(flushed.reply?.tables[0]?.records).to.equal(1);
+    expect(await mergeMs(shard, 5000)).to.be.lessThan(10);
+  });
 });
 
 describe('compactor: sections', () => {

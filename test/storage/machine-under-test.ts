@@ -40,8 +40,9 @@ const tunables: Tunables = {
   valueBytesMax: 1024,
 };
 
-function program(hasWalArchive: boolean): NodeProgram {
-  const options = { names: [nodeName], shards: 1, durability: 'group', tunables } as const;
+function program(hasWalArchive: boolean, changes: Partial<Tunables>): NodeProgram {
+  const own = { names: [nodeName], shards: 1, durability: 'group' } as const;
+  const options = { ...own, tunables: { ...tunables, ...changes } };
   const whole = kvdProgram({ ...options, hasWalArchive });
   return {
     ...whole,
@@ -67,11 +68,11 @@ export class MachineUnderTest {
   readonly #tried = new Map<string, number>();
   #value = 0;
 
-  constructor(hasWalArchive = false) {
+  constructor(hasWalArchive = false, changes: Partial<Tunables> = {}) {
     this.cluster = new SimCluster({
       world: new World({ seed: 1 }),
       names: [nodeName],
-      program: program(hasWalArchive),
+      program: program(hasWalArchive, changes),
       codec: kvdCodec(),
       codecs: sharedCodecs(),
       network: quickNetwork,

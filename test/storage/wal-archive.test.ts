@@ -150,6 +150,29 @@ describe('wal archive', function () {
       expect(archiveOf(machine).list(place).length).to.equal(segments);
     }));
 
+  it('wal archive: while writes come steadily segments are closed in time as well', async () => {
+    const machine = new MachineUnderTest(true, { walSegmentBytes: 1 << 20 });
+    const { world } = machine.cluster;
+    await world.run(async () => {
+      await machine.start();
+      machine.storage.faults.syncMs = 10;
+      const endMs = world.nowMs + 3_000;
+      const write = async (): Promise<void> => {
+        while (world.nowMs < endMs) await machine.write(5);
+      };
+      const writers = Array.from({ length: 12 }, write);
+      while (world.nowMs < endMs - 600) {
+        const acked = new Map(machine.acked);
+        await world.sleep(500);
+        const found = await replayed(archiveOf(machine));
+        for (const [key, value] of acked) expect(found.get(key), key).to.be.at.least(value);
+      }
+      await Promise.all(writers);
+      // Closed by time alone.
+      expect(machine.storage.list(walDirectory).length).to.be.within(2, 20);
+    });
+  });
+
   it('wal archive: a replay ends at the time that was asked for', () =>
     archived(async (machine) => {
       await machine.write(10);

@@ -1,8 +1,11 @@
-// The rule by which writes are slowed down: by what merges take away, and the less the more tables
-// wait.
+// The rules by which writes are slowed down: by what merges take away, and the less the more tables
+// wait; and while a memtable is written by what the last flushes took.
 
 import { expect } from 'chai';
-import { WritePacer } from '../../actors/storage/write-pace.ts';
+import { Admission } from '../../actors/storage/admission.ts';
+import { WalWriter } from '../../actors/storage/protocol.ts';
+import { FlushPacer, WritePace, WritePacer } from '../../actors/storage/write-pace.ts';
+import { refTo } from '../../runtime/actor.ts';
 
 const limits = { l0Tables: 4, waitingTablesMax: 20, memtableBytes: 1_000 };
 
@@ -63,5 +66,115 @@ describe('write pace', () => {
 
   it('write pace: before any merge has ended it is a guess, not none and not nothing', () => {
     expect(new WritePacer(limits).bytesPerSecond(14)).to.equal(500);
+  });
+});
+
+describe('write pace: flushes', () => {
+  it('write pace: nothing is held up before a flush has shown how long one takes', () => {
+    expect(new FlushPacer(1_000).bytesPerSecond).to.equal(Infinity);
+  });
+
+  it('write pace: a quarter more than the last flush wrote in its time', () => {
+    const pacer = new FlushPacer(1_000);
+    pacer.flushed(1_000, 500);
+    expect(pacer.bytesPerSecond).to.equal(2_500);
+    for (let i = 0; i < 40; i += 1) pacer.flushed(1_000, 2_000);
+    expect(pacer.bytesPerSecond).to.be.closeTo(625, 1);
+  });
+
+  it('write pace: a flush of a small part of a memtable tells nothing', () => {
+    const pacer = new FlushPacer(1_000);
+    pacer.flushed(249, 5_000);
+    expect(pacer.bytesPerSecond).to.equal(Infinity);
+    pacer.flushed(1_000, 500);
+    pacer.flushed(1, 5_000);
+    expect(pacer.bytesPerSecond).to.equal(2_500);
+  });
+
+  it('write pace: a flush that took no time that can be seen holds nothing up', () => {
+    const pacer = new FlushPacer(1_000);
+    pacer.flushed(1_000, 0);
+    expect(pacer.bytesPerSecond).to.equal(Infinity);
+  });
+
+  /** What the log is told, in turn, and the labels that are reached. */
+  const paceUnderTest = () => {
+    const seen = { nowMs: 0, told: [] as number[], reached: [] as string[] };
+    const ctx = {
+      shard: 0,
+      clock: { monotonicMs: () => seen.nowMs, wallMicros: () => 0 },
+      tell: (_to: unknown, _name: string, body: { readonly bytesPerSecond: number }) =>
+        seen.told.push(body.bytesPerSecond),
+      probe: { reach: (label: string) => seen.reached.push(label), buggify: () => false },
+      log: { warn: () => undefined, info: () => undefined },
+      metrics: { gauge: () => undefined },
+    };
+    const admission = new Admission(
+      { memtableBytes: 1_000, inFlightBytes: 1_000 },
+      () => undefined,
+    );
+    const wal = refTo(WalWriter, 'n1');
+    return { seen, pace: new WritePace(ctx as never, wal, limits, admission) };
+  };
+
+  it('write pace: from the second flush on the log is told when it begins and when it ends', () => {
+    const { seen, pace } = paceUnderTest();
+    pace.logs(1_000);
+    pace.flushBegins(pace.freezes());
+    seen.nowMs += 1_000;
+    pace.flushEnds('written');
+    expect(seen.told).to.deep.equal([]);
+    pace.logs(1_000);
+    pace.flushBegins(pace.freezes());
+    expect(seen.told).to.deep.equal([1_250]);
+    // What is logged meanwhile is of the next memtable.
+    pace.logs(600);
+    seen.nowMs += 500;
+    pace.flushEnds('written');
+    expect(seen.told).to.deep.equal([1_250, Infinity]);
+    pace.logs(400);
+    pace.flushBegins(pace.freezes());
+    expect(seen.told.at(-1)).to.be.closeTo((1_800 / 1_300) * 1_250, 1e-9);
+    expect(seen.reached).to.deep.equal([
+      'writes slowed down by a flush',
+      'writes slowed down by a flush',
+    ]);
+  });
+
+  it('write pace: a flush that failed, or had nothing to write, tells nothing of how long one takes', () => {
+    const { seen, pace } = paceUnderTest();
+    pace.logs(1_000);
+    pace.flushBegins(pace.freezes());
+    seen.nowMs += 5_000;
+    pace.flushEnds('kept');
+    pace.logs(1_000);
+    pace.logs(pace.freezes());
+    // What was logged when there was nothing to freeze is in this one.
+    pace.flushBegins(pace.freezes());
+    seen.nowMs += 100;
+    pace.flushEnds('written');
+    expect(seen.told).to.deep.equal([]);
+    pace.logs(1_000);
+    pace.flushBegins(pace.freezes());
+    expect(seen.told).to.deep.equal([12_500]);
+  });
+
+  it('write pace: of both limits the lower one counts', () => {
+    const { seen, pace } = paceUnderTest();
+    pace.logs(1_000);
+    pace.flushBegins(pace.freezes());
+    seen.nowMs += 1_000;
+    pace.flushEnds('written');
+    pace.owes(14);
+    // The guess of half a table per second, before any merge.
+    expect(seen.told).to.deep.equal([500]);
+    pace.logs(1_000);
+    pace.flushBegins(pace.freezes());
+    pace.owes(0);
+    expect(seen.told).to.deep.equal([500, 1_250]);
+    pace.owes(14);
+    pace.flushEnds('written');
+    pace.owes(0);
+    expect(seen.told).to.deep.equal([500, 1_250, 500, Infinity]);
   });
 });
