@@ -245,7 +245,7 @@ export const mutants: readonly Mutant[] = [
     replace: 'if (this.#admission.isMemtableFull || this.#queue.isWished)',
     seeds: 100,
     with: ['stuck-disk'],
-    exitCode: exitCodes.liveness,
+    exitCode: exitCodes.crash,
   },
   {
     id: 'no-empty-proposal',
