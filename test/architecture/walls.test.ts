@@ -57,7 +57,8 @@ describe('walls: linter', () => {
   it('walls: a good line is not refused', async () => {
     const code = '// Header.\nexport const double = (x: number): number => 2 * x;\n';
     expect(await refusedBy(eslint, code)).to.deep.equal([]);
-  });
+    // The first one reads the types of the whole program.
+  }).timeout(120_000);
 
   for (const [code, rule] of badLines)
     it(`walls: actors may not: ${code.split('\n').join(' ').slice(0, 60)} (rule=${rule})`, async () => {
