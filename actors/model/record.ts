@@ -32,8 +32,11 @@ export const privateNamespaces = 0x8000_0000;
 export const privateKeysFrom = Uint8Array.of(0x80, 0, 0, 0);
 /** Up to here they belong to namespaces of users; the node's own ones come after it. */
 export const privateKeysTo = Uint8Array.of(0xff, 0xff, 0xff, 0xf0);
-/** The log of atomic batches of a node. 0xfffffff1 is what it has promised for the system namespace. */
+/** The log of atomic batches of a node. */
 export const batchLogNamespace = 0xffff_fff0;
+/** What a replica has promised for the system namespace lies from here on, and before the next one. */
+export const systemStatesFrom = Uint8Array.of(0xff, 0xff, 0xff, 0xf1);
+export const systemStatesTo = Uint8Array.of(0xff, 0xff, 0xff, 0xf2);
 /** Cursors of `SCAN`: on the replicas of their keys, and no repair looks at them. */
 export const cursorNamespace = 0xffff_fff2;
 export const valueBytesHardMax = 16 * 1024 * 1024;

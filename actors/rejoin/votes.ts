@@ -3,9 +3,16 @@
 // each decision of a majority that this node belonged to is known to one of them.
 
 import type { Ref, Session } from '../../runtime/actor.ts';
-import { justAfter } from '../../runtime/bytes.ts';
+import { compareBytes, justAfter } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
-import { privateKeysFrom, privateKeysTo, recordKey, recordToken } from '../model/record.ts';
+import {
+  privateKeysFrom,
+  privateKeysTo,
+  recordKey,
+  recordToken,
+  systemStatesFrom,
+  systemStatesTo,
+} from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Ring } from '../model/ring.ts';
 import { shardOf } from '../model/token.ts';
@@ -114,8 +121,11 @@ async function takeFromShard(
   progress: Progress,
 ): Promise<void> {
   for (;;) {
-    const bounds = { from: progress.from, to: privateKeysTo };
-    const range: RangeRequest = { ...bounds, limit: pageRows, bytes: pageBytes };
+    const { from } = progress;
+    // Between the two lies what is no vote.
+    const isOfUsers = compareBytes(from, privateKeysTo) < 0;
+    const to = isOfUsers ? privateKeysTo : systemStatesTo;
+    const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
     const page: RecordPage = await session.ask(replica, 'range', range, pageTimeoutMs);
     const { records, isDone } = page;
     const own = records.filter((record) => ring.replicasOf(recordToken(record)).includes(node));
@@ -125,7 +135,8 @@ async function takeFromShard(
         await session.ask(acceptorOf(shard), 'adopt', { records: ofShard }, pageTimeoutMs);
     }
     const last = records.at(-1);
-    if (isDone || last === undefined) return;
-    progress.from = justAfter(recordKey(last));
+    if (!isDone && last !== undefined) progress.from = justAfter(recordKey(last));
+    else if (isOfUsers) progress.from = systemStatesFrom;
+    else return;
   }
 }

@@ -16,6 +16,8 @@ import {
   recordKey,
   recordToken,
   recordValue,
+  systemStatesFrom,
+  systemStatesTo,
   userKey,
 } from '../model/record.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
@@ -66,8 +68,10 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
   const settled = await floorsOf(parts);
   const beforeMicros = clock.wallMicros() - settledMs * 1000;
   let from: Uint8Array | undefined = privateKeysFrom;
+  let isOfUsers = true;
   while (from !== undefined) {
-    const range: RangeRequest = { from, to: privateKeysTo, limit: pageRows, bytes: pageBytes };
+    const to = isOfUsers ? privateKeysTo : systemStatesTo;
+    const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
     const open: Uint8Array[] = [];
     const old: Old = { keys: [], tokens: [], belows: [] };
     from = await pacedPage(
@@ -75,7 +79,7 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
       () => session.ask(store, 'range', range, pageTimeoutMs),
       (record) => {
         if (!isLive(record, 0)) return;
-        report.states += 1;
+        if (isOfUsers) report.states += 1;
         const state = decodeState(recordValue(record));
         const key = unfinishedKey(state, beforeMicros);
         if (key !== undefined) open.push(key);
@@ -83,7 +87,8 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
         const set = sets.indexOf(token);
         if (isUnfinished(state) && (state.accepted?.ballot.hlc ?? 0) < (settled.get(set) ?? 0))
           settled.delete(set);
-        const below = forgetBelow.get(set) ?? 0;
+        // There is one of the system, and it never grows old: nothing is won by forgetting it.
+        const below = isOfUsers ? (forgetBelow.get(set) ?? 0) : 0;
         if (below === 0 || !isForgettable(state, below)) return;
         old.keys.push(keyOfState(recordKey(record)));
         old.tokens.push(token);
@@ -93,6 +98,8 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
     for (const key of open) await finish(parts, key, report);
     if (old.keys.length > 0)
       report.forgotten += (await session.ask(acceptor, 'forget', old, pageTimeoutMs)).forgotten;
+    // Between the two lies what is no state.
+    if (from === undefined && isOfUsers) [from, isOfUsers] = [systemStatesFrom, false];
   }
   return { report, settled };
 }

@@ -2,7 +2,13 @@
 // often an ask fails, and what the others refuse is merged and raised once.
 
 import { expect } from 'chai';
-import { privateKeysFrom, privateNamespaces, recordKey } from '../../actors/model/record.ts';
+import { systemNamespace } from '../../actors/model/namespaces.ts';
+import {
+  privateKeysFrom,
+  privateNamespaces,
+  recordKey,
+  systemStatesFrom,
+} from '../../actors/model/record.ts';
 import { Ring } from '../../actors/model/ring.ts';
 import { takeOverVotes } from '../../actors/rejoin/votes.ts';
 import { Acceptor, Replica } from '../../actors/replication/protocol.ts';
@@ -11,8 +17,13 @@ import { justAfter } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { makeRecord } from '../kit-replication.ts';
 
-const pages = ['a', 'b', 'c'].map((key) => [makeRecord(key, { namespace: privateNamespaces })]);
+/** The last one is of the system namespace, which lies by itself. */
+const pages = [
+  ...['a', 'b', 'c'].map((key) => [makeRecord(key, { namespace: privateNamespaces })]),
+  [makeRecord('catalog', { namespace: privateNamespaces + systemNamespace })],
+];
 const startOf = (page: number): Uint8Array => {
+  if (page === pages.length - 1) return systemStatesFrom;
   const [last] = pages[page - 1] ?? [];
   return last === undefined ? privateKeysFrom : justAfter(recordKey(last));
 };
@@ -49,7 +60,7 @@ class Others {
     this.asked.push(`${at} ${page ?? name}`);
     this.before(this.asked.length);
     if (page === undefined) return floorsOf[at];
-    return { records: pages[page], isDone: page === pages.length - 1 };
+    return { records: pages[page], isDone: page >= pages.length - 2 };
   }
 
   #pageOf({ from }: { readonly from: Uint8Array }): number {
@@ -71,14 +82,15 @@ class Others {
   }
 }
 
-const whole = (at: string): string[] => [`${at} 0`, `${at} 1`, `${at} 2`, `${at} floors`];
+const whole = (at: string): string[] =>
+  ['0', '1', '2', '3', 'floors'].map((page) => `${at} ${page}`);
 
 describe('votes', () => {
   it('votes: what the others refuse is merged and raised once in each shard', async () => {
     const others = new Others();
     await others.take();
     expect(others.asked).to.deep.equal([...whole('n2/0'), ...whole('n2/1'), ...whole('n3/0')]);
-    expect(others.adopted).to.equal(9);
+    expect(others.adopted).to.equal(12);
     const bounds = { sets: [0, 1], hlcs: [5, 7] };
     expect(others.raised).to.deep.equal([
       ['n1/0', bounds],
@@ -96,7 +108,7 @@ describe('votes', () => {
       await others.take();
       const again = all[failing - 1] as string;
       // One after its page was taken over asks for the end of that shard again, and for no more.
-      const pageAgain = again.endsWith('floors') ? [again.replace('floors', '2')] : [];
+      const pageAgain = again.endsWith('floors') ? [again.replace('floors', '3')] : [];
       const expected = [...all.slice(0, failing), ...pageAgain, again, ...all.slice(failing)];
       expect(others.asked, `ask ${failing}`).to.deep.equal(expected);
     }
@@ -105,7 +117,7 @@ describe('votes', () => {
   it('votes: a node that comes back with other shards is asked from the first one on', async () => {
     const others = new Others();
     others.before = (asked) => {
-      if (asked !== 7) return;
+      if (asked !== 8) return;
       others.shards = { n2: 1, n3: 1 };
       throw new KvError('UNREACHABLE', {});
     };
