@@ -60,6 +60,8 @@ const pageBytes = 256 * 1024;
 const pageTimeoutMs = 60_000;
 const readTimeoutMs = 10_000;
 
+const nothing: ReadonlyMap<number, number> = new Map();
+
 /** Failures of single groups are counted, and left to the next pass; those of the store are thrown. */
 export async function repairStates(parts: PaxosRepairParts): Promise<PassResult> {
   const { session, clock, store, settledMs, acceptor, sets, forgetBelow } = parts;
@@ -71,6 +73,10 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
   let isOfUsers = true;
   while (from !== undefined) {
     const to = isOfUsers ? privateKeysTo : systemStatesTo;
+    // There is one of the system, and it never grows old: nothing is won by forgetting it.
+    const { counts, below: belowOf } = isOfUsers
+      ? { counts: 1, below: forgetBelow }
+      : { counts: 0, below: nothing };
     const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
     const open: Uint8Array[] = [];
     const old: Old = { keys: [], tokens: [], belows: [] };
@@ -79,7 +85,7 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
       () => session.ask(store, 'range', range, pageTimeoutMs),
       (record) => {
         if (!isLive(record, 0)) return;
-        if (isOfUsers) report.states += 1;
+        report.states += counts;
         const state = decodeState(recordValue(record));
         const key = unfinishedKey(state, beforeMicros);
         if (key !== undefined) open.push(key);
@@ -87,8 +93,7 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
         const set = sets.indexOf(token);
         if (isUnfinished(state) && (state.accepted?.ballot.hlc ?? 0) < (settled.get(set) ?? 0))
           settled.delete(set);
-        // There is one of the system, and it never grows old: nothing is won by forgetting it.
-        const below = isOfUsers ? (forgetBelow.get(set) ?? 0) : 0;
+        const below = belowOf.get(set) ?? 0;
         if (below === 0 || !isForgettable(state, below)) return;
         old.keys.push(keyOfState(recordKey(record)));
         old.tokens.push(token);
