@@ -60,8 +60,6 @@ const pageBytes = 256 * 1024;
 const pageTimeoutMs = 60_000;
 const readTimeoutMs = 10_000;
 
-const nothing: ReadonlyMap<number, number> = new Map();
-
 /** Failures of single groups are counted, and left to the next pass; those of the store are thrown. */
 export async function repairStates(parts: PaxosRepairParts): Promise<PassResult> {
   const { session, clock, store, settledMs, acceptor, sets, forgetBelow } = parts;
@@ -74,9 +72,7 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
   while (from !== undefined) {
     const to = isOfUsers ? privateKeysTo : systemStatesTo;
     // There is one of the system, and it never grows old: nothing is won by forgetting it.
-    const { counts, below: belowOf } = isOfUsers
-      ? { counts: 1, below: forgetBelow }
-      : { counts: 0, below: nothing };
+    const [counts, belowOf] = isOfUsers ? [1, forgetBelow] : [0, undefined];
     const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
     const open: Uint8Array[] = [];
     const old: Old = { keys: [], tokens: [], belows: [] };
@@ -93,7 +89,7 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
         const set = sets.indexOf(token);
         if (isUnfinished(state) && (state.accepted?.ballot.hlc ?? 0) < (settled.get(set) ?? 0))
           settled.delete(set);
-        const below = belowOf.get(set) ?? 0;
+        const below = belowOf?.get(set) ?? 0;
         if (below === 0 || !isForgettable(state, below)) return;
         old.keys.push(keyOfState(recordKey(record)));
         old.tokens.push(token);
