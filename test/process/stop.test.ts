@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { connect } from '../../cli/client/kvd-client.ts';
-import { freePort } from '../kit-link-worker.ts';
+import { freeBasePort } from './dev-cluster.ts';
 import { kvdPath } from './run-program.ts';
 
 describe('stop', function () {
@@ -16,7 +16,8 @@ describe('stop', function () {
 
   for (const profile of ['single', 'small'] as const)
     it(`stop: SIGTERM writes what is in memory to tables (profile=${profile})`, async () => {
-      const [http, peer] = await Promise.all([freePort(), freePort()]);
+      const http = await freeBasePort(1);
+      const peer = http + 1;
       const dataDir = join(dir, profile);
       const child = spawn(process.execPath, [
         ...[kvdPath, '--node-id', 'n1', '--seeds', `n1@127.0.0.1:${peer}`, '--profile', profile],
