@@ -18,6 +18,7 @@ import {
   storageKey,
 } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
+import { type Pauses, tryAgain } from '../model/try-again.ts';
 import type { RangeRequest, Store } from '../storage/protocol.ts';
 
 const pageRows = 512;
@@ -28,8 +29,7 @@ const bytesPerSecond = 16 * 1024 * 1024;
 
 /** A page that fails is asked for so often, with pauses from the first to the longest, doubled. */
 const pageTriesMax = 8;
-const pauseMsFirst = 500;
-const pauseMsMax = 30_000;
+const pauses: Pauses = { firstMs: 500, longestMs: 30_000 };
 
 /**
  * Counts what the stores of this node hold of a namespace. A page that a store refuses for now is
@@ -57,21 +57,15 @@ export async function countNamespace(
   return count;
 }
 
-async function readPage(
-  session: Session,
-  store: Ref<Store>,
-  request: RangeRequest,
-): Promise<RecordPage> {
-  for (let pauseMs = pauseMsFirst, tries = 1; ; pauseMs = Math.min(pauseMs * 2, pauseMsMax)) {
-    try {
-      return await session.ask(store, 'range', request, pageTimeoutMs);
-    } catch (error) {
-      if (!(error instanceof KvError)) throw error;
-      if (tries >= pageTriesMax || errorTable[error.code].retry === 'never') throw error;
-      tries += 1;
-      await session.sleep(pauseMs);
-    }
-  }
+function readPage(session: Session, store: Ref<Store>, request: RangeRequest): Promise<RecordPage> {
+  let tries = 0;
+  const mayTryAgain = (error: unknown): boolean => {
+    tries += 1;
+    const mayPass = error instanceof KvError && errorTable[error.code].retry !== 'never';
+    return mayPass && tries < pageTriesMax;
+  };
+  const ask = (): Promise<RecordPage> => session.ask(store, 'range', request, pageTimeoutMs);
+  return tryAgain(session, pauses, ask, mayTryAgain);
 }
 
 /** The bytes that were read. */

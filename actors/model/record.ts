@@ -36,7 +36,21 @@ export const privateKeysTo = Uint8Array.of(0xff, 0xff, 0xff, 0xf0);
 export const batchLogNamespace = 0xffff_fff0;
 /** What a replica has promised for the system namespace lies from here on, and before the next one. */
 export const systemStatesFrom = Uint8Array.of(0xff, 0xff, 0xff, 0xf1);
-export const systemStatesTo = Uint8Array.of(0xff, 0xff, 0xff, 0xf2);
+const systemStatesTo = Uint8Array.of(0xff, 0xff, 0xff, 0xf2);
+
+/** Where states of decisions lie: those for keys of users, and the one of the system. */
+export interface StatesPart {
+  readonly to: Uint8Array;
+  /** Where the part after it begins; undefined: there is none. Between the two lies what is no state. */
+  readonly next: Uint8Array | undefined;
+}
+
+/** The part that this key lies in. */
+export const statesFrom = (key: Uint8Array): StatesPart =>
+  compareBytes(key, privateKeysTo) < 0
+    ? { to: privateKeysTo, next: systemStatesFrom }
+    : { to: systemStatesTo, next: undefined };
+
 /** Cursors of `SCAN`: on the replicas of their keys, and no repair looks at them. */
 export const cursorNamespace = 0xffff_fff2;
 export const valueBytesHardMax = 16 * 1024 * 1024;

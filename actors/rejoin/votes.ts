@@ -3,19 +3,13 @@
 // each decision of a majority that this node belonged to is known to one of them.
 
 import type { Ref, Session } from '../../runtime/actor.ts';
-import { compareBytes, justAfter } from '../../runtime/bytes.ts';
+import { justAfter } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
-import {
-  privateKeysFrom,
-  privateKeysTo,
-  recordKey,
-  recordToken,
-  systemStatesFrom,
-  systemStatesTo,
-} from '../model/record.ts';
+import { privateKeysFrom, recordKey, recordToken, statesFrom } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Ring } from '../model/ring.ts';
 import { shardOf } from '../model/token.ts';
+import { type Pauses, tryAgain } from '../model/try-again.ts';
 import type { Acceptor, Replica } from '../replication/protocol.ts';
 import type { RangeRequest } from '../storage/protocol.ts';
 
@@ -36,7 +30,7 @@ export interface VotesOptions {
 const pageRows = 256;
 const pageBytes = 1024 * 1024;
 const pageTimeoutMs = 10_000;
-const againMs = 500;
+const pauses: Pauses = { firstMs: 500, longestMs: 500 };
 
 /** How far it has come with another node, over all tries. */
 interface Progress {
@@ -60,36 +54,26 @@ export async function takeOverVotes(options: VotesOptions): Promise<void> {
   if (floors.size === 0) return;
   const bounds = { sets: [...floors.keys()], hlcs: [...floors.values()] };
   for (let shard = 0; shard < shards; shard += 1)
-    await untilDone(session, async () => {
-      await session.ask(acceptorOf(shard), 'raiseFloors', bounds, pageTimeoutMs);
-      return true;
-    });
+    await untilDone(session, () =>
+      session.ask(acceptorOf(shard), 'raiseFloors', bounds, pageTimeoutMs),
+    );
 }
 
-/** Tries again after a pause where it says false or fails. */
-async function untilDone(session: Session, work: () => Promise<boolean>): Promise<void> {
-  for (;;) {
-    try {
-      if (await work()) return;
-    } catch (error) {
-      if (!(error instanceof KvError)) throw error;
-    }
-    await session.sleep(againMs);
-  }
-}
+const untilDone = (session: Session, work: () => Promise<unknown>): Promise<unknown> =>
+  tryAgain(session, pauses, work, (error) => error instanceof KvError);
 
 const sharesKeys = (ring: Ring, a: string, b: string): boolean =>
   ring.ranges().some(({ replicas }) => replicas.includes(a) && replicas.includes(b));
 
-/** Goes on where the last try ended. False: nothing is known of the other's shards. */
+/** Goes on where the last try ended. UNREACHABLE: nothing is known of the other's shards. */
 async function takeFrom(
   options: VotesOptions,
   other: string,
   progress: Progress,
   floors: Floors,
-): Promise<boolean> {
+): Promise<void> {
   const shards = options.shardsOf(other);
-  if (shards === undefined) return false;
+  if (shards === undefined) throw new KvError('UNREACHABLE', { node: other });
   if (shards !== progress.shards)
     Object.assign(progress, { shards, shard: 0, from: privateKeysFrom });
   while (progress.shard < shards) {
@@ -98,7 +82,6 @@ async function takeFrom(
     progress.shard += 1;
     progress.from = privateKeysFrom;
   }
-  return true;
 }
 
 /**
@@ -122,9 +105,7 @@ async function takeFromShard(
 ): Promise<void> {
   for (;;) {
     const { from } = progress;
-    // Between the two lies what is no vote.
-    const isOfUsers = compareBytes(from, privateKeysTo) < 0;
-    const to = isOfUsers ? privateKeysTo : systemStatesTo;
+    const { to, next } = statesFrom(from);
     const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
     const page: RecordPage = await session.ask(replica, 'range', range, pageTimeoutMs);
     const { records, isDone } = page;
@@ -136,7 +117,7 @@ async function takeFromShard(
     }
     const last = records.at(-1);
     if (!isDone && last !== undefined) progress.from = justAfter(recordKey(last));
-    else if (isOfUsers) progress.from = systemStatesFrom;
-    else return;
+    else if (next === undefined) return;
+    else progress.from = next;
   }
 }

@@ -30,6 +30,7 @@ import {
   nodeKey,
 } from '../model/sum-tree.ts';
 import { hashKey, shardOf } from '../model/token.ts';
+import { type Pauses, tryAgain } from '../model/try-again.ts';
 import { DigestPart, type HeldKey, nextKey, winnersOf } from './digest-merge.ts';
 import { Repairer } from './protocol.ts';
 import type { RepairProgress } from './repair-progress.ts';
@@ -63,8 +64,7 @@ const patience: Readonly<Record<string, number>> = {
   UNREACHABLE: 5_000,
   NOT_CONNECTED: 5_000,
 };
-const firstPauseMs = 20;
-const pauseMsMax = 1_000;
+const pauses: Pauses = { firstMs: 20, longestMs: 1_000 };
 const nodesPerAsk = 1_024;
 const leavesPerPass = 4_096;
 /** Sets whose keys are all compared in one go: each go reads through all shards of their members. */
@@ -389,7 +389,7 @@ async function syncKey(run: Run, { key, held }: HeldKey): Promise<number> {
  * A shard that is busy for a while, with its flushes or with what others write, is asked again, and
  * so is one to which a connection was lost. What is asked may be done twice.
  */
-async function askPatiently<K extends 'digests' | 'read' | 'write'>(
+function askPatiently<K extends 'digests' | 'read' | 'write'>(
   { session, plan: { clock } }: Run,
   to: Ref<Repairer>,
   name: K,
@@ -397,15 +397,11 @@ async function askPatiently<K extends 'digests' | 'read' | 'write'>(
   timeoutMs = askTimeoutMs,
 ): Promise<ReplyOf<Repairer[K]>> {
   const startedMs = clock.monotonicMs();
-  for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, pauseMsMax)) {
-    try {
-      return await session.ask(to, name, body, timeoutMs);
-    } catch (error) {
-      const patienceMs = error instanceof KvError ? (patience[error.code] ?? 0) : 0;
-      if (clock.monotonicMs() - startedMs >= patienceMs) throw error;
-    }
-    await session.sleep(pauseMs);
-  }
+  const ask = (): Promise<ReplyOf<Repairer[K]>> => session.ask(to, name, body, timeoutMs);
+  return tryAgain(session, pauses, ask, (error) => {
+    const patienceMs = error instanceof KvError ? (patience[error.code] ?? 0) : 0;
+    return clock.monotonicMs() - startedMs < patienceMs;
+  });
 }
 
 // ---- the end -------------------------------------------------------------------------------

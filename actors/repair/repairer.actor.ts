@@ -69,7 +69,7 @@ interface Saver {
   readonly fail: (problem: Failure) => void;
 }
 
-/** A session of which nothing was heard for so long is over: whoever runs it holds it (repair-run.ts). */
+/** A session of which nothing was heard for so long is over; its runner holds it (repair-run.ts). */
 const sessionIdleMs = 120_000;
 const storeTimeoutMs = 30_000;
 const surveyTimeoutMs = 5_000;

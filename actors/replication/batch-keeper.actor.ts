@@ -50,6 +50,7 @@ import {
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Ring } from '../model/ring.ts';
 import { shardOf } from '../model/token.ts';
+import { tryAgain } from '../model/try-again.ts';
 import type { RangeRequest, Store } from '../storage/protocol.ts';
 import { BatchDelivery } from './batch-delivery.ts';
 import { byToken, writeTogether } from './batch-write.ts';
@@ -350,7 +351,7 @@ class BatchKeeperActor implements Handlers<BatchKeeper>, Handlers<Own> {
 }
 
 /** The next page of the log, however often it has to be asked for. */
-async function pageFrom(
+function pageFrom(
   session: Session,
   store: Ref<Store>,
   from: Uint8Array,
@@ -358,14 +359,11 @@ async function pageFrom(
 ): Promise<RecordPage> {
   const to = storageKey(batchLogNamespace + 1, noBytes);
   const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
-  for (;;) {
-    try {
-      return await session.ask(store, 'range', range, storeTimeoutMs);
-    } catch (error) {
-      log.warn('batches.search-failed', { reason: describeFailure(toFailure(error)) });
-      await session.sleep(againMs);
-    }
-  }
+  const ask = (): Promise<RecordPage> => session.ask(store, 'range', range, storeTimeoutMs);
+  return tryAgain(session, { firstMs: againMs, longestMs: againMs }, ask, (error) => {
+    log.warn('batches.search-failed', { reason: describeFailure(toFailure(error)) });
+    return true;
+  });
 }
 
 /** Brings every copy of a batch to its replica, or to a hint that is on disk here. */

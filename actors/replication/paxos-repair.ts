@@ -12,12 +12,11 @@ import {
   isLive,
   namespaceOf,
   privateKeysFrom,
-  privateKeysTo,
   recordKey,
   recordToken,
   recordValue,
-  systemStatesFrom,
-  systemStatesTo,
+  type StatesPart,
+  statesFrom,
   userKey,
 } from '../model/record.ts';
 import type { ReplicaSets } from '../model/replica-sets.ts';
@@ -68,11 +67,10 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
   const settled = await floorsOf(parts);
   const beforeMicros = clock.wallMicros() - settledMs * 1000;
   let from: Uint8Array | undefined = privateKeysFrom;
-  let isOfUsers = true;
   while (from !== undefined) {
-    const to = isOfUsers ? privateKeysTo : systemStatesTo;
-    // There is one of the system, and it never grows old: nothing is won by forgetting it.
-    const [counts, belowOf] = isOfUsers ? [1, forgetBelow] : [0, undefined];
+    const { to, next }: StatesPart = statesFrom(from);
+    // The last part is the one state of the system: it never grows old, nothing is won by forgetting it.
+    const [counts, belowOf] = next === undefined ? [0, undefined] : [1, forgetBelow];
     const range: RangeRequest = { from, to, limit: pageRows, bytes: pageBytes };
     const open: Uint8Array[] = [];
     const old: Old = { keys: [], tokens: [], belows: [] };
@@ -99,8 +97,7 @@ export async function repairStates(parts: PaxosRepairParts): Promise<PassResult>
     for (const key of open) await finish(parts, key, report);
     if (old.keys.length > 0)
       report.forgotten += (await session.ask(acceptor, 'forget', old, pageTimeoutMs)).forgotten;
-    // Between the two lies what is no state.
-    if (from === undefined && isOfUsers) [from, isOfUsers] = [systemStatesFrom, false];
+    from ??= next;
   }
   return { report, settled };
 }

@@ -69,6 +69,8 @@ interface Node {
   readonly breaker: CircuitBreaker;
 }
 
+/** Of a call, over all attempts. */
+const usualDeadlineMs = 15_000;
 /** A node says something every ten seconds. */
 const streamSilenceMs = 30_000;
 const hedgeShare = 0.95;
@@ -122,7 +124,7 @@ export class ClusterCalls {
 
   /** The answer of status 2xx, 300 or 304; a ClientError for anything else, the signal's reason if aborted. */
   async call(call: Call): Promise<ClientAnswer> {
-    const { deadlineMs = 15_000, refreshMs = 30_000 } = this.#options;
+    const { deadlineMs = usualDeadlineMs, refreshMs = 30_000 } = this.#options;
     const startedMs = this.#world.nowMs();
     if (startedMs - this.#refreshedMs > refreshMs) void this.#refresh();
     this.figures.calls += 1;
@@ -147,7 +149,7 @@ export class ClusterCalls {
    * The signal's reason if aborted.
    */
   async stream(call: StreamCall): Promise<Extract<StreamAttempt, { chunks: unknown }>> {
-    const { deadlineMs = 15_000, headers } = this.#options;
+    const { deadlineMs = usualDeadlineMs, headers } = this.#options;
     const deadline = this.#world.nowMs() + deadlineMs;
     const request = { ...call, isIdempotent: true, isWrite: false };
     const tried = new Set<string>();
@@ -301,7 +303,7 @@ export class ClusterCalls {
 
   async #learn(): Promise<void> {
     this.#refreshedMs = this.#world.nowMs();
-    const { attemptMs = 5000, deadlineMs = 15_000, headers } = this.#options;
+    const { attemptMs = 5000, deadlineMs = usualDeadlineMs, headers } = this.#options;
     const timeoutMs = Math.min(2000, attemptMs, deadlineMs);
     const known = [...(this.#topology?.urls.values() ?? []), ...this.#endpoints];
     for (const url of known) {

@@ -1,6 +1,6 @@
 // kvctl top: the nodes with their load and the requests and Redis commands that each answers in a
-// second, again and again on a terminal, or so many times as --count says. Rates are differences of two looks at the
-// metrics of the nodes, so the first screen has none.
+// second, again and again on a terminal, or so many times as --count says. Rates are differences of
+// two looks at the metrics of the nodes, so the first screen has none.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
@@ -74,7 +74,7 @@ function rowOf(node: NodeRow, before: Look | undefined, now: Look | undefined): 
   };
 }
 
-/** Requests and Redis commands that each node has answered; a node that does not answer now is left out. */
+/** Requests and commands that each node has answered; one that does not answer now is left out. */
 async function lookAt(
   invocation: Invocation,
   nodes: readonly NodeRow[],

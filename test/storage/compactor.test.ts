@@ -279,13 +279,13 @@ describe('compactor', () => {
 });
 
 describe('compactor: flushes beside a compaction', () => {
-  it('compactor: a flush ends while a compaction is still at work', async () => {
-    let release: (() => void) | undefined;
+  /** With a memtable of one record; the first batch is packed when `release` is called. */
+  const startHeld = async () => {
+    let release: () => void = () => undefined;
     const held = new Promise<void>((resolve) => {
       release = resolve;
     });
     let runs = 0;
-    // The first batch, which is the compaction's, is packed when the test says so.
     const slow: Tasks = {
       run: async (name, input) => {
         runs += 1;
@@ -297,17 +297,23 @@ describe('compactor: flushes beside a compaction', () => {
     const tree = ArenaTree.create(arena);
     tree.insert(makeRecord('fresh'), lastWriteWins);
     const shard = await new Bench({ tasks: slow, arenas: [arena] }).start();
+    const table = { arena: 0, records: 1, bytes: tree.bytesUsed, throughLsn: 1 };
+    return { shard, table, release: () => release() };
+  };
+
+  it('compactor: a flush ends while a compaction is still at work', async () => {
+    // The first batch is the compaction's.
+    const { shard, table, release } = await startHeld();
     const inputs = [shard.table(numbered(0, 100, 1))];
     const rest = { splitBytes: undefined, purge: undefined, isCold: false };
     const job = { inputs, level: 1, fileNumbers: [70], ...rest };
     const merged = shard.kit.ask(target, 'compact', job);
     await shard.kit.host.settle();
-    const table = { arena: 0, records: 1, bytes: tree.bytesUsed, throughLsn: 1 };
     const flushed = shard.kit.ask(target, 'flush', { table, fileNumbers: [71] });
     await shard.kit.host.settle();
     expect(flushed.reply?.tables[0]?.records).to.equal(1);
     expect(merged.calls).to.equal(0);
-    release?.();
+    release();
     await shard.kit.host.settle();
     expect(merged.reply?.tables[0]?.records).to.equal(100);
   });
@@ -337,28 +343,13 @@ describe('compactor: flushes beside a compaction', () => {
     });
 
   it('compactor: while a memtable is written a merge leaves most of the thread to that', async () => {
-    let release: (() => void) | undefined;
-    const held = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    let runs = 0;
-    const slow: Tasks = {
-      run: async (name, input) => {
-        runs += 1;
-        if (runs === 1) await held;
-        return runTask(coreTasks, codecs, name, input) as never;
-      },
-    };
-    const arena = new SharedArrayBuffer(1 << 20);
-    const tree = ArenaTree.create(arena);
-    tree.insert(makeRecord('fresh'), lastWriteWins);
-    const shard = await new Bench({ tasks: slow, arenas: [arena] }).start();
-    const table = { arena: 0, records: 1, bytes: tree.bytesUsed, throughLsn: 1 };
+    // The first batch is the flush's.
+    const { shard, table, release } = await startHeld();
     const flushed = shard.kit.ask(target, 'flush', { table, fileNumbers: [71] }, 60_000);
     await shard.kit.host.settle();
     expect(await mergeMs(shard, 4000)).to.be.within(30 * 50, 40 * 50);
     expect(flushed.calls).to.equal(0);
-    release?.();
+    release();
     await shard.kit.host.settle();
     expect(flushed.reply?.tables[0]?.records).to.equal(1);
     expect(await mergeMs(shard, 5000)).to.be.lessThan(10);
