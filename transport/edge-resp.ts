@@ -1,5 +1,6 @@
 // The Redis socket: bytes become batches of commands for the gateway, its answers go back in their
-// order, one write per batch. The edge knows limits and back-pressure, no command.
+// order, those of all connections together (turn-writes.ts). The edge knows limits and
+// back-pressure, no command.
 //
 // One batch of a connection is under way at a time; what arrives meanwhile is parsed up to the size
 // of the next one and then left in the kernel's buffers, so that a client that sends without end is
@@ -24,6 +25,7 @@ import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from '.
 import { limitsBeforeLogin, RespParser } from './resp-parser.ts';
 import { SendProgress } from './stall-watch.ts';
 import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
+import { TurnWrites } from './turn-writes.ts';
 
 export interface RespEdgeOptions {
   readonly host: string;
@@ -88,6 +90,8 @@ const keepAliveMs = 300_000;
 export const unparsedBytesBeforeLogin = 1024 * 1024;
 /** A connection that holds less is not blamed for what all hold together. */
 const modestBytes = 64 * 1024;
+/** Answers of a connection that may wait for the end of the turn; more of them leave at once. */
+const waitingBytes = 64 * 1024;
 /** How often stalled connections are looked for, in parts of the time that they may stall. */
 const stallChecks = 4;
 /** What an argument costs beside its bytes. */
@@ -105,6 +109,7 @@ export class RespEdge {
   #isClosing = false;
   readonly #failed: FailedHandshakes | undefined;
   #stallTimer: NodeJS.Timeout | undefined;
+  readonly #writes = new TurnWrites<Connection>((connection) => connection.flush());
 
   constructor(options: RespEdgeOptions) {
     this.#options = options;
@@ -183,6 +188,7 @@ export class RespEdge {
       answerMs: this.#answerMs,
       run: this.#options.run,
       hold: (bytes) => this.#hold(bytes),
+      writes: this.#writes,
     });
     this.#connections.add(connection);
     const { remoteAddress, remotePort, localAddress, localPort } = socket;
@@ -223,6 +229,7 @@ interface ConnectionParts {
   readonly answerMs: number;
   readonly run: RespEdgeOptions['run'];
   readonly hold: (bytes: number) => boolean;
+  readonly writes: TurnWrites<Connection>;
 }
 
 class Connection {
@@ -245,8 +252,9 @@ class Connection {
   #isEnded = false;
   #heldBytes = 0;
   readonly #progress: SendProgress;
-  /** Answers of the turn that reads, which leave in one write at its end. */
+  /** Answers that leave at the end of the turn. */
   #outgoing: Uint8Array[] = [];
+  #outgoingBytes = 0;
   #isReading = false;
   /** Since when a half command is all there is; looked at now and then. */
   #halfSinceMs: number | undefined;
@@ -277,6 +285,7 @@ class Connection {
   released(): void {
     this.#isEnded = true;
     this.#queue = [];
+    this.#outgoing = [];
     this.#parts.hold(-this.#heldBytes);
     this.#heldBytes = 0;
   }
@@ -314,19 +323,22 @@ class Connection {
     this.#isReading = true;
     this.#advance();
     this.#isReading = false;
-    this.#flush();
   }
 
   #write(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
-    if (this.#isReading) this.#outgoing.push(bytes);
-    else this.#socket.write(bytes);
+    if (this.#outgoing.length === 0) this.#parts.writes.add(this, this.#isReading);
+    this.#outgoing.push(bytes);
+    this.#outgoingBytes += bytes.length;
+    if (this.#outgoingBytes >= waitingBytes) this.flush();
   }
 
-  #flush(): void {
+  /** Writes what has been answered; nothing where nothing has. */
+  flush(): void {
     const [first, ...rest] = this.#outgoing;
     if (first === undefined) return;
     this.#outgoing = [];
+    this.#outgoingBytes = 0;
     if (rest.length > 0) this.#socket.cork();
     this.#socket.write(first);
     for (const bytes of rest) this.#socket.write(bytes);
@@ -410,7 +422,7 @@ class Connection {
   }
 
   #end(last: string | Uint8Array): void {
-    this.#flush();
+    this.flush();
     this.#isEnded = true;
     this.#queue = [];
     // What still comes is dropped, so that the end arrives and not a reset.

@@ -3,6 +3,10 @@
 // replicas as the level asks (SC-3). A page that was cut short limits the merge to its last key,
 // so that a key which only one replica returned is never taken for missing on the others. Pure.
 //
+// A shard of many is asked for its share of the page and some more, not for all of it: the ring
+// spreads keys evenly. Where it does not (keys of one hash tag lie together) each further round asks
+// for a multiple.
+//
 // Rounds go on until the page is full of live keys or the range ends: tombstones and expired
 // records are merged first and left out after (RR-8).
 
@@ -33,6 +37,13 @@ export interface ScanTarget {
 
 /** Bytes of one round and replica. */
 const roundBytes = 1024 * 1024;
+/** How much more than the round before a round asks each shard for. */
+const growth = 4;
+/**
+ * Standard deviations above the mean of what falls to one shard. Whichever has more than it is asked
+ * for cuts the page short, and there may be hundreds of them.
+ */
+const spread = 4;
 /** After so many rounds (ranges full of tombstones) the page ends early, with a cursor (SC-5). */
 const roundsMax = 16;
 
@@ -55,6 +66,8 @@ export class ScanPath {
   readonly #live: Uint8Array[] = [];
   #last: Uint8Array | undefined;
   #rounds = 0;
+  /** Shards of all nodes that are asked. */
+  #shards = 1;
 
   constructor(options: ScanOptions) {
     this.#options = options;
@@ -77,13 +90,25 @@ export class ScanPath {
     this.#possible = this.#coverage();
     this.#complete = this.#coverage();
     for (const { node } of targets) this.#possible.add(node);
+    this.#shards = targets.reduce((sum, { shards }) => sum + shards, 0);
     return this.#missing();
   }
 
+  /** What each shard is asked in this round. */
   request(): RangeRequest {
-    const limit = Math.max(this.#options.request.limit - this.#live.length + 1, 2);
-    this.#round ??= { from: this.#from, to: this.#to, limit, bytes: roundBytes };
+    const bounds = { from: this.#from, to: this.#to, bytes: roundBytes };
+    this.#round ??= { ...bounds, limit: this.#rowsOfShard() };
     return this.#round;
+  }
+
+  /** What a shard holds of the page's rest, most likely; never more than that rest. */
+  #rowsOfShard(): number {
+    const { ring, request } = this.#options;
+    // One more tells whether anything follows.
+    const left = request.limit - this.#live.length + 1;
+    const mean = (left * ring.replicationFactor) / this.#shards;
+    const likely = Math.ceil(mean + spread * Math.sqrt(mean) + spread);
+    return Math.max(Math.min(likely * growth ** this.#rounds, left), 2);
   }
 
   /** Answers of an earlier round do not count. */

@@ -36,11 +36,14 @@ class Cluster {
   readonly #shards: Shards = new Map();
   /** Records on one answer of a shard, at most. */
   rowsMax = 1_000;
+  /** Of all shards so far. */
+  rowsRead = 0;
+  rounds = 0;
 
-  constructor(targets: readonly ScanTarget[], replicationFactor: number) {
+  constructor(targets: readonly ScanTarget[], replicationFactor: number, virtualNodes = 4) {
     this.targets = targets;
     const members = targets.map(({ node }) => node);
-    this.ring = new Ring({ members, virtualNodes: 4, replicationFactor });
+    this.ring = new Ring({ members, virtualNodes, replicationFactor });
   }
 
   replicasOf(record: Uint8Array): readonly string[] {
@@ -63,7 +66,9 @@ class Cluster {
     const left = held.filter((record) => compareBytes(recordKey(record), from) >= 0);
     let at = 0;
     const cursor = { next: () => left[at++] };
-    return readPage(cursor, { to, limit: Math.min(limit, this.rowsMax), bytes });
+    const page = readPage(cursor, { to, limit: Math.min(limit, this.rowsMax), bytes });
+    this.rowsRead += page.records.length;
+    return page;
   }
 }
 
@@ -91,6 +96,7 @@ function pageOf(
   for (;;) {
     expect(path.begin(targets)).to.equal(undefined);
     const round = path.request();
+    cluster.rounds += 1;
     expect(path.isRound(round)).to.equal(true);
     const questions = targets.flatMap(({ node, shards }) =>
       Array.from({ length: shards }, (_, shard) => ({ node, shard })),
@@ -290,6 +296,39 @@ describe('scan-path', () => {
     // One record a round, sixteen rounds.
     expect(utf8.decode(reply.next ?? utf8.encode('none'))).to.equal('k15');
     expect(scanAll(cluster, request, inOrder(cluster)).map(keyOf)).to.deep.equal(['z']);
+  });
+
+  describe('in a wide cluster', () => {
+    const targets = Array.from({ length: 20 }, (_, i) => ({ node: `n${i + 1}`, shards: 8 }));
+    const limit = 200;
+
+    function fillWide(keys: number, keyAt: (n: number) => string): Cluster {
+      const cluster = new Cluster(targets, 3, 64);
+      for (let n = 0; n < keys; n += 1) {
+        const record = makeRecord(keyAt(n));
+        for (const node of cluster.replicasOf(record)) cluster.put(node, record);
+      }
+      return cluster;
+    }
+
+    it('scan-path: a shard is asked for its share of the page and some more', () => {
+      const cluster = fillWide(10 * limit, (n) => `key${String(n).padStart(4, '0')}`);
+      const reply = replyOf(page(cluster, { limit }));
+      expect(reply.records.length).to.equal(limit);
+      expect(cluster.rounds, 'rounds').to.equal(1);
+      // Of 30 times the page, three copies of each key, that the shards hold.
+      expect(cluster.rowsRead, 'records read').to.be.below(5 * 3 * limit);
+      const all = scanAll(cluster, { ...request, limit }, inOrder(cluster));
+      expect(all.length).to.equal(10 * limit);
+    });
+
+    it('scan-path: keys that lie together are read in a few rounds', () => {
+      const cluster = fillWide(limit + 50, (n) => `{tag}${String(n).padStart(4, '0')}`);
+      const reply = replyOf(page(cluster, { limit }));
+      expect(reply.records.length).to.equal(limit);
+      expect(cluster.rounds, 'rounds').to.be.within(2, 4);
+      expect(scanAll(cluster, { ...request, limit }, inOrder(cluster)).length).to.equal(limit + 50);
+    });
   });
 
   it('scan-path: a ring that too few nodes cover is refused before anything is asked', () => {
