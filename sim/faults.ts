@@ -70,7 +70,8 @@ export interface RunOptions {
   /** Fork it by name. */
   readonly random: Prng;
   readonly nodes: number;
-  readonly shards: number;
+  /** By node. */
+  readonly shards: ReadonlyMap<string, number>;
   readonly compaction: CompactionStrategy;
   readonly compression: Compression;
   readonly tunables: Tunables;
@@ -133,7 +134,7 @@ export function optionsOf(
     seed,
     random,
     nodes,
-    shards: random.pick([1, 1, 1, 2]),
+    shards: drawShards(names, random.pick([1, 1, 1, 2]), random.fork('shards')),
     compaction: random.fork('compaction').pick(compactionStrategies),
     compression: random.fork('compression').pick(compressions),
     tunables,
@@ -151,6 +152,16 @@ export function optionsOf(
     loadMs,
     chaosMs: Math.max(1_000, seconds * 1000 - loadMs),
   };
+}
+
+/** Mostly as many at each node; the shards of unlike nodes hold unlike parts of what they share. */
+function drawShards(
+  names: readonly string[],
+  usual: number,
+  random: Prng,
+): ReadonlyMap<string, number> {
+  const isUneven = random.chance(0.2);
+  return new Map(names.map((name) => [name, isUneven ? random.pick([1, 2, 3]) : usual]));
 }
 
 function drawFaults(random: Prng): { faults: FaultClass[]; intensity: number } {
@@ -224,6 +235,7 @@ function drawTunables(random: Prng): Tunables {
     foregroundDelayMs: random.pick([0, 1, 5]),
     joinReadsAbove: random.pick([0, 1, 8]),
     serialKeptMs: random.pick([20_000, 86_400_000]),
+    repairBytesPerSecond: random.pick([64 * kiB, 32 * 1024 * kiB, 32 * 1024 * kiB]),
   };
   return Object.assign(values, drawn);
 }
@@ -267,10 +279,10 @@ const describeWorkload = ({ name, summary, pace }: PacedWorkload): string =>
 export function describeOptions(options: RunOptions): string {
   const { nodes, shards, tunables, faults, intensity, ties, gridMicros } = options;
   const { replicationFactor, virtualNodes, memtableBytes, gossipIntervalMs } = tunables;
-  const { l0Tables, tableBytes } = tunables;
+  const { l0Tables, tableBytes, repairBytesPerSecond } = tunables;
   return [
-    `nodes=${nodes} rf=${replicationFactor} vnodes=${virtualNodes} shards=${shards}`,
-    `memtable=${memtableBytes} gossip=${gossipIntervalMs}ms ties=${ties} grid=${gridMicros}us clock=${options.clockGrainMicros}us`,
+    `nodes=${nodes} rf=${replicationFactor} vnodes=${virtualNodes} shards=${[...shards.values()].join('+')}`,
+    `memtable=${memtableBytes} repair=${repairBytesPerSecond}/s gossip=${gossipIntervalMs}ms ties=${ties} grid=${gridMicros}us clock=${options.clockGrainMicros}us`,
     `compaction=${options.compaction} compression=${options.compression} l0=${l0Tables} table=${tableBytes}`,
     ...options.workloads.map(describeWorkload),
     `faults=${faults.join('+') || 'none'} intensity=${intensity.toFixed(2)}`,

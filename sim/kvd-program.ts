@@ -22,7 +22,8 @@ const clusterName = 'sim';
 
 export interface KvdOptions {
   readonly names: readonly string[];
-  readonly shards: number;
+  /** Of each node, or by node. */
+  readonly shards: number | ReadonlyMap<string, number>;
   readonly durability: Durability;
   readonly compaction?: CompactionStrategy;
   /** Default `auto`. */
@@ -43,7 +44,9 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
     compression = 'auto',
     tunables,
   } = options;
-  const placement = placementOf('single', shards);
+  const shardsOf = (node: string): number =>
+    typeof shards === 'number' ? shards : (shards.get(node) ?? 1);
+  const shardsMax = Math.max(...names.map(shardsOf));
   const members: Member[] = names.map((node, i) => ({
     node,
     host: '127.0.0.1',
@@ -52,7 +55,7 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
   const { replicationFactor, virtualNodes } = tunables;
   return {
     protocols: allProtocols,
-    arenas: Array.from({ length: arenaCount(tunables, shards) }, () => arenaBytes(tunables)),
+    arenas: Array.from({ length: arenaCount(tunables, shardsMax) }, () => arenaBytes(tunables)),
     actorsOf: async (node, host) => {
       const identity = {
         clusterName,
@@ -60,7 +63,7 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
         members: [...names].sort(),
         replicationFactor,
         virtualNodes,
-        shards,
+        shards: shardsOf(node),
       };
       const unixSeconds = host.clock.wallMicros() / 1e6;
       const { incarnation, birth, isWhole } = await openIdentity(
@@ -76,7 +79,7 @@ export function kvdProgram(options: KvdOptions): NodeProgram {
         birth,
         isWhole,
         members,
-        placement,
+        placement: placementOf('single', shardsOf(node)),
         host: '127.0.0.1',
         httpPort: 7000 + 10 * at,
         internodePort: 7002 + 10 * at,

@@ -22,7 +22,7 @@ import { drawSchedule, type Schedule } from './schedule.ts';
 import { SimDisk } from './sim-disk.ts';
 import { ClusterSettlement, LivenessError, settleMs } from './settlement.ts';
 import type { TraceWindow } from './trace.ts';
-import type { Workload, WorkloadContext } from './workload.ts';
+import type { Workload } from './workload.ts';
 import { HttpClient } from './workloads/http-client.ts';
 import { LivelockError, StuckError, World } from './world.ts';
 
@@ -168,15 +168,11 @@ class SeedRun {
         random: this.#world.random.fork(`workload:${name}`),
         replicas: this.#ring.replicationFactor,
         pace,
-        placeOf: (key) => this.#placeOf(key),
+        replicasOf: (key) => this.#ring.replicasOf(hashKey(key).token),
+        shardAt: (node, key) => shardOf(hashKey(key).token, this.#options.shards.get(node) ?? 1),
         isKept: (client, turn) => kept?.has(nameOf({ workload: name, client, turn })) ?? true,
       }),
     );
-  }
-
-  #placeOf(key: Uint8Array): ReturnType<WorkloadContext['placeOf']> {
-    const { token } = hashKey(key);
-    return { nodes: this.#ring.replicasOf(token), shard: shardOf(token, this.#options.shards) };
   }
 
   async play(): Promise<SeedResult> {

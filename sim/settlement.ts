@@ -32,7 +32,8 @@ export class LivenessError extends Error {
 export interface SettlementOptions {
   readonly cluster: SimCluster;
   readonly ring: Ring;
-  readonly shards: number;
+  /** By node. */
+  readonly shards: ReadonlyMap<string, number>;
   readonly nodes: readonly string[];
   readonly isWhole: boolean;
 }
@@ -85,8 +86,8 @@ export class ClusterSettlement implements Settlement {
     const { ring, shards } = this.#options;
     const stored = storageKey(namespace, utf8.encode(key));
     const { token, hash } = hashKey(stored);
-    const shard = shardOf(token, shards);
     for (const node of ring.replicasOf(token)) {
+      const shard = shardOf(token, shards.get(node) ?? 1);
       const copy = await this.#readReplica(refTo(Replica, node, shard), stored, hash);
       this.copies.set(key, [...(this.copies.get(key) ?? []), copy]);
     }

@@ -18,11 +18,10 @@ export interface WorkloadContext {
   readonly random: Prng;
   /** Copies of each key. */
   readonly replicas: number;
-  /** The replicas of a storage key, and which shard of each. */
-  readonly placeOf: (key: Uint8Array) => {
-    readonly nodes: readonly string[];
-    readonly shard: number;
-  };
+  /** The replicas of a storage key. */
+  readonly replicasOf: (key: Uint8Array) => readonly string[];
+  /** The shard of a storage key at a node, replica or not. */
+  readonly shardAt: (node: string, key: Uint8Array) => number;
   /** Factor on the pauses of its clients, at least 1. */
   readonly pace: number;
   /** False: a shrunk run leaves this operation out. A client counts its turns from 0. */

@@ -97,7 +97,7 @@ class Siblings implements Workload {
     const isBlind = random.chance(0.15);
     const choice = random.float();
     const kind = choice < 0.45 ? 'get' : choice < 0.92 ? 'put' : 'delete';
-    const { nodes } = this.#context.placeOf(storageKey(namespace, utf8.encode(key)));
+    const nodes = this.#context.replicasOf(storageKey(namespace, utf8.encode(key)));
     return { kind, key, node: random.pick(nodes), level, isBlind };
   }
 
@@ -136,7 +136,7 @@ class Siblings implements Workload {
     key,
     node,
   }: Pick<Wanted, 'key' | 'node'>): ReturnType<typeof refTo<Coordinator>> {
-    const { shard } = this.#context.placeOf(storageKey(namespace, utf8.encode(key)));
+    const shard = this.#context.shardAt(node, storageKey(namespace, utf8.encode(key)));
     return refTo(Coordinator, node, shard);
   }
 
