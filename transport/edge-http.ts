@@ -9,6 +9,7 @@ import type { ServerResponse } from 'node:http';
 import type { Server } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { FailedRequests } from '../actors/gateway/failed-requests.ts';
 import {
   type BodyLimits,
   bodyBytesMax,
@@ -57,7 +58,7 @@ export interface HttpEdgeOptions {
   /** Default: 1 MiB for a value, 16 MiB for a batch. */
   readonly limits?: BodyLimits;
   readonly connectionLimits?: Partial<HttpConnectionLimits>;
-  /** Where connections are told of that come to nothing; absent: nowhere. */
+  /** Where connections are told of that come to nothing, and failures of the edge's own; absent: nowhere. */
   readonly reports?: FailureHost;
   /** Absent: nothing is encrypted. */
   readonly tls?: EdgeTls | undefined;
@@ -110,12 +111,20 @@ export class HttpEdge {
   readonly #watches = new Set<() => void>();
   #isClosing = false;
   #failed: FailedHandshakes | undefined;
+  /** Those that the gateway has not seen or not answered; it tells of the others. */
+  readonly #failedRequests: FailedRequests | undefined;
 
   constructor(options: HttpEdgeOptions) {
     this.#options = options;
+    const { reports } = options;
+    this.#failedRequests = reports === undefined ? undefined : new FailedRequests(reports);
     this.#answerMs = httpAnswerMs(options.timeouts ?? usualTimeouts);
     const limited = { ...defaultHttpLimits, ...options.connectionLimits };
-    this.#app = createApp(options, limited);
+    this.#app = createApp(options, limited, (request, answer) => {
+      const { method, routeOptions, headers } = request;
+      const route = `${method} ${routeOptions.url ?? 'unknown path'}`;
+      this.#failedRequests?.ended(route, traceOf(headers['traceparent']), answer);
+    });
     this.#stalls = new StallWatch(limited.stallMs);
     this.#cap = new ConnectionCap({
       total: limited.connections,
@@ -205,6 +214,7 @@ export class HttpEdge {
     const trace = traceOf(request.headers['traceparent']);
     this.#options.ask(message, timeoutOf(message) ?? this.#answerMs, trace, (problem, answer) => {
       const final = answer ?? problemAnswer(problem ?? failure('BUG'));
+      if (answer === undefined) this.#failedRequests?.ended(route.name, trace, final);
       if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
       write(reply.raw, final, {
         isHead: route.method === 'HEAD',
@@ -242,6 +252,7 @@ export class HttpEdge {
 function createApp(
   { node, tls }: HttpEdgeOptions,
   { headersMs, requestMs, idleMs, bodyBytes, handshakeMs }: HttpConnectionLimits,
+  refused: (request: FastifyRequest, answer: HttpAnswer) => void,
 ): FastifyInstance {
   const protocol = {
     headersTimeout: headersMs,
@@ -285,11 +296,13 @@ function createApp(
     const [path = ''] = request.url.split('?', 1);
     send(reply, problemOf('NOT_FOUND', `there is nothing under ${path}`));
   });
-  app.setErrorHandler((error, _request, reply) => {
+  app.setErrorHandler((error, request, reply) => {
     const { code } = error as { readonly code?: string };
     // What is left of the body is not read.
     const isCut = code === 'FST_ERR_CTP_BODY_TOO_LARGE' || code === 'OVERLOADED';
-    send(isCut ? reply.header('connection', 'close') : reply, frameworkProblem(error));
+    const answer = frameworkProblem(error);
+    refused(request, answer);
+    send(isCut ? reply.header('connection', 'close') : reply, answer);
   });
   return app;
 }
