@@ -15,6 +15,7 @@ import type { NetworkOptions } from './sim-network.ts';
 import { withinBudget } from './load.ts';
 import { workloadKinds } from './registry.ts';
 import type { PacedWorkload } from './workload.ts';
+import { batchWorkloadName } from './workloads/batches.ts';
 import {
   type CompactionStrategy,
   type Compression,
@@ -121,15 +122,20 @@ export function optionsOf(
   const { intensity } = drawn;
   const loadMs = Math.min(8_000, (seconds * 1000) / 5);
   const names = nodeNames(nodes);
-  const usual = drawTunables(random.fork('tunables'));
+  const drawnTunables = drawTunables(random.fork('tunables'));
   // With wrong clocks on purpose the check would leave nobody to write, and hide what they do.
   const hasWrongClocks = faults.some((name) => name.startsWith('clock-'));
-  const tunables = hasWrongClocks ? { ...usual, clockOffsetMaxMs: 0 } : usual;
-  const { replicationFactor } = tunables;
+  const usual = hasWrongClocks ? { ...drawnTunables, clockOffsetMaxMs: 0 } : drawnTunables;
+  const { replicationFactor } = usual;
   const facts = { nodes, replicationFactor };
   const prepared = workloadKinds.flatMap(
     (kind) => kind.prepare(random.fork(`workload:${kind.name}`), facts) ?? [],
   );
+  // Nothing comes late where there are neither batches nor hints: what is purged is gone at once.
+  const isPurgedAtOnce =
+    Math.min(replicationFactor, nodes) === 1 &&
+    !prepared.some(({ name }) => name === batchWorkloadName);
+  const tunables = isPurgedAtOnce ? { ...usual, tombstoneGraceMs: 0, hintWindowMs: 0 } : usual;
   return {
     seed,
     random,

@@ -120,6 +120,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   });
   const places = { ring, sets: new ReplicaSets(ring) };
   const shards = [...Array(placement.shards).keys()];
+  const purge = tombstonePurgeOf(ring.replicationFactor);
   const storage = { ...settings, shards: shards.length, watcher: refTo(Watcher, node) };
   const placed = (row: Row): PlannedActor => place(row, placement);
   const monitors = [...Array(placement.threads).keys()].map((thread) =>
@@ -127,7 +128,7 @@ export function planNode(settings: NodeSettings): readonly PlannedActor[] {
   );
   return [
     ...monitors,
-    ...shards.flatMap((shard) => storageRows(storage, ring.replicationFactor, shard).map(placed)),
+    ...shards.flatMap((shard) => storageRows(storage, purge, shard).map(placed)),
     placed(snapshotRow(settings, ring)),
     placed(catalogRow(settings, ring)),
     ...auditRows(settings).map(placed),
@@ -143,7 +144,7 @@ export function planStorage(
   settings: StorageSettings,
   placement: Placement,
 ): readonly PlannedActor[] {
-  return storageRows(settings, 1, 0).map((row) => place(row, placement));
+  return storageRows(settings, 'at-once', 0).map((row) => place(row, placement));
 }
 
 /** On `thread`, or where the placement puts its group. */
@@ -178,12 +179,16 @@ const shardDirectory = (shard: number): string => `shard-${shard}`;
 /**
  * A tombstone that one replica purges while another still holds what it hides brings that back to
  * life (G8). Only a repair that all replicas took part in rules it out (TS-3). A single copy has
- * nobody to bring anything back.
+ * no replica to bring anything back, but hints and batches that come late.
  */
 const tombstonePurgeOf = (copies: number): TombstonePurge =>
-  copies > 1 ? 'after-repair' : 'when-shadowed-nothing';
+  copies > 1 ? 'after-repair' : 'after-grace';
 
-function storageRows(settings: StorageSettings, copies: number, shard: number): Row[] {
+function storageRows(
+  settings: StorageSettings,
+  tombstonePurge: TombstonePurge,
+  shard: number,
+): Row[] {
   const { node, clusterName, incarnation, tunables, durability, acceptDataLoss = false } = settings;
   const { shards = 1 } = settings;
   const directory = shardDirectory(shard);
@@ -226,7 +231,7 @@ function storageRows(settings: StorageSettings, copies: number, shard: number): 
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
     foregroundDelayMs: tunables.foregroundDelayMs,
-    tombstonePurge: tombstonePurgeOf(copies),
+    tombstonePurge,
     tombstoneGraceMs: Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs),
   };
   const at = { shard, capacity, onCrash: fatal };

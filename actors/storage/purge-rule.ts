@@ -5,11 +5,12 @@
 //   nothing older   no table outside of the job and no memtable may hold an older record of the
 //                   key. The figures of the tables decide, not their content: a key within the
 //                   range of a table that has any record as old as this one is taken for held.
-//   the horizon     it is older than what may still arrive. A single copy is stamped by one clock
+//   the horizon     it is older than what may still arrive. A store by itself is stamped by one clock
 //                   that never goes back and written in the order of its stamps, so nothing older
-//                   than a table can arrive. With several copies a repair of all of them must have
-//                   seen it, and it must be older than any hint or write can be (TS-3): the
-//                   horizons come from actors/repair.
+//                   than a table can arrive. In a cluster a batch that is completed late, or a hint
+//                   of another node, is as old as its stamp says: what hides it stays for longer than
+//                   either may take. With several copies a repair of all of them must have seen it,
+//                   too (TS-3): the horizons come from actors/repair.
 
 import { noBytes } from '../../runtime/bytes.ts';
 import {
@@ -26,8 +27,8 @@ import { arcOf } from '../model/replica-sets.ts';
 import { coversKey, type KeyRange, rangesOverlap } from './key-ranges.ts';
 import type { TableMeta } from './protocol.ts';
 
-/** `when-shadowed-nothing`: for a single copy only. `after-repair`: see above. */
-export type TombstonePurge = 'when-shadowed-nothing' | 'after-repair';
+/** `at-once`: for a store by itself. `after-grace`: a single copy. `after-repair`: several. */
+export type TombstonePurge = 'at-once' | 'after-grace' | 'after-repair';
 
 /** The horizons of the arcs of the ring. */
 export interface PurgeArcs {
@@ -78,12 +79,30 @@ export const hasExpired = (
   { expiredBeforeMs }: Pick<PurgeBounds, 'expiredBeforeMs'>,
 ): boolean => maxExpiresAt !== 0 && maxExpiresAt < expiredBeforeMs;
 
-/** Whether no record of an input of the job stays, by the figures of the table alone. */
-export function goesWhole(rule: PurgeRule | undefined, table: TableMeta): boolean {
-  if (rule === undefined || !hasExpired(table, rule)) return false;
+/**
+ * The inputs of a job that have to be read: of the others no record stays, by their figures alone.
+ * What stays of one input may be older than what has expired in another, and be hidden by it.
+ */
+export function readInputs(
+  rule: PurgeRule | undefined,
+  inputs: readonly TableMeta[],
+): readonly TableMeta[] {
+  if (rule === undefined) return inputs;
+  const staying = inputs.filter((table) => !mayGoWhole(rule, table));
+  const isRead = new Set(staying);
+  return inputs.filter((table) => isRead.has(table) || hides(table, staying));
+}
+
+/** Whether something among the others may be as old as a record of this table. */
+const hides = (table: TableMeta, others: PurgeRule['others']): boolean =>
+  others.some((other) => other.minHlc <= table.maxHlc && rangesOverlap(other, table));
+
+/** Whether nothing outside of the job keeps a record of this input. */
+function mayGoWhole(rule: PurgeRule, table: TableMeta): boolean {
+  if (!hasExpired(table, rule)) return false;
   const { maxHlc } = table;
   if (maxHlc >= rule.belowHlc || rule.arcs?.hlcs.some((hlc) => hlc < maxHlc) === true) return false;
-  return !rule.others.some((other) => other.minHlc <= maxHlc && rangesOverlap(other, table));
+  return !hides(table, rule.others);
 }
 
 /** Whether a record stays, for the winners of one job. */

@@ -23,7 +23,7 @@ import type {
 } from './protocol.ts';
 import {
   expiryGraceMs,
-  goesWhole,
+  readInputs,
   mayHoldBatches,
   type PurgeArcs,
   type PurgeBounds,
@@ -194,7 +194,7 @@ export async function compactTables(
   const purge = await purgeRuleOf(session, parts, manifest, inputs, place);
   const isWorthPurging = purge !== undefined && inputs.some(({ tombstones }) => tombstones > 0);
   const isMove = job.mustMove === true || (job.isMove && !isWorthPurging);
-  const merged = isMove ? [] : inputs.filter((table) => !goesWhole(purge, table));
+  const merged = isMove ? [] : readInputs(purge, inputs);
   const { tables, purged } = isMove
     ? { tables: inputs.map((table) => ({ ...table, level: outputLevel })), purged: 0 }
     : await mergeTables(session, disk, parts, manifest, { ...job, inputs: merged, purge, dropped });
@@ -267,7 +267,7 @@ export async function purgeBoundsOf(
   const isRepaired = tombstonePurge === 'after-repair';
   const hasHorizon = arcs?.hlcs.some((hlc) => hlc > 0) === true;
   if (isRepaired && !hasHorizon && !hasBatches) return undefined;
-  const graceMs = isRepaired ? tombstoneGraceMs : 0;
+  const graceMs = tombstonePurge === 'at-once' ? 0 : tombstoneGraceMs;
   const { minHlc } = await session.ask(memtable, 'stats', {}, internalTimeoutMs);
   return {
     belowHlc: Math.min(minHlc, Math.floor(wallMicros) - graceMs * 1000),

@@ -113,8 +113,8 @@ export const mutants: readonly Mutant[] = [
     id: 'purge-with-several-copies',
     what: 'a tombstone is purged while another replica may hold what it hides (TS-3, G8)',
     file: 'actors/node/plan.js',
-    find: "copies > 1 ? 'after-repair'",
-    replace: "copies > 9 ? 'after-repair'",
+    find: "copies > 1 ? 'after-repair' : 'after-grace'",
+    replace: "'at-once'",
     seeds: 60,
   },
   {

@@ -54,6 +54,8 @@ export class ShardUnderTest {
       gossipIntervalMs: 60_000,
       tableBytes: 16 * kiB,
       timeWindowMs: 20_000,
+      tombstoneGraceMs: 0,
+      hintWindowMs: 0,
       ...tunables,
     };
     const stored = { compaction, compression, tunables: small };

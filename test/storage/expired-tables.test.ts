@@ -3,7 +3,7 @@
 import { expect } from 'chai';
 import { expiredAmong, ExpiredTables } from '../../actors/storage/expired-tables.ts';
 import type { TableMeta } from '../../actors/storage/protocol.ts';
-import { goesWhole, type PurgeBounds } from '../../actors/storage/purge-rule.ts';
+import { type PurgeBounds, readInputs } from '../../actors/storage/purge-rule.ts';
 import type { CompactionOutcome } from '../../actors/storage/store-steps.ts';
 import { tableOver } from './tables-under-test.ts';
 
@@ -35,7 +35,8 @@ describe('expired tables', () => {
     const tables = [stamped(1, [1, 101]), stamped(2, [99, 201]), stamped(3, [199, 300], young)];
     expect(chosen(tables)).to.deep.equal([1, 2]);
     const rule = { ...bounds, others: tables.slice(2) };
-    expect(tables.map((table) => goesWhole(rule, table))).to.deep.equal([true, false, false]);
+    const isRead = (table: TableMeta): boolean => readInputs(rule, [table]).length > 0;
+    expect(tables.map(isRead)).to.deep.equal([false, true, true]);
   });
 
   it('expired: a table is left alone where something as old as most of it may be elsewhere', () => {
@@ -60,8 +61,26 @@ describe('expired tables', () => {
     expect(chosen([table], rule(60, 200))).to.deep.equal([1]);
     expect(chosen([table], rule(0, 200))).to.deep.equal([1]);
     const whole = (...hlcs: number[]): boolean =>
-      goesWhole({ ...rule(...hlcs), others: [] }, table);
+      readInputs({ ...rule(...hlcs), others: [] }, [table]).length === 0;
     expect([whole(101, 200), whole(60, 200), whole(0, 200)]).to.deep.equal([true, false, false]);
+  });
+
+  it('expired: a table that hides what stays of the same job is read', () => {
+    const read = (...inputs: TableMeta[]): number[] =>
+      readInputs({ ...bounds, others: [] }, inputs).map(({ fileNumber }) => fileNumber);
+    const expired = stamped(1, [50, 60]);
+    const living = { maxExpiresAt: 0 };
+    expect(read(expired, stamped(2, [10, 20], living))).to.deep.equal([1, 2]);
+    expect(read(expired, stamped(2, [70, 80], living)), 'it is younger').to.deep.equal([2]);
+    const apart = tableOver(2, [101, 200], { minHlc: 10, maxHlc: 20 });
+    expect(read(expired, apart), 'of other keys').to.deep.equal([2]);
+    const old = tableOver(2, [0, 10], { minHlc: 10, maxHlc: 20 });
+    const left = tableOver(3, [5, 50], { minHlc: 30, maxHlc: 60, maxExpiresAt: 400 });
+    const right = tableOver(4, [40, 90], { minHlc: 50, maxHlc: 90, maxExpiresAt: 400 });
+    expect(read(old, left, right), 'nothing of the first two is left below it').to.deep.equal([
+      2, 3,
+    ]);
+    expect(read(left, right), 'nothing lives').to.deep.equal([]);
   });
 
   it('expired: of many the oldest ones go first', () => {

@@ -29,7 +29,7 @@ const parts: StoreParts = {
   tables: refTo(TableReader, 'n1'),
   compactor: refTo(Compactor, 'n1'),
   directory,
-  tombstonePurge: 'when-shadowed-nothing',
+  tombstonePurge: 'at-once',
   tombstoneGraceMs: 0,
   reserveBytes: 0,
   flushSpaceBytes: 0,
