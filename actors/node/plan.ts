@@ -184,11 +184,7 @@ const shardDirectory = (shard: number): string => `shard-${shard}`;
 const tombstonePurgeOf = (copies: number): TombstonePurge =>
   copies > 1 ? 'after-repair' : 'after-grace';
 
-function storageRows(
-  settings: StorageSettings,
-  tombstonePurge: TombstonePurge,
-  shard: number,
-): Row[] {
+function storageRows(settings: StorageSettings, purge: TombstonePurge, shard: number): Row[] {
   const { node, clusterName, incarnation, tunables, durability, acceptDataLoss = false } = settings;
   const { shards = 1 } = settings;
   const directory = shardDirectory(shard);
@@ -231,7 +227,7 @@ function storageRows(
     compaction: { strategy, l0Tables, tableBytes, timeWindowMs },
     waitingTablesMax: tunables.l0TablesMax,
     foregroundDelayMs: tunables.foregroundDelayMs,
-    tombstonePurge,
+    tombstonePurge: purge,
     tombstoneGraceMs: Math.max(tunables.tombstoneGraceMs, tunables.hintWindowMs),
   };
   const at = { shard, capacity, onCrash: fatal };
