@@ -9,7 +9,9 @@
 //
 // Each segment is judged by the durability that its own header names. The newest one has nothing
 // behind it that would miss it, so the file NEWEST names it; it is replaced at each rotation,
-// before the first record of the new segment, and costs the writes nothing.
+// before the first record of the new segment, and costs the writes nothing. So a segment with a
+// higher number than that is one whose rotation did not succeed: nothing was ever written to it, and
+// the one that NEWEST names may have gone on after it was begun.
 
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';
@@ -82,8 +84,9 @@ interface Found {
 export class WalRecovery {
   readonly #place: WalPlace;
   readonly #evidence: WalEvidence;
-  /** All segments, also those that are not looked at. */
+  /** The log, oldest first; also segments that are not looked at. */
   readonly #found: readonly Found[];
+  readonly #unused: readonly Found[];
   readonly #losses: AcceptedLoss[] = [];
   #next: number;
   #lastLsn = 0;
@@ -91,14 +94,18 @@ export class WalRecovery {
   constructor(place: WalPlace, evidence: WalEvidence) {
     this.#place = place;
     this.#evidence = evidence;
-    this.#found = findSegments(place);
+    const all = findSegments(place);
+    const newest = readNewest(place);
+    const isUsed = ({ number }: Found): boolean => number <= (newest?.number ?? Infinity);
+    this.#found = all.filter(isUsed);
+    this.#unused = all.filter((found) => !isUsed(found));
     const first = this.#found.findLastIndex(
       ({ header }) =>
         header !== undefined &&
         (header.previousSegmentNumber === 0 || header.previousLastLsn <= evidence.flushedThrough),
     );
     this.#next = Math.max(first, 0);
-    this.#refuseNoNewest();
+    this.#refuseNoNewest(newest);
     if (first < 0) this.#refuseGap(0);
     for (let i = this.#next + 1; i < this.#found.length; i += 1) this.#refuseGap(i);
   }
@@ -108,14 +115,19 @@ export class WalRecovery {
     return this.#losses;
   }
 
-  /** All that an earlier run left, oldest first. */
+  /** The log that an earlier run left, oldest first. */
   get segments(): readonly { readonly number: number; readonly path: string }[] {
     return this.#found;
   }
 
+  /** Segments of rotations that did not succeed: they hold nothing. */
+  get unused(): readonly { readonly path: string }[] {
+    return this.#unused;
+  }
+
   /** Never used before, also not by a segment that was never finished. */
   get nextSegmentNumber(): number {
-    return (this.#found[this.#found.length - 1]?.number ?? 0) + 1;
+    return ([...this.#found, ...this.#unused].at(-1)?.number ?? 0) + 1;
   }
 
   /** The next segment; CorruptionError or DATA_REFUSED end the recovery. */
@@ -172,19 +184,16 @@ export class WalRecovery {
   }
 
   /** A log that was begun has a segment at any time, and NEWEST says which. */
-  #refuseNoNewest(): void {
-    const { disk, directory } = this.#place;
-    const path = newestPath(directory);
-    const named = disk.read(path);
-    if (named === undefined) {
+  #refuseNoNewest(newest: Newest | undefined): void {
+    const { directory } = this.#place;
+    if (newest === undefined) {
       const { flushedThrough } = this.#evidence;
       if (this.#found.length === 0 && flushedThrough > 0)
         this.#lost(directory, 0, 'the log is gone, its tables are not');
       return;
     }
-    const name = decodeSealedName(named);
-    const number = name === undefined ? undefined : segmentNumberOf(name);
-    if (number === undefined) this.#lost(path, 0, 'it names no segment');
+    const { number } = newest;
+    if (number === undefined) this.#lost(newestPath(directory), 0, 'it names no segment');
     else if (!this.#found.some((found) => found.number === number))
       this.#lost(`${directory}/${segmentName(number)}`, 0, 'it is gone');
   }
@@ -200,6 +209,19 @@ export class WalRecovery {
       throw new CorruptionError(file, offset, `${what}; ${acceptHint}`);
     this.#losses.push({ file, offset, detail: what });
   }
+}
+
+interface Newest {
+  /** Undefined: what it holds is damaged. */
+  readonly number: number | undefined;
+}
+
+/** What NEWEST says; undefined: it is not there. */
+function readNewest({ disk, directory }: WalPlace): Newest | undefined {
+  const named = disk.read(newestPath(directory));
+  if (named === undefined) return undefined;
+  const name = decodeSealedName(named);
+  return { number: name === undefined ? undefined : segmentNumberOf(name) };
 }
 
 function findSegments({ disk, directory }: WalPlace): Found[] {

@@ -61,6 +61,7 @@ interface Own {
   readonly mark: Tell<{ readonly afterLsn: number }>;
   readonly syncPeriodically: Tell<object>;
   readonly archiveTick: Tell<object>;
+  readonly begun: Tell<object>;
   readonly keepNext: Tell<object>;
 }
 
@@ -207,18 +208,27 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     this.#lastLsn = afterLsn;
     this.#durableLsn = afterLsn;
     this.#markedLsn = afterLsn;
-    if (this.#options.durability === 'periodic') this.#ctx.toSelf('syncPeriodically', {});
     const isArchived = this.#options.archive !== undefined;
-    // Their records are in tables: they stay only until they are archived.
-    if (isArchived) this.#closed.addRecovered(recovery.segments);
+    const { segments, unused } = recovery;
     return this.#ctx.session(async () => {
       const segment = await openSegment(disk, directory, { number, header, segmentBytes });
-      if (!isArchived) for (const { path } of recovery.segments) disk.remove(path);
+      for (const { path } of unused) disk.remove(path);
+      if (!isArchived) for (const { path } of segments) disk.remove(path);
       await disk.syncDirectory(directory);
       toSelf('rotated', { segment });
-      if (isArchived) toSelf('archiveTick', {});
+      toSelf('begun', {});
       return {};
     });
+  }
+
+  /** Once, however often a full disk made `begin` fail before. */
+  begun(): void {
+    const { archive, durability } = this.#options;
+    if (durability === 'periodic') this.syncPeriodically();
+    if (archive === undefined) return;
+    // Their records are in tables: they stay until they are archived, and NEWEST names none of them.
+    this.#closed.addRecovered(this.#recovery?.segments ?? []);
+    this.archiveTick();
   }
 
   // ---- appends -------------------------------------------------------------------------------

@@ -171,6 +171,19 @@ export class MachineUnderTest {
   }
 }
 
+/** The disk has no more than `freeBytes` left from the moment when the first such file is created. */
+export function fillWhenCreated(storage: SimStorage, path: RegExp, freeBytes: number): void {
+  const { create } = storage;
+  storage.create = (name) => {
+    const file = create.call(storage, name);
+    if (path.test(name)) {
+      storage.faults.capacityBytes = storage.usedBytes + freeBytes;
+      storage.create = create;
+    }
+    return file;
+  };
+}
+
 /** The files of a simulated disk, copied as they are now. */
 export function copyOf(storage: SimStorage, directories: readonly string[]): MemoryDisk {
   const disk = new MemoryDisk();

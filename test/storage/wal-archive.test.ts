@@ -17,7 +17,7 @@ import type { CrashKind } from '../../sim/cluster.ts';
 import { Prng } from '../../runtime/prng.ts';
 import { Kit } from '../kit.ts';
 import { MemoryDisk } from '../kit-disk.ts';
-import { copyOf, MachineUnderTest, nodeName } from './machine-under-test.ts';
+import { copyOf, fillWhenCreated, MachineUnderTest, nodeName } from './machine-under-test.ts';
 
 const place = archiveDirectory('sim', nodeName, 0);
 const walDirectory = 'shard-0/wal';
@@ -135,6 +135,30 @@ describe('wal archive', function () {
       await work(machine);
     });
   }
+
+  for (const kind of ['kill', 'power-loss'] as const)
+    it(`wal archive: a crash at any call of the next start does not make the one after it refuse (kind=${kind})`, async () => {
+      let isReached = true;
+      let starts = 0;
+      for (let call = 1; isReached; call += 2) {
+        const machine = new MachineUnderTest(true);
+        await machine.cluster.world.run(async () => {
+          await machine.start();
+          await machine.write(5);
+          machine.cluster.crash(nodeName, kind);
+          const second = machine.cluster.start(nodeName);
+          machine.plan({ kind, call });
+          await second;
+          await machine.cluster.world.sleep(100);
+          isReached = !machine.isUp;
+          if (!isReached) return;
+          starts += 1;
+          await machine.start();
+          await machine.expectAcked();
+        });
+      }
+      expect(starts).to.be.greaterThan(50);
+    });
 
   it('wal archive: segments with records are closed in time, and time alone is covered', () =>
     archived(async (machine) => {
@@ -284,6 +308,25 @@ describe('wal archive', function () {
       expect(machine.storage.list(walDirectory).length).to.be.below(waiting);
       expect(await replayed(archiveOf(machine))).to.deep.equal(machine.acked);
       expect(archiveOf(machine).exists(`${place}/${segmentName(1)}`)).to.equal(true);
+    }));
+
+  it('wal archive: it goes on after a start that a full disk held up', () =>
+    archived(async (machine) => {
+      await machine.write(5);
+      machine.cluster.crash(nodeName, 'kill');
+      const { storage } = machine;
+      fillWhenCreated(storage, /wal\/\d+[.]wal$/, 100);
+      await machine.start();
+      await machine.cluster.world.sleep(3_500);
+      expect(storage.list(walDirectory), 'no new segment').to.include(segmentName(1));
+      storage.faults.capacityBytes = Infinity;
+      await machine.cluster.world.sleep(5_000);
+      await machine.write(20);
+      await machine.flush();
+      await machine.cluster.world.sleep(10_000);
+      const logged = machine.cluster.log.last(1_000).join('\n');
+      expect(logged).to.not.include('archive-failed');
+      expect(storage.list(walDirectory)).to.not.include(segmentName(1));
     }));
 
   it('wal archive: a slow copy is made once, whoever asks for it again, and others wait', async () => {
