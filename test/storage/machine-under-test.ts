@@ -173,9 +173,9 @@ export class MachineUnderTest {
 
 /** The disk has no more than `freeBytes` left from the moment when the first such file is created. */
 export function fillWhenCreated(storage: SimStorage, path: RegExp, freeBytes: number): void {
-  const { create } = storage;
+  const create = storage.create.bind(storage);
   storage.create = (name) => {
-    const file = create.call(storage, name);
+    const file = create(name);
     if (path.test(name)) {
       storage.faults.capacityBytes = storage.usedBytes + freeBytes;
       storage.create = create;
