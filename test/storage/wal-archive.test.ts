@@ -127,7 +127,8 @@ async function endSecondStart(kind: CrashKind, call: number): Promise<boolean> {
     await second;
     await machine.cluster.world.sleep(100);
     isEnded = !machine.isUp;
-    if (isEnded) await machine.start();
+    if (!isEnded) return;
+    await machine.start();
     await machine.expectAcked();
   });
   return isEnded;
