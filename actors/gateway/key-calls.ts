@@ -17,6 +17,7 @@ import {
   type SerialReply,
   type SerialRequest,
   type TransactionReply,
+  transactionOperationsMax,
   type TransactionRequest,
   type WriteRequest,
 } from '../replication/protocol.ts';
@@ -194,15 +195,16 @@ export class KeyCalls {
     const admitted = this.#admitted(() => this.#withLifetimes(request), done);
     if (admitted === undefined) return;
     const operations = request.commands.flatMap((command) => command.operations);
+    if (operations.length > transactionOperationsMax) {
+      const detail = `expected at most ${transactionOperationsMax} operations`;
+      return done(failure('BAD_REQUEST', { detail }), undefined);
+    }
     const isRead = operations.every(({ verb }) => verb === 'read');
     // Every operation counts against the quota, before any of them is done.
-    const admit = (left: number): void =>
-      guard.admit(namespace, (problem) => {
-        if (problem !== undefined) return done(problem, undefined);
-        if (left > 1) return admit(left - 1);
-        this.#propose('transact', admitted, isRead ? 'read' : 'write', deadlineMs, done);
-      });
-    admit(operations.length);
+    guard.admitAll(namespace, operations.length, (problem) => {
+      if (problem !== undefined) return done(problem, undefined);
+      this.#propose('transact', admitted, isRead ? 'read' : 'write', deadlineMs, done);
+    });
   }
 
   #withLifetimes(request: TransactionRequest): TransactionRequest {
@@ -228,17 +230,14 @@ export class KeyCalls {
     );
     if (admitted === undefined) return;
     // Every operation counts against the quota, before any of them is done.
-    const admit = (left: number): void =>
-      guard.admit(namespace, (problem) => {
-        if (problem !== undefined) return done(problem, undefined);
-        if (left > 1) return admit(left - 1);
-        const body = { ...request, operations: admitted };
-        const leftMs = deadlineMs - ctx.clock.monotonicMs();
-        ctx.ask(refTo(BatchWriter, ctx.node), 'run', body, leftMs, (refused, reply) =>
-          done(refused === undefined ? undefined : finalFailure('write', refused), reply),
-        );
-      });
-    admit(admitted.length);
+    guard.admitAll(namespace, admitted.length, (problem) => {
+      if (problem !== undefined) return done(problem, undefined);
+      const body = { ...request, operations: admitted };
+      const leftMs = deadlineMs - ctx.clock.monotonicMs();
+      ctx.ask(refTo(BatchWriter, ctx.node), 'run', body, leftMs, (refused, reply) =>
+        done(refused === undefined ? undefined : finalFailure('write', refused), reply),
+      );
+    });
   }
 
   #serial(request: SerialRequest, deadlineMs: number, done: Done<SerialReply>): void {

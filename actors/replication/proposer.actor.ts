@@ -32,6 +32,7 @@ import {
   type SerialReply,
   type SerialRequest,
   type TransactionReply,
+  transactionOperationsMax,
   type TransactionRequest,
 } from './protocol.ts';
 import { ReplicaView } from './replica-view.ts';
@@ -315,7 +316,6 @@ class ProposerActor implements Handlers<Proposer>, Handlers<Own> {
 
 /** Values that the operations of one round bring, where it takes more than one. */
 const roundBytesMax = 4 * 1024 * 1024;
-const transactionOperationsMax = 1024;
 
 /** One namespace, one group, and no more than a round takes. */
 function checkTransaction(request: TransactionRequest): void {

@@ -320,6 +320,9 @@ export interface TransactionCommand {
   readonly operations: readonly SerialRequest[];
 }
 
+/** Of all commands of a transaction together. */
+export const transactionOperationsMax = 1024;
+
 /** Commands on keys of one group, decided at once (docs/decisions/0021). */
 export interface TransactionRequest {
   readonly namespace: number;

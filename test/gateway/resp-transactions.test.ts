@@ -374,6 +374,21 @@ describe('resp transactions', () => {
     );
   });
 
+  it('resp transactions: more operations than one decision takes are refused, however many', async () => {
+    const pairs = (count: number): string[] =>
+      Array.from({ length: count }, (_, i) => [`{m}${i}`, 'x']).flat();
+    const tooMany = error('ERR expected at most 1024 operations');
+    expect(await run(['MSETNX', ...pairs(1024)])).to.equal(':1\r\n');
+    expect(await run(['MSETNX', ...pairs(1025)])).to.equal(tooMany);
+    // One stack frame for each operation would end the gateway.
+    expect(await run(['MSETNX', ...pairs(100_000)])).to.equal(tooMany);
+    const names = pairs(100_000).filter((_, i) => i % 2 === 0);
+    expect(await run(['MULTI'], ['DEL', ...names], ['EXEC'])).to.equal(
+      `${ok}+QUEUED\r\n${tooMany}`,
+    );
+    expect(await run(['GET', '{m}1023'])).to.equal(bulk('x'));
+  });
+
   it('resp transactions: commands of several keys inside a transaction', async () => {
     expect(
       await run(
