@@ -3,7 +3,7 @@
 import { refTo } from '../runtime/actor.ts';
 import { utf8 } from '../runtime/bytes.ts';
 import type { Disk } from '../runtime/environment.ts';
-import { lastWriteWins } from '../actors/model/resolve.ts';
+import { lastWriteWins, type Resolve } from '../actors/model/resolve.ts';
 import { Ring } from '../actors/model/ring.ts';
 import { storageKey } from '../actors/model/record.ts';
 import { hashKey } from '../actors/model/token.ts';
@@ -40,6 +40,8 @@ export interface CoordinatorSetup {
   readonly joinReadsAbove?: number;
   /** Who keeps hints is played by the test too, as an actor of the node `keeper`. */
   readonly hasHints?: boolean;
+  /** Default: the last write wins. */
+  readonly resolve?: Resolve;
   /** Default true: the failure detector has said that all members are alive. */
   readonly knowsPeers?: boolean;
 }
@@ -61,7 +63,7 @@ export class CoordinatorKit extends ReplicaKit {
     for (const node of members) if (node !== 'n1') kit.playPeer(node);
     const options: CoordinatorOptions = {
       ring: new Ring({ members, virtualNodes: 4, replicationFactor }),
-      resolve: lastWriteWins,
+      resolve: setup.resolve ?? lastWriteWins,
       writer: 41,
       incarnation: 42,
       shards,

@@ -11,6 +11,7 @@ import { type ErrorCode, failure } from '../runtime/errors.ts';
 import type { BodyOf, Handlers, Protocol, ReplyOf } from '../runtime/protocol.ts';
 import { encodeRecord, recordEtag, type RecordFields, storageKey } from '../actors/model/record.ts';
 import type { RecordPage } from '../actors/model/record-pages.ts';
+import { addEvent, emptySet, recordOfSet } from '../actors/model/siblings.ts';
 import { hashKey } from '../actors/model/token.ts';
 import { Coordinator, Replica } from '../actors/replication/protocol.ts';
 import { Store } from '../actors/storage/protocol.ts';
@@ -287,4 +288,16 @@ export class ReplicaKit extends Kit {
     await this.host.settle();
     return this.asked.map(({ node, name }) => `${node}/${name}`).sort();
   }
+}
+
+/** A set of siblings of `key` that has heard of so many writers, from `first` on. */
+export function setOfWriters(key: string, first: number, count: number): Uint8Array {
+  let set = emptySet;
+  for (let writer = first; writer < first + count; writer += 1)
+    set = addEvent(set, { writer, epoch: 1 }, set.clock, {
+      ...{ hlc: 10, expiresAt: 0, valueType: 0 },
+      value: utf8.encode('v'),
+    });
+  const stored = storageKey(1, utf8.encode(key));
+  return recordOfSet({ key: stored, ...hashKey(stored) }, set, 10);
 }

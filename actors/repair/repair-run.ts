@@ -333,12 +333,23 @@ async function feed(
 async function syncBatch(run: Run, batch: readonly HeldKey[]): Promise<number> {
   const { clock, bytesPerSecond } = run.plan;
   const startedMs = clock.monotonicMs();
-  const sent = await Promise.all(batch.map((key) => syncKey(run, key)));
+  const sent = await Promise.all(batch.map((key) => syncOne(run, key)));
   const bytes = sent.reduce((sum, size) => sum + size, 0);
   if (bytes === 0) return 0;
   const dueMs = startedMs + (bytes / bytesPerSecond) * 1000;
   await run.session.sleep(Math.max(0, dueMs - clock.monotonicMs()));
   return bytes;
+}
+
+/** Bytes that were sent. Siblings that no record holds together fail the set of their key alone. */
+async function syncOne(run: Run, held: HeldKey): Promise<number> {
+  try {
+    return await syncKey(run, held);
+  } catch (error) {
+    if (!(error instanceof KvError) || error.code !== 'TOO_LARGE') throw error;
+    run.progress.failed(run.plan.sets.indexOf(hashKey(held.key).token), reasonOf(error));
+    return 0;
+  }
 }
 
 /** Bytes that were sent. */

@@ -358,7 +358,8 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
     const leftMs = this.#leftMs(deadlineMs);
     const round = path.request();
     const next = (): void => {
-      const outcome = path.outcome();
+      const outcome = outcomeOf(path);
+      if (outcome instanceof KvError) return later.fail(outcome.toFailure());
       if (outcome === 'open') return;
       if (outcome === 'failed')
         later.fail(failure('TIMEOUT', { detail: 'replicas did not answer' }));
@@ -405,6 +406,16 @@ class CoordinatorActor implements Handlers<Coordinator>, Handlers<Own>, WritesIt
   #stamperOrBug(): Stamper {
     assert(this.#stamper !== undefined, 'a request before start');
     return this.#stamper;
+  }
+}
+
+/** What a page has come to; the failure where siblings of one key fit into no record together. */
+function outcomeOf(path: ScanPath): ReturnType<ScanPath['outcome']> | KvError {
+  try {
+    return path.outcome();
+  } catch (error) {
+    if (!(error instanceof KvError)) throw error;
+    return error;
   }
 }
 

@@ -261,7 +261,16 @@ export class KeyReads {
     }
     if (problem !== undefined) return this.#run(read, path.failed(node));
     assert(reply !== undefined, 'a read answer without a body');
-    this.#run(read, path.answered(node, reply));
+    let actions: readonly ReadAction[];
+    try {
+      actions = path.answered(node, reply);
+    } catch (error) {
+      // Sibling sets whose join no record holds: each replica has what it has.
+      if (!(error instanceof KvError)) throw error;
+      if (this.#end(read)) answers.fail(error.toFailure());
+      return;
+    }
+    this.#run(read, actions);
   }
 
   #askRepair(read: KeyRead, node: string, record: Uint8Array): void {

@@ -138,12 +138,13 @@ export class ScanPath {
 
   #merge(): 'more' | ScanReply {
     const { request, resolve, nowMs } = this.#options;
+    // What comes later does not count, also where the merge fails.
+    this.#round = undefined;
     const complete = [...this.#parts.values()].filter(
       (part) => part.shardsLeft === 0 && !part.isFailed,
     );
     const pages = complete.flatMap((part) => part.pages);
     const merged = mergePages(pages, Number.MAX_SAFE_INTEGER, resolve);
-    this.#round = undefined;
     for (const record of merged.records) {
       if (isLive(record, nowMs)) {
         if (this.#live.length === request.limit) return this.#page(false);

@@ -4,9 +4,10 @@ import { expect } from 'chai';
 import { utf8 } from '../../runtime/bytes.ts';
 import { formatEtag, noEtag, recordEtag, recordKey, userKey } from '../../actors/model/record.ts';
 import { Ring } from '../../actors/model/ring.ts';
+import { mergeReplicas } from '../../actors/model/siblings.ts';
 import type { RangeRequest } from '../../actors/storage/protocol.ts';
 import { CoordinatorKit, keyWhere, wallMs } from '../kit-coordinator.ts';
-import { type Asked, hexOf, makeRecord, readReply } from '../kit-replication.ts';
+import { type Asked, hexOf, makeRecord, readReply, setOfWriters } from '../kit-replication.ts';
 
 const old = makeRecord('key', { hlc: 10, value: 'old' });
 const fresh = makeRecord('key', { hlc: 20, value: 'fresh' });
@@ -22,6 +23,24 @@ async function answer(kit: CoordinatorKit, node: string, record?: Uint8Array): P
 }
 
 describe('coordinator: reads', () => {
+  it('coordinator: siblings that no record holds together fail their read, and it is over', async () => {
+    const kit = await CoordinatorKit.start({ resolve: mergeReplicas });
+    const [a, b] = [setOfWriters('key', 1, 600), setOfWriters('key', 1_001, 600)];
+    const read = kit.read('key');
+    await answer(kit, 'n1', a);
+    await answer(kit, 'n2', b);
+    await answer(kit, 'n2', b);
+    expect(read.failure?.code).to.equal('TOO_LARGE');
+    expect(kit.openReads()).to.equal(0);
+    const scan = kit.scan({ limit: 10 });
+    const page = { records: [a], isDone: true };
+    (await kit.take('n1', 'range')).reply(page);
+    (await kit.take('n2', 'range')).reply({ ...page, records: [b] });
+    (await kit.take('n3', 'range')).reply(page);
+    await kit.host.settle();
+    expect(scan.failure?.code).to.equal('TOO_LARGE');
+  });
+
   it('coordinator: RR-1: data from this node, an etag from one other, and the record', async () => {
     const kit = await CoordinatorKit.start();
     const read = kit.read('key');

@@ -5,9 +5,11 @@
 import { expect } from 'chai';
 import type { Tunables } from '../../actors/node/settings.ts';
 import { plainSerial, Proposer } from '../../actors/replication/protocol.ts';
+import { Store } from '../../actors/storage/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { Prng } from '../../runtime/prng.ts';
+import { setOfWriters } from '../kit-replication.ts';
 import { replicaNames, ReplicasUnderTest } from './replicas-under-test.ts';
 
 const quiet: Partial<Tunables> = { hintWindowMs: 0, repairIntervalMs: 0, tombstoneGraceMs: 0 };
@@ -138,6 +140,30 @@ describe('sim repair: convergence', () => {
       expect(report.sets.map(({ outcome }) => outcome)).to.deep.equal(['partial']);
       expect(await replicas.holds('n2', 'key')).to.equal('value');
       expect(replicas.reached('repair horizon moved')).to.equal(0);
+    });
+  });
+
+  it('repair: siblings that no record holds together hold up no other key', async () => {
+    const replicas = start();
+    const keys = keysOf(300);
+    await replicas.run(async () => {
+      await replicas.down('n3');
+      await writeAll(replicas, keys, 'value');
+      await replicas.up('n3');
+      await replicas.sleep(5);
+      for (const [node, first] of [
+        ['n1', 1],
+        ['n2', 1_001],
+      ] as const) {
+        const body = { record: setOfWriters('cart', first, 600) };
+        const applied = await replicas.cluster.ask(refTo(Store, node), 'apply', body, 5_000);
+        expect(applied.kind).to.equal('reply');
+      }
+      const { sets, recordsSent } = await replicas.repair('n1');
+      expect(sets.map(({ outcome }) => outcome)).to.deep.equal(['failed']);
+      expect(sets[0]?.why).to.include('TOO_LARGE');
+      expect(recordsSent).to.equal(keys.length);
+      await expectAll(replicas, keys, 'value');
     });
   });
 
