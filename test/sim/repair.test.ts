@@ -161,7 +161,7 @@ describe('sim repair: convergence', () => {
       }
       const { sets, recordsSent } = await replicas.repair('n1');
       expect(sets.map(({ outcome }) => outcome)).to.deep.equal(['failed']);
-      expect(sets[0]?.why).to.include('TOO_LARGE');
+      expect(sets[0]?.why).to.include('all siblings of the key together');
       expect(recordsSent).to.equal(keys.length);
       await expectAll(replicas, keys, 'value');
     });
