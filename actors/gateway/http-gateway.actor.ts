@@ -318,9 +318,10 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     const nowMs = this.#ctx.clock.wallMicros() / 1000;
     const replicas = ring.replicationFactor;
     const settings = { namespaces, defaults, sealer, replicas, nowMs };
-    const terms = parseTerms(exchange.request, kind, settings);
     const { login, route, request } = exchange;
-    this.#access?.checkKeys(login, route, request, terms.namespace);
+    const terms = parseTerms(request, kind, settings, (namespace) =>
+      this.#access?.checkKeys(login, route, request, namespace),
+    );
     if (this.#guard.keepsSiblings(terms.namespace)) checkSiblingTerms(route.name, terms);
     exchange.terms = terms;
     exchange.level = terms.level;

@@ -139,14 +139,18 @@ export function checkQuery(route: HttpRoute, query: HttpRequest['query']): void 
       );
 }
 
+/** `checkRight` throws where the caller has nothing to do with the namespace. */
 export function parseTerms(
   request: HttpRequest,
   kind: TermsKind,
   { namespaces, defaults: ofNode, sealer, replicas, nowMs }: TermsSettings,
+  checkRight: (namespace: number) => void,
 ): Terms {
   const { headers } = request;
   const found = namespaceOf(request, namespaces);
   const { id: namespace } = found;
+  // Before the headers: what is wrong with them would tell that the namespace is there (SE-14).
+  checkRight(namespace);
   const defaults = { ...ofNode, ...defaultLevels(found, ofNode, kind) };
   const named = headers['consistency-level'];
   const token = headers['x-session-token'];

@@ -78,7 +78,8 @@ describe('answer times', () => {
       const request = { route: '', params: {}, query: {}, headers, body: new Uint8Array(0) };
       const defaults = { ...defaultGatewaySettings.defaults, ...long };
       const common = { namespaces: firstNamespaces, sealer: new Sealer('test') };
-      return parseTerms(request, kind, { ...common, defaults, replicas: 3, nowMs: 0 }).timeoutMs;
+      const settings = { ...common, defaults, replicas: 3, nowMs: 0 };
+      return parseTerms(request, kind, settings, () => undefined).timeoutMs;
     };
     const serial = { 'consistency-level': 'SERIAL' };
     expect(termsOf('serial', {})).to.equal(600_000);

@@ -162,6 +162,19 @@ describe('security: access over HTTP', () => {
     });
     expect([there.status, not.status]).to.deep.equal([403, 403]);
     expect(there.text).to.equal(not.text);
+    for (const wrong of [
+      { 'consistency-level': 'nonsense' },
+      { 'x-deadline-ms': 'x' },
+      { 'x-session-token': 'x' },
+      { 'x-explain': 'x' },
+    ]) {
+      const headers = { ...as('ada'), ...wrong };
+      const texts = ['b', 'zzz'].map(
+        async (name) =>
+          (await send(cluster.port, 'GET', `/api/v1/namespaces/${name}/keys/k`, { headers })).text,
+      );
+      expect(new Set(await Promise.all(texts)).size, JSON.stringify(wrong)).to.equal(1);
+    }
     const shown = await send(cluster.port, 'GET', '/api/v1/admin/namespaces', {
       headers: as('ada'),
     });
