@@ -23,7 +23,10 @@ const pageLayout = { records: 'bytes[]', isDone: 'bool' } as const;
 
 /** Front door of a shard: the newest record of a key, whatever holds it. */
 export const Store = protocol('store', 10, {
-  /** Answers when the record is durable (WAL-7). Idempotent: the winner by HLC-1 stays. */
+  /**
+   * Answers when the record is durable (WAL-7). Idempotent: the winner by HLC-1 stays. TOO_LARGE: it
+   * does not fit into the memtables of this node.
+   */
   apply: ask<{ readonly record: Uint8Array }, { readonly lsn: number }>(1, {
     layout: { record: 'bytes' },
     replyLayout: { lsn: 'u53' },

@@ -116,6 +116,12 @@ export class NodeUnderTest {
     for (const { reply, failure } of asked) if (reply === undefined) throw new Error(failure?.code);
   }
 
+  /** As a peer writes it, whatever its size. */
+  async apply(record: Uint8Array): Promise<Answer<ReplyOf<Store['apply']>>> {
+    const [answer] = await this.#askAll(store, 'apply', [{ record }]);
+    return answer as Answer<ReplyOf<Store['apply']>>;
+  }
+
   async flush(): Promise<void> {
     await this.#askAll(store, 'flush', [{}]);
   }
