@@ -76,7 +76,7 @@ import { walArchiver } from '../storage/wal-archiver.actor.ts';
 import { walWriter } from '../storage/wal-writer.actor.ts';
 import type { NodeSettings, StorageSettings } from './plan-settings.ts';
 import { recordAgeMaxMs, type Tunables } from './settings.ts';
-import { decisionBytesOf, flushSpaceBytes, serialValueBytesMax } from './sizes.ts';
+import { decisionBytesOf, flushSpaceBytes, heldBytesMax, serialValueBytesMax } from './sizes.ts';
 import { threadGroups } from './thread-groups.ts';
 
 export type { Member, NodeSettings, StorageSettings } from './plan-settings.ts';
@@ -218,7 +218,7 @@ function storageRows(settings: StorageSettings, purge: TombstonePurge, shard: nu
     directory,
     identity,
     watcher: settings.watcher,
-    ...{ memtableBytes, inFlightBytes, rowCacheBytes },
+    ...{ memtableBytes, inFlightBytes, rowCacheBytes, heldBytesMax: heldBytesMax(tunables) },
     arenas: arenas.length,
     reserveBytes,
     sectionBytesMin: memtableBytes / 64,

@@ -5,12 +5,20 @@ import { recordBytesMax, valueBytesHardMax } from '../model/record.ts';
 import type { Tunables } from './settings.ts';
 
 /**
- * Bytes of an arena: a full memtable by the store's own count, which includes the index, one record
- * of any size on top of it, and room to spare.
+ * Bytes of an arena: a full memtable by the store's own count, which includes the index, the
+ * largest record on top of it, and room to spare.
  */
-export function arenaBytes({ memtableBytes, inFlightBytes, valueBytesMax }: Tunables): number {
+export function arenaBytes(tunables: Tunables): number {
+  return Math.ceil(tunables.memtableBytes * 1.25) + heldBytesMax(tunables) + 64 * 1024;
+}
+
+/**
+ * The largest record that a store takes, with what the index takes of it: so much fits on top of a
+ * full memtable. Peers with larger settings, and sets of siblings, come with records of any size.
+ */
+export function heldBytesMax({ inFlightBytes, valueBytesMax }: Tunables): number {
   const largest = recordBytesMax - valueBytesHardMax + valueBytesMax;
-  return Math.ceil(memtableBytes * 1.25) + inFlightBytes + largest * 2 + 64 * 1024;
+  return inFlightBytes + largest * 2;
 }
 
 /** What the vote on a value may take beside it: the results of earlier requests, keys, the index. */

@@ -12,12 +12,15 @@
 // not answered yet: what is in flight at a freeze belongs to the next table.
 
 import { KvError } from '../../runtime/errors.ts';
+import { recordBytesMax } from '../model/record.ts';
 
 export interface AdmissionLimits {
   /** Records of so many bytes in memory are flushed; no more until the freeze. */
   readonly memtableBytes: number;
-  /** Bytes that may wait for the log; one record always may. */
+  /** Bytes that may wait for the log; one record always may, as large as the store takes it. */
   readonly inFlightBytes: number;
+  /** With its index no record is larger: an arena has room for it on top of a full memtable. */
+  readonly heldBytesMax: number;
 }
 
 /** Arena bytes of a record beside its own: index entry, alignment, half-full nodes. */
@@ -58,8 +61,9 @@ export class Admission {
     return this.#admittedBytes >= this.#limits.memtableBytes;
   }
 
-  /** Lets records in, or throws DISK_FULL or OVERLOADED and changes nothing. */
+  /** Lets records in, or throws TOO_LARGE, DISK_FULL or OVERLOADED and changes nothing. */
   enter(bytes: number, records: number): void {
+    this.#checkSize(bytes, records);
     const { inFlightBytes, memtableBytes } = this.#limits;
     const written = heldBytes(bytes, records) * 2;
     if (!this.isFull && written > this.spareBytes) this.#look();
@@ -79,6 +83,14 @@ export class Admission {
     this.#inFlightRecords += records;
     this.#admittedBytes += heldBytes(bytes, records);
     this.spareBytes -= written;
+  }
+
+  /** What is in the log has to fit into memory, now and at the next start. */
+  #checkSize(bytes: number, records: number): void {
+    const { inFlightBytes, heldBytesMax } = this.#limits;
+    const held = heldBytes(bytes, records);
+    const max = records > 1 ? Math.min(inFlightBytes, recordBytesMax) : heldBytesMax;
+    if (held > max) throw new KvError('TOO_LARGE', { records, bytes: held, max });
   }
 
   /** The log has answered, with success or not. */

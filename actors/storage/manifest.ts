@@ -1,7 +1,9 @@
 // The manifest on disk: a log of version edits, in files named by CURRENT (MF-1, MF-2).
 //
-// Each start and each roll-over begins a new file with a snapshot of the state; only when that file
-// and its directory are synced does CURRENT name it. A commit is one record, appended and synced.
+// Each start and each roll-over begins a new file with a snapshot of the state, in several edits
+// where it is large; only when that file and its directory are synced does CURRENT name it. A file
+// takes as many bytes of edits as its snapshot has, or more: what is written stays in proportion
+// to what changes. A commit is one record, appended and synced.
 // Invariant: after an append or sync that failed, nothing is ever appended to that file again, for
 // nobody knows what is in it (MF-5). After a full disk the next commit starts a new file with the
 // state as it was before; after any other failure every commit fails and the node has to stop.
@@ -13,6 +15,7 @@ import { ByteWriter, noBytes } from '../../runtime/bytes.ts';
 import type { Disk, DiskFile } from '../../runtime/environment.ts';
 import { assert, CorruptionError, KvError } from '../../runtime/errors.ts';
 import { syncFile } from '../../runtime/files.ts';
+import type { TableMeta } from './protocol.ts';
 import { decodeSealedName, encodeSealedName } from './sealed-name.ts';
 import { readSegment } from './segment-reader.ts';
 import { tableNumber } from './table-files.ts';
@@ -27,15 +30,18 @@ import {
   walRecordTypes,
 } from './wal-format.ts';
 
-/** A manifest of this size is replaced by a new one before the next commit. */
+/** A manifest of this size, and of twice its snapshot, is replaced before the next commit. */
 const rollOverBytesDefault = 1024 * 1024;
 /** No edit is larger. */
 const editBytesMax = 16 * 1024 * 1024;
+const snapshotEditBytesDefault = 8 * 1024 * 1024;
 const currentName = 'CURRENT';
 
 export interface ManifestOptions {
   /** Default 1 MiB. */
   readonly rollOverBytes?: number;
+  /** A snapshot above is written as several edits. Default 8 MiB. */
+  readonly snapshotEditBytes?: number;
   /**
    * Called with what the manifest says before this start writes anything: on a full disk the space
    * of what is left over may be needed first. May reserve file numbers; what it throws ends the
@@ -81,19 +87,26 @@ export class ManifestLog {
     disk: Disk,
     directory: string,
     identity: LogIdentity,
-    { rollOverBytes = rollOverBytesDefault, beforeWriting }: ManifestOptions = {},
+    options: ManifestOptions = {},
   ): Promise<ManifestLog> {
-    const place = { disk, directory, identity, rollOverBytes };
-    return openManifest(place, beforeWriting).then((manifest) => new ManifestLog(manifest));
+    const place = placeOf({ disk, directory, identity }, options);
+    return openManifest(place, options.beforeWriting).then((manifest) => new ManifestLog(manifest));
   }
 
   /**
-   * A new manifest for tables that somebody else has put there, which the first commit names. Only
-   * for a directory that is no shard yet: what is in it is not looked at.
+   * A new manifest that names `tables`, which somebody else has put there. Only for a directory that
+   * is no shard yet: what is in it is not looked at.
    */
-  static create(disk: Disk, directory: string, identity: LogIdentity): Promise<ManifestLog> {
-    const place = { disk, directory, identity, rollOverBytes: rollOverBytesDefault };
+  static create(
+    disk: Disk,
+    directory: string,
+    identity: LogIdentity,
+    tables: readonly TableMeta[],
+    options: ManifestOptions = {},
+  ): Promise<ManifestLog> {
+    const place = placeOf({ disk, directory, identity }, options);
     const state = new ManifestState();
+    state.apply({ added: tables, dropped: [] });
     return startLog(place, state).then(
       (log) => new ManifestLog({ place, state, log, uncertain: [] }),
     );
@@ -136,19 +149,31 @@ export class ManifestLog {
   }
 }
 
-/** Where a shard's manifest is, and whose it is. */
+/** Where a shard's manifest is, whose it is, and its sizes. */
 interface Place {
   readonly disk: Disk;
   readonly directory: string;
   readonly identity: LogIdentity;
   readonly rollOverBytes: number;
+  readonly snapshotEditBytes: number;
 }
+
+const placeOf = (
+  where: Pick<Place, 'disk' | 'directory' | 'identity'>,
+  { rollOverBytes, snapshotEditBytes }: ManifestOptions,
+): Place => ({
+  ...where,
+  rollOverBytes: rollOverBytes ?? rollOverBytesDefault,
+  snapshotEditBytes: snapshotEditBytes ?? snapshotEditBytesDefault,
+});
 
 /** The file that changes go to. */
 interface OpenLog {
   readonly number: number;
   readonly file: DiskFile;
   size: number;
+  /** Of this size it is replaced by a new one. */
+  rollOverAt: number;
   chain: number;
   lastLsn: number;
   durableLsn: number;
@@ -210,6 +235,7 @@ function replay({ disk, directory, identity }: Place, current: Uint8Array): Mani
   if (bytes === undefined) throw new CorruptionError(path, 0, 'it is gone, CURRENT names it');
   const state = new ManifestState();
   let edits = 0;
+  let wanted = 1;
   const expectations = {
     kind: 'manifest' as const,
     identity,
@@ -219,15 +245,16 @@ function replay({ disk, directory, identity }: Place, current: Uint8Array): Mani
     inFlightBytesMax: editBytesMax,
   };
   const verdict = readSegment(bytes, expectations, ({ payload, end }) => {
-    applyStored(state, payload, { path, offset: end - payload.length });
+    const edit = applyStored(state, payload, { path, offset: end - payload.length });
+    if (edits === 0) wanted = edit.snapshotEdits ?? 1;
     edits += 1;
   });
   if (verdict.kind === 'refused')
     throw new KvError('DATA_REFUSED', { file: path, detail: verdict.reason });
   if (verdict.kind === 'corrupt') throw new CorruptionError(path, verdict.offset, verdict.reason);
   // The snapshot was synced before CURRENT named the file.
-  if (verdict.kind === 'unborn' || edits === 0)
-    throw new CorruptionError(path, segmentHeaderSpace, 'it does not start with a snapshot');
+  if (verdict.kind === 'unborn' || edits < wanted)
+    throw new CorruptionError(path, segmentHeaderSpace, 'it does not start with a whole snapshot');
   return state;
 }
 
@@ -236,7 +263,7 @@ function applyStored(
   state: ManifestState,
   payload: Uint8Array,
   { path, offset }: { readonly path: string; readonly offset: number },
-): void {
+): VersionEdit {
   let edit: VersionEdit;
   try {
     edit = decodeEdit(payload);
@@ -247,6 +274,7 @@ function applyStored(
   const problem = state.problemWith(edit);
   if (problem !== undefined) throw new CorruptionError(path, offset, `a version edit ${problem}`);
   state.apply(edit);
+  return edit;
 }
 
 /** A new file with a snapshot of the state; durable, named by CURRENT; older ones are removed. */
@@ -264,10 +292,12 @@ async function startLog(place: Place, state: ManifestState): Promise<OpenLog> {
   });
   const file = disk.open(`${directory}/${manifestName(number)}`, 'create');
   const start = { size: header.length, chain: segmentChain(header), lastLsn: 0, durableLsn: 0 };
-  const log: OpenLog = { number, file, ...start, condition: 'good' };
+  const log: OpenLog = { number, file, ...start, rollOverAt: 0, condition: 'good' };
   try {
     file.write(header, 0);
-    append(log, walRecordTypes.edit, encodeEdit(state.snapshotEdit()));
+    for (const edit of state.snapshotEdits(place.snapshotEditBytes))
+      append(log, walRecordTypes.edit, encodeEdit(edit));
+    log.rollOverAt = Math.max(place.rollOverBytes, 2 * log.size - header.length);
     await syncFile(file);
     await disk.syncDirectory(directory);
     await disk.replace(`${directory}/${currentName}`, encodeCurrent(number));
@@ -300,13 +330,13 @@ async function commitEdit(manifest: Manifest, edit: VersionEdit): Promise<readon
 }
 
 async function writeEdit(manifest: Manifest, edit: VersionEdit): Promise<void> {
-  const { place, state } = manifest;
+  const { state } = manifest;
   const problem = state.problemWith(edit);
   assert(problem === undefined, `a version edit ${problem}`);
-  const { condition, size } = manifest.log;
+  const { condition, size, rollOverAt } = manifest.log;
   if (condition === 'failed')
     throw new KvError('DISK_FAILED', { detail: 'an earlier change of the manifest failed' });
-  if (condition === 'full' || size >= place.rollOverBytes) await rollOver(manifest);
+  if (condition === 'full' || size >= rollOverAt) await rollOver(manifest);
   const { log } = manifest;
   const nextFileNumber = Math.max(edit.nextFileNumber ?? 0, state.nextFileNumber);
   const whole = { ...edit, nextFileNumber };

@@ -23,7 +23,10 @@ const pageLayout = { records: 'bytes[]', isDone: 'bool' } as const;
 
 /** Front door of a shard: the newest record of a key, whatever holds it. */
 export const Store = protocol('store', 10, {
-  /** Answers when the record is durable (WAL-7). Idempotent: the winner by HLC-1 stays. */
+  /**
+   * Answers when the record is durable (WAL-7). Idempotent: the winner by HLC-1 stays. TOO_LARGE: it
+   * does not fit into the memtables of this node.
+   */
   apply: ask<{ readonly record: Uint8Array }, { readonly lsn: number }>(1, {
     layout: { record: 'bytes' },
     replyLayout: { lsn: 'u53' },
@@ -210,12 +213,12 @@ export const TableReader = protocol('table-reader', 13, {
   /**
    * One change of what is read: all `added` are opened and verified, then they take the place of
    * those dropped, whose files are closed (MF-3 steps 5, 7 and 8). A table may be both: it changes
-   * its level. CORRUPT: everything is as before.
+   * its level. CORRUPT, NOT_FOUND: everything is as before. What `open` has opened cannot fail.
    */
   replace: ask<
     { readonly added: readonly TableMeta[]; readonly dropped: readonly number[] },
     { readonly tables: number }
-  >(3),
+  >(3, { lane: 'control' }),
   stats: ask<
     object,
     {
@@ -226,6 +229,11 @@ export const TableReader = protocol('table-reader', 13, {
       readonly indexBytes: number;
     }
   >(4),
+  /**
+   * Opens and verifies what a `replace` is going to show, and keeps it open beside what is read; what
+   * was kept so before is closed. CORRUPT, NOT_FOUND: none is kept.
+   */
+  open: ask<{ readonly tables: readonly TableMeta[] }, object>(5, { lane: 'control' }),
 });
 export type TableReader = typeof TableReader.messages;
 

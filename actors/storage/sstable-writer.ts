@@ -14,6 +14,7 @@ import {
   recordKey,
 } from '../model/record.ts';
 import { BloomFilter } from './bloom-filter.ts';
+import { HashList } from './hash-list.ts';
 import type { TableMeta } from './protocol.ts';
 import {
   appendBlock,
@@ -69,7 +70,7 @@ export class SstableWriter {
   readonly #handOut: SstableOptions['sealed'];
   readonly #filter: BloomFilter | undefined;
   /** Of the records so far, where there is no filter yet. */
-  readonly #hashes: number[] = [];
+  readonly #hashes = new HashList();
   readonly #block = new ByteWriter(2 * blockBytesDefault);
   /** Entries of the index block that is being filled. */
   readonly #index = new ByteWriter(2 * indexBlockBytes);
@@ -134,7 +135,7 @@ export class SstableWriter {
     this.#appendEntry(record, shared);
     this.#lastKey.truncate(shared);
     this.#lastKey.raw(key.subarray(shared));
-    if (this.#filter === undefined) this.#hashes.push(recordHash(record));
+    if (this.#filter === undefined) this.#hashes.add(recordHash(record));
     else this.#filter.add(recordHash(record));
     this.#count(record);
   }
@@ -208,7 +209,7 @@ export class SstableWriter {
   #finalFilter(): BloomFilter {
     if (this.#filter !== undefined) return this.#filter;
     const filter = BloomFilter.create(this.#hashes.length);
-    for (const hash of this.#hashes) filter.add(hash);
+    this.#hashes.forEach((hash) => filter.add(hash));
     return filter;
   }
 

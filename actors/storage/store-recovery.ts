@@ -4,8 +4,8 @@
 // (FS-8).
 //
 // Invariant: the segments of the earlier run go only when everything in them is in tables.
-// A table that the manifest names and that is not there is lost data: it is refused, unless the
-// operator accepts the loss (MF-6, CO-4).
+// A table that the manifest names and that is not there, or cannot be opened, is lost data: it is
+// refused, unless the operator accepts the loss (MF-6, CO-4).
 
 import type { Session } from '../../runtime/actor.ts';
 import type { Disk, Log } from '../../runtime/environment.ts';
@@ -26,7 +26,7 @@ import type { TableSection } from './table-sections.ts';
 
 export interface RecoveryOptions extends StoreParts {
   readonly manifest?: ManifestOptions;
-  /** Tables that are gone are left out instead of refused. Default false. */
+  /** Tables that are gone or cannot be opened are left out instead of refused. Default false. */
   readonly acceptDataLoss?: boolean;
 }
 
@@ -57,7 +57,7 @@ export async function recoverStore(
   identity: LogIdentity,
 ): Promise<Recovered> {
   const { session, disk } = tools;
-  const { directory, tables, memtable, wal } = options;
+  const { directory, memtable, wal } = options;
   await disk.makeDirectory(`${directory}/tables`);
   let missing: readonly TableMeta[] = [];
   const manifest = await ManifestLog.open(disk, directory, identity, {
@@ -67,12 +67,8 @@ export async function recoverStore(
       removeStrangers(disk, directory, state);
     },
   });
-  if (missing.length > 0) {
-    const dropped = missing.map(({ level, fileNumber }) => ({ level, fileNumber }));
-    await manifest.commit({ added: [], dropped });
-  }
-  const version = { added: [...manifest.state.tables.values()], dropped: [] };
-  await session.ask(tables, 'replace', version, internalTimeoutMs);
+  await giveUp(tools, options, manifest, missing);
+  await openAll(tools, options, manifest);
   let unflushed: FrozenTable[] = [];
   const flush = async (): Promise<void> => {
     const { table } = await session.ask(memtable, 'freeze', {}, internalTimeoutMs);
@@ -116,7 +112,7 @@ export const isDiskFull = (error: unknown): boolean =>
 
 /** Tables that are gone and may be: CorruptionError where they may not. */
 function missingTables(
-  { disk, log }: RecoveryTools,
+  { disk }: RecoveryTools,
   { directory, acceptDataLoss = false }: RecoveryOptions,
   state: StoredState,
 ): readonly TableMeta[] {
@@ -129,7 +125,65 @@ function missingTables(
   const path = tablePath(directory, first.fileNumber);
   if (!acceptDataLoss)
     throw new CorruptionError(path, 0, `it is gone, the manifest names it; ${acceptHint}`);
-  for (const { fileNumber, records } of missing)
-    log.error('store.loss-accepted', { file: tablePath(directory, fileNumber), records });
   return missing;
+}
+
+/** The tables of the manifest become readable. */
+async function openAll(
+  tools: RecoveryTools,
+  options: RecoveryOptions,
+  manifest: ManifestLog,
+): Promise<void> {
+  const { session } = tools;
+  const { tables, acceptDataLoss = false } = options;
+  const show = (): Promise<unknown> => {
+    const version = { added: [...manifest.state.tables.values()], dropped: [] };
+    return session.ask(tables, 'replace', version, internalTimeoutMs);
+  };
+  try {
+    await show();
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    const { detail } = error.fields;
+    const hint = `${String(detail)}; ${acceptHint}`;
+    if (!acceptDataLoss) throw new KvError('CORRUPT', { ...error.fields, detail: hint });
+    await giveUp(tools, options, manifest, await damagedTables(session, options, manifest));
+    await show();
+  }
+}
+
+const isDamage = (error: unknown): error is KvError =>
+  error instanceof KvError && error.code === 'CORRUPT';
+
+/** One by one: each that cannot be opened. */
+async function damagedTables(
+  session: Session,
+  { tables }: RecoveryOptions,
+  manifest: ManifestLog,
+): Promise<readonly TableMeta[]> {
+  const damaged: TableMeta[] = [];
+  for (const table of manifest.state.tables.values()) {
+    try {
+      await session.ask(tables, 'open', { tables: [table] }, internalTimeoutMs);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      damaged.push(table);
+    }
+  }
+  await session.ask(tables, 'open', { tables: [] }, internalTimeoutMs);
+  return damaged;
+}
+
+/** No later start names them. The file of one that is damaged stays until then. */
+async function giveUp(
+  { log }: RecoveryTools,
+  { directory }: RecoveryOptions,
+  manifest: ManifestLog,
+  lost: readonly TableMeta[],
+): Promise<void> {
+  if (lost.length === 0) return;
+  for (const { fileNumber, records } of lost)
+    log.error('store.loss-accepted', { file: tablePath(directory, fileNumber), records });
+  const dropped = lost.map(({ level, fileNumber }) => ({ level, fileNumber }));
+  await manifest.commit({ added: [], dropped });
 }

@@ -6,7 +6,7 @@
 
 import type { Ref, Session } from '../../runtime/actor.ts';
 import type { Disk } from '../../runtime/environment.ts';
-import { KvError } from '../../runtime/errors.ts';
+import { BugError, KvError } from '../../runtime/errors.ts';
 import type { DroppedNamespaces } from '../model/dropped-keys.ts';
 import type { GroupJob } from './compaction-groups.ts';
 import { bytesOf } from './compaction-picker.ts';
@@ -102,7 +102,7 @@ export async function writeTable(
   const { throughLsn } = table;
   const request = { table, fileNumbers, sections, sectionBytesMin: parts.sectionBytesMin };
   const { tables: added } = await session.ask(compactor, 'flush', request, internalTimeoutMs);
-  await showTables(session, parts, { added, dropped: [] });
+  await showTables(session, parts, added);
   const edit = {
     ...{ added, dropped: [], flushedThrough: throughLsn },
     ...(isRecovered ? { recoveredThrough: throughLsn } : {}),
@@ -111,17 +111,16 @@ export async function writeTable(
     removeUnnamed(disk, parts, await manifest.commit(edit));
   } catch (error) {
     // Not named, or nobody knows: the records are still in memory.
-    const dropped = added.map(({ fileNumber }) => fileNumber);
-    await session.ask(tables, 'replace', { added: [], dropped }, internalTimeoutMs);
+    const change = { added: [], dropped: numbersOf(added) };
+    await session.ask(tables, 'replace', change, internalTimeoutMs);
     throw error;
   }
   return added;
 }
 
 /**
- * Outputs take the place of their inputs. Where an output cannot be read after its edit is durable,
- * the edit is taken back: the inputs are still open and their files still there. CORRUPT names the
- * output.
+ * Outputs take the place of their inputs. They are opened before the manifest names them: a table
+ * that cannot be read never becomes the only one to hold its records. CORRUPT names the output.
  */
 async function changeTables(
   session: Session,
@@ -133,36 +132,74 @@ async function changeTables(
     outputs,
   }: { readonly inputs: readonly TableMeta[]; readonly outputs: readonly TableMeta[] },
 ): Promise<void> {
-  const unnamed = await manifest.commit({ added: outputs, dropped: placesOf(inputs) });
+  const dropped = placesOf(inputs);
+  const own = new Set(dropped.map(({ fileNumber }) => fileNumber));
   try {
-    const dropped = inputs.map(({ fileNumber }) => fileNumber);
-    await showTables(session, parts, { added: outputs, dropped });
+    await openTables(session, parts, outputs);
   } catch (error) {
-    removeUnnamed(
-      disk,
-      parts,
-      await manifest.commit({ added: inputs, dropped: placesOf(outputs) }),
-    );
+    const made = outputs.filter(({ fileNumber }) => !own.has(fileNumber));
+    removeUnnamed(disk, parts, numbersOf(made));
     throw error;
+  }
+  let unnamed: readonly number[];
+  try {
+    unnamed = await manifest.commit({ added: outputs, dropped });
+  } catch (error) {
+    // Nobody knows which of both it names: the files of both stay, the inputs are read.
+    await openTables(session, parts, []);
+    throw error;
+  }
+  const change = { added: outputs, dropped: numbersOf(inputs) };
+  try {
+    await session.ask(parts.tables, 'replace', change, internalTimeoutMs);
+  } catch (error) {
+    // Readers that do not follow the manifest would show for ever what it no longer names.
+    throw new BugError(`tables that were opened are not read: ${String(error)}`);
   }
   // The compactor has closed its inputs, the readers of what was dropped are closed now.
   removeUnnamed(disk, parts, unnamed);
 }
 
+const numbersOf = (tables: readonly TableMeta[]): readonly number[] =>
+  tables.map(({ fileNumber }) => fileNumber);
+
 const placesOf = (tables: readonly TableMeta[]): VersionEdit['dropped'] =>
   tables.map(({ level, fileNumber }) => ({ level, fileNumber }));
 
 /** Readable from here on; CORRUPT where a table that was just written cannot be read. */
-async function showTables(
+const showTables = (
   session: Session,
   { tables, directory }: StoreParts,
-  change: { readonly added: readonly TableMeta[]; readonly dropped: readonly number[] },
+  added: readonly TableMeta[],
+): Promise<unknown> =>
+  asCorrupt(
+    session.ask(tables, 'replace', { added, dropped: [] }, internalTimeoutMs),
+    directory,
+    added,
+  );
+
+/** Can be shown from here on; CORRUPT as above. */
+const openTables = (
+  session: Session,
+  { tables, directory }: StoreParts,
+  written: readonly TableMeta[],
+): Promise<unknown> =>
+  asCorrupt(
+    session.ask(tables, 'open', { tables: written }, internalTimeoutMs),
+    directory,
+    written,
+  );
+
+/** A table that was just written is gone: NOT_FOUND is no answer to that. */
+async function asCorrupt(
+  opening: Promise<unknown>,
+  directory: string,
+  [first]: readonly TableMeta[],
 ): Promise<void> {
   try {
-    await session.ask(tables, 'replace', change, internalTimeoutMs);
+    await opening;
   } catch (error) {
     if (!(error instanceof KvError) || error.code !== 'NOT_FOUND') throw error;
-    const [first] = change.added;
     const file = tablePath(directory, first?.fileNumber ?? 0);
     throw new KvError('CORRUPT', {
       offset: 0,

@@ -27,11 +27,11 @@ import { BytePool } from '../../runtime/byte-pool.ts';
 import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { Watcher } from '../gateway/protocol.ts';
 import { type CatalogFileOptions, readCatalogFile } from '../model/catalog-file.ts';
-import { checkRecord, recordBytesMax, recordHash } from '../model/record.ts';
+import { checkRecord, recordHash } from '../model/record.ts';
 import type { RecordPage } from '../model/record-pages.ts';
 import type { Resolve } from '../model/resolve.ts';
 import type { Compression } from '../model/table-choices.ts';
-import { Admission, heldBytes } from './admission.ts';
+import { Admission } from './admission.ts';
 import { registerCache } from './cache-figures.ts';
 import { CompactionFigures } from './compaction-figures.ts';
 import { FlushQueue, type Frozen } from './flush-queue.ts';
@@ -82,6 +82,8 @@ export interface StoreOptions extends RecoveryOptions {
   readonly arenas: number;
   /** Bytes that may wait for the WAL; one record always may. */
   readonly inFlightBytes: number;
+  /** With its index no record is larger. */
+  readonly heldBytesMax: number;
   /** Records that are read often, with their index; 0 keeps none. */
   readonly rowCacheBytes: number;
   /** Where a namespace chooses nothing. */
@@ -267,11 +269,6 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
       checkRecord(record);
       bytes += record.length;
     }
-    const held = heldBytes(bytes, records.length);
-    // With what the index takes, so that it fits into an arena beside a full memtable.
-    const heldMax = Math.min(this.#options.inFlightBytes, recordBytesMax);
-    if (records.length > 1 && held > heldMax)
-      throw new KvError('TOO_LARGE', { records: records.length, bytes: held, max: heldMax });
     return this.#write(records, bytes);
   }
 

@@ -45,6 +45,8 @@ class TableReaderActor implements Handlers<TableReader> {
   #indexBytes = 0;
   /** By file number. */
   #tables: ReadonlyMap<number, OpenTable> = new Map();
+  /** Opened and not read yet, by file number. */
+  #waiting: ReadonlyMap<number, SstableReader> = new Map();
   /** Level 0, newest record first. */
   #flushed: readonly OpenTable[] = [];
   /** The levels above, each in key order without overlap. */
@@ -115,12 +117,21 @@ class TableReaderActor implements Handlers<TableReader> {
     return readPage(merged, request);
   }
 
+  open({ tables }: BodyOf<TableReader['open']>): object {
+    for (const reader of this.#waiting.values()) reader.close();
+    this.#waiting = new Map();
+    const opened = this.#open(tables).filter(({ meta }) => !this.#tables.has(meta.fileNumber));
+    this.#waiting = new Map(opened.map(({ meta, reader }) => [meta.fileNumber, reader]));
+    return {};
+  }
+
   replace({ added, dropped }: BodyOf<TableReader['replace']>): { readonly tables: number } {
     const before = this.#tables;
     const tables = new Map(before);
     for (const fileNumber of dropped) tables.delete(fileNumber);
     for (const table of this.#open(added)) tables.set(table.meta.fileNumber, table);
     this.#arrange(tables);
+    this.#waiting = new Map([...this.#waiting].filter(([fileNumber]) => !tables.has(fileNumber)));
     for (const [fileNumber, { reader }] of before) if (!tables.has(fileNumber)) reader.close();
     this.#indexBytes = 0;
     for (const { reader } of tables.values()) this.#indexBytes += reader.heldBytes;
@@ -147,7 +158,7 @@ class TableReaderActor implements Handlers<TableReader> {
     try {
       return added.map((meta) => {
         const { firstKey, lastKey, fileNumber } = meta;
-        let reader = this.#tables.get(fileNumber)?.reader;
+        let reader = this.#tables.get(fileNumber)?.reader ?? this.#waiting.get(fileNumber);
         if (reader === undefined) {
           reader = openTable(place, meta);
           opened.push(reader);

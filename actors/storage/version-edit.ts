@@ -3,7 +3,7 @@
 //
 //   edit   operations: u8 kind, then  1 add table: TableMeta | 2 drop table: u32 level, u53 number
 //                                     3 flushed through: u53 LSN | 4 next file number: u53
-//                                     5 recovered through: u53 LSN
+//                                     5 recovered through: u53 LSN | 6 snapshot edits: u32
 
 import { ByteReader, ByteWriter } from '../../runtime/bytes.ts';
 import { assert, KvError } from '../../runtime/errors.ts';
@@ -27,7 +27,12 @@ export interface VersionEdit {
   readonly recoveredThrough?: number;
   /** No file has had this number or a higher one; absent: as before. */
   readonly nextFileNumber?: number;
+  /** It begins a snapshot of so many edits, this one included. Absent: it stands for itself. */
+  readonly snapshotEdits?: number;
 }
+
+/** About what a table takes in an edit, beside its keys. */
+const tableBytes = 80;
 
 const kinds = {
   add: 1,
@@ -35,6 +40,7 @@ const kinds = {
   flushedThrough: 3,
   nextFileNumber: 4,
   recoveredThrough: 5,
+  snapshotEdits: 6,
 } as const;
 
 export function encodeEdit(edit: VersionEdit): Uint8Array {
@@ -60,6 +66,10 @@ export function encodeEdit(edit: VersionEdit): Uint8Array {
     writer.u8(kinds.recoveredThrough);
     writer.u53(edit.recoveredThrough);
   }
+  if (edit.snapshotEdits !== undefined) {
+    writer.u8(kinds.snapshotEdits);
+    writer.u32(edit.snapshotEdits);
+  }
   return writer.view();
 }
 
@@ -76,6 +86,7 @@ export function decodeEdit(bytes: Uint8Array): VersionEdit {
     else if (kind === kinds.flushedThrough) marks = { ...marks, flushedThrough: reader.u53() };
     else if (kind === kinds.nextFileNumber) marks = { ...marks, nextFileNumber: reader.u53() };
     else if (kind === kinds.recoveredThrough) marks = { ...marks, recoveredThrough: reader.u53() };
+    else if (kind === kinds.snapshotEdits) marks = { ...marks, snapshotEdits: reader.u32() };
     else throw new KvError('BAD_REQUEST', { detail: `version edit of kind ${kind}` });
   }
   return { added, dropped, ...marks };
@@ -150,5 +161,25 @@ export class ManifestState {
       ...(this.#recoveredThrough === 0 ? {} : { recoveredThrough: this.#recoveredThrough }),
       nextFileNumber: this.#nextFileNumber,
     };
+  }
+
+  /** The same in turn: several edits where one would be larger than `bytesMax`. */
+  snapshotEdits(bytesMax: number): readonly VersionEdit[] {
+    const whole = this.snapshotEdit();
+    const parts: TableMeta[][] = [];
+    let bytes = Infinity;
+    for (const table of whole.added) {
+      const taken = tableBytes + table.firstKey.length + table.lastKey.length;
+      bytes += taken;
+      if (bytes > bytesMax) {
+        parts.push([]);
+        bytes = taken;
+      }
+      parts[parts.length - 1]?.push(table);
+    }
+    if (parts.length <= 1) return [whole];
+    const [first = [], ...rest] = parts;
+    const others = rest.map((added) => ({ added, dropped: [] }));
+    return [{ ...whole, added: first, snapshotEdits: parts.length }, ...others];
   }
 }

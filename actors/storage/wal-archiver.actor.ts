@@ -171,8 +171,8 @@ async function keepSegment(
     // Its making was cut short: it never had a record.
     if (!hasHeader(file)) return 0;
     const size = bytes ?? contentBytes(file);
-    if (isKept(place, target, size)) return size;
-    await copySegment(place, file, target, size);
+    if (!isKept(place, target, size)) await copySegment(place, file, target, size);
+    // Also of one that was there: nobody knows whether its name was durable when the node ended.
     await archive.syncDirectory(options.archiveDirectory);
     return size;
   } finally {

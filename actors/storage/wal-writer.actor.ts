@@ -449,15 +449,19 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
       closedMicros: Math.floor(this.#ctx.clock.wallMicros()),
     };
     this.#ctx.session(async () => {
+      let isSynced = false;
       try {
         // With durability `periodic` the old segment may still wait for its sync (WAL-9).
         await syncFile(segment.file);
+        isSynced = true;
         const next = await openSegment(disk, directory, { number, header, segmentBytes });
         segment.file.close();
         toSelf('rotated', { segment: next });
       } catch (error) {
         if (!(error instanceof KvError)) throw error;
-        toSelf('rotationFailed', { code: error.code });
+        // What was acknowledged may be gone, whatever the reason: only a new file may be full (FS-6).
+        if (isSynced) toSelf('rotationFailed', { code: error.code });
+        else toSelf('synced', { error: error.message });
       }
     });
   }

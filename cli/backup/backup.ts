@@ -3,6 +3,7 @@
 //
 // In a directory the list of the backup is written when everything that it names is durable and was
 // read back: a backup that ended early is no backup, and the next one goes on with what is there.
+// The caller has the directory for itself: what is unfinished there is removed.
 
 import { pack, type Pack } from 'tar-stream';
 import { decodeFooter, footerBytes } from '../../actors/storage/sstable-format.ts';
@@ -67,6 +68,7 @@ export async function backupToDirectory(
     }
   });
   await disk.syncDirectory(tablesDirectory);
+  for (const table of tables) refuseMissing(disk, table);
   await disk.replace(listPath(list.id), encodeList(list));
   return figuresOf(tables, copied);
 }
@@ -133,6 +135,17 @@ function refuseOther(earlier: readonly BackupList[], { id, nodes }: BackupList):
   if (other !== undefined)
     throw new KvError('CONFLICT', {
       detail: `the directory holds backups of cluster ${other.clusterName}, this is ${String(clusterName)}: take another directory`,
+    });
+}
+
+/** The lock of a directory does not reach other machines: a list that is written is true. */
+function refuseMissing(disk: Disk, { path, meta }: BackupTable): void {
+  const file = disk.exists(path) ? disk.open(path, 'read') : undefined;
+  const isWhole = file?.size() === meta.bytes;
+  file?.close();
+  if (!isWhole)
+    throw new KvError('CONFLICT', {
+      detail: `${path} is gone, somebody else writes to this directory: back up again`,
     });
 }
 

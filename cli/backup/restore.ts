@@ -10,7 +10,6 @@
 import { identityFile, restoreIdentity, restoreMarker } from '../../actors/node/identity.ts';
 import { encodeBound } from '../../actors/replication/stamper.ts';
 import { ManifestLog } from '../../actors/storage/manifest.ts';
-import type { TableMeta } from '../../actors/storage/protocol.ts';
 import type { SnapshotManifest, SnapshotShard } from '../../actors/storage/snapshot-format.ts';
 import { tablePath } from '../../actors/storage/table-files.ts';
 import { utf8 } from '../../runtime/bytes.ts';
@@ -149,7 +148,8 @@ export class Restore {
     await this.#disk.syncDirectory(`${directory}/tables`);
     const { clusterName, node } = this.#options;
     const identity = { clusterName, node, incarnation, shard };
-    await makeManifest(this.#disk, directory, identity, tables);
+    const manifest = await ManifestLog.create(this.#disk, directory, identity, tables);
+    manifest.close();
   }
 
   /** Before anything is copied: a gap is best told at once. */
@@ -170,21 +170,6 @@ export class Restore {
     const from = { clusterName: this.#snapshot.clusterName, node, ...shard };
     const wal = `${shardDirectory(shard.shard)}/wal`;
     return replayShard(this.#disk, wal, { identity, from, replay });
-  }
-}
-
-/** A manifest that names the tables, which are durable. */
-async function makeManifest(
-  disk: Disk,
-  directory: string,
-  identity: Parameters<typeof ManifestLog.open>[2],
-  tables: readonly TableMeta[],
-): Promise<void> {
-  const manifest = await ManifestLog.create(disk, directory, identity);
-  try {
-    if (tables.length > 0) await manifest.commit({ added: tables, dropped: [] });
-  } finally {
-    manifest.close();
   }
 }
 

@@ -8,6 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
+import { lockDirectory } from '../../runtime/host/directory-lock.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createCodecs } from '../../runtime/block-codecs.ts';
 import {
@@ -54,9 +55,20 @@ export function addBackupCommand(program: Command, invoke: Invoke): void {
       guarded(() => {
         // A stream is written table by table, holds one backup, and nothing of it can be read back.
         if (place === '-') refuseOthers(command, '-', ['--snapshot', '--nodes']);
-        return backup(invoke(command), place, options);
+        return inPlace(place, () => backup(invoke(command), place, options));
       }),
     );
+}
+
+/** One at a time in a directory: each would take the files of the other for left over. */
+async function inPlace(place: string, work: () => Promise<void>): Promise<void> {
+  if (place === '-') return work();
+  const lock = await lockDirectory(path.resolve(place), 'backup directory');
+  try {
+    await work();
+  } finally {
+    await lock.release();
+  }
 }
 
 async function backup(

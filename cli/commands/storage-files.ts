@@ -376,7 +376,7 @@ export function replayManifest(
       entries.push({ offset, lsn, edit });
     },
   );
-  return { entries, state, verdict: misfit ?? withSnapshot(verdict, entries.length) };
+  return { entries, state, verdict: misfit ?? withSnapshot(verdict, entries) };
 }
 
 /** The edit, or why the bytes are none. */
@@ -390,9 +390,11 @@ function editOf(payload: Uint8Array): VersionEdit | string {
 }
 
 /** CURRENT names a manifest only when its snapshot is durable: without one it is damaged. */
-function withSnapshot(verdict: SegmentVerdict, edits: number): SegmentVerdict {
-  if (edits > 0 || verdict.kind === 'corrupt' || verdict.kind === 'refused') return verdict;
-  const reason = 'it does not start with a snapshot';
+function withSnapshot(verdict: SegmentVerdict, entries: readonly ManifestEntry[]): SegmentVerdict {
+  const wanted = entries[0]?.edit.snapshotEdits ?? 1;
+  if (entries.length >= wanted || verdict.kind === 'corrupt' || verdict.kind === 'refused')
+    return verdict;
+  const reason = 'it does not start with a whole snapshot';
   return { kind: 'corrupt', offset: segmentHeaderSpace, reason };
 }
 

@@ -1,4 +1,4 @@
-// One process per data directory (rule FS-10). The lock is an abstract unix socket, named by the
+// One process per data directory (rule FS-10), and per directory of backups. The lock is an abstract unix socket, named by the
 // directory's device and inode, so that two paths to one directory meet in one name. The kernel
 // frees it when its process ends, however it ends: a crash leaves no stale lock behind. The file
 // kvd.pid beside the data only tells people who holds it.
@@ -20,14 +20,14 @@ export interface DirectoryLock {
 const pidFileName = 'kvd.pid';
 
 /**
- * Takes the directory for this process; it is made where it does not exist.
+ * Takes the directory for this process; it is made where it does not exist. `what` it is called.
  * Error: CONFLICT, with a sentence that names the process which holds it.
  */
-export async function lockDirectory(root: string): Promise<DirectoryLock> {
+export async function lockDirectory(root: string, what = 'data directory'): Promise<DirectoryLock> {
   fs.mkdirSync(root, { recursive: true, mode: 0o700 });
   const pidFile = path.join(root, pidFileName);
-  const server = process.platform === 'linux' ? await bind(root, pidFile) : undefined;
-  if (server === undefined && isAlive(readPid(pidFile))) throw taken(root, pidFile);
+  const server = process.platform === 'linux' ? await bind(root, pidFile, what) : undefined;
+  if (server === undefined && isAlive(readPid(pidFile))) throw taken(root, pidFile, what);
   fs.writeFileSync(pidFile, `${process.pid}\n`, { mode: 0o600 });
   return {
     release: () =>
@@ -40,12 +40,12 @@ export async function lockDirectory(root: string): Promise<DirectoryLock> {
 }
 
 /** Listening is the lock: nobody has business to connect. */
-function bind(root: string, pidFile: string): Promise<net.Server> {
+function bind(root: string, pidFile: string, what: string): Promise<net.Server> {
   const { dev, ino } = fs.statSync(root, { bigint: true });
   const server = net.createServer((socket) => socket.destroy());
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(error.code === 'EADDRINUSE' ? taken(root, pidFile) : error);
+      reject(error.code === 'EADDRINUSE' ? taken(root, pidFile, what) : error);
     });
     server.listen({ path: `\0kvd-data-${dev}-${ino}` }, () => {
       server.unref();
@@ -54,10 +54,10 @@ function bind(root: string, pidFile: string): Promise<net.Server> {
   });
 }
 
-function taken(root: string, pidFile: string): KvError {
+function taken(root: string, pidFile: string, what: string): KvError {
   const pid = readPid(pidFile);
   const holder = pid === undefined ? 'another process' : `process ${pid}`;
-  const detail = `the data directory ${root} is in use by ${holder}; stop it or choose another one`;
+  const detail = `the ${what} ${root} is in use by ${holder}; stop it or choose another one`;
   return new KvError('CONFLICT', { detail });
 }
 

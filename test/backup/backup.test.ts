@@ -136,6 +136,27 @@ describe('backup', function () {
     for (const { path, meta } of tablesOf(two.list)) verifyTable(disk, path, meta, sharedCodecs());
   });
 
+  it('backup: where a table is gone again before the end, nothing is listed', async () => {
+    const disk = new MemoryDisk();
+    await backupToDirectory(disk, one.list, one.source);
+    const [shared = '', added = ''] = tablesOf(two.list).map(({ path }) => path);
+    for (const damage of [() => disk.remove(shared), () => disk.put(shared, new Uint8Array(9))]) {
+      const before = disk.read(shared) as Uint8Array;
+      disk.remove(added);
+      const chunks: typeof two.source.chunks = (table) => {
+        damage();
+        return two.source.chunks(table);
+      };
+      const source = { ...two.source, parallel: 1, chunks };
+      const said = await refusal(() => backupToDirectory(disk, two.list, source));
+      expect(said).to.contain(`${shared} is gone, somebody else`);
+      expect(readLists(disk)).to.deep.equal([one.list]);
+      disk.put(shared, before);
+    }
+    await backupToDirectory(disk, two.list, two.source);
+    expect(readLists(disk)).to.deep.equal([one.list, two.list]);
+  });
+
   it('backup: a table that rotted in the directory is copied again when it is read back', async () => {
     const disk = new MemoryDisk();
     await backupToDirectory(disk, one.list, one.source);

@@ -7,6 +7,7 @@ import { expect } from 'chai';
 import { encodeSnapshot } from '../../actors/storage/snapshot-format.ts';
 import { ClientError } from '../../cli/client/http-exchange.ts';
 import { removeEverywhere } from '../../cli/commands/snapshots.ts';
+import { lockDirectory } from '../../runtime/host/directory-lock.ts';
 import { kvctl, ok, problem, startFake } from '../kit-kvctl.ts';
 
 const row = { name: 'a', created_ms: 0, tables: 2, records: 30, bytes: 400, max_hlc: 5 };
@@ -98,6 +99,29 @@ describe('kvctl snapshot, backup, restore', () => {
       // What the others made is deleted again.
       expect(fake.seen.at(-1)?.method).to.equal('DELETE');
     } finally {
+      await fake.close();
+    }
+  });
+
+  it('kvctl: a directory takes one backup at a time', async () => {
+    const fake = await startFake(() => problem(404, 'NOT_FOUND'));
+    const place = join(scratch, 'taken');
+    const lock = await lockDirectory(place);
+    try {
+      const args = ['backup', place, '--keep', '1', '--endpoint', fake.url];
+      const second = await kvctl(args);
+      expect(second.code).to.equal(1);
+      expect(second.stderr).to.contain(
+        `the backup directory ${place} is in use by process ${process.pid}`,
+      );
+      expect(fake.seen).to.deep.equal([]);
+      await lock.release();
+      await kvctl(args);
+      expect(fake.seen.length).to.equal(1);
+      // Free again, though it failed.
+      await (await lockDirectory(place)).release();
+    } finally {
+      await lock.release();
       await fake.close();
     }
   });

@@ -98,6 +98,12 @@ class Bench {
     return outcome;
   }
 
+  async open(tables: readonly TableMeta[]): Promise<Outcome<object>> {
+    const outcome = this.kit.ask(reader, 'open', { tables });
+    await this.#until(outcome);
+    return outcome;
+  }
+
   async get(record: Uint8Array, aboveHlc = 0): Promise<Uint8Array | undefined> {
     const request = { key: recordKey(record), hash: recordHash(record), aboveHlc };
     const outcome = this.kit.ask(reader, 'get', request);
@@ -586,6 +592,25 @@ describe('table reader', () => {
     expect(failure?.code).to.equal('CORRUPT');
     expect(await shard.get(record)).to.not.equal(undefined);
     expect(await shard.get(makeRecord('b'))).to.equal(undefined);
+  });
+
+  it('table reader: what was opened is not read before it is shown, which cannot fail then', async () => {
+    const shard = await bench();
+    const old = shard.table([makeRecord('a', { hlc: 1 })]);
+    await shard.replace([old]);
+    const next = shard.table([makeRecord('b', { hlc: 2 })], 1);
+    expect((await shard.open([{ ...old, level: 1 }, next])).failure).to.equal(undefined);
+    expect(await shard.get(makeRecord('b'))).to.equal(undefined);
+    shard.disk.remove(tablePath(directory, next.fileNumber));
+    expect((await shard.replace([next], [old.fileNumber])).reply).to.deep.equal({ tables: 1 });
+    expect(await shard.get(makeRecord('b'))).to.not.equal(undefined);
+    // Closed by the next call, and gone.
+    const last = shard.table([makeRecord('c', { hlc: 3 })], 2);
+    await shard.open([last]);
+    await shard.open([]);
+    shard.disk.remove(tablePath(directory, last.fileNumber));
+    expect((await shard.replace([last])).failure?.code).to.equal('NOT_FOUND');
+    expect((await shard.open([last])).failure?.code).to.equal('NOT_FOUND');
   });
 
   it('table reader: tables of a level that overlap are a defect', async () => {

@@ -19,6 +19,7 @@ import {
   type VersionEdit,
 } from '../../actors/storage/version-edit.ts';
 import { segmentHeaderSpace } from '../../actors/storage/wal-format.ts';
+import { replayManifest } from '../../cli/commands/storage-files.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { BugError, CorruptionError, KvError } from '../../runtime/errors.ts';
 import { codeRejectedBy, codeThrownBy } from '../kit.ts';
@@ -51,8 +52,7 @@ const openOn = (disk: MemoryDisk, options: ManifestOptions = {}): Promise<Manife
 const tablesOf = ({ state }: ManifestLog): number[] => [...state.tables.keys()];
 const manifestsOn = (disk: MemoryDisk): readonly string[] =>
   disk.list(directory).filter((name) => name.startsWith('MANIFEST'));
-const currentPath = (disk: MemoryDisk): string =>
-  `${directory}/${manifestName(decodeCurrent(disk.read(current) as Uint8Array) as number)}`;
+const currentPath = (disk: MemoryDisk): string => `${directory}/${manifestName(numberOn(disk))}`;
 
 /** A manifest with tables 1 and 2, closed. */
 async function diskWithTwoTables(): Promise<MemoryDisk> {
@@ -61,6 +61,22 @@ async function diskWithTwoTables(): Promise<MemoryDisk> {
   await manifest.commit({ ...adding(tableOf(1)), flushedThrough: 10 });
   await manifest.commit({ ...adding(tableOf(2)), flushedThrough: 20 });
   manifest.close();
+  return disk;
+}
+
+const numbered = (from: number, to: number): TableMeta[] =>
+  Array.from({ length: to - from + 1 }, (_, i) => tableOf(from + i));
+
+const numberOn = (disk: MemoryDisk): number =>
+  decodeCurrent(disk.read(current) as Uint8Array) as number;
+
+/** A manifest of 40 tables that begins with a snapshot of several edits, closed. */
+async function diskWithLargeSnapshot(): Promise<MemoryDisk> {
+  const disk = new MemoryDisk();
+  const manifest = await openOn(disk);
+  await manifest.commit({ ...adding(...numbered(1, 40)), flushedThrough: 9 });
+  manifest.close();
+  (await openOn(disk, { snapshotEditBytes: 300 })).close();
   return disk;
 }
 
@@ -236,6 +252,42 @@ describe('manifest', () => {
     expect(again.state.flushedThrough).to.equal(60);
   });
 
+  it('manifest: one that is large is replaced when it has doubled, not at every commit', async () => {
+    const disk = new MemoryDisk();
+    const manifest = await openOn(disk, { rollOverBytes: segmentHeaderSpace + 1500 });
+    await manifest.commit(adding(...numbered(1, 100)));
+    for (let n = 101; n <= 400; n += 1) await manifest.commit(adding(tableOf(n)));
+    // An edit with its mark takes more than a table of a snapshot: it grows by 60 % each time.
+    expect(numberOn(disk)).to.equal(5);
+    expect(tablesOf(await openOn(disk)).length).to.equal(400);
+  });
+
+  it('manifest: a large snapshot is several edits, which count together (tables=40, 300 bytes)', async () => {
+    const disk = await diskWithLargeSnapshot();
+    for (const options of [{ snapshotEditBytes: 300 }, {}, { snapshotEditBytes: 1 }]) {
+      const bytes = disk.read(currentPath(disk)) as Uint8Array;
+      const { entries, verdict } = replayManifest('manifest', numberOn(disk), bytes);
+      expect(verdict.kind).to.equal('end');
+      if (options.snapshotEditBytes === 300) expect(entries.length).to.be.greaterThan(10);
+      const manifest = await openOn(disk, options);
+      expect([...manifest.state.tables.values()]).to.deep.equal(numbered(1, 40));
+      expect([manifest.state.flushedThrough, manifest.state.nextFileNumber]).to.deep.equal([9, 41]);
+      manifest.close();
+    }
+    const manifest = await openOn(disk, { snapshotEditBytes: 300 });
+    await manifest.commit({ added: [tableOf(41)], dropped: [{ level: 0, fileNumber: 2 }] });
+    expect(tablesOf(await openOn(disk))).to.deep.equal(tablesOf(manifest));
+  });
+
+  it('manifest: a new one names the tables that are there, however many', async () => {
+    const disk = new MemoryDisk();
+    const options = { snapshotEditBytes: 300 };
+    (await ManifestLog.create(disk, directory, identity, numbered(1, 40), options)).close();
+    const { state } = await openOn(disk);
+    expect([...state.tables.values()]).to.deep.equal(numbered(1, 40));
+    expect(state.nextFileNumber).to.equal(41);
+  });
+
   it('manifest: an edit that does not fit is a defect and is not written', async () => {
     const disk = await diskWithTwoTables();
     const manifest = await openOn(disk);
@@ -283,6 +335,25 @@ describe('manifest: damage', () => {
       if (bit < markAt * 8)
         expect(await corruptionOf(openOn(damaged)), `bit ${bit}`).to.include('durable');
       else expect(tablesOf(await openOn(damaged))).to.deep.equal([1, 2]);
+    }
+  });
+
+  it('manifest: a part of a large snapshot is none, wherever it is cut or damaged (every 7th byte)', async () => {
+    const disk = await diskWithLargeSnapshot();
+    const path = currentPath(disk);
+    const bytes = disk.read(path) as Uint8Array;
+    const markAt = bytes.length - 32;
+    for (let at = segmentHeaderSpace; at < markAt; at += 7) {
+      const zeros = new Uint8Array(bytes.length);
+      zeros.set(bytes.subarray(0, at));
+      const unmarked = bytes.slice(0, markAt);
+      unmarked[at] = (unmarked[at] as number) ^ 1;
+      for (const damaged of [bytes.slice(0, at), zeros, unmarked]) {
+        disk.put(path, damaged);
+        expect(await corruptionOf(openOn(disk)), `byte ${at}`).to.not.equal('none');
+        const { verdict } = replayManifest('manifest', numberOn(disk), damaged);
+        expect(verdict.kind, `byte ${at}`).to.equal('corrupt');
+      }
     }
   });
 
@@ -361,6 +432,7 @@ describe('manifest: failures (MF-5)', () => {
   it('manifest: a roll-over that fails while CURRENT is written leaves no file in use', async () => {
     const disk = await diskWithTwoTables();
     const manifest = await openOn(disk, { rollOverBytes: 1 });
+    for (const n of [11, 12]) await manifest.commit(adding(tableOf(n)));
     const written: string[] = [];
     disk.beforeWrite = (path) => {
       written.push(path);
@@ -373,6 +445,6 @@ describe('manifest: failures (MF-5)', () => {
     };
     await manifest.commit(adding(tableOf(4)));
     expect(written).not.to.include(before);
-    expect(tablesOf(await openOn(disk))).to.deep.equal([1, 2, 4]);
+    expect(tablesOf(await openOn(disk))).to.deep.equal([1, 2, 11, 12, 4]);
   });
 });

@@ -79,10 +79,13 @@ export class NodeUnderTest {
   }
 
   /** The node, or what its start refuses with; anything else that is thrown is a defect. */
-  static async start(disk: MemoryDisk): Promise<NodeUnderTest | KvError | CorruptionError> {
+  static async start(
+    disk: MemoryDisk,
+    acceptDataLoss = false,
+  ): Promise<NodeUnderTest | KvError | CorruptionError> {
     const kit = new Kit(allProtocols, { disk, arenas, codecs, tasks });
     try {
-      await spawnAll(kit, disk);
+      await spawnAll(kit, disk, acceptDataLoss);
       return new NodeUnderTest(kit);
     } catch (error) {
       kit.kernel.stop();
@@ -114,6 +117,12 @@ export class NodeUnderTest {
     );
     await this.#kit.host.settle();
     for (const { reply, failure } of asked) if (reply === undefined) throw new Error(failure?.code);
+  }
+
+  /** As a peer writes it, whatever its size. */
+  async apply(record: Uint8Array): Promise<Answer<ReplyOf<Store['apply']>>> {
+    const [answer] = await this.#askAll(store, 'apply', [{ record }]);
+    return answer as Answer<ReplyOf<Store['apply']>>;
   }
 
   async flush(): Promise<void> {
@@ -187,7 +196,7 @@ const requestOf = (key: string, value: string | undefined): BodyOf<Coordinator['
   level: 'ONE',
 });
 
-async function spawnAll(kit: Kit, disk: MemoryDisk): Promise<void> {
+async function spawnAll(kit: Kit, disk: MemoryDisk, acceptDataLoss: boolean): Promise<void> {
   const { incarnation } = await openIdentity(disk, identity, kit.host.nowMs / 1000);
   const planned = planNode({
     node: nodeName,
@@ -199,6 +208,7 @@ async function spawnAll(kit: Kit, disk: MemoryDisk): Promise<void> {
     httpPort: 7000,
     internodePort: 7002,
     durability: 'group',
+    acceptDataLoss,
     tunables: smallTunables,
     samples: () => [],
   });

@@ -18,7 +18,7 @@ import { compactTables, type StoreParts, writeTable } from '../../actors/storage
 import { tablePath } from '../../actors/storage/table-files.ts';
 import { refTo, type Session } from '../../runtime/actor.ts';
 import { utf8 } from '../../runtime/bytes.ts';
-import { KvError } from '../../runtime/errors.ts';
+import { BugError, KvError } from '../../runtime/errors.ts';
 import { MemoryDisk } from '../kit-disk.ts';
 
 const directory = 'shard-0';
@@ -56,14 +56,18 @@ interface Change {
   readonly dropped: readonly number[];
 }
 
-/** Actors that answer at once; the reader refuses so many changes with `failure`. */
+/** Actors that answer at once; the reader refuses to open so many times with `failure`. */
 class Around {
   readonly disk = new MemoryDisk();
   readonly shown: Change[] = [];
+  /** How many tables were opened to be shown, each time. */
+  readonly opened: number[] = [];
   /** Rules of the merges. */
   readonly purges: (PurgeRule | undefined)[] = [];
   refusals = 1;
   failure = new KvError('NOT_FOUND', {});
+  /** Called as it refuses. */
+  refused: () => void = () => undefined;
 
   get session(): Session {
     const ask = (_to: unknown, name: string, body: unknown): Promise<unknown> => {
@@ -73,12 +77,16 @@ class Around {
         return Promise.resolve({ tables: [this.#fileOf(body, 1)], purged: 0 });
       }
       if (name === 'stats') return Promise.resolve({ minHlc: 1 });
-      if (name !== 'replace') return Promise.reject(new Error(`nobody asks ${name}`));
+      if (name !== 'replace' && name !== 'open')
+        return Promise.reject(new Error(`nobody asks ${name}`));
       if (this.refusals > 0) {
         this.refusals -= 1;
+        this.refused();
         return Promise.reject(this.failure);
       }
-      this.shown.push(body as Change);
+      if (name === 'open')
+        this.opened.push((body as { readonly tables: TableMeta[] }).tables.length);
+      else this.shown.push(body as Change);
       return Promise.resolve({ tables: 1 });
     };
     return { ask } as unknown as Session;
@@ -102,6 +110,16 @@ class Around {
     this.put(fileNumber);
     return tableOf(fileNumber, level);
   }
+}
+
+/** A manifest with tables 1 and 2, and the merge of both. */
+async function twoTables(around: Around): Promise<{ manifest: ManifestLog; job: GroupJob }> {
+  const manifest = await around.open();
+  const inputs = [tableOf(manifest.takeFileNumber(), 0), tableOf(manifest.takeFileNumber(), 0)];
+  for (const { fileNumber } of inputs) around.put(fileNumber);
+  await manifest.commit({ added: inputs, dropped: [], flushedThrough: 5 });
+  const changes = { splitBytes: undefined, isMove: false, isCold: false, sections, group: 0 };
+  return { manifest, job: { inputs, outputLevel: 1, ...changes } };
 }
 
 async function failureOf(work: Promise<unknown>): Promise<KvError> {
@@ -156,14 +174,8 @@ describe('store steps', () => {
     it(`store steps: an output that cannot be read gives way to its inputs (code=${code})`, async () => {
       const around = new Around();
       const { session, disk } = around;
-      const manifest = await around.open();
-      const inputs = [tableOf(manifest.takeFileNumber(), 0), tableOf(manifest.takeFileNumber(), 0)];
-      for (const { fileNumber } of inputs) around.put(fileNumber);
-      await manifest.commit({ added: inputs, dropped: [], flushedThrough: 5 });
+      const { manifest, job } = await twoTables(around);
       const place = { disk, wallMicros: 1_000_000, arcs: undefined };
-      const own = { sections, group: 0 };
-      const changes = { splitBytes: undefined, isMove: false, isCold: false, ...own };
-      const job: GroupJob = { inputs, outputLevel: 1, ...changes };
       around.failure = new KvError(code, { file: tablePath(directory, 3), offset: 12 });
       const failed = await failureOf(compactTables(session, place, parts, manifest, job));
       expect([failed.code, failed.fields['file']]).to.deep.equal([
@@ -176,6 +188,58 @@ describe('store steps', () => {
       await compactTables(session, place, parts, manifest, job);
       expect((await around.stored())[0]).to.deep.equal(['4@1']);
     });
+
+  it('store steps: an output that cannot be read on a full disk costs no input', async () => {
+    const around = new Around();
+    const { session, disk } = around;
+    const { manifest, job } = await twoTables(around);
+    const place = { disk, wallMicros: 1_000_000, arcs: undefined };
+    around.refused = () => {
+      disk.beforeWrite = () => {
+        throw new KvError('DISK_FULL');
+      };
+    };
+    await failureOf(compactTables(session, place, parts, manifest, job));
+    disk.beforeWrite = () => undefined;
+    await writeTable(session, disk, parts, manifest, flush);
+    expect(await around.stored()).to.deep.equal([['1@0', '2@0', '4@0'], 7]);
+    expect(disk.list(`${directory}/tables`).length).to.equal(3);
+  });
+
+  it('store steps: where the manifest does not take outputs they are closed, and go with the next edit', async () => {
+    const around = new Around();
+    around.refusals = 0;
+    const { session, disk } = around;
+    const { manifest, job } = await twoTables(around);
+    const place = { disk, wallMicros: 1_000_000, arcs: undefined };
+    disk.beforeWrite = () => {
+      throw new KvError('DISK_FULL');
+    };
+    const { code } = await failureOf(compactTables(session, place, parts, manifest, job));
+    expect([code, around.opened, around.shown]).to.deep.equal(['DISK_FULL', [1, 0], []]);
+    disk.beforeWrite = () => undefined;
+    await writeTable(session, disk, parts, manifest, flush);
+    expect(await around.stored()).to.deep.equal([['1@0', '2@0', '4@0'], 7]);
+    expect(disk.list(`${directory}/tables`).length).to.equal(3);
+  });
+
+  it('store steps: where readers do not follow the manifest the node stops', async () => {
+    const around = new Around();
+    around.refusals = 0;
+    const { session, disk } = around;
+    const { manifest, job } = await twoTables(around);
+    const place = { disk, wallMicros: 1_000_000, arcs: undefined };
+    const ask = (to: never, name: string, ...rest: never[]): Promise<unknown> =>
+      name === 'replace'
+        ? Promise.reject(new KvError('OVERLOADED'))
+        : (session.ask as (...all: unknown[]) => Promise<unknown>)(to, name, ...rest);
+    const broken = { ask } as unknown as Session;
+    let thrown: unknown;
+    await compactTables(broken, place, parts, manifest, job).catch((error: unknown) => {
+      thrown = error;
+    });
+    expect(thrown).to.be.instanceOf(BugError);
+  });
 
   it('store steps: before any repair a merge may purge the log of batches, by age, and nothing else', async () => {
     const around = new Around();

@@ -332,6 +332,37 @@ describe('wal archive', function () {
       expect(storage.list(walDirectory)).to.not.include(segmentName(1));
     }));
 
+  it('wal archive: a copy that is there counts only when its name is durable', async () => {
+    const [disk, archive] = [new MemoryDisk(), new MemoryDisk()];
+    const kit = new Kit([WalArchiver], { disk, archive });
+    await kit.spawn(walArchiver, { directory: 'wal', archiveDirectory: 'archive' });
+    const written = new Uint8Array(8192).fill(1);
+    const own = { clusterName: 'sim', node: nodeName, incarnation: 1, shard: 0 };
+    const begins = { previousSegmentNumber: 0, previousLastLsn: 0, previousChain: 0 };
+    written.set(encodeSegmentHeader({ ...own, ...begins, kind: 'wal', segmentNumber: 1 }));
+    disk.put('wal/1', written);
+    // The node ended between the rename and the sync of the directory.
+    archive.put(`archive/${segmentName(1)}`, written);
+    const synced: string[] = [];
+    let failure: KvError | undefined = new KvError('DISK_FAILED', {});
+    const syncDirectory = (path: string): Promise<void> => {
+      synced.push(path);
+      return failure === undefined ? Promise.resolve() : Promise.reject(failure);
+    };
+    Object.assign(archive, { syncDirectory });
+    const keep = () =>
+      kit.ask(refTo(WalArchiver, 'n1'), 'keep', {
+        ...{ path: 'wal/1', number: 1, bytes: written.length, covered: undefined },
+      });
+    const failed = keep();
+    await kit.host.advance(0);
+    expect([failed.failure?.code, synced]).to.deep.equal(['DISK_FAILED', ['archive']]);
+    failure = undefined;
+    const kept = keep();
+    await kit.host.advance(0);
+    expect([kept.reply, synced]).to.deep.equal([{}, ['archive', 'archive']]);
+  });
+
   it('wal archive: a slow copy is made once, whoever asks for it again, and others wait', async () => {
     const [disk, archive] = [new MemoryDisk(), new MemoryDisk()];
     const kit = new Kit([WalArchiver], { disk, archive });

@@ -110,7 +110,7 @@ describe('write pace: flushes', () => {
       metrics: { gauge: () => undefined },
     };
     const admission = new Admission(
-      { memtableBytes: 1_000, inFlightBytes: 1_000 },
+      { memtableBytes: 1_000, inFlightBytes: 1_000, heldBytesMax: 1_000 },
       () => undefined,
     );
     const wal = refTo(WalWriter, 'n1');
