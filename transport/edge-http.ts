@@ -9,7 +9,6 @@ import type { ServerResponse } from 'node:http';
 import type { Server } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
-import { FailedRequests } from '../actors/gateway/failed-requests.ts';
 import {
   type BodyLimits,
   bodyBytesMax,
@@ -58,8 +57,10 @@ export interface HttpEdgeOptions {
   /** Default: 1 MiB for a value, 16 MiB for a batch. */
   readonly limits?: BodyLimits;
   readonly connectionLimits?: Partial<HttpConnectionLimits>;
-  /** Where connections are told of that come to nothing, and failures of the edge's own; absent: nowhere. */
+  /** Where connections are told of that come to nothing; absent: nowhere. */
   readonly reports?: FailureHost;
+  /** Told what the gateway has not seen or not answered, of all that the edge answers by itself. */
+  readonly failed?: (route: string, trace: string, answer: HttpAnswer) => void;
   /** Absent: nothing is encrypted. */
   readonly tls?: EdgeTls | undefined;
 }
@@ -111,19 +112,15 @@ export class HttpEdge {
   readonly #watches = new Set<() => void>();
   #isClosing = false;
   #failed: FailedHandshakes | undefined;
-  /** Those that the gateway has not seen or not answered; it tells of the others. */
-  readonly #failedRequests: FailedRequests | undefined;
 
   constructor(options: HttpEdgeOptions) {
     this.#options = options;
-    const { reports } = options;
-    this.#failedRequests = reports === undefined ? undefined : new FailedRequests(reports);
     this.#answerMs = httpAnswerMs(options.timeouts ?? usualTimeouts);
     const limited = { ...defaultHttpLimits, ...options.connectionLimits };
     this.#app = createApp(options, limited, (request, answer) => {
       const { method, routeOptions, headers } = request;
       const route = `${method} ${routeOptions.url ?? 'unknown path'}`;
-      this.#failedRequests?.ended(route, traceOf(headers['traceparent']), answer);
+      options.failed?.(route, traceOf(headers['traceparent']), answer);
     });
     this.#stalls = new StallWatch(limited.stallMs);
     this.#cap = new ConnectionCap({
@@ -214,7 +211,7 @@ export class HttpEdge {
     const trace = traceOf(request.headers['traceparent']);
     this.#options.ask(message, timeoutOf(message) ?? this.#answerMs, trace, (problem, answer) => {
       const final = answer ?? problemAnswer(problem ?? failure('BUG'));
-      if (answer === undefined) this.#failedRequests?.ended(route.name, trace, final);
+      if (answer === undefined) this.#options.failed?.(route.name, trace, final);
       if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
       write(reply.raw, final, {
         isHead: route.method === 'HEAD',

@@ -5,13 +5,10 @@
 // had become tables; of any other segment the header says up to which LSN the ones before it go.
 // Segments whose records are all in tables are leftovers and are not looked at: which of them are
 // still there says nothing, since removing them is not synced. A torn tail is cut and said; damage
-// to what may have been acknowledged is a CorruptionError (WAL-10, WAL-11).
-//
-// Each segment is judged by the durability that its own header names. The newest one has nothing
-// behind it that would miss it, so the file NEWEST names it; it is replaced at each rotation,
-// before the first record of the new segment, and costs the writes nothing. So a segment with a
-// higher number than that is one whose rotation did not succeed: nothing was ever written to it, and
-// the one that NEWEST names may have gone on after it was begun.
+// to what may have been acknowledged is a CorruptionError (WAL-10, WAL-11). Each segment is judged
+// by the durability that its own header names. The newest one has nothing behind it that would miss
+// it: the file NEWEST names it, from before its first record on. One with a higher number was never
+// written to, and the one that NEWEST names may have gone on after it was begun.
 
 import type { Disk } from '../../runtime/environment.ts';
 import { CorruptionError, KvError } from '../../runtime/errors.ts';

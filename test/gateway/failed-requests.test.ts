@@ -2,12 +2,12 @@
 // and few lines where everything fails.
 
 import { expect } from 'chai';
+import { FailedRequests } from '../../actors/gateway/failed-requests.ts';
 import { HttpGateway } from '../../actors/gateway/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import type { LogFields } from '../../runtime/environment.ts';
 import { failure } from '../../runtime/errors.ts';
 import { createClock } from '../../runtime/host/node-host.ts';
-import { MetricRegistry } from '../../runtime/metrics.ts';
 import { HttpEdge } from '../../transport/edge-http.ts';
 import { send, startCluster, type TestCluster } from '../kit-gateway.ts';
 
@@ -59,9 +59,10 @@ describe('failed requests', () => {
   });
 
   it('failed requests: what the edge answers by itself is logged too', async () => {
+    const requests = new FailedRequests({ clock: createClock(), log });
     const edge = new HttpEdge({
       ...{ node: 'n1', host: '127.0.0.1', port: 0 },
-      reports: { clock: createClock(), metrics: new MetricRegistry(), log },
+      failed: (route, sent, answer) => requests.ended(route, sent, answer),
       connectionLimits: { bodyBytes: 1024 },
       ask: (_request, _timeoutMs, _trace, done) => done(failure('TIMEOUT'), undefined),
     });
