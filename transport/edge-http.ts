@@ -59,8 +59,6 @@ export interface HttpEdgeOptions {
   readonly connectionLimits?: Partial<HttpConnectionLimits>;
   /** Where connections are told of that come to nothing; absent: nowhere. */
   readonly reports?: FailureHost;
-  /** Told what the gateway has not seen or not answered, of all that the edge answers by itself. */
-  readonly failed?: (route: string, trace: string, answer: HttpAnswer) => void;
   /** Absent: nothing is encrypted. */
   readonly tls?: EdgeTls | undefined;
 }
@@ -117,11 +115,7 @@ export class HttpEdge {
     this.#options = options;
     this.#answerMs = httpAnswerMs(options.timeouts ?? usualTimeouts);
     const limited = { ...defaultHttpLimits, ...options.connectionLimits };
-    this.#app = createApp(options, limited, (request, answer) => {
-      const { method, routeOptions, headers } = request;
-      const route = `${method} ${routeOptions.url ?? 'unknown path'}`;
-      options.failed?.(route, traceOf(headers['traceparent']), answer);
-    });
+    this.#app = createApp(options, limited);
     this.#stalls = new StallWatch(limited.stallMs);
     this.#cap = new ConnectionCap({
       total: limited.connections,
@@ -211,7 +205,6 @@ export class HttpEdge {
     const trace = traceOf(request.headers['traceparent']);
     this.#options.ask(message, timeoutOf(message) ?? this.#answerMs, trace, (problem, answer) => {
       const final = answer ?? problemAnswer(problem ?? failure('BUG'));
-      if (answer === undefined) this.#options.failed?.(route.name, trace, final);
       if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
       write(reply.raw, final, {
         isHead: route.method === 'HEAD',
@@ -249,7 +242,6 @@ export class HttpEdge {
 function createApp(
   { node, tls }: HttpEdgeOptions,
   { headersMs, requestMs, idleMs, bodyBytes, handshakeMs }: HttpConnectionLimits,
-  refused: (request: FastifyRequest, answer: HttpAnswer) => void,
 ): FastifyInstance {
   const protocol = {
     headersTimeout: headersMs,
@@ -293,13 +285,11 @@ function createApp(
     const [path = ''] = request.url.split('?', 1);
     send(reply, problemOf('NOT_FOUND', `there is nothing under ${path}`));
   });
-  app.setErrorHandler((error, request, reply) => {
+  app.setErrorHandler((error, _request, reply) => {
     const { code } = error as { readonly code?: string };
     // What is left of the body is not read.
     const isCut = code === 'FST_ERR_CTP_BODY_TOO_LARGE' || code === 'OVERLOADED';
-    const answer = frameworkProblem(error);
-    refused(request, answer);
-    send(isCut ? reply.header('connection', 'close') : reply, answer);
+    send(isCut ? reply.header('connection', 'close') : reply, frameworkProblem(error));
   });
   return app;
 }

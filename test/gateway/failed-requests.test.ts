@@ -2,13 +2,10 @@
 // and few lines where everything fails.
 
 import { expect } from 'chai';
-import { FailedRequests } from '../../actors/gateway/failed-requests.ts';
 import { HttpGateway } from '../../actors/gateway/protocol.ts';
 import { refTo } from '../../runtime/actor.ts';
 import type { LogFields } from '../../runtime/environment.ts';
 import { failure } from '../../runtime/errors.ts';
-import { createClock } from '../../runtime/host/node-host.ts';
-import { HttpEdge } from '../../transport/edge-http.ts';
 import { send, startCluster, type TestCluster } from '../kit-gateway.ts';
 
 describe('failed requests', () => {
@@ -56,25 +53,5 @@ describe('failed requests', () => {
     cluster.kernel.ask(refTo(HttpGateway, 'n1'), 'startDraining', {}, 5000, () => undefined);
     expect((await send(cluster.port, 'GET', '/readyz')).status).to.equal(503);
     expect(warned).to.deep.equal([]);
-  });
-
-  it('failed requests: what the edge answers by itself is logged too', async () => {
-    const requests = new FailedRequests({ clock: createClock(), log });
-    const edge = new HttpEdge({
-      ...{ node: 'n1', host: '127.0.0.1', port: 0 },
-      failed: (route, sent, answer) => requests.ended(route, sent, answer),
-      connectionLimits: { bodyBytes: 1024 },
-      ask: (_request, _timeoutMs, _trace, done) => done(failure('TIMEOUT'), undefined),
-    });
-    const { port } = await edge.listen();
-    const path = '/api/v1/keys/k';
-    const headers = { traceparent: `00-${trace}-b7ad6b7169203331-01` };
-    expect((await send(port, 'GET', path, { headers })).status).to.equal(504);
-    const body = JSON.stringify({ value: 'x'.repeat(128 * 1024) });
-    const json = { 'content-type': 'application/json' };
-    expect((await send(port, 'PUT', path, { body, headers: json })).status).to.equal(429);
-    expect((await send(port, 'GET', '/nothing')).status).to.equal(404);
-    await edge.close();
-    expect(warned).to.deep.equal([{ route: 'get', status: 504, code: 'TIMEOUT', trace }]);
   });
 });
