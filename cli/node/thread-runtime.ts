@@ -1,7 +1,6 @@
 // One thread of a node, put together: host, links, kernel, and the actors that the plan places
 // here. The main thread calls it for itself; each worker thread calls it in node-thread.ts.
 
-import { FailedRequests } from '../../actors/gateway/failed-requests.ts';
 import { defaultBodyLimits } from '../../actors/gateway/http-routes.ts';
 import { HttpGateway, RespGateway, Watcher } from '../../actors/gateway/protocol.ts';
 import { Gossiper } from '../../actors/membership/protocol.ts';
