@@ -185,19 +185,28 @@ function commandKeys(call: RespCall): Reply {
   return found.length === 0 ? errorReply('ERR The command has no key arguments') : found;
 }
 
-const named = (call: RespCall): (CommandSpec | undefined)[] =>
-  call.args.length === 2
-    ? [...known()]
-    : call.args.slice(2).map((name) => commandNamed(wordOf(name)));
+/** Of one COMMAND; a client may ask for all that Redis has. */
+const namesMax = 1000;
+
+/** `render` gets the commands that are named, or all. */
+const ofNamed =
+  (render: (specs: readonly (CommandSpec | undefined)[]) => Reply) =>
+  (call: RespCall): Reply => {
+    const names = call.args.slice(2);
+    if (names.length === 0) return render(known());
+    if (names.length > namesMax) return tooMany(`COMMAND takes ${namesMax} names`);
+    return render(names.map((name) => commandNamed(wordOf(name))));
+  };
 
 const commandCommands: Readonly<Record<string, (call: RespCall) => Reply>> = {
   count: () => known().length,
   list: commandList,
-  info: (call) => named(call).map((spec) => (spec === undefined ? nilArray : commandInfo(spec))),
-  docs: (call) =>
-    mapReply(
-      named(call).flatMap((spec) => (spec === undefined ? [] : [spec.name, commandDocs(spec)])),
-    ),
+  info: ofNamed((specs) =>
+    specs.map((spec) => (spec === undefined ? nilArray : commandInfo(spec))),
+  ),
+  docs: ofNamed((specs) =>
+    mapReply(specs.flatMap((spec) => (spec === undefined ? [] : [spec.name, commandDocs(spec)]))),
+  ),
   getkeys: commandKeys,
 };
 

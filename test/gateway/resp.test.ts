@@ -363,6 +363,18 @@ describe('resp', () => {
       ['CONFIG', 'GET', ...Array<string>(101).fill('x')],
       'ERR TOO_LARGE CONFIG GET takes 100 patterns',
     ],
+    [
+      ['CLIENT', 'LIST', 'ID', ...Array<string>(1001).fill('1')],
+      'ERR TOO_LARGE CLIENT LIST takes 1000 ids',
+    ],
+    [
+      ['COMMAND', 'INFO', ...Array<string>(1001).fill('get')],
+      'ERR TOO_LARGE COMMAND takes 1000 names',
+    ],
+    [
+      ['COMMAND', 'DOCS', ...Array<string>(1001).fill('get')],
+      'ERR TOO_LARGE COMMAND takes 1000 names',
+    ],
     [['SELECT', '1'], 'ERR DB index is out of range'],
     [['SELECT', 'x'], 'ERR invalid DB index'],
     [['HELLO', '4'], 'NOPROTO unsupported protocol version'],
@@ -394,6 +406,13 @@ describe('resp', () => {
     });
 
   // ---- pages of keys -----------------------------------------------------------------------
+
+  it('resp: lists of names and ids up to their limit (limit=1000)', async () => {
+    const ids = Array.from({ length: 1000 }, (_, i) => String(i + 1));
+    expect((await one('CLIENT', 'LIST', 'ID', ...ids)).split('id=').length - 1).to.equal(1);
+    const infos = await one('COMMAND', 'INFO', ...Array<string>(1000).fill('nope'));
+    expect(infos).to.equal(`*1000\r\n${'*-1\r\n'.repeat(1000)}`);
+  });
 
   it('resp: SCAN gives each key once, over any number of pages and nodes', async () => {
     const keys = Array.from({ length: 57 }, (_, i) => `key:${i}`);
