@@ -18,6 +18,7 @@ import {
   type RespConnectionStart,
   usualTimeouts,
 } from '../actors/gateway/protocol.ts';
+import { arrayOverheadBytes } from '../runtime/bytes.ts';
 import { describeFailure, errorTable, type Failure } from '../runtime/errors.ts';
 import { FailedHandshakes, type FailureHost } from './failed-handshakes.ts';
 import { listenError } from './listen-error.ts';
@@ -94,8 +95,6 @@ const modestBytes = 64 * 1024;
 const waitingBytes = 64 * 1024;
 /** How often stalled connections are looked for, in parts of the time that they may stall. */
 const stallChecks = 4;
-/** What an argument costs beside its bytes. */
-const argumentOverhead = 64;
 
 export class RespEdge {
   readonly #options: RespEdgeOptions;
@@ -374,7 +373,8 @@ class Connection {
       if (command === undefined) return;
       this.#halfSinceMs = undefined;
       this.#queue.push(command);
-      for (const argument of command.args) this.#queuedBytes += argument.length + argumentOverhead;
+      for (const argument of command.args)
+        this.#queuedBytes += argument.length + arrayOverheadBytes;
     }
   }
 
