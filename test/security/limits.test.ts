@@ -250,6 +250,30 @@ describe('limits', () => {
     for (const answer of answers) answer.catch(() => undefined);
   });
 
+  it('limits: headers up to the limit, with one more nothing is done (limit=100)', async () => {
+    const asks: string[] = [];
+    const edge = new HttpEdge({
+      ...{ node: 'n1', host, port: 0 },
+      ask: ({ headers }, _timeoutMs, _trace, done) => {
+        asks.push(headers['if-match'] ?? 'none');
+        done(undefined, { status: 200, headers: {}, body: new Uint8Array(0) });
+      },
+    });
+    closing.push(() => edge.close());
+    const { port } = await edge.listen();
+    const ask = (count: number): Promise<string> => {
+      const socket = dial(port);
+      const others = Array.from({ length: count - 2 }, (_, i) => `h${i}: 1`);
+      const lines = ['host: a', ...others, 'if-match: "x"'].join('\r\n');
+      socket.write(`DELETE /api/v1/keys/a HTTP/1.1\r\n${lines}\r\n\r\n`);
+      return first(socket);
+    };
+    expect(await ask(100)).to.equal('HTTP/1.1 200 OK');
+    for (const count of [101, 900, 1500])
+      expect(await ask(count)).to.equal('HTTP/1.1 431 Request Header Fields Too Large');
+    expect(asks).to.deep.equal(['"x"']);
+  });
+
   it('limits: headers that come slowly end with 408, others are served (connections=200)', async () => {
     const port = await http({ headersMs: 200, requestMs: 400 });
     const slow = Array.from({ length: 200 }, () => dial(port));
