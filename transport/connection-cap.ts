@@ -17,7 +17,7 @@ export interface ConnectionLimits {
   readonly connectionsPerAddress: number;
   /** Beyond the two, for health and administrators. Default 0; over HTTP 32. */
   readonly connectionsReserved: number;
-  /** A connection that reads nothing of its answers for so long is cut off. Default 60 s. */
+  /** A connection that takes less than 1 KiB/s of its answers for so long is cut off. Default 60 s. */
   readonly stallMs: number;
   /** A TLS handshake has to end within this time. Default 10 s. */
   readonly handshakeMs: number;

@@ -5,7 +5,7 @@
 // One batch of a connection is under way at a time; what arrives meanwhile is parsed up to the size
 // of the next one and then left in the kernel's buffers, so that a client that sends without end is
 // slowed down. A client that does not read its answers gets no more work done, and is cut off when
-// it takes nothing for a while (rules SE-7, SE-24).
+// it takes next to nothing for a while (rules SE-7, SE-24).
 
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
@@ -290,7 +290,7 @@ class Connection {
   }
 
   checkStall(nowMs: number): void {
-    if (this.#progress.stalledMs(nowMs) >= this.#parts.limits.stallMs) this.cut();
+    if (this.#progress.isStalled(nowMs, this.#parts.limits.stallMs)) this.cut();
     this.#checkHalfCommand(nowMs);
     this.#checkLogin(nowMs);
   }
