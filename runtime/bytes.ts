@@ -20,6 +20,9 @@ const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export const noBytes = new Uint8Array(0);
 
+/** About what an array of bytes costs beside them, also an empty one. */
+export const arrayOverheadBytes = 64;
+
 /** Gives an array of that length to be filled; it may hold what was there before. */
 export type TakeBytes = (length: number) => Uint8Array;
 

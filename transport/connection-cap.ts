@@ -7,16 +7,17 @@
 // let in, and the one that has waited longest without a request makes room for the next one.
 
 import type { Server, Socket } from 'node:net';
+import { addressGroup } from '../runtime/address-group.ts';
 
 /** Of a listener for clients, whatever they speak. */
 export interface ConnectionLimits {
   /** Connections at the same time. Default 10,000. */
   readonly connections: number;
-  /** Connections from one address at the same time. Default 1,000. */
+  /** Connections from one address at the same time; an IPv6 /64 is one. Default 1,000. */
   readonly connectionsPerAddress: number;
   /** Beyond the two, for health and administrators. Default 0; over HTTP 32. */
   readonly connectionsReserved: number;
-  /** A connection that reads nothing of its answers for so long is cut off. Default 60 s. */
+  /** A connection that takes less than 1 KiB/s of its answers for so long is cut off. Default 60 s. */
   readonly stallMs: number;
   /** A TLS handshake has to end within this time. Default 10 s. */
   readonly handshakeMs: number;
@@ -33,7 +34,7 @@ export const defaultConnectionLimits: ConnectionLimits = {
 export interface ConnectionCapOptions {
   /** At the same time, from everywhere. */
   readonly total: number;
-  /** At the same time, from one address. */
+  /** At the same time, from one address; an IPv6 /64 is one. */
   readonly perAddress: number;
   /** Beyond the two. */
   readonly reserved: number;
@@ -64,7 +65,7 @@ export class ConnectionCap {
 
   #admit(socket: Socket): void {
     const { total, perAddress } = this.#options;
-    const address = socket.remoteAddress ?? '';
+    const address = addressGroup(socket.remoteAddress ?? '');
     const count = this.#byAddress.get(address) ?? 0;
     if (this.#total >= total || count >= perAddress) return this.#reserve(socket);
     this.#total += 1;

@@ -32,6 +32,7 @@ import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from '.
 import { followWatch, type WatchSource } from './edge-watch.ts';
 import { FailedHandshakes, type FailureHost } from './failed-handshakes.ts';
 import { listenError } from './listen-error.ts';
+import { OpenRequests } from './open-requests.ts';
 import { StallWatch } from './stall-watch.ts';
 import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
 
@@ -66,6 +67,10 @@ export interface HttpEdgeOptions {
 export interface HttpConnectionLimits extends ConnectionLimits {
   /** Bytes of bodies that all requests together hold. Default 256 MiB. */
   readonly bodyBytes: number;
+  /** Requests of one connection that are under way. Default 128. */
+  readonly requestsPerConnection: number;
+  /** Bytes of answers that nobody has taken yet, of all connections. Default 256 MiB. */
+  readonly answerBytes: number;
   /** Headers have to arrive within this time. Default 10 s. */
   readonly headersMs: number;
   /** The whole request has to arrive within this time. Default 30 s. */
@@ -78,6 +83,8 @@ export const defaultHttpLimits: HttpConnectionLimits = {
   ...defaultConnectionLimits,
   connectionsReserved: 32,
   bodyBytes: 256 * 1024 * 1024,
+  requestsPerConnection: 128,
+  answerBytes: 256 * 1024 * 1024,
   headersMs: 10_000,
   requestMs: 30_000,
   idleMs: 5000,
@@ -106,6 +113,7 @@ export class HttpEdge {
   readonly #app: FastifyInstance;
   readonly #stalls: StallWatch;
   readonly #cap: ConnectionCap;
+  readonly #open: OpenRequests;
   /** Ends each open watch. */
   readonly #watches = new Set<() => void>();
   #isClosing = false;
@@ -115,7 +123,8 @@ export class HttpEdge {
     this.#options = options;
     this.#answerMs = httpAnswerMs(options.timeouts ?? usualTimeouts);
     const limited = { ...defaultHttpLimits, ...options.connectionLimits };
-    this.#app = createApp(options, limited);
+    this.#open = new OpenRequests(limited.requestsPerConnection, limited.answerBytes);
+    this.#app = createApp(options, { ...limited, open: this.#open });
     this.#stalls = new StallWatch(limited.stallMs);
     this.#cap = new ConnectionCap({
       total: limited.connections,
@@ -206,11 +215,27 @@ export class HttpEdge {
     this.#options.ask(message, timeoutOf(message) ?? this.#answerMs, trace, (problem, answer) => {
       const final = answer ?? problemAnswer(problem ?? failure('BUG'));
       if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
-      write(reply.raw, final, {
-        isHead: route.method === 'HEAD',
-        isLast: this.#isClosing || isReserved,
-      });
+      this.#answer(route, reply, final, isReserved);
     });
+  }
+
+  /** An answer of which nothing has to be known, a read, gives way where too many bytes wait. */
+  #answer(
+    { name, method }: HttpRoute,
+    reply: FastifyReply,
+    answer: HttpAnswer,
+    isReserved: boolean,
+  ): void {
+    const { raw } = reply;
+    const { socket } = reply.request.raw;
+    const isHead = method === 'HEAD';
+    const bytes = isHead ? 0 : answer.body.length;
+    const isRead = method === 'GET' || name === 'batch-get';
+    const detail = isRead ? this.#open.refusalOf(socket, bytes) : undefined;
+    const final = detail === undefined ? answer : problemOf('OVERLOADED', detail);
+    this.#open.answered(socket, raw, final.body.length);
+    const isLast = this.#isClosing || isReserved || detail !== undefined;
+    write(raw, final, { isHead, isLast });
   }
 
   #follow({ raw }: FastifyReply, answer: HttpAnswer): void {
@@ -241,8 +266,9 @@ export class HttpEdge {
 
 function createApp(
   { node, tls }: HttpEdgeOptions,
-  { headersMs, requestMs, idleMs, bodyBytes, handshakeMs }: HttpConnectionLimits,
+  limits: HttpConnectionLimits & { readonly open: OpenRequests },
 ): FastifyInstance {
+  const { headersMs, requestMs, idleMs, bodyBytes, handshakeMs, open } = limits;
   const protocol = {
     headersTimeout: headersMs,
     connectionsCheckingInterval: Math.min(checkIntervalMsMax, headersMs, requestMs),
@@ -272,10 +298,13 @@ function createApp(
   const budget = new BodyBudget(bodyBytes);
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-coordinator', node);
+    const refusal = refusalOf(request, reply, open);
+    if (refusal !== undefined) return send(reply.header('connection', 'close'), refusal);
     budget.expect(request, reply);
     done();
   });
-  app.server.maxHeadersCount = headersMax;
+  // Node would drop the rest without a word, conditions among them; the hook above counts.
+  app.server.maxHeadersCount = 0;
   app.removeAllContentTypeParsers();
   for (const type of ['application/json', 'application/octet-stream'])
     app.addContentTypeParser(type, (request, payload, done) => {
@@ -342,6 +371,18 @@ function timeoutOf({ headers }: HttpRequest): number | undefined {
 /** The trace id of a W3C trace context header; empty where there is none. */
 function traceOf(header: unknown): string {
   return typeof header === 'string' ? (traceparent.exec(header)?.[1] ?? '') : '';
+}
+
+/** Of any request, before anything of it is looked at. */
+function refusalOf(
+  { raw }: FastifyRequest,
+  reply: FastifyReply,
+  open: OpenRequests,
+): HttpAnswer | undefined {
+  if (raw.rawHeaders.length > 2 * headersMax)
+    return problemAnswer(failure('TOO_LARGE', { detail: `headers: more than ${headersMax}` }), 431);
+  const detail = open.begin(raw.socket, reply.raw);
+  return detail === undefined ? undefined : problemOf('OVERLOADED', detail);
 }
 
 function refuseBody(request: FastifyRequest, reply: FastifyReply, done: () => void): void {

@@ -5,7 +5,7 @@
 // One batch of a connection is under way at a time; what arrives meanwhile is parsed up to the size
 // of the next one and then left in the kernel's buffers, so that a client that sends without end is
 // slowed down. A client that does not read its answers gets no more work done, and is cut off when
-// it takes nothing for a while (rules SE-7, SE-24).
+// it takes next to nothing for a while (rules SE-7, SE-24).
 
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
@@ -18,6 +18,7 @@ import {
   type RespConnectionStart,
   usualTimeouts,
 } from '../actors/gateway/protocol.ts';
+import { arrayOverheadBytes } from '../runtime/bytes.ts';
 import { describeFailure, errorTable, type Failure } from '../runtime/errors.ts';
 import { FailedHandshakes, type FailureHost } from './failed-handshakes.ts';
 import { listenError } from './listen-error.ts';
@@ -94,8 +95,6 @@ const modestBytes = 64 * 1024;
 const waitingBytes = 64 * 1024;
 /** How often stalled connections are looked for, in parts of the time that they may stall. */
 const stallChecks = 4;
-/** What an argument costs beside its bytes. */
-const argumentOverhead = 64;
 
 export class RespEdge {
   readonly #options: RespEdgeOptions;
@@ -291,7 +290,7 @@ class Connection {
   }
 
   checkStall(nowMs: number): void {
-    if (this.#progress.stalledMs(nowMs) >= this.#parts.limits.stallMs) this.cut();
+    if (this.#progress.isStalled(nowMs, this.#parts.limits.stallMs)) this.cut();
     this.#checkHalfCommand(nowMs);
     this.#checkLogin(nowMs);
   }
@@ -374,7 +373,8 @@ class Connection {
       if (command === undefined) return;
       this.#halfSinceMs = undefined;
       this.#queue.push(command);
-      for (const argument of command.args) this.#queuedBytes += argument.length + argumentOverhead;
+      for (const argument of command.args)
+        this.#queuedBytes += argument.length + arrayOverheadBytes;
     }
   }
 

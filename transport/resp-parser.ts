@@ -10,7 +10,7 @@
 // written again. Reference: redis/redis src/networking.c (processMultibulkBuffer, limits, words of
 // the errors) and redis.io "Redis serialization protocol specification".
 
-import { noBytes } from '../runtime/bytes.ts';
+import { arrayOverheadBytes, noBytes } from '../runtime/bytes.ts';
 
 export interface ParsedCommand {
   /** Its name, then its arguments. */
@@ -99,9 +99,10 @@ export class RespParser {
     return this.#problem;
   }
 
-  /** Bytes that wait to become a command. */
+  /** What waits to become a command: bytes, and what its arguments cost beside theirs. */
   get heldBytes(): number {
-    return this.#end - this.#at + this.#argumentBytes;
+    const argumentsCost = this.#argumentBytes + this.#arguments.length * arrayOverheadBytes;
+    return this.#end - this.#at + argumentsCost;
   }
 
   /** Takes the next bytes of the stream. They are kept by reference: nobody may change them. */

@@ -1,28 +1,36 @@
-// Cuts off clients that do not read: a connection with bytes to send of which none has left for a
-// while. Looked at a few times within that while; a connection with nothing to send is never cut
+// Cuts off clients that do not read: a connection with bytes to send of which too few have left for a
+// while. Less than 1 KiB a second counts as nothing: a byte now and then would keep all answers alive.
+// Looked at a few times within that while; a connection with nothing to send is never cut
 // (rule SE-24).
 
 import type { Server, Socket } from 'node:net';
 
-/** How long none of what one connection has to send has left. */
+/** A client takes so many bytes a second, over the time that it may stall, or less waits for it. */
+const bytesPerSecondMin = 1024;
+
+type Sending = Pick<Socket, 'bytesWritten' | 'writableLength'>;
+
+/** Whether what one connection has to send leaves. */
 export class SendProgress {
-  readonly #socket: Socket;
+  readonly #socket: Sending;
   #sentBytes = 0;
   #sinceMs = performance.now();
 
-  constructor(socket: Socket) {
+  constructor(socket: Sending) {
     this.#socket = socket;
   }
 
-  /** Milliseconds; 0 where something has left since the last look, or nothing waits. */
-  stalledMs(nowMs: number): number {
+  /** Too little has left for so long, while something waited at each look. */
+  isStalled(nowMs: number, stallMs: number): boolean {
     const { bytesWritten, writableLength } = this.#socket;
     // bytesWritten counts what was handed over, also what still waits.
     const sentBytes = bytesWritten - writableLength;
-    if (sentBytes === this.#sentBytes && writableLength > 0) return nowMs - this.#sinceMs;
+    const wantedBytes = (bytesPerSecondMin * stallMs) / 1000;
+    if (writableLength > 0 && sentBytes - this.#sentBytes < wantedBytes)
+      return nowMs - this.#sinceMs >= stallMs;
     this.#sentBytes = sentBytes;
     this.#sinceMs = nowMs;
-    return 0;
+    return false;
   }
 }
 
@@ -54,6 +62,6 @@ export class StallWatch {
 
   #check(nowMs: number): void {
     for (const [socket, progress] of this.#sockets)
-      if (progress.stalledMs(nowMs) >= this.#stallMs) socket.destroy();
+      if (progress.isStalled(nowMs, this.#stallMs)) socket.destroy();
   }
 }

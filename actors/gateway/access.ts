@@ -14,7 +14,7 @@ import { dropOldest } from '../model/drop-oldest.ts';
 import { isExpired, noRights, rank, type Rights, Users } from '../model/users.ts';
 import { TokenBuckets } from '../model/token-buckets.ts';
 import { type AuditEntry, Auditor } from '../security/protocol.ts';
-import { addressGroup } from './address-group.ts';
+import { addressGroup } from '../../runtime/address-group.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
 
 export interface AccessSettings {

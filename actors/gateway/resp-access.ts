@@ -8,7 +8,7 @@ import { latin1 } from '../../runtime/bytes.ts';
 import type { Failure } from '../../runtime/errors.ts';
 import { rank } from '../model/users.ts';
 import { type Access, type Audit, isFailure, type Login } from './access.ts';
-import { addressOf } from './address-group.ts';
+import { addressOf } from '../../runtime/address-group.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
 import type { RespCall } from './resp-call.ts';
 import type { CommandSpec } from './resp-commands.ts';

@@ -3,6 +3,7 @@
 
 import { isSerial, type Level } from '../model/consistency.ts';
 import type { Login } from './access.ts';
+import { KeptBytes } from './kept-bytes.ts';
 import type { RespConnectionStart } from './protocol.ts';
 import type { RespVersion } from './resp-replies.ts';
 import type { Session } from './session.ts';
@@ -23,6 +24,10 @@ export class RespConnection {
   readonly local: string;
   readonly startedMs: number;
   readonly #defaults: ConnectionDefaults;
+  readonly #kept: KeptBytes;
+  #queuedBytes = 0;
+  #watchedBytes = 0;
+  #isClosed = false;
   version: RespVersion = 2;
   namespace: number;
   readLevel: Level;
@@ -47,6 +52,7 @@ export class RespConnection {
     { connection, remote, local }: RespConnectionStart,
     defaults: ConnectionDefaults,
     nowMs: number,
+    kept: KeptBytes = new KeptBytes(),
   ) {
     this.id = connection;
     this.remote = remote;
@@ -54,6 +60,7 @@ export class RespConnection {
     this.startedMs = nowMs;
     this.lastMs = nowMs;
     this.#defaults = defaults;
+    this.#kept = kept;
     this.namespace = defaults.namespace;
     this.readLevel = defaults.readLevel;
     this.writeLevel = defaults.writeLevel;
@@ -66,10 +73,51 @@ export class RespConnection {
     return 'QUORUM';
   }
 
+  /** Until the transaction ends; false: there is no room for so much. */
+  keepQueued(bytes: number): boolean {
+    const isKept = this.#keep(bytes);
+    if (isKept) this.#queuedBytes += bytes;
+    return isKept;
+  }
+
+  /** Until the watches end, or the transaction does; false: there is no room for so much. */
+  keepWatched(bytes: number): boolean {
+    const isKept = this.#keep(bytes);
+    if (isKept) this.#watchedBytes += bytes;
+    return isKept;
+  }
+
+  #keep(bytes: number): boolean {
+    const own = this.#queuedBytes + this.#watchedBytes + bytes;
+    // What still runs of a connection that is gone keeps nothing that lasts.
+    return this.#isClosed || this.#kept.take(bytes, own);
+  }
+
+  endWatches(): void {
+    this.watches = undefined;
+    this.dropWatched(this.#watchedBytes);
+  }
+
+  /** Of keys that are not watched after all. */
+  dropWatched(bytes: number): void {
+    if (this.#isClosed) return;
+    this.#watchedBytes -= bytes;
+    this.#kept.give(bytes);
+  }
+
   /** As EXEC and DISCARD leave it. */
   endTransaction(): void {
     this.transaction = undefined;
-    this.watches = undefined;
+    this.endWatches();
+    if (this.#isClosed) return;
+    this.#kept.give(this.#queuedBytes);
+    this.#queuedBytes = 0;
+  }
+
+  /** The socket is gone. */
+  closed(): void {
+    this.endTransaction();
+    this.#isClosed = true;
   }
 
   /** As RESET leaves it: as it began, except for what tells clients apart. */

@@ -25,6 +25,7 @@ import { Coordinator } from '../replication/protocol.ts';
 import { Access, type AccessSettings, auditOf } from './access.ts';
 import { defaultLevels, type GatewaySettings } from './http-requests.ts';
 import { NamespaceGuard } from './namespace-guard.ts';
+import { KeptBytes } from './kept-bytes.ts';
 import { KeyCalls } from './key-calls.ts';
 import { KeyRouter } from './key-router.ts';
 import {
@@ -100,6 +101,7 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
   readonly #access: RespAccess | undefined;
   readonly #connections = new Map<number, RespConnection>();
   readonly #slow = new SlowCommands();
+  readonly #kept = new KeptBytes();
   #commands = 0;
   #errors = 0;
   #isDraining = false;
@@ -181,11 +183,13 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
     const { readLevel, writeLevel } =
       usual === undefined ? defaults : defaultLevels(usual, defaults, 'read');
     const nowMs = this.#ctx.clock.monotonicMs();
-    const connection = new RespConnection(start, { namespace: 0, readLevel, writeLevel }, nowMs);
+    const usualLevels = { namespace: 0, readLevel, writeLevel };
+    const connection = new RespConnection(start, usualLevels, nowMs, this.#kept);
     this.#connections.set(start.connection, connection);
   }
 
   closed({ connection }: { readonly connection: number }): void {
+    this.#connections.get(connection)?.closed();
     this.#connections.delete(connection);
   }
 

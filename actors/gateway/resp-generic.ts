@@ -5,7 +5,7 @@
 // a namespace of its own that holds the last key given out: replicated, so that any node goes on with
 // it, and gone ten minutes after it was given out.
 
-import { compareBytes, latin1 } from '../../runtime/bytes.ts';
+import { compareBytes, latin1, noBytes } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
 import { type Level, requiredAcks } from '../model/consistency.ts';
 import {
@@ -17,7 +17,7 @@ import {
 } from '../model/record.ts';
 import type { ExpiryWord, ScanReply } from '../replication/protocol.ts';
 import { finalFailure } from './attempts.ts';
-import { globPrefix, matchesGlob } from './glob.ts';
+import { Glob } from './glob.ts';
 import { countedLevel } from './http-requests.ts';
 import { integerOf, type RespCall, wordOf } from './resp-call.ts';
 import { answerBytesMax, bytesValue, fail, type Place, removal } from './resp-keys.ts';
@@ -140,7 +140,7 @@ export function scanPage(
 }
 
 interface ScanOptions {
-  pattern: Uint8Array | undefined;
+  pattern: Glob | undefined;
   count: number;
   /** Every value is a string: of another type there is no key. */
   isOtherType: boolean;
@@ -152,7 +152,7 @@ function parseScanOptions(call: RespCall): ScanOptions | Reply {
     const value = call.args[at + 1];
     const word = wordOf(call.arg(at));
     if (value === undefined) return syntaxError;
-    if (word === 'match') options.pattern = value;
+    if (word === 'match') options.pattern = new Glob(value);
     else if (word === 'count') {
       const count = integerOf(value);
       if (count === undefined) return notInteger;
@@ -174,7 +174,7 @@ const scan: RespHandler = (call, services) => {
   if (!/^(0|[1-9]\d{0,19})$/.test(cursor)) return call.answer(errorReply('ERR invalid cursor'));
   if (options.isOtherType) return call.answer(['0', []]);
   openCursor(call, services, cursor, (after) => {
-    const prefix = options.pattern === undefined ? new Uint8Array(0) : globPrefix(options.pattern);
+    const prefix = options.pattern?.prefix ?? noBytes;
     scanPage(call, services, { prefix, after, limit: options.count }, ({ records, next }) => {
       const found = matching(records, options.pattern);
       if (next === undefined) call.answer(['0', found]);
@@ -185,10 +185,10 @@ const scan: RespHandler = (call, services) => {
 
 function matching(
   records: readonly Uint8Array[],
-  pattern: Uint8Array | undefined,
+  pattern: Glob | undefined,
 ): readonly Uint8Array[] {
   const found = records.map((record) => userKey(recordKey(record)));
-  return pattern === undefined ? found : found.filter((key) => matchesGlob(pattern, key));
+  return pattern === undefined ? found : found.filter((key) => pattern.matches(key));
 }
 
 const cursorKey = (id: string): Uint8Array =>
@@ -231,8 +231,8 @@ function openCursor(
 }
 
 const keysCommand: RespHandler = (call, services) => {
-  const pattern = call.arg(1);
-  const prefix = globPrefix(pattern);
+  const pattern = new Glob(call.arg(1));
+  const { prefix } = pattern;
   const found: Uint8Array[] = [];
   let bytes = 0;
   const step = (after: Uint8Array | undefined): void =>

@@ -2,7 +2,7 @@
 // tools ask for on connecting; figures are this node's, and nothing is made up for the rest.
 
 import { failure } from '../../runtime/errors.ts';
-import { matchesGlob } from './glob.ts';
+import { Glob } from './glob.ts';
 import { printableOf, type RespCall, wordOf } from './resp-call.ts';
 import {
   arityHolds,
@@ -14,6 +14,7 @@ import {
 import { fail } from './resp-keys.ts';
 import {
   errorReply,
+  failureReply,
   mapReply,
   nilArray,
   type Reply,
@@ -117,6 +118,15 @@ const parameters = (services: RespServices): Readonly<Record<string, string>> =>
   timeout: '0',
 });
 
+/** Of one CONFIG GET. */
+const patternsMax = 100;
+
+const tooMany = (detail: string): Reply => failureReply(failure('TOO_LARGE', { detail }));
+
+/** For names, which are in lower case. */
+const lowerGlob = (pattern: Uint8Array): Glob =>
+  new Glob(utf8.encode(latin1(pattern).toLowerCase()));
+
 const config: RespHandler = (call, services) => {
   const word = wordOf(call.arg(1));
   if (word === 'set' || word === 'rewrite' || word === 'resetstat')
@@ -127,9 +137,11 @@ const config: RespHandler = (call, services) => {
     );
   if (call.args.length < 3)
     return call.answer(errorReply("ERR wrong number of arguments for 'config|get' command"));
-  const patterns = call.args.slice(2).map((pattern) => utf8.encode(latin1(pattern).toLowerCase()));
+  if (call.args.length - 2 > patternsMax)
+    return call.answer(tooMany(`CONFIG GET takes ${patternsMax} patterns`));
+  const patterns = call.args.slice(2).map(lowerGlob);
   const found = Object.entries(parameters(services)).filter(([name]) =>
-    patterns.some((pattern) => matchesGlob(pattern, utf8.encode(name))),
+    patterns.some((pattern) => pattern.matches(utf8.encode(name))),
   );
   call.answer(mapReply(found.flat()));
 };
@@ -159,8 +171,8 @@ function commandList(call: RespCall): Reply {
   if (filter === undefined || by === undefined || value === undefined || call.args.length > 5)
     return syntaxError;
   if (wordOf(filter) !== 'filterby' || wordOf(by) !== 'pattern') return syntaxError;
-  const pattern = utf8.encode(latin1(value).toLowerCase());
-  return names.filter((name) => matchesGlob(pattern, utf8.encode(name)));
+  const pattern = lowerGlob(value);
+  return names.filter((name) => pattern.matches(utf8.encode(name)));
 }
 
 function commandKeys(call: RespCall): Reply {
@@ -173,19 +185,28 @@ function commandKeys(call: RespCall): Reply {
   return found.length === 0 ? errorReply('ERR The command has no key arguments') : found;
 }
 
-const named = (call: RespCall): (CommandSpec | undefined)[] =>
-  call.args.length === 2
-    ? [...known()]
-    : call.args.slice(2).map((name) => commandNamed(wordOf(name)));
+/** Of one COMMAND; a client may ask for all that Redis has. */
+const namesMax = 1000;
+
+/** `render` gets the commands that are named, or all. */
+const ofNamed =
+  (render: (specs: readonly (CommandSpec | undefined)[]) => Reply) =>
+  (call: RespCall): Reply => {
+    const names = call.args.slice(2);
+    if (names.length === 0) return render(known());
+    if (names.length > namesMax) return tooMany(`COMMAND takes ${namesMax} names`);
+    return render(names.map((name) => commandNamed(wordOf(name))));
+  };
 
 const commandCommands: Readonly<Record<string, (call: RespCall) => Reply>> = {
   count: () => known().length,
   list: commandList,
-  info: (call) => named(call).map((spec) => (spec === undefined ? nilArray : commandInfo(spec))),
-  docs: (call) =>
-    mapReply(
-      named(call).flatMap((spec) => (spec === undefined ? [] : [spec.name, commandDocs(spec)])),
-    ),
+  info: ofNamed((specs) =>
+    specs.map((spec) => (spec === undefined ? nilArray : commandInfo(spec))),
+  ),
+  docs: ofNamed((specs) =>
+    mapReply(specs.flatMap((spec) => (spec === undefined ? [] : [spec.name, commandDocs(spec)]))),
+  ),
   getkeys: commandKeys,
 };
 

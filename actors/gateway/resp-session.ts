@@ -4,6 +4,7 @@
 // References: redis.io commands HELLO, CLIENT, RESET; RESP3 is what current clients open with.
 
 import { latin1 } from '../../runtime/bytes.ts';
+import { failure } from '../../runtime/errors.ts';
 import { type Level, parseLevel } from '../model/consistency.ts';
 import { type Namespace, systemNamespace } from '../model/namespaces.ts';
 import { rank } from '../model/users.ts';
@@ -203,10 +204,15 @@ function setReplyMode(call: RespCall): Reply {
 /** Types of Redis; all connections here are of the first. */
 const clientTypes: readonly string[] = ['normal', 'master', 'replica', 'slave', 'pubsub'];
 
+/** Of one CLIENT LIST ID. */
+const listedIdsMax = 1000;
+
 type IsWanted = (connection: RespConnection) => boolean;
 
 /** CLIENT LIST [TYPE type] [ID id ...], which of them; a reply is the error that the options are. */
 function parseClientList({ args }: RespCall): IsWanted | Reply {
+  if (args.length - 3 > listedIdsMax)
+    return failureReply(failure('TOO_LARGE', { detail: `CLIENT LIST takes ${listedIdsMax} ids` }));
   const [option, ...words] = args.slice(2).map(wordOf);
   if (option === undefined) return () => true;
   const [first] = words;
@@ -217,7 +223,8 @@ function parseClientList({ args }: RespCall): IsWanted | Reply {
   }
   if (option !== 'id' || first === undefined) return syntaxError;
   if (!words.every((word) => /^[1-9]\d*$/.test(word))) return errorReply('ERR Invalid client ID');
-  return ({ id }) => words.includes(String(id));
+  const ids = new Set(words);
+  return ({ id }) => ids.has(String(id));
 }
 
 /** Users see their own connections, administrators all. */

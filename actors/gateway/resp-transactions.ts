@@ -9,7 +9,7 @@
 //
 // References: redis.io "Transactions", commands EXEC and WATCH; errors are those of Redis 7.
 
-import { latin1 } from '../../runtime/bytes.ts';
+import { arrayOverheadBytes, latin1 } from '../../runtime/bytes.ts';
 import { type Failure, failure, KvError } from '../../runtime/errors.ts';
 import { placementBytes } from '../model/hash-tag.ts';
 import { recordExpiresAt, storageKey } from '../model/record.ts';
@@ -48,7 +48,7 @@ export interface Watches {
   readonly keys: Map<string, Watched>;
 }
 
-/** Commands of one transaction, and bytes of their arguments. */
+/** Commands of one transaction, and what their arguments take in memory. */
 export const queuedMax = 1000;
 export const queuedBytesMax = 4 * 1024 * 1024;
 export const watchedMax = 1000;
@@ -89,7 +89,7 @@ export function commonGroup(namespace: number, keys: readonly Uint8Array[]): str
 export function queueCommand(call: RespCall, refusal: Reply | undefined): boolean {
   const { spec, transaction: queue } = call;
   if (queue === undefined || neverQueued.has(spec.name)) return false;
-  const problem = refusal ?? problemOf(queue, call);
+  const problem = refusal ?? problemOf(queue, call) ?? keepProblemOf(call);
   if (problem !== undefined) {
     queue.isBroken = true;
     call.answer(problem);
@@ -104,7 +104,18 @@ export function queueCommand(call: RespCall, refusal: Reply | undefined): boolea
 }
 
 const sizeOf = (args: readonly Uint8Array[]): number =>
-  args.reduce((sum, { length }) => sum + length, 0);
+  args.reduce((sum, { length }) => sum + length + arrayOverheadBytes, 0);
+
+const noRoom = errorReply(
+  'OOM too many bytes of queued commands and watched keys are kept on this node',
+);
+
+/** Counts what is queued. */
+const keepProblemOf = ({ connection, args }: RespCall): Reply | undefined =>
+  connection.keepQueued(sizeOf(args)) ? undefined : noRoom;
+
+/** A watched key: as bytes, as a name, and what is known of it. */
+const watchedSizeOf = (keys: readonly Uint8Array[]): number => 2 * sizeOf(keys);
 
 function problemOf(queue: CommandQueue, call: RespCall): Reply | undefined {
   const { spec, args, namespace } = call;
@@ -140,7 +151,7 @@ const discard: RespHandler = (call) => {
 };
 
 const unwatch: RespHandler = (call) => {
-  call.connection.watches = undefined;
+  call.connection.endWatches();
   call.answer(ok);
 };
 
@@ -166,6 +177,8 @@ const watch: RespHandler = (call, services) => {
   const added = [...wanted].filter(([name]) => !watches.keys.has(name));
   if (watches.keys.size + added.length > watchedMax)
     return call.answer(tooLarge(`a connection watches at most ${watchedMax} keys`));
+  if (!connection.keepWatched(watchedSizeOf(added.map(([, key]) => key))))
+    return call.answer(noRoom);
   const level = connection.readLevel === 'ALL' ? 'ALL' : 'QUORUM';
   const read = (index: number, next: (problem?: Failure) => void): void => {
     const [name, key] = added[index] as (typeof added)[number];
@@ -179,7 +192,12 @@ const watch: RespHandler = (call, services) => {
     });
   };
   inParallel(added.length, read, (problem) => {
-    if (problem !== undefined) return fail(call, problem);
+    if (problem !== undefined) {
+      const kept = connection.watches?.keys;
+      const left = added.filter(([name]) => kept?.has(name) !== true);
+      connection.dropWatched(watchedSizeOf(left.map(([, key]) => key)));
+      return fail(call, problem);
+    }
     connection.watches = watches;
     call.answer(ok);
   });

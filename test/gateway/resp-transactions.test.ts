@@ -262,6 +262,51 @@ describe('resp transactions', () => {
     );
   });
 
+  it('resp transactions: what costs more than its bytes is counted', async () => {
+    const sets = Array.from({ length: 100 }, () => [...['MSET', ...Array<string>(1000).fill('')]]);
+    const said = await run(['MULTI'], ...sets, ['EXEC']);
+    expect(said).to.include('-ERR TOO_LARGE the commands of a transaction have at most');
+    expect(said.endsWith(aborted)).to.equal(true);
+  });
+
+  it('resp transactions: all connections keep so much together, little is always taken, and ends give it back', async () => {
+    const sets = [
+      'MSET',
+      ...Array<string[]>(460)
+        .fill(['k', 'v'.repeat(2000)])
+        .flat(),
+    ];
+    const connections: RawConnection[] = [];
+    const fill = async (): Promise<string> => {
+      const connection = new RawConnection(cluster.respPort);
+      connections.push(connection);
+      await connection.ask(ok, 'MULTI');
+      for (let i = 0; i < 3; i += 1) await connection.ask(queued, ...sets);
+      return connection.ask(queued, ...sets);
+    };
+    const fillAll = async (): Promise<number> => {
+      while (connections.length < 30 && (await fill()) === queued);
+      return connections.length;
+    };
+    // 3.9 of 67.1 million bytes for each.
+    expect(await fillAll()).to.equal(18);
+    const watched = Array.from({ length: 1000 }, (_, i) => `{w}${i}${'x'.repeat(300)}`);
+    const oom = 'OOM too many bytes of queued commands and watched keys are kept on this node';
+    expect(await run(['WATCH', ...watched])).to.equal(error(oom));
+    expect(await run(['WATCH', 'k'], ['MULTI'], ['SET', 'k', 'v'], ['EXEC'])).to.equal(
+      `${ok}${ok}${queued}${array(ok)}`,
+    );
+    const [first, second] = connections as [RawConnection, RawConnection];
+    await first.ask(ok, 'DISCARD');
+    second.send(command('QUIT'));
+    await second.closed();
+    expect(await run(['WATCH', ...watched], ['WATCH', ...watched], ['UNWATCH'])).to.equal(
+      ok.repeat(3),
+    );
+    expect(await fillAll()).to.equal(21);
+    for (const connection of connections) connection.close();
+  });
+
   const same = (value: string, i: number): string[] =>
     ['a', 'b', 'c'].flatMap((name) => [`{l}${name}${i}`, value]);
 

@@ -353,6 +353,28 @@ describe('resp', () => {
     [['SCAN', '0', 'COUNT', '0'], 'ERR syntax error'],
     [['SCAN', '0', 'COUNT', 'x'], 'ERR value is not an integer or out of range'],
     [['SCAN', '0', 'MATCH'], 'ERR syntax error'],
+    [['SCAN', '0', 'MATCH', '['.repeat(1025)], 'ERR TOO_LARGE a pattern has at most 1024 bytes'],
+    [['KEYS', '*'.repeat(1025)], 'ERR TOO_LARGE a pattern has at most 1024 bytes'],
+    [
+      ['COMMAND', 'LIST', 'FILTERBY', 'PATTERN', '['.repeat(1025)],
+      'ERR TOO_LARGE a pattern has at most 1024 bytes',
+    ],
+    [
+      ['CONFIG', 'GET', ...Array<string>(101).fill('x')],
+      'ERR TOO_LARGE CONFIG GET takes 100 patterns',
+    ],
+    [
+      ['CLIENT', 'LIST', 'ID', ...Array<string>(1001).fill('1')],
+      'ERR TOO_LARGE CLIENT LIST takes 1000 ids',
+    ],
+    [
+      ['COMMAND', 'INFO', ...Array<string>(1001).fill('get')],
+      'ERR TOO_LARGE COMMAND takes 1000 names',
+    ],
+    [
+      ['COMMAND', 'DOCS', ...Array<string>(1001).fill('get')],
+      'ERR TOO_LARGE COMMAND takes 1000 names',
+    ],
     [['SELECT', '1'], 'ERR DB index is out of range'],
     [['SELECT', 'x'], 'ERR invalid DB index'],
     [['HELLO', '4'], 'NOPROTO unsupported protocol version'],
@@ -376,7 +398,7 @@ describe('resp', () => {
     [['CONFIG', 'SET', 'a', 'b'], 'ERR not implemented: CONFIG SET'],
     [['KV.CONSISTENCY', 'lots'], 'ERR unknown consistency level'],
   ] as const)
-    it(`resp: refused in the words of Redis (${args.join(' ').replace(/\s/g, ' ')})`, async () => {
+    it(`resp: refused in the words of Redis (${args.join(' ').slice(0, 80).replace(/\s/g, ' ')})`, async () => {
       const said = await one(...args);
       expect(said.startsWith(`-${answer}`), said).to.equal(true);
       expect(said.indexOf('\r\n')).to.equal(said.length - 2);
@@ -384,6 +406,13 @@ describe('resp', () => {
     });
 
   // ---- pages of keys -----------------------------------------------------------------------
+
+  it('resp: lists of names and ids up to their limit (limit=1000)', async () => {
+    const ids = Array.from({ length: 1000 }, (_, i) => String(i + 1));
+    expect((await one('CLIENT', 'LIST', 'ID', ...ids)).split('id=').length - 1).to.equal(1);
+    const infos = await one('COMMAND', 'INFO', ...Array<string>(1000).fill('nope'));
+    expect(infos).to.equal(`*1000\r\n${'*-1\r\n'.repeat(1000)}`);
+  });
 
   it('resp: SCAN gives each key once, over any number of pages and nodes', async () => {
     const keys = Array.from({ length: 57 }, (_, i) => `key:${i}`);

@@ -250,6 +250,88 @@ describe('limits', () => {
     for (const answer of answers) answer.catch(() => undefined);
   });
 
+  /** As many as are under way at the most, and what the others hear. */
+  async function pipelined(
+    limits: Partial<HttpConnectionLimits>,
+    count: number,
+  ): Promise<{
+    readonly port: number;
+    readonly asked: () => number;
+    readonly end: () => void;
+    readonly said: () => Promise<string>;
+  }> {
+    let asked = 0;
+    const open: (() => void)[] = [];
+    const edge = new HttpEdge({
+      ...{ node: 'n1', host, port: 0, connectionLimits: limits },
+      ask: ({ route }, _timeoutMs, _trace, done) => {
+        asked += 1;
+        const body = route === 'get' ? large : new Uint8Array(0);
+        open.push(() => done(undefined, { status: 200, headers: {}, body }));
+        if (route !== 'get') open.pop()?.();
+      },
+    });
+    closing.push(() => edge.close());
+    const { port } = await edge.listen();
+    const socket = dial(port);
+    socket.pause();
+    socket.write('GET /api/v1/keys/a HTTP/1.1\r\nhost: a\r\n\r\n'.repeat(count));
+    while (asked < Math.min(count, limits.requestsPerConnection ?? count))
+      await new Promise((resolve) => setImmediate(resolve));
+    const end = (): void => {
+      for (const one of open.splice(0)) one();
+    };
+    const said = (): Promise<string> => {
+      socket.resume();
+      return all(socket);
+    };
+    return { port, asked: () => asked, end, said };
+  }
+
+  const statusesOf = (text: string): string[] =>
+    [...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status = '']) => status);
+
+  it('limits: requests of one connection that are under way, not one more (limit=3)', async () => {
+    const { asked, end, said } = await pipelined({ requestsPerConnection: 3 }, 20);
+    end();
+    expect(statusesOf(await said())).to.deep.equal(['200', '200', '200', '429']);
+    expect(asked()).to.equal(3);
+  });
+
+  it('limits: answers that nobody takes fill the budget, then reads end with 429, others are served', async () => {
+    const { port, end, said } = await pipelined({ answerBytes: 2 * large.length }, 6);
+    end();
+    // Another connection has its first answer, whatever waits.
+    const healthy = dial(port);
+    healthy.write('GET /livez HTTP/1.1\r\nhost: a\r\n\r\n');
+    expect(await first(healthy)).to.equal('HTTP/1.1 200 OK');
+    expect(statusesOf(await said())).to.deep.equal(['200', '200', '429']);
+  });
+
+  it('limits: headers up to the limit, with one more nothing is done (limit=100)', async () => {
+    const asks: string[] = [];
+    const edge = new HttpEdge({
+      ...{ node: 'n1', host, port: 0 },
+      ask: ({ headers }, _timeoutMs, _trace, done) => {
+        asks.push(headers['if-match'] ?? 'none');
+        done(undefined, { status: 200, headers: {}, body: new Uint8Array(0) });
+      },
+    });
+    closing.push(() => edge.close());
+    const { port } = await edge.listen();
+    const ask = (count: number): Promise<string> => {
+      const socket = dial(port);
+      const others = Array.from({ length: count - 2 }, (_, i) => `h${i}: 1`);
+      const lines = ['host: a', ...others, 'if-match: "x"'].join('\r\n');
+      socket.write(`DELETE /api/v1/keys/a HTTP/1.1\r\n${lines}\r\n\r\n`);
+      return first(socket);
+    };
+    expect(await ask(100)).to.equal('HTTP/1.1 200 OK');
+    for (const count of [101, 900, 1500])
+      expect(await ask(count)).to.equal('HTTP/1.1 431 Request Header Fields Too Large');
+    expect(asks).to.deep.equal(['"x"']);
+  });
+
   it('limits: headers that come slowly end with 408, others are served (connections=200)', async () => {
     const port = await http({ headersMs: 200, requestMs: 400 });
     const slow = Array.from({ length: 200 }, () => dial(port));

@@ -3,6 +3,7 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { arrayOverheadBytes } from '../../runtime/bytes.ts';
 import {
   inlineBytesMax,
   limitsBeforeLogin,
@@ -179,7 +180,7 @@ describe('resp parser', () => {
     const chunk = new Uint8Array(65_536);
     for (let sent = 0; sent < 536_870_912; sent += chunk.length) {
       expect(parser.read()).to.equal(undefined);
-      expect(parser.heldBytes).to.be.at.most(chunk.length + 3);
+      expect(parser.heldBytes).to.be.at.most(chunk.length + 3 + arrayOverheadBytes);
       parser.feed(chunk);
     }
     parser.feed(latin1('\r\nPING\r\n'));
@@ -188,12 +189,19 @@ describe('resp parser', () => {
     expect(shown(parser.read() as ParsedCommand)).to.equal('PING');
   });
 
+  it('resp parser: empty arguments of a half command are counted, too', () => {
+    const parser = new RespParser({ ...limits, arguments: 1000 });
+    parser.feed(latin1(`*1000\r\n${'$0\r\n\r\n'.repeat(999)}`));
+    expect(parser.read()).to.equal(undefined);
+    expect(parser.heldBytes).to.equal(999 * arrayOverheadBytes);
+  });
+
   it('resp parser: a declared length alone makes it keep nothing', () => {
     const parser = new RespParser({ ...limits, bulkBytes: 1_000_000_000, commandBytes: 1e9 });
     const before = process.memoryUsage().arrayBuffers;
     parser.feed(latin1('*2\r\n$3\r\nSET\r\n$500000000\r\nab'));
     expect(parser.read()).to.equal(undefined);
-    expect(parser.heldBytes).to.equal(5);
+    expect(parser.heldBytes).to.equal(5 + arrayOverheadBytes);
     expect(process.memoryUsage().arrayBuffers - before).to.be.below(10_000_000);
   });
 
@@ -252,7 +260,8 @@ describe('resp parser', () => {
           const parser = new RespParser(limits);
           // However it is cut, the outcome is one.
           expect(parse(cut(bytes, places), parser)).to.deep.equal(whole);
-          expect(parser.heldBytes).to.be.at.most(bytes.length);
+          // No argument is shorter than its header.
+          expect(parser.heldBytes).to.be.at.most(bytes.length * (1 + arrayOverheadBytes / 6));
         },
       ),
       { numRuns: 500 },
