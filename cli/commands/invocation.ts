@@ -41,6 +41,11 @@ export interface CommandIo {
   readonly stdout: Writable;
   readonly stderr: Writable;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /**
+   * From here to the call of what it answers, the command ends by itself where it is interrupted, or
+   * nobody reads what it prints: it has something to undo. Absent: it is never interrupted.
+   */
+  readonly onInterrupt?: (interrupted: (why: string) => void) => () => void;
 }
 
 export type OutputForm = 'table' | 'json' | 'jsonl' | 'raw';

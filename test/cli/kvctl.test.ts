@@ -1,6 +1,7 @@
 // kvctl against servers that answer what the test wants, and against the real gateway.
 
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
@@ -14,6 +15,7 @@ import {
   type Reply,
   startFake,
 } from '../kit-kvctl.ts';
+import { kvdPath } from '../process/run-program.ts';
 
 const written = ok({ key: 'k', version: 3, timestamp: 1, status: 'success' });
 
@@ -146,6 +148,28 @@ describe('kvctl', () => {
       expect([run.code, run.text]).to.deep.equal([2, '']);
       expect(run.stderr).to.not.equal('');
     });
+
+  for (const args of [
+    ['--nonsense'],
+    ['-x'],
+    ['-o', 'json', '--nonsense'],
+    ['-o', 'xml'],
+    ['--ns'],
+  ])
+    it(`kvctl: without a command ${args.join(' ')} opens no prompt, but is refused`, async () => {
+      const run = await kvctl(args, 'get a\n');
+      expect([run.code, run.text]).to.deep.equal([2, '']);
+      expect(run.stderr).to.match(/^error: /);
+    });
+
+  it('kvctl: says its version, which is that of the package and of kvd', async () => {
+    const file = new URL('../../../package.json', import.meta.url);
+    const { version } = JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string };
+    for (const flag of ['--version', '-V'])
+      expect(await kvctl([flag])).to.include({ code: 0, text: `${version}\n`, stderr: '' });
+    const { stdout } = await promisify(execFile)(process.execPath, [kvdPath, '--version']);
+    expect(stdout).to.equal(`${version}\n`);
+  });
 
   it('kvctl: help is no mistake, and a command of later says so', async () => {
     const help = await kvctl(['--help']);
