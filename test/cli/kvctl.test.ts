@@ -287,6 +287,49 @@ describe('kvctl', () => {
       });
     });
 
+    it('kvctl: what is no UTF-8 is stored with --raw-bytes alone', async () => {
+      const args = ['put', 'k', '-', '--endpoint', `http://127.0.0.1:${cluster.port}`];
+      const refused = await kvctl(args, Uint8Array.from([0x61, 0xff]));
+      expect(refused).to.include({
+        code: 2,
+        stderr: 'kvctl: value: expected UTF-8; --raw-bytes stores any bytes\n',
+      });
+      expect(cluster.backend.records.size).to.equal(0);
+    });
+
+    it('kvctl: bytes are shown as their text, or named as base64', async () => {
+      const endpoint = ['--endpoint', `http://127.0.0.1:${cluster.port}`];
+      const put = (key: string, bytes: Uint8Array): Promise<unknown> =>
+        kvctl(['put', key, '-', '--raw-bytes', ...endpoint], bytes);
+      await put('a', Buffer.from('é x'));
+      await put('b', Uint8Array.from([0x1b, 0x5b]));
+      await put('c', Uint8Array.from([0xff]));
+      expect((await run('list', '--values')).text).to.equal(
+        'a\té x\nb\tbase64:G1s=\nc\tbase64:/w==\n',
+      );
+      const table = (await run('list', '--values', '-o', 'table')).text;
+      expect(table)
+        .to.match(/│ a .*│ é x +│/)
+        .and.to.contain('base64:G1s=');
+      expect((await run('get', 'b', '-o', 'table')).text).to.contain('│ base64:G1s= │');
+      expect((await run('get', 'a', '-o', 'table')).text).to.contain('│ é x');
+      expect([...(await run('get', 'b')).stdout]).to.deep.equal([0x1b, 0x5b]);
+      await run('put', 'd\u001b', '{\n"a": 1}');
+      const row = (await run('get', 'd\u001b', '-o', 'table')).text;
+      expect(row).to.match(/│ d\\u001b │.*│ \{ "a": 1\} │/);
+    });
+
+    it('kvctl: del goes on after a key whose condition does not hold', async () => {
+      const fakeCluster = await startFake(({ url }) =>
+        url.endsWith('/b') ? problem(409, 'CONFLICT') : ok({ key: 'k', deleted: true, version: 1 }),
+      );
+      servers.push(fakeCluster);
+      const args = ['del', 'a', 'b', 'c', '--if-exists', '--endpoint', fakeCluster.url];
+      const result = await kvctl(args);
+      expect(result).to.deep.include({ code: 1, text: 'deleted\ndeleted\n' });
+      expect(result.stderr).to.equal('kvctl: b: CONFLICT: detail of CONFLICT\n');
+    });
+
     it('kvctl: a value from stdin loses the one newline that echo adds', async () => {
       const endpoint = ['--endpoint', `http://127.0.0.1:${cluster.port}`];
       await kvctl(['put', 'k', '-', ...endpoint], 'plain text\n');
@@ -317,7 +360,16 @@ describe('kvctl', () => {
       expect((await run('list', '--prefix', 'p:')).text).to.equal(`${keys.join('\n')}\n`);
       expect((await run('scan')).text).to.equal(`${keys.join('\n')}\nq\n`);
       expect((await run('list', '--limit', '2', '--values')).text).to.equal('p:00\t0\np:01\t1\n');
-      expect((await run('list', '--limit', '1', '-o', 'json')).text).to.equal('"p:00"\n');
+      expect((await run('list', '--limit', '1', '-o', 'jsonl')).text).to.equal('"p:00"\n');
+      for (const command of ['list', 'scan']) {
+        const document = JSON.parse(
+          (await run(command, '--values', '-o', 'json')).text,
+        ) as object[];
+        expect([document.length, document[1]]).to.deep.equal([13, { key: 'p:01', value: 1 }]);
+      }
+      expect((await run('list', 'none', '-o', 'json')).text).to.equal('[]\n');
+      const both = await run('list', 'p:', '--prefix', 'q');
+      expect([both.code, both.text]).to.deep.equal([2, '']);
       const table = (await run('list', '--prefix', 'q', '--values', '-o', 'table')).text;
       expect(table).to.match(/│ q +│ 1 +│ - +│ "other" +│/);
     });
