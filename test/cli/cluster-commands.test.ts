@@ -107,6 +107,9 @@ describe('kvctl and a cluster', function () {
     const shown = await run(['--ns', 'carts', 'explain', 'c']);
     expect([shown.code, shown.stderr]).to.deep.equal([0, '']);
     expect(shown.text).to.match(/version 3, 3 values, read at ALL through n\d\n$/);
+    expect((await run(['ns', 'list'])).text).to.match(/│ carts .*│ siblings +│/);
+    expect((await run(['ns', 'get', 'carts'])).text).to.match(/│ carts .*│ siblings +│/);
+    expect((await run(['ns', 'create', '--help'])).text).to.match(/--conflicts .* or\s+siblings/);
     const json = await run(['--ns', 'carts', 'explain', 'c', '-o', 'json']);
     expect(JSON.parse(json.text)).to.include({ version: 3, values: 3 });
     expect(await run(['--ns', 'carts', 'exists', 'c'])).to.include({ code: 0, text: 'true\n' });
