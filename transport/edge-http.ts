@@ -195,10 +195,8 @@ export class HttpEdge {
 
   #handle(route: HttpRoute, request: FastifyRequest, reply: FastifyReply): void {
     const query = parseQuery(request.raw.url ?? '');
-    if (query === undefined) {
-      const detail = 'query: expected name=value pairs with valid percent-encoded UTF-8';
-      return send(reply, problemAnswer(failure('BAD_REQUEST', { detail })));
-    }
+    if (typeof query === 'string')
+      return send(reply, problemAnswer(failure('BAD_REQUEST', { detail: query })));
     const isReserved = this.#cap.keep(request.raw.socket);
     const message: HttpRequest = {
       route: route.name,
@@ -312,18 +310,23 @@ function createApp(
     });
   app.setNotFoundHandler((request, reply) => {
     const [path = ''] = request.url.split('?', 1);
-    send(reply, problemOf('NOT_FOUND', `there is nothing under ${path}`));
+    const hint = keyAndMore.test(path) ? '; a slash in a key is %2F' : '';
+    send(reply, problemOf('NOT_FOUND', `there is nothing under ${path}${hint}`));
   });
-  app.setErrorHandler((error, _request, reply) => {
+  app.setErrorHandler((error, request, reply) => {
     const { code } = error as { readonly code?: string };
     // What is left of the body is not read.
     const isCut = code === 'FST_ERR_CTP_BODY_TOO_LARGE' || code === 'OVERLOADED';
-    send(isCut ? reply.header('connection', 'close') : reply, frameworkProblem(error));
+    const answer = frameworkProblem(error, request.routeOptions.bodyLimit);
+    send(isCut ? reply.header('connection', 'close') : reply, answer);
   });
   return app;
 }
 
 // ---- requests ------------------------------------------------------------------------------
+
+/** A key whose slashes are not encoded. */
+const keyAndMore = /\/keys\/[^/]+\/./;
 
 /** Plain bytes: a Buffer is a class of Node that must not reach actors. */
 function plainBytes(body: unknown): Uint8Array {
@@ -340,8 +343,8 @@ function pickHeaders({ headers }: FastifyRequest): Record<string, string> {
   return picked;
 }
 
-/** The last of each name. Undefined where percent-encoding or its UTF-8 is broken. */
-function parseQuery(url: string): Record<string, string> | undefined {
+/** What is wrong with it where a name is there twice, or percent-encoding or its UTF-8 is broken. */
+function parseQuery(url: string): Record<string, string> | string {
   const at = url.indexOf('?');
   const query: Record<string, string> = {};
   if (at < 0) return query;
@@ -351,11 +354,12 @@ function parseQuery(url: string): Record<string, string> | undefined {
       const equals = pair.indexOf('=');
       const name = decodeText(equals < 0 ? pair : pair.slice(0, equals));
       const value = equals < 0 ? '' : decodeText(pair.slice(equals + 1));
+      if (Object.hasOwn(query, name)) return `${name}: expected it once in the query`;
       // An own property, also for a name like __proto__.
       Object.defineProperty(query, name, { value, enumerable: true, configurable: true });
     }
   } catch {
-    return undefined;
+    return 'query: expected name=value pairs with valid percent-encoded UTF-8';
   }
   return query;
 }
@@ -424,14 +428,14 @@ const problemOf = (code: ErrorCode, detail: string): HttpAnswer =>
   problemAnswer(failure(code, { detail }));
 
 /** Fastify's own refusals: what could not be read as a request of this face. */
-function frameworkProblem(error: unknown): HttpAnswer {
+function frameworkProblem(error: unknown, bodyLimit?: number): HttpAnswer {
   const { code, statusCode, message } = error as {
     readonly code?: string;
     readonly statusCode?: number;
     readonly message: string;
   };
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE')
-    return problemOf('TOO_LARGE', 'the body is over the limit of this path');
+    return problemOf('TOO_LARGE', `the body is over the limit of this path, ${bodyLimit} bytes`);
   if (statusCode === 415)
     return problemOf(
       'UNSUPPORTED_MEDIA_TYPE',

@@ -50,10 +50,10 @@ export function keyText(key: Uint8Array): string {
 export const millis = (hlc: number): number => Math.floor(hlc / 1000);
 export const etagHeader = (etag: Etag): string => `"${formatEtag(etag)}"`;
 
-/** Whole seconds left, rounded up; undefined where the record never expires. */
-function ttlRemaining(record: Uint8Array, nowMs: number): number | undefined {
+/** Whole seconds left, rounded up, 0 where it is over; undefined where the record never expires. */
+export function ttlRemaining(record: Uint8Array, nowMs: number): number | undefined {
   const expiresAt = recordExpiresAt(record);
-  return expiresAt === 0 ? undefined : Math.ceil((expiresAt - nowMs) / 1000);
+  return expiresAt === 0 ? undefined : Math.max(0, Math.ceil((expiresAt - nowMs) / 1000));
 }
 
 /** `"value":...,"version":...` and the rest of a live record, without braces. */

@@ -81,8 +81,10 @@ import {
 } from './serial-requests.ts';
 import { removal, SessionCalls } from './session-calls.ts';
 import {
+  checkPlainTerms,
   checkSiblingRoute,
   checkSiblingTerms,
+  siblingHeadAnswer,
   siblingReadAnswer,
   siblingWriteAnswer,
   siblingWriteOf,
@@ -323,6 +325,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
       this.#access?.checkKeys(login, route, request, namespace),
     );
     if (this.#guard.keepsSiblings(terms.namespace)) checkSiblingTerms(route.name, terms);
+    else if (kind === 'write' || kind === 'serial') checkPlainTerms(request);
     exchange.terms = terms;
     exchange.level = terms.level;
     exchange.deadlineMs = Math.min(exchange.edgeDeadlineMs, exchange.startedMs + terms.timeoutMs);
@@ -467,7 +470,8 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         if (record === undefined)
           return problemAnswer(failure('NOT_FOUND', { detail: 'there is no such key' }));
         if (unless(recordEtag(record))) return unchangedAnswer(record, nowMs);
-        if (route.name === 'head') return headAnswer(record, nowMs);
+        if (route.name === 'head')
+          return (recordIsSet(record) ? siblingHeadAnswer : headAnswer)(record, nowMs);
         if (recordIsSet(record)) return siblingReadAnswer(key, record, nowMs, wantsBytes(request));
         return wantsBytes(request) ? rawAnswer(record, nowMs) : getAnswer(key, record, nowMs);
       },

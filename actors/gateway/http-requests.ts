@@ -230,7 +230,7 @@ function parseWhole(text: string, field: string, min: number, max: number): numb
 export function parseFlag(text: string | undefined, field: string): boolean {
   if (text === undefined || text === 'false' || text === '0') return false;
   if (text === 'true' || text === '1' || text === '') return true;
-  return refuse(field, 'true or false');
+  return refuse(field, '1 or true, 0 or false');
 }
 
 const etagList = /^\s*(?:W\/)?"[^"]*"(?:\s*,\s*(?:W\/)?"[^"]*")*\s*$/;

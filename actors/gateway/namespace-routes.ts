@@ -1,9 +1,9 @@
 // Namespaces over HTTP: create, list, show, alter, drop, through any node. What is shown is what the
 // cluster has decided, not what this node remembers. A drop asks for the name twice (SE-20).
 
-import { errorOf, KvError } from '../../runtime/errors.ts';
+import { errorOf, KvError, toFailure } from '../../runtime/errors.ts';
 import type { NamespaceChange } from '../catalog/protocol.ts';
-import { parseLevel } from '../model/consistency.ts';
+import { type Level, parseLevel } from '../model/consistency.ts';
 import { JsonReader } from '../model/json-slices.ts';
 import {
   type CatalogDocument,
@@ -110,6 +110,16 @@ function checkName(name: string, field: string): string {
 
 const nameOf = ({ params }: HttpRequest): string => checkName(params['name'] ?? '', 'name');
 
+/** The field of a refusal is the member, where a request's own level is a header. */
+function levelOf(text: string, field: string): Level {
+  try {
+    return parseLevel(text);
+  } catch (error) {
+    const { detail } = toFailure(error).fields;
+    throw new KvError('BAD_REQUEST', { field, detail: `${field}: ${String(detail)}` });
+  }
+}
+
 type Settings = { -readonly [K in keyof NamespaceSettings]?: NamespaceSettings[K] };
 type Reader = (reader: JsonReader, settings: Settings) => void;
 
@@ -130,7 +140,7 @@ const members: Readonly<Record<string, Reader>> = {
   default_consistency: (reader, settings) =>
     reader.object((name) => {
       const level = reader.text();
-      const word = level === '' ? '' : parseLevel(level);
+      const word = level === '' ? '' : levelOf(level, `default_consistency.${name}`);
       if (name === 'read') settings.readLevel = word;
       else if (name === 'write') settings.writeLevel = word;
       else refuseField(`default_consistency.${name}`, 'read, write');
@@ -146,10 +156,10 @@ const members: Readonly<Record<string, Reader>> = {
 };
 
 /** Of the contract, but all namespaces share it as long as nothing serves it. */
-const unserved = 'replication';
+const unserved: readonly string[] = ['replication', 'replication_factor'];
 
 function refuseUnservedSetting(name: string): void {
-  if (name !== unserved) return;
+  if (!unserved.includes(name)) return;
   const detail = `${name} per namespace is not there yet: it is a setting of the nodes`;
   throw new KvError('NOT_IMPLEMENTED', { field: name, detail });
 }

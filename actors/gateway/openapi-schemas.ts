@@ -211,7 +211,7 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
     refusals: [409, 422],
   },
   get: { takesBytes: true, answer: ref('Entry'), others: { 300: ref('Siblings'), 304: null } },
-  head: { others: { 304: null } },
+  head: { others: { 300: null, 304: null } },
   delete: {
     answer: object({ key: shownKey, deleted: flag, version: count }),
     refusals: [409, 422],

@@ -49,15 +49,17 @@ export function takesHeader(route: HttpRoute, header: string): boolean {
 
 /** BAD_REQUEST for a header that the route would have to ignore. */
 export function checkHeaders(route: HttpRoute, { headers }: HttpRequest): void {
+  if (route.name === 'watch' && headers['consistency-level'] !== undefined)
+    refuse('Consistency-Level', 'none on a watch: it tells what is acknowledged at QUORUM');
   for (const [header, { expected }] of Object.entries(selective)) {
     const value = headers[header.toLowerCase()];
     if (value === undefined || takesHeader(route, header)) continue;
     // Caches and browsers send conditions on their own: to what is not about keys they mean nothing.
     const isMeant = header === 'X-Explain' ? parseFlag(value, header) : pathsOf(route).length > 1;
-    if (isMeant)
-      throw new KvError('BAD_REQUEST', {
-        field: header,
-        detail: `${header}: expected ${expected}`,
-      });
+    if (isMeant) refuse(header, expected);
   }
+}
+
+function refuse(field: string, expected: string): never {
+  throw new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
 }

@@ -253,7 +253,7 @@ export function prepareTtl(
     if (name !== 'ttl_seconds') refuse(name, 'the member ttl_seconds');
     seconds = reader.value();
   });
-  const ttlMs = seconds === 0 ? 0 : ttlOf(seconds ?? '', 'ttl_seconds', limits);
+  const ttlMs = seconds === 0 ? 0 : ttlOf(seconds ?? '', 'ttl_seconds', limits, 0);
   return {
     request: { ...basis(request, at), verb: 'expire', ttlMs },
     render: (reply) =>
@@ -263,10 +263,13 @@ export function prepareTtl(
   };
 }
 
-function ttlOf(value: unknown, field: string, { ttlSecondsMax }: GatewayLimits): number {
+/** `least`: what the refusal names, where 0 has a meaning of its own. */
+function ttlOf(value: unknown, field: string, { ttlSecondsMax }: GatewayLimits, least = 1): number {
   if (value === undefined) return 0;
-  if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > ttlSecondsMax)
-    refuse(field, `a whole number of seconds from 1 to ${ttlSecondsMax}`);
+  if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > ttlSecondsMax) {
+    const never = least === 0 ? ', 0 for never' : '';
+    refuse(field, `a whole number of seconds from ${least} to ${ttlSecondsMax}${never}`);
+  }
   return (value as number) * 1000;
 }
 

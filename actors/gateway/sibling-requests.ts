@@ -5,7 +5,14 @@
 import { base64url, noBytes } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { isSerial } from '../model/consistency.ts';
-import { encodeRecord, type Etag, recordEtag, recordKey, recordVersion } from '../model/record.ts';
+import {
+  encodeRecord,
+  type Etag,
+  recordEtag,
+  recordHlc,
+  recordKey,
+  recordVersion,
+} from '../model/record.ts';
 import { contextOf, liveSiblings, setOf } from '../model/siblings.ts';
 import type { SiblingWriteReply, SiblingWriteRequest } from '../replication/protocol.ts';
 import {
@@ -13,6 +20,7 @@ import {
   joined,
   jsonHeaders,
   keyText,
+  millis,
   type Part,
   rawAnswer,
   recordParts,
@@ -40,6 +48,17 @@ export function checkSiblingRoute(route: string): void {
   if (served.has(route)) return;
   const detail = `${route} is not for a namespace that keeps siblings: it needs one value of a key`;
   throw new KvError('BAD_REQUEST', { field: 'X-Namespace', detail });
+}
+
+/**
+ * BAD_REQUEST for the context of a write where a key has one value: it would be ignored, and the
+ * write would take the place of what its sender has not seen.
+ */
+export function checkPlainTerms({ headers }: HttpRequest): void {
+  if ((headers[contextHeader] ?? '') === '') return;
+  const detail =
+    'X-Causal-Context: expected none, this namespace keeps no siblings; If-Match is the condition here';
+  throw new KvError('BAD_REQUEST', { field: 'X-Causal-Context', detail });
 }
 
 /** `operation`: absent for a delete. BAD_REQUEST for conditions and what is not explained. */
@@ -110,6 +129,19 @@ export function siblingReadAnswer(
   ]);
   const head = `{"key":${keyText(key)},"version":${recordVersion(record)},"values":[`;
   return answer(300, etag, context, [head, ...all, `],"context":"${context}"}`]);
+}
+
+/** What a read would say in its headers; of several values there is no type and no end. */
+export function siblingHeadAnswer(record: Uint8Array, nowMs: number): HttpAnswer {
+  const { status, headers } = siblingReadAnswer(recordKey(record), record, nowMs, true);
+  const figures =
+    status === 200
+      ? {}
+      : {
+          'x-version': String(recordVersion(record)),
+          'x-timestamp': String(millis(recordHlc(record))),
+        };
+  return { status, headers: { ...headers, ...figures }, body: noBytes };
 }
 
 function answer(status: number, etag: Etag, context: string, parts: readonly Part[]): HttpAnswer {

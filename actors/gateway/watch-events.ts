@@ -15,7 +15,7 @@ import {
   userKey,
 } from '../model/record.ts';
 import { problemAnswer } from './http-routes.ts';
-import { joined, keyText, millis, type Part, recordParts } from './http-answers.ts';
+import { joined, keyText, millis, type Part, recordParts, ttlRemaining } from './http-answers.ts';
 
 const lineFeed = 0x0a;
 const carriageReturn = 0x0d;
@@ -28,6 +28,8 @@ export function changeEvent(record: Uint8Array, withValues: boolean, nowMs: numb
   if (recordIsTombstone(record)) return event('delete', figures(record));
   const expiresAt = recordExpiresAt(record);
   const expiry = expiresAt === 0 ? [] : [`,"expires_at":${expiresAt}`];
+  const ttl = ttlRemaining(record, nowMs);
+  const left = ttl === undefined ? '' : `,"ttl_remaining":${ttl}`;
   const parts = withValues
     ? [
         '{',
@@ -37,7 +39,7 @@ export function changeEvent(record: Uint8Array, withValues: boolean, nowMs: numb
         ...expiry,
         '}',
       ]
-    : [...figures(record).slice(0, -1), ...expiry, '}'];
+    : [...figures(record).slice(0, -1), left, ...expiry, '}'];
   return event('put', parts);
 }
 

@@ -21,6 +21,7 @@ import {
   toClientError,
 } from './http-exchange.ts';
 import type { StreamAttempt } from './http-stream.ts';
+import { badRequest, checkNumber } from './given.ts';
 import { LatencyWindow } from './latency-window.ts';
 import { parseTopology, replicaUrls, type Topology } from './topology.ts';
 
@@ -69,6 +70,9 @@ interface Node {
   readonly breaker: CircuitBreaker;
 }
 
+/** Options that are times or counts, from 1 on. */
+const numbers = ['deadlineMs', 'attemptMs', 'attemptsMax', 'connectionsMax', 'refreshMs'] as const;
+const timerMsMax = 2 ** 31 - 1;
 /** Of a call, over all attempts. */
 const usualDeadlineMs = 15_000;
 /** A node says something every ten seconds. */
@@ -91,11 +95,16 @@ export class ClusterCalls {
   #refusal: ClientError | undefined;
   #turn = 0;
   #reads = 0;
+  #isClosed = false;
   readonly figures = { calls: 0, retries: 0, hedges: 0 };
 
   constructor(options: ClusterOptions, world?: ClientWorld) {
     if (options.endpoints.length === 0)
       throw new ClientError('BAD_REQUEST', 0, 'endpoints: expected at least one', false);
+    for (const name of numbers) {
+      const value = options[name];
+      if (value !== undefined) checkNumber(name, value, timerMsMax);
+    }
     const { token } = options;
     const headers = token === undefined ? options.headers : withToken(options.headers, token);
     this.#options = headers === undefined ? options : { ...options, headers };
@@ -105,7 +114,12 @@ export class ClusterCalls {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#world.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw badRequest('the client is closed: connect again');
   }
 
   /** An id for a request that is to be done once however often it is sent. */
@@ -124,6 +138,7 @@ export class ClusterCalls {
 
   /** The answer of status 2xx, 300 or 304; a ClientError for anything else, the signal's reason if aborted. */
   async call(call: Call): Promise<ClientAnswer> {
+    this.#checkOpen();
     const { deadlineMs = usualDeadlineMs, refreshMs = 30_000 } = this.#options;
     const startedMs = this.#world.nowMs();
     if (startedMs - this.#refreshedMs > refreshMs) void this.#refresh();
@@ -149,6 +164,7 @@ export class ClusterCalls {
    * The signal's reason if aborted.
    */
   async stream(call: StreamCall): Promise<Extract<StreamAttempt, { chunks: unknown }>> {
+    this.#checkOpen();
     const { deadlineMs = usualDeadlineMs, headers } = this.#options;
     const deadline = this.#world.nowMs() + deadlineMs;
     const request = { ...call, isIdempotent: true, isWrite: false };

@@ -269,6 +269,12 @@ function fieldOf(line: Buffer, field: string): string {
   throw new Error(`no text or whole number under "${field}"`);
 }
 
+function keyOf(reader: JsonReader): string {
+  if (reader.peek() !== 0x7b) return reader.text();
+  const name = JSON.stringify(reader.value());
+  throw new Error(`${name}: not written: REST takes keys of UTF-8 alone`);
+}
+
 /** Key and the other members of a line that an export wrote, as they go into an operation. */
 function exportedRecord(line: Buffer): readonly [string, readonly Buffer[]] {
   const reader = new JsonReader(line, 'line');
@@ -276,7 +282,7 @@ function exportedRecord(line: Buffer): readonly [string, readonly Buffer[]] {
   let key: string | undefined;
   reader.object((name) => {
     if (name === 'key') {
-      key = reader.text();
+      key = keyOf(reader);
       return;
     }
     const { start, end: stop } = reader.skip();

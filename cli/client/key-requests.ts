@@ -8,7 +8,7 @@
 import type { CallOptions, PutOptions, Value, WriteOptions } from './client-types.ts';
 import type { Call, ClusterCalls } from './cluster-calls.ts';
 import { type ClientAnswer, ClientError } from './http-exchange.ts';
-import { keyPath } from './key-path.ts';
+import { badRequest, checkedPath, jsonText, limitsOf } from './given.ts';
 
 export interface WriteContent {
   readonly query: string;
@@ -172,9 +172,6 @@ function conditionsOf({
   return ifMatch === undefined ? {} : { 'if-match': `"${ifMatch.replaceAll('"', '')}"` };
 }
 
-export const badRequest = (detail: string): ClientError =>
-  new ClientError('BAD_REQUEST', 0, detail, false);
-
 /** Undefined where the call fails with exactly this code. */
 export async function unless<T>(code: string, answer: Promise<T>): Promise<T | undefined> {
   try {
@@ -188,30 +185,13 @@ export async function unless<T>(code: string, answer: Promise<T>): Promise<T | u
 
 // ---- forms -----------------------------------------------------------------------------------
 
-const loneSurrogate = /[\ud800-\udfff]/u;
-
-export function checkedPath(key: string): string {
-  if (key === '') throw badRequest('key: expected at least one byte');
-  if (loneSurrogate.test(key)) throw badRequest('key: expected no lone surrogates');
-  return keyPath(key);
-}
-
-/** BAD_REQUEST where it is no JSON value. */
-export function jsonText(value: Value, name: string): string {
-  const text = JSON.stringify(value) as string | undefined;
-  if (text === undefined) throw badRequest(`${name}: expected a JSON value`);
-  return text;
-}
-
 export function putText(value: Value, ttlSeconds: number | undefined): string {
   const ttl = ttlSeconds === undefined ? '' : `,"ttl":${JSON.stringify(ttlSeconds)}`;
   if (value instanceof Uint8Array) {
     const text = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64');
     return `{"value":"${text}","encoding":"base64"${ttl}}`;
   }
-  const text = JSON.stringify(value) as string | undefined;
-  if (text === undefined) throw badRequest('value: expected a JSON value or bytes');
-  return `{"value":${text}${ttl}}`;
+  return `{"value":${jsonText(value, 'value')}${ttl}}`;
 }
 
 export const valueOf = (value: unknown, encoding: string | undefined): unknown =>
@@ -226,7 +206,3 @@ export function headerOf({ headers }: ClientAnswer, name: string): string | unde
 
 export const etagOf = (answer: ClientAnswer): string =>
   (headerOf(answer, 'etag') ?? '').replaceAll('"', '');
-
-function limitsOf({ deadlineMs, signal }: CallOptions): Pick<Call, 'deadlineMs' | 'signal'> {
-  return { deadlineMs, signal };
-}

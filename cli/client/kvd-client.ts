@@ -34,10 +34,15 @@ import { ClientError } from './http-exchange.ts';
 import {
   badRequest,
   checkedPath,
+  checkExpected,
+  checkKey,
+  checkOptions,
+  jsonText,
+} from './given.ts';
+import {
   etagOf,
   headerOf,
   isSerialLevel,
-  jsonText,
   KeyRequests,
   namespaceHeader,
   parse,
@@ -67,6 +72,7 @@ export async function connect(
   options: ConnectOptions = {},
   world?: ClientWorld,
 ): Promise<KvdClient> {
+  checkOptions('connect', options);
   const list = typeof endpoints === 'string' ? [endpoints] : endpoints;
   const { namespace, ...rest } = options;
   const calls = new ClusterCalls({ ...rest, endpoints: list }, world);
@@ -92,6 +98,7 @@ export class Keys {
    * hold: CONFLICT, and nothing was changed.
    */
   async put(key: string, value: Value, options: PutOptions = {}): Promise<Written> {
+    checkOptions('put', options);
     const { ttlSeconds } = options;
     const answer = await (value instanceof Uint8Array
       ? this.#requests.write('PUT', key, options, {
@@ -110,6 +117,7 @@ export class Keys {
 
   /** The live value; undefined where there is none, BAD_REQUEST where there are several. */
   async get<V = Value>(key: string, options: CallOptions = {}): Promise<Entry<V> | undefined> {
+    checkOptions('read', options);
     const answer = await this.#requests.readOne(key, options, {});
     if (answer === undefined) return undefined;
     const document = parse<GetDocument>(answer);
@@ -126,6 +134,7 @@ export class Keys {
 
   /** All values of a key that nobody has overwritten, in a namespace that keeps siblings. */
   async siblings<V = Value>(key: string, options: CallOptions = {}): Promise<Siblings<V>> {
+    checkOptions('read', options);
     const answer = await this.#requests.read(key, options, {});
     if (answer === undefined) return { values: [], context: '' };
     const document = parse<GetDocument & { values?: readonly GetDocument[] }>(answer);
@@ -136,6 +145,7 @@ export class Keys {
 
   /** As `get`, as stored byte for byte: numbers beyond 2^53 and the order of members stay. */
   async getRaw(key: string, options: CallOptions = {}): Promise<RawEntry | undefined> {
+    checkOptions('read', options);
     const bytes = { accept: 'application/octet-stream' };
     const answer = await this.#requests.readOne(key, options, bytes);
     if (answer === undefined) return undefined;
@@ -152,11 +162,13 @@ export class Keys {
 
   /** True where a live value was deleted, as the coordinating replica saw it. */
   async delete(key: string, options: WriteOptions = {}): Promise<boolean> {
+    checkOptions('delete', options);
     const answer = await this.#requests.write('DELETE', key, options, undefined);
     return parse<{ deleted: boolean }>(answer).deleted;
   }
 
   async exists(key: string, options: CallOptions = {}): Promise<boolean> {
+    checkOptions('read', options);
     return (
       (await this.#requests.found(
         this.#requests.request('HEAD', checkedPath(key), key, options),
@@ -197,6 +209,8 @@ export class Keys {
     value: V,
     options: CasOptions = {},
   ): Promise<CasResult<V>> {
+    checkOptions('cas', options);
+    checkExpected(expected);
     const { ttlSeconds } = options;
     const ttl = ttlSeconds === undefined ? '' : `,"ttl":${JSON.stringify(ttlSeconds)}`;
     if (value instanceof Uint8Array)
@@ -222,6 +236,7 @@ export class Keys {
     delta = 1,
     options: Omit<CasOptions, 'ttlSeconds'> = {},
   ): Promise<{ readonly value: number; readonly version: number }> {
+    checkOptions('decide', options);
     const answer = await this.#requests.decide(key, 'incr', JSON.stringify({ delta }), options);
     const { value, version } = parse<{ value: number; version: number }>(answer);
     return { value, version };
@@ -233,6 +248,7 @@ export class Keys {
     ttlSeconds: number,
     options: Omit<CasOptions, 'ttlSeconds'> = {},
   ): Promise<{ readonly version: number; readonly etag: string } | undefined> {
+    checkOptions('decide', options);
     const body = JSON.stringify({ ttl_seconds: ttlSeconds });
     const answer = await unless('NOT_FOUND', this.#requests.decide(key, 'ttl', body, options));
     if (answer === undefined) return undefined;
@@ -246,7 +262,11 @@ export class Keys {
     operations: readonly PutOperation[],
     options: BatchOptions = {},
   ): Promise<Outcome<{ readonly version: number }>[]> {
-    const texts = operations.map(({ key, value, ttlSeconds, ifNotExists }) => {
+    checkOptions('batch', options);
+    const texts = operations.map((operation) => {
+      checkOptions('operation', operation);
+      const { key, value, ttlSeconds, ifNotExists } = operation;
+      checkKey(key);
       const members = putText(value, ttlSeconds).slice(1);
       const condition = ifNotExists === true ? '"if_not_exists":true,' : '';
       return `{"key":${JSON.stringify(key)},${condition}${members}`;
@@ -263,6 +283,8 @@ export class Keys {
     keys: readonly string[],
     options: CallOptions = {},
   ): Promise<Outcome<{ readonly value: V; readonly version: number } | undefined>[]> {
+    checkOptions('read', options);
+    for (const key of keys) checkKey(key);
     return this.#batch('get', JSON.stringify({ keys }), options, (row) => {
       if (row.found !== true) return undefined;
       return { value: valueOf(row.value, row.encoding) as V, version: row.version as number };
@@ -274,6 +296,8 @@ export class Keys {
     keys: readonly string[],
     options: BatchOptions = {},
   ): Promise<Outcome<boolean>[]> {
+    checkOptions('batch', options);
+    for (const key of keys) checkKey(key);
     const body = `{${atomicText(options)}"keys":${JSON.stringify(keys)}}`;
     return this.#batch('delete', body, options, (row) => row.deleted === true);
   }
@@ -325,6 +349,7 @@ export class Keys {
     options: ListOptions,
     withValues: boolean,
   ): AsyncGenerator<ReturnType<typeof parsePage>['items'][number]> {
+    checkOptions(kind === 'keys' ? 'list' : 'scan', options);
     const { prefix = '', pageRows = 100 } = options;
     let cursor: string | null = '';
     while (cursor !== null) {
@@ -377,6 +402,7 @@ export class KvdClient extends Keys {
    * its key, at least once; or a `reset`. Goes on over lost connections until it is left or aborted.
    */
   watch(options: WatchOptions = {}): AsyncGenerator<WatchEvent> {
+    checkOptions('watch', options);
     return watchKeys(this.#cluster, options, namespaceHeader(this.#namespace));
   }
 
@@ -385,7 +411,7 @@ export class KvdClient extends Keys {
     return { ...this.#cluster.figures };
   }
 
-  /** Closes the connections; calls under way fail. */
+  /** Closes the connections; calls under way fail, and so do those that follow. */
   close(): void {
     this.#cluster.close();
   }

@@ -3,7 +3,8 @@
 
 import type { ClusterCalls } from './cluster-calls.ts';
 import type { ClientAnswer } from './http-exchange.ts';
-import { badRequest, parse, unless } from './key-requests.ts';
+import { badRequest } from './given.ts';
+import { parse, unless } from './key-requests.ts';
 
 /** What can be set of a namespace; what is left out stays, or is as the nodes have it. */
 export interface NamespaceSettings {

@@ -2,7 +2,8 @@
 // A token is in the answer to its creation and can never be had again.
 
 import type { ClusterCalls } from './cluster-calls.ts';
-import { badRequest, parse, unless } from './key-requests.ts';
+import { badRequest } from './given.ts';
+import { parse, unless } from './key-requests.ts';
 
 export interface UserSettings {
   /** Administrator of the cluster. */

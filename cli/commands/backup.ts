@@ -84,20 +84,41 @@ async function backup(
   const isOwn = options.snapshot === undefined;
   const remote = new RemoteSnapshot(name, urls, invocation.terms());
   const startedMs = performance.now();
-  let isDropped = true;
-  try {
+  const make = async (): Promise<void> => {
     // Where it fails, or nobody answers, some nodes may have made it.
     if (isOwn) await takeSnapshot(invocation, name, nodes);
     const list = { id, nodes: await Promise.all(nodes.map((node) => remote.manifestOf(node))) };
     const figures = await copy(invocation, place, list, remote, options);
     await report(invocation, form, { id, place, figures, seconds: secondsSince(startedMs) });
     if (options.keep !== undefined) await prune(invocation, place, options.keep);
+  };
+  // A place that cannot be made costs no snapshot.
+  if (place !== '-') createNodeDisk(path.resolve(place));
+  const { interrupted, release } = interruption(invocation);
+  let isDropped = true;
+  try {
+    await Promise.race([make(), interrupted]);
   } finally {
     remote.close();
     if (isOwn) isDropped = await dropSnapshot(invocation, name, nodes);
+    release();
   }
   // The backup is there; what was not deleted has been said.
   if (!isDropped) throw new ExitError(exitCodes.refused, '');
+}
+
+/** `interrupted` is rejected where the command is told to end, until `release` is called. */
+function interruption({ io: { onInterrupt } }: Invocation): {
+  readonly interrupted: Promise<never>;
+  readonly release: () => void;
+} {
+  let release = (): void => {};
+  const interrupted = new Promise<never>((_, reject) => {
+    const end = (why: string): void =>
+      reject(new ExitError(exitCodes.refused, `no backup was made: ${why}`));
+    if (onInterrupt !== undefined) release = onInterrupt(end);
+  });
+  return { interrupted, release: () => release() };
 }
 
 const secondsSince = (startedMs: number): number =>
@@ -171,7 +192,7 @@ async function dropSnapshot(
   if (held.size === 0) return true;
   const reasons = [...held].map(([node, reason]) => `${node} (${reason})`).join(', ');
   const command = `kvctl snapshot delete ${name} --nodes ${[...held.keys()].join(',')}`;
-  invocation.io.stderr.write(`kvctl: snapshot ${name} is still on ${reasons}: ${command}\n`);
+  invocation.io.stderr.write(`kvctl: snapshot ${name} may still be on ${reasons}: ${command}\n`);
   return false;
 }
 

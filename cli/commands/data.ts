@@ -3,11 +3,13 @@
 
 import { buffer } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError } from 'commander';
+import { utf8 } from '../../runtime/bytes.ts';
 import { ClientError } from '../client/http-exchange.ts';
 import { keyPath } from '../client/key-path.ts';
 import { type PageItem, type PageQuery, readPages } from '../client/pages.ts';
 import { addConditions, type ConditionOptions, writeTerms } from './conditions.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
+import { Rows } from './rows.ts';
 
 /** The invocation of a command that runs: made from the options of the whole line. */
 export type Invoke = (command: Command) => Invocation;
@@ -55,11 +57,7 @@ export function addDataCommands(program: Command, invoke: Invoke): void {
     .option('--limit <count>', 'at most so many keys', wholeNumber(1, 1e12))
     .option('--values', 'with their values')
     .action((prefix: string | undefined, options: ListOptions, command: Command) =>
-      list(
-        invoke(command),
-        '/api/v1/keys',
-        prefix === undefined ? options : { ...options, prefix },
-      ),
+      list(invoke(command), '/api/v1/keys', { ...options, prefix: prefixOf(prefix, options) }),
     );
   program
     .command('scan')
@@ -69,6 +67,12 @@ export function addDataCommands(program: Command, invoke: Invoke): void {
     .action((options: ListOptions, command: Command) =>
       list(invoke(command), '/api/v1/scan', options),
     );
+}
+
+function prefixOf(prefix: string | undefined, options: ListOptions): string | undefined {
+  if (prefix !== undefined && options.prefix !== undefined)
+    throw new ExitError(exitCodes.usage, 'list: expected a prefix or --prefix, found both');
+  return prefix ?? options.prefix;
 }
 
 interface PutOptions extends ConditionOptions {
@@ -119,8 +123,11 @@ async function putValue(
 }
 
 function jsonBody(bytes: Buffer, ttl: number | undefined): Buffer {
+  const whole = utf8.decodeStrict(bytes);
+  if (whole === undefined)
+    throw new ExitError(exitCodes.usage, 'value: expected UTF-8; --raw-bytes stores any bytes');
   // The newline that a shell's echo adds is no part of a text.
-  const text = asJson(bytes.toString().replace(/\r?\n$/, ''));
+  const text = asJson(whole.replace(/\r?\n$/, ''));
   return Buffer.from(`{"value":${text}${ttl === undefined ? '' : `,"ttl":${ttl}`}}`);
 }
 
@@ -140,7 +147,7 @@ async function get(invocation: Invocation, key: string): Promise<void> {
   const isText = form === 'json' || headers['x-value-type'] !== 'bytes';
   if (form === 'table') {
     const figures = ['x-version', 'x-ttl-remaining'].map((name) => headers[name]?.toString());
-    const row = [key, ...figures, body.toString()];
+    const row = [key, ...figures, isText ? oneLine(body).toString() : shownBytes(body)];
     await invocation.table(['key', 'version', 'ttl', 'value'], [row]);
   } else {
     await invocation.write(body);
@@ -162,19 +169,30 @@ async function del(
   conditions: ConditionOptions,
 ): Promise<void> {
   const form = invocation.form('raw');
+  let conflicts = 0;
   await invocation.withClient(async (client) => {
-    for (const key of keys) {
-      const { body } = await client.call({
-        method: 'DELETE',
-        path: keyPath(key),
-        ...writeTerms(conditions, invocation.cluster().consistency),
-      });
-      const { deleted } = JSON.parse(body.toString()) as { deleted: boolean };
-      if (form === 'json') await invocation.write(`${body.toString()}\n`);
-      else await invocation.say(deleted ? 'deleted' : 'not there');
-    }
+    for (const key of keys)
+      try {
+        const { body } = await client.call({
+          method: 'DELETE',
+          path: keyPath(key),
+          ...writeTerms(conditions, invocation.cluster().consistency),
+        });
+        const { deleted } = JSON.parse(body.toString()) as { deleted: boolean };
+        if (form === 'json') await invocation.write(`${body.toString()}\n`);
+        else await invocation.say(deleted ? 'deleted' : 'not there');
+      } catch (error) {
+        // Of one key: the others have a condition of their own.
+        if (!isConflict(error)) throw error;
+        conflicts += 1;
+        invocation.io.stderr.write(`kvctl: ${key}: ${error.message}\n`);
+      }
   });
+  if (conflicts > 0) throw new ExitError(exitCodes.refused, '');
 }
+
+const isConflict = (error: unknown): error is ClientError =>
+  error instanceof ClientError && error.code === 'CONFLICT' && !error.isOutcomeUnknown;
 
 async function exists(invocation: Invocation, key: string): Promise<void> {
   const form = invocation.form('raw');
@@ -193,7 +211,7 @@ async function exists(invocation: Invocation, key: string): Promise<void> {
 }
 
 interface ListOptions {
-  readonly prefix?: string;
+  readonly prefix?: string | undefined;
   readonly limit?: number;
   readonly values?: boolean;
 }
@@ -212,30 +230,49 @@ async function list(
     ...(prefix === undefined ? {} : { prefix }),
   };
   await invocation.withClient(async (client) => {
-    const rows: string[][] = [];
+    const rows = new Rows(
+      invocation,
+      form,
+      withValues ? ['key', 'version', 'ttl', 'value'] : ['key'],
+    );
     let left = limit;
     for await (const page of readPages(client, query)) {
       const items = page.slice(0, left);
       left -= items.length;
-      if (form === 'table') rows.push(...items.map((item) => tableRow(item, withValues)));
+      if (form !== 'raw') for (const item of items) await rows.add(cellsOf(item), jsonOf(item));
       else if (items.length > 0)
-        await invocation.write(items.map((item) => `${itemLine(item, form)}\n`).join(''));
+        await invocation.write(items.map((item) => `${rawLine(item)}\n`).join(''));
       if (left <= 0) break;
     }
-    if (form === 'table')
-      await invocation.table(withValues ? ['key', 'version', 'ttl', 'value'] : ['key'], rows);
+    if (form !== 'raw') await rows.end();
   });
 }
 
-function tableRow({ key, version, ttlRemaining, value }: PageItem, withValues: boolean): string[] {
-  if (!withValues) return [key];
-  return [key, String(version ?? '-'), String(ttlRemaining ?? '-'), value?.toString() ?? ''];
+const cellsOf = (item: PageItem): (string | number | undefined)[] => [
+  item.key,
+  item.version,
+  item.ttlRemaining,
+  shownValue(item),
+];
+
+const jsonOf = (item: PageItem): string =>
+  item.value === undefined ? item.keyText : recordLine(item).toString();
+
+const rawLine = (item: PageItem): string =>
+  item.value === undefined ? item.key : `${item.key}\t${shownValue(item)}`;
+
+/** On one line: JSON as it is stored, bytes as `shownBytes` has them. */
+function shownValue({ value, encoding }: PageItem): string {
+  if (value === undefined) return '';
+  if (encoding !== 'base64') return oneLine(value).toString();
+  return shownBytes(Buffer.from(JSON.parse(value.toString()) as string, 'base64'));
 }
 
-function itemLine(item: PageItem, form: string): string {
-  const { key, keyText, value } = item;
-  if (form !== 'raw') return value === undefined ? keyText : recordLine(item).toString();
-  return value === undefined ? key : `${key}\t${oneLine(value).toString()}`;
+/** Bytes on one line: their text, or `base64:` and so on where they are none that can be printed. */
+export function shownBytes(bytes: Uint8Array): string {
+  const text = utf8.decodeStrict(bytes);
+  if (text !== undefined && !/\p{Cc}/u.test(text)) return text;
+  return `base64:${Buffer.from(bytes).toString('base64')}`;
 }
 
 /** One item as a line that an import takes. */

@@ -9,7 +9,7 @@ import type { HttpClient } from '../client/http-client.ts';
 import { keyPath } from '../client/key-path.ts';
 import { parseTopology, replicaNames } from '../client/topology.ts';
 import { type Invoke, wholeNumber } from './data.ts';
-import type { Invocation } from './invocation.ts';
+import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 
 interface Step {
   readonly node: string;
@@ -41,19 +41,27 @@ export function addExplainCommands(program: Command, invoke: Invoke): void {
 
 async function explain(invocation: Invocation, key: string): Promise<void> {
   const form = invocation.form('table');
+  if (invocation.cluster().consistency !== undefined)
+    throw new ExitError(
+      exitCodes.usage,
+      '--consistency: explain reads at the highest level that is answered',
+    );
   const { owners, read } = await invocation.withClient(async (client) => ({
     owners: await ownersOf(client, key, invocation.namespace),
     read: await readAll(client, key),
   }));
   const { coordinator, level, steps } = read.explanation;
   const rows = owners.map((node) => ({ node, ...holdingOf(steps, node) }));
-  const { version } = read;
-  if (form === 'json')
-    return invocation.json({ key, version: version ?? null, level, coordinator, replicas: rows });
+  const { version, values } = read;
+  if (form === 'json') {
+    const found = { key, version: version ?? null, values };
+    return invocation.json({ ...found, level, coordinator, replicas: rows });
+  }
   const cells = rows.map(({ node, etag, ms }) => [node, etag, ms]);
   if (form === 'raw') return invocation.write(cells.map((row) => `${row.join('\t')}\n`).join(''));
   await invocation.table(['replica', 'holds', 'answered after ms'], cells);
-  const found = version === undefined ? 'no live value' : `version ${version}`;
+  const several = values > 1 ? `, ${values} values` : '';
+  const found = version === undefined ? 'no live value' : `version ${version}${several}`;
   await invocation.say(`${found}, read at ${level} through ${coordinator}`);
 }
 
@@ -77,7 +85,10 @@ async function ownersOf(
 }
 
 interface Read {
+  /** Undefined: there is no live value. */
   readonly version: number | undefined;
+  /** More than one: siblings. */
+  readonly values: number;
   readonly explanation: Explanation;
 }
 
@@ -103,13 +114,17 @@ async function readAt(client: HttpClient, key: string, level: string): Promise<R
       return error.answer;
     throw error;
   });
-  return { version: versionOf(answer), explanation: explanationOf(answer) };
+  return { ...foundIn(answer), explanation: explanationOf(answer) };
 }
 
-function versionOf({ status, body }: ClientAnswer): number | undefined {
-  return status === 200
-    ? (JSON.parse(body.toString()) as { readonly version: number }).version
-    : undefined;
+function foundIn({ status, body }: ClientAnswer): Pick<Read, 'version' | 'values'> {
+  if (status !== 200 && status !== 300) return { version: undefined, values: 0 };
+  const { version, values = [undefined] } = JSON.parse(body.toString()) as {
+    readonly version: number;
+    readonly values?: readonly unknown[];
+  };
+  // All siblings deleted: an empty list with a context.
+  return { version: values.length === 0 ? undefined : version, values: values.length };
 }
 
 function explanationOf({ headers }: ClientAnswer): Explanation {
@@ -139,9 +154,16 @@ async function ttl(invocation: Invocation, key: string, text: string | undefined
 }
 
 async function readTtl(invocation: Invocation, key: string): Promise<number | undefined> {
-  const { headers } = await invocation.withClient((client) =>
-    client.call({ method: 'HEAD', path: keyPath(key), isIdempotent: true, isWrite: false }),
+  const call = { path: keyPath(key), isIdempotent: true, isWrite: false };
+  const { status, headers } = await invocation.withClient((client) =>
+    client.call({ ...call, method: 'HEAD' }).catch((error: unknown) => {
+      if (!(error instanceof ClientError) || error.code !== 'NOT_FOUND') throw error;
+      // An answer without a body does not say what it is that is not there.
+      return client.call({ ...call, method: 'GET' });
+    }),
   );
+  if (status === 300)
+    throw new ExitError(exitCodes.refused, `${key} has several values, each with its own end`);
   const left = headers['x-ttl-remaining'];
   return left === undefined ? undefined : Number(left);
 }

@@ -41,6 +41,11 @@ export interface CommandIo {
   readonly stdout: Writable;
   readonly stderr: Writable;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /**
+   * From here to the call of what it answers, the command ends by itself where it is interrupted, or
+   * nobody reads what it prints: it has something to undo. Absent: it is never interrupted.
+   */
+  readonly onInterrupt?: (interrupted: (why: string) => void) => () => void;
 }
 
 export type OutputForm = 'table' | 'json' | 'jsonl' | 'raw';
@@ -61,6 +66,10 @@ export interface GlobalOptions {
 
 /** Of a table; what is not there is shown as a dash. */
 type Cell = string | number | null | undefined;
+
+/** A control character of a key or a value would change the terminal, or the lines of the table. */
+const printable = (text: string): string =>
+  text.replaceAll(/\p{Cc}/gu, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 function readFile(path: string | undefined): string | undefined {
   try {
@@ -187,7 +196,7 @@ export class Invocation {
 
   async table(head: readonly string[], rows: readonly (readonly Cell[])[]): Promise<void> {
     const table = new Table({ head: [...head], style: { head: [], border: [] } });
-    for (const row of rows) table.push(row.map((cell) => String(cell ?? '-')));
+    for (const row of rows) table.push(row.map((cell) => printable(String(cell ?? '-'))));
     await this.write(`${table.toString()}\n`);
   }
 

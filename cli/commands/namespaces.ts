@@ -75,7 +75,7 @@ const withSettings = (command: Command): Command =>
     .option('--owner <text>', 'who is responsible')
     .option('--read-level <level>', 'of reads that name none; empty: that of the nodes')
     .option('--write-level <level>', 'of writes that name none')
-    .option('--conflicts <mode>', 'lww')
+    .option('--conflicts <mode>', 'lww (the newest write wins) or siblings')
     .option('--default-ttl <seconds>', 'of values written without one, 0: none', count(ttlMax))
     .option('--max-ttl <seconds>', 'nothing is kept longer, 0: no limit', count(ttlMax))
     .option('--quota-bytes <n>', 'keys and values together, 0: no limit', count(countMax))
@@ -165,7 +165,7 @@ async function read<Document>(client: HttpClient, path: string): Promise<Documen
 
 const head = [
   ...['id', 'name', 'owner', 'read', 'write', 'ttl', 'max ttl', 'bytes', 'keys', 'ops/s'],
-  ...['compaction', 'compression'],
+  ...['conflicts', 'compaction', 'compression'],
 ];
 
 const limit = (value: number): number | undefined => (value === 0 ? undefined : value);
@@ -185,6 +185,7 @@ function table(invocation: Invocation, rows: readonly NamespaceRow[]): Promise<v
       limit(row.quotas.bytes),
       limit(row.quotas.keys),
       limit(row.quotas.operations_per_second),
+      row.conflicts,
       word(row.compaction),
       word(row.compression),
     ]),

@@ -38,35 +38,20 @@ const plannedCommands = [
 
 /** Runs one command line, without the names of node and script. Exit codes: see invocation.ts. */
 export async function runKvctl(args: readonly string[], io: CommandIo): Promise<number> {
-  if (hasNoCommand(args)) {
-    const [{ words: commands } = { words: [] }] = completionsOf(createProgram(io));
-    const run = (line: readonly string[]): Promise<number> => runCommand(line, io);
-    return runRepl({ io, args, run, commands: commands.filter((word) => !word.startsWith('-')) });
+  try {
+    if (!isPrompt(args, io)) return await runCommand(args, io);
+  } catch (error) {
+    return exitCodeFor(error, io);
   }
-  return runCommand(args, io);
+  const [{ words: commands } = { words: [] }] = completionsOf(createProgram(io));
+  const run = (line: readonly string[]): Promise<number> => runCommand(line, io);
+  return runRepl({ io, args, run, commands: commands.filter((word) => !word.startsWith('-')) });
 }
 
-const optionsWithValue = new Set([
-  '-o',
-  '--output',
-  '--consistency',
-  '--ns',
-  '--endpoint',
-  '--timeout',
-  '--tls-ca',
-  '--tls-cert',
-  '--tls-key',
-  '--token-file',
-]);
-
-/** Only options, and none that ends at once. */
-function hasNoCommand(args: readonly string[]): boolean {
-  for (let i = 0; i < args.length; i += 1) {
-    const arg = args[i] as string;
-    if (optionsWithValue.has(arg)) i += 1;
-    else if (!arg.startsWith('-') || arg === '-h' || arg === '--help') return false;
-  }
-  return true;
+/** Only options, all of them known; one that ends at once (`--version`), or is wrong, throws. */
+function isPrompt(args: readonly string[], io: CommandIo): boolean {
+  const { operands, unknown } = createProgram(io).parseOptions([...args]);
+  return operands.length === 0 && unknown.length === 0;
 }
 
 async function runCommand(args: readonly string[], io: CommandIo): Promise<number> {
@@ -94,6 +79,7 @@ function exitCodeFor(error: unknown, { stderr }: CommandIo): number {
 function createProgram(io: CommandIo): Command {
   const program = new Command('kvctl')
     .description('Reads, writes and looks after a kvd cluster.')
+    .version('0.1.0')
     .exitOverride()
     .configureOutput({
       writeOut: (text) => io.stdout.write(text),

@@ -3,7 +3,7 @@
 
 import type { Command } from 'commander';
 import { connect, type WatchEvent } from '../client/kvd-client.ts';
-import { type Invoke, wholeNumber } from './data.ts';
+import { type Invoke, shownBytes, wholeNumber } from './data.ts';
 import type { Invocation } from './invocation.ts';
 
 interface WatchArguments {
@@ -54,8 +54,9 @@ function rawLine(event: WatchEvent): string {
   if (event.type === 'ready') return 'ready\n';
   if (event.type === 'reset') return `reset ${event.reason}\n`;
   if (event.type !== 'put' || event.value === undefined) return `${event.type} ${event.key}\n`;
-  const { value } = shown(event) as { readonly value: unknown };
-  return `put ${event.key} ${JSON.stringify(value)}\n`;
+  const { key, value } = event;
+  const text = value instanceof Uint8Array ? shownBytes(value) : JSON.stringify(value);
+  return `put ${key} ${text}\n`;
 }
 
 /** Bytes as base64. */

@@ -47,15 +47,12 @@ const smallSettings = { memtableBytes: 2 * 1024 * 1024, walSegmentBytes: 1024 * 
 
 /** Starts a simulated cluster and answers when every node knows of all others. */
 export async function createCluster(options: SimClusterOptions = {}): Promise<SimulatedCluster> {
-  const { nodes = 3 } = options;
-  if (!Number.isInteger(nodes) || nodes < 1 || nodes > 9) throw refusal('nodes', '1 to 9');
+  const { nodes, latencyMs, replicationFactor } = checked(options);
   const seed = seedOf(options);
-  const { latencyMs = 0.5 } = options;
-  if (!(latencyMs >= 0 && latencyMs <= 10_000)) throw refusal('latencyMs', '0 to 10,000');
   const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
   const tunables = tunablesFrom({
     ...smallSettings,
-    replicationFactor: options.replicationFactor ?? Math.min(3, nodes),
+    replicationFactor,
     ...options.settings,
   });
   const world = new World({ seed });
@@ -122,6 +119,30 @@ const networkOf = (latencyMs: number): NetworkOptions => ({
   queueLengthMax: 10_000,
   keepAliveMs: 5000,
 });
+
+const optionNames: readonly string[] = [
+  'nodes',
+  'replicationFactor',
+  'seed',
+  'settings',
+  'hasUsers',
+  'latencyMs',
+] satisfies readonly (keyof SimClusterOptions)[];
+
+/** BAD_REQUEST for what would be ignored, or is out of its range. */
+function checked(
+  options: SimClusterOptions,
+): Required<Pick<SimClusterOptions, 'nodes' | 'latencyMs' | 'replicationFactor'>> {
+  const unknown = Object.keys(options).find((name) => !optionNames.includes(name));
+  if (unknown !== undefined) throw refusal(unknown, `one of the options ${optionNames.join(', ')}`);
+  const { nodes = 3, latencyMs = 0.5 } = options;
+  if (!Number.isInteger(nodes) || nodes < 1 || nodes > 9) throw refusal('nodes', '1 to 9');
+  const { replicationFactor = Math.min(3, nodes) } = options;
+  if (!(replicationFactor >= 1 && replicationFactor <= nodes))
+    throw refusal('replicationFactor', `1 to ${nodes}, the number of nodes`);
+  if (!(latencyMs >= 0 && latencyMs <= 10_000)) throw refusal('latencyMs', '0 to 10,000');
+  return { nodes, latencyMs, replicationFactor };
+}
 
 const refusal = (field: string, expected: string): KvError =>
   new KvError('BAD_REQUEST', { field, detail: `${field}: expected ${expected}` });
@@ -236,7 +257,6 @@ export class SimulatedCluster {
 
   /** Ends the simulation: calls that wait and later ones fail. */
   stop(): void {
-    this.client.close();
     for (const { name } of this.nodes.map(({ id }) => ({ name: id })))
       this.#sim.crash(name, 'kill');
     this.#driver.fail(new KvError('DRAINING', { detail: 'this cluster was stopped' }));

@@ -77,8 +77,9 @@ function withNodeOptions(command: Command): Command {
     );
 }
 
-function collectSet(text: string, previous: Record<string, number>): Record<string, number> {
-  const match = /^([A-Za-z]+)=(\d+)$/.exec(text);
+/** One more `--set name=value`; whether there is such a setting is said with its range, later. */
+export function collectSet(text: string, previous: Record<string, number>): Record<string, number> {
+  const match = /^([A-Za-z][A-Za-z0-9]*)=(\d+)$/.exec(text);
   if (match === null)
     throw new KvError('BAD_REQUEST', { field: 'set', detail: '--set: expected name=number' });
   return { ...previous, [match[1] ?? '']: Number(match[2]) };

@@ -121,7 +121,7 @@ describe('catalog: the faces', function () {
     );
     expect(await refused({ name: 'x', quotas: { rows: 1 } })).to.match(/^BAD_REQUEST quotas.rows/);
     expect(await refused({ name: 'x', default_consistency: { read: 'MOST' } })).to.match(
-      /^BAD_REQUEST/,
+      /^BAD_REQUEST default_consistency.read: unknown consistency level/,
     );
     expect(await refused({ name: 'x', default_consistency: { read: 'EACH_QUORUM' } })).to.match(
       /^BAD_REQUEST default_consistency.read/,
@@ -135,6 +135,7 @@ describe('catalog: the faces', function () {
       /^BAD_REQUEST compression: expected auto, none, lz4, zstd, or empty/,
     );
     expect(await refused({ name: 'x', replication: 'y' })).to.match(/^NOT_IMPLEMENTED/);
+    expect(await refused({ name: 'x', replication_factor: 2 })).to.match(/^NOT_IMPLEMENTED/);
     expect(await refused({ name: 'x', conflicts: 'crdt' })).to.match(/^BAD_REQUEST conflicts/);
     const drop = await send('DELETE', `${path}/logs`);
     expect(drop.body['detail']).to.contain('confirm: expected logs');

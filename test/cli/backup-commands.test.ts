@@ -1,5 +1,6 @@
 // kvctl snapshot, backup and restore without a cluster: what they send, print and refuse.
 
+import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +10,17 @@ import { ClientError } from '../../cli/client/http-exchange.ts';
 import { removeEverywhere } from '../../cli/commands/snapshots.ts';
 import { lockDirectory } from '../../runtime/host/directory-lock.ts';
 import { kvctl, ok, problem, startFake } from '../kit-kvctl.ts';
+import { kvctlPath } from '../process/run-program.ts';
 
+const manifest = encodeSnapshot({
+  name: 'a',
+  createdMs: 5,
+  clusterName: 'c',
+  node: 'n1',
+  incarnation: 7,
+  shape: { members: ['n1'], replicationFactor: 1, virtualNodes: 4, shards: 1 },
+  shards: [{ shard: 0, flushedThrough: 0, tables: [] }],
+});
 const row = { name: 'a', created_ms: 0, tables: 2, records: 30, bytes: 400, max_hlc: 5 };
 
 describe('kvctl snapshot, backup, restore', () => {
@@ -152,15 +163,6 @@ describe('kvctl snapshot, backup, restore', () => {
   });
 
   it('kvctl: a backup that is made says which nodes still hold its snapshot, and ends with 1', async () => {
-    const manifest = encodeSnapshot({
-      name: 'a',
-      createdMs: 5,
-      clusterName: 'c',
-      node: 'n1',
-      incarnation: 7,
-      shape: { members: ['n1'], replicationFactor: 1, virtualNodes: 4, shards: 1 },
-      shards: [{ shard: 0, flushedThrough: 0, tables: [] }],
-    });
     const error = { code: 'DISK_FAILED', detail: 'the disk refused' };
     const nodes = [
       { node: 'n1', deleted: true },
@@ -177,7 +179,7 @@ describe('kvctl snapshot, backup, restore', () => {
       const result = await kvctl(['backup', place, '--endpoint', fake.url]);
       expect(result.text).to.match(/^backup \S+: 0 tables/);
       expect(result.stderr).to.match(
-        /kvctl: snapshot (backup-\S+) is still on n2 \(the disk refused\): kvctl snapshot delete \1 --nodes n2\n$/,
+        /kvctl: snapshot (backup-\S+) may still be on n2 \(the disk refused\): kvctl snapshot delete \1 --nodes n2\n$/,
       );
       expect(result.code).to.equal(1);
       const list = await kvctl(['restore', place, '--list']);
@@ -186,6 +188,52 @@ describe('kvctl snapshot, backup, restore', () => {
       await fake.close();
     }
   });
+
+  it('kvctl: a directory that cannot be made costs no snapshot', async () => {
+    const fake = await startFake(({ url }) =>
+      url === '/api/v1/ring'
+        ? ok({ nodes: [{ node_id: 'n1', address: '127.0.0.1:1' }] })
+        : ok({ complete: true, nodes: [] }),
+    );
+    try {
+      const file = join(scratch, 'file');
+      writeFileSync(file, '');
+      const result = await kvctl(['backup', join(file, 'b'), '--endpoint', fake.url]);
+      expect([result.code, result.text]).to.deep.equal([1, '']);
+      expect(fake.seen.every(({ url }) => url === '/api/v1/ring')).to.equal(true);
+    } finally {
+      await fake.close();
+    }
+  });
+
+  for (const [end, words] of [
+    ['SIGINT', 'ended by SIGINT'],
+    ['SIGTERM', 'ended by SIGTERM'],
+    ['reader', 'nobody reads the output any more'],
+  ] as const)
+    it(`kvctl: a backup that is ended early (${end}) deletes its snapshot, and ends with 1`, async () => {
+      // A stream that nobody reads is noticed when something is written.
+      const fake = await startFake(({ url, method }) => {
+        if (url === '/api/v1/ring')
+          return ok({ nodes: [{ node_id: 'n1', address: new URL(fake.url).host }] });
+        if (method !== 'GET') return ok({ complete: true, nodes: [] });
+        if (end === 'reader') child.stdout.destroy();
+        else child.kill(end);
+        return end === 'reader' ? ok(manifest) : 'never';
+      });
+      const child = spawn(process.execPath, [kvctlPath, 'backup', '-', '--endpoint', fake.url]);
+      try {
+        let stderr = '';
+        child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+        const code = await new Promise((resolve) => {
+          child.once('close', resolve);
+        });
+        expect([code, stderr]).to.deep.equal([1, `kvctl: no backup was made: ${words}\n`]);
+        expect(fake.seen.map(({ method }) => method).slice(-2)).to.deep.equal(['GET', 'DELETE']);
+      } finally {
+        await fake.close();
+      }
+    });
 
   describe('the snapshot of a backup', () => {
     const conflict = { code: 'CONFLICT', detail: 'busy' };

@@ -101,6 +101,28 @@ describe('kvctl and a cluster', function () {
     expect(none.replicas.map((replica) => replica.etag)).to.deep.equal(Array(3).fill('nothing'));
   });
 
+  it('kvctl: explain and ttl of a key with several values', async () => {
+    await cluster.client.namespaces.create('carts', { conflicts: 'siblings' });
+    for (const value of ['1', '2', '3']) await run(['--ns', 'carts', 'put', 'c', value]);
+    const shown = await run(['--ns', 'carts', 'explain', 'c']);
+    expect([shown.code, shown.stderr]).to.deep.equal([0, '']);
+    expect(shown.text).to.match(/version 3, 3 values, read at ALL through n\d\n$/);
+    expect((await run(['ns', 'list'])).text).to.match(/│ carts .*│ siblings +│/);
+    expect((await run(['ns', 'get', 'carts'])).text).to.match(/│ carts .*│ siblings +│/);
+    expect((await run(['ns', 'create', '--help'])).text).to.match(/--conflicts .* or\s+siblings/);
+    const json = await run(['--ns', 'carts', 'explain', 'c', '-o', 'json']);
+    expect(JSON.parse(json.text)).to.include({ version: 3, values: 3 });
+    expect(await run(['--ns', 'carts', 'exists', 'c'])).to.include({ code: 0, text: 'true\n' });
+  });
+
+  it('kvctl: explain refuses a level, which it chooses itself', async () => {
+    const { code, stderr } = await run(['explain', 'e', '--consistency', 'ONE']);
+    expect([code, stderr]).to.deep.equal([
+      2,
+      'kvctl: --consistency: explain reads at the highest level that is answered\n',
+    ]);
+  });
+
   it('kvctl: explain in a namespace shows the owners that the key has there (keys=8)', async () => {
     const { id } = await cluster.client.namespaces.create('shop');
     const ring = await run(['ring', '-o', 'json']);
@@ -128,7 +150,9 @@ describe('kvctl and a cluster', function () {
     expect((await run(['ttl', 't', '100'])).text).to.equal('100\n');
     expect((await run(['ttl', 't', '-o', 'json'])).text).to.match(/"ttl_remaining": (99|100)\n/);
     expect((await run(['ttl', 't', '0'])).text).to.equal('never\n');
-    expect((await run(['ttl', 'none'])).code).to.equal(4);
+    const none = await run(['ttl', 'none']);
+    expect([none.code, none.stderr]).to.deep.equal([4, 'kvctl: NOT_FOUND: there is no such key\n']);
+    expect((await run(['ttl', 'none', '--ns', 'none'])).stderr).to.contain('NO_SUCH_NAMESPACE');
     expect((await run(['ttl', 'none', '5'])).code).to.equal(4);
     expect((await run(['ttl', 't', 'soon'])).code).to.equal(2);
   });

@@ -6,7 +6,8 @@ import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { defaultMemory, splitMemory } from '../../actors/node/memory-budget.ts';
 import { arenaBytes } from '../../actors/node/sizes.ts';
-import { defaultTunables } from '../../actors/node/settings.ts';
+import { defaultTunables, settingNames, settingRows } from '../../actors/node/settings.ts';
+import { collectSet } from '../../cli/node/command-line.ts';
 import {
   type ConfigSources,
   isLoopback,
@@ -83,6 +84,16 @@ describe('config', () => {
     });
     expect(['small', 'wide']).to.include(profile);
     expect(shards).to.be.at.least(1);
+  });
+
+  it('config: every setting can be set on the command line', () => {
+    for (const name of settingNames)
+      expect(collectSet(`${name}=${settingRows[name].default}`, { a: 1 }), name).to.deep.equal({
+        a: 1,
+        [name]: settingRows[name].default,
+      });
+    for (const text of ['l0Tables', 'l0Tables=', 'l0Tables=x', '=4', '0=4', 'a b=4'])
+      expect(() => collectSet(text, {}), text).to.throw('--set: expected name=number');
   });
 
   it('config: variables win over the file, flags over both', () => {

@@ -1,6 +1,7 @@
 // kvctl against servers that answer what the test wants, and against the real gateway.
 
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
@@ -14,6 +15,7 @@ import {
   type Reply,
   startFake,
 } from '../kit-kvctl.ts';
+import { kvdPath } from '../process/run-program.ts';
 
 const written = ok({ key: 'k', version: 3, timestamp: 1, status: 'success' });
 
@@ -147,6 +149,28 @@ describe('kvctl', () => {
       expect(run.stderr).to.not.equal('');
     });
 
+  for (const args of [
+    ['--nonsense'],
+    ['-x'],
+    ['-o', 'json', '--nonsense'],
+    ['-o', 'xml'],
+    ['--ns'],
+  ])
+    it(`kvctl: without a command ${args.join(' ')} opens no prompt, but is refused`, async () => {
+      const run = await kvctl(args, 'get a\n');
+      expect([run.code, run.text]).to.deep.equal([2, '']);
+      expect(run.stderr).to.match(/^error: /);
+    });
+
+  it('kvctl: says its version, which is that of the package and of kvd', async () => {
+    const file = new URL('../../../package.json', import.meta.url);
+    const { version } = JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string };
+    for (const flag of ['--version', '-V'])
+      expect(await kvctl([flag])).to.include({ code: 0, text: `${version}\n`, stderr: '' });
+    const { stdout } = await promisify(execFile)(process.execPath, [kvdPath, '--version']);
+    expect(stdout).to.equal(`${version}\n`);
+  });
+
   it('kvctl: help is no mistake, and a command of later says so', async () => {
     const help = await kvctl(['--help']);
     expect([help.code, help.text.includes('import [options] <file>')]).to.deep.equal([0, true]);
@@ -263,6 +287,49 @@ describe('kvctl', () => {
       });
     });
 
+    it('kvctl: what is no UTF-8 is stored with --raw-bytes alone', async () => {
+      const args = ['put', 'k', '-', '--endpoint', `http://127.0.0.1:${cluster.port}`];
+      const refused = await kvctl(args, Uint8Array.from([0x61, 0xff]));
+      expect(refused).to.include({
+        code: 2,
+        stderr: 'kvctl: value: expected UTF-8; --raw-bytes stores any bytes\n',
+      });
+      expect(cluster.backend.records.size).to.equal(0);
+    });
+
+    it('kvctl: bytes are shown as their text, or named as base64', async () => {
+      const endpoint = ['--endpoint', `http://127.0.0.1:${cluster.port}`];
+      const put = (key: string, bytes: Uint8Array): Promise<unknown> =>
+        kvctl(['put', key, '-', '--raw-bytes', ...endpoint], bytes);
+      await put('a', Buffer.from('é x'));
+      await put('b', Uint8Array.from([0x1b, 0x5b]));
+      await put('c', Uint8Array.from([0xff]));
+      expect((await run('list', '--values')).text).to.equal(
+        'a\té x\nb\tbase64:G1s=\nc\tbase64:/w==\n',
+      );
+      const table = (await run('list', '--values', '-o', 'table')).text;
+      expect(table)
+        .to.match(/│ a .*│ é x +│/)
+        .and.to.contain('base64:G1s=');
+      expect((await run('get', 'b', '-o', 'table')).text).to.contain('│ base64:G1s= │');
+      expect((await run('get', 'a', '-o', 'table')).text).to.contain('│ é x');
+      expect([...(await run('get', 'b')).stdout]).to.deep.equal([0x1b, 0x5b]);
+      await run('put', 'd\u001b', '{\n"a": 1}');
+      const row = (await run('get', 'd\u001b', '-o', 'table')).text;
+      expect(row).to.match(/│ d\\u001b │.*│ \{ "a": 1\} │/);
+    });
+
+    it('kvctl: del goes on after a key whose condition does not hold', async () => {
+      const fakeCluster = await startFake(({ url }) =>
+        url.endsWith('/b') ? problem(409, 'CONFLICT') : ok({ key: 'k', deleted: true, version: 1 }),
+      );
+      servers.push(fakeCluster);
+      const args = ['del', 'a', 'b', 'c', '--if-exists', '--endpoint', fakeCluster.url];
+      const result = await kvctl(args);
+      expect(result).to.deep.include({ code: 1, text: 'deleted\ndeleted\n' });
+      expect(result.stderr).to.equal('kvctl: b: CONFLICT: detail of CONFLICT\n');
+    });
+
     it('kvctl: a value from stdin loses the one newline that echo adds', async () => {
       const endpoint = ['--endpoint', `http://127.0.0.1:${cluster.port}`];
       await kvctl(['put', 'k', '-', ...endpoint], 'plain text\n');
@@ -293,7 +360,16 @@ describe('kvctl', () => {
       expect((await run('list', '--prefix', 'p:')).text).to.equal(`${keys.join('\n')}\n`);
       expect((await run('scan')).text).to.equal(`${keys.join('\n')}\nq\n`);
       expect((await run('list', '--limit', '2', '--values')).text).to.equal('p:00\t0\np:01\t1\n');
-      expect((await run('list', '--limit', '1', '-o', 'json')).text).to.equal('"p:00"\n');
+      expect((await run('list', '--limit', '1', '-o', 'jsonl')).text).to.equal('"p:00"\n');
+      for (const command of ['list', 'scan']) {
+        const document = JSON.parse(
+          (await run(command, '--values', '-o', 'json')).text,
+        ) as object[];
+        expect([document.length, document[1]]).to.deep.equal([13, { key: 'p:01', value: 1 }]);
+      }
+      expect((await run('list', 'none', '-o', 'json')).text).to.equal('[]\n');
+      const both = await run('list', 'p:', '--prefix', 'q');
+      expect([both.code, both.text]).to.deep.equal([2, '']);
       const table = (await run('list', '--prefix', 'q', '--values', '-o', 'table')).text;
       expect(table).to.match(/│ q +│ 1 +│ - +│ "other" +│/);
     });

@@ -63,6 +63,113 @@ describe('client library', () => {
     expect(cluster.asked()).to.deep.equal([[], [], []]);
   });
 
+  const circular: unknown[] = [];
+  circular.push(circular);
+  const any = (value: unknown): never => value as never;
+  const refused: readonly (readonly [string, (kvd: KvdClient) => Promise<unknown>, RegExp])[] = [
+    [
+      'an option of put',
+      (kvd) => kvd.put('k', 1, any({ ttl: 5 })),
+      /^ttl: expected one of the opt/,
+    ],
+    [
+      'an option of get',
+      (kvd) => kvd.get('k', any({ lvl: 1 })),
+      /^lvl: expected one of the options/,
+    ],
+    ['an option of list', (kvd) => kvd.list(any({ limit: 2 })).next(), /^limit: expected one of/],
+    [
+      'an option of scan',
+      (kvd) => kvd.scan(any({ prefix: 'a' })).next(),
+      /^prefix: expected one of/,
+    ],
+    [
+      'an option of an operation',
+      (kvd) => kvd.putMany([any({ key: 'k', value: 1, ttl: 5 })]),
+      /^ttl: /,
+    ],
+    [
+      'options that are none',
+      (kvd) => kvd.get('k', any(5)),
+      /^options: expected an object, found 5/,
+    ],
+    [
+      'a key of undefined',
+      (kvd) => kvd.get(any(undefined)),
+      /^key: expected a string, found undefined/,
+    ],
+    ['a key of a batch', (kvd) => kvd.getMany([any(5)]), /^key: expected a string, found 5/],
+    ['a key of bytes', (kvd) => kvd.deleteMany([any(Buffer.from('k'))]), /^key: .* found Buffer/],
+    [
+      'an ArrayBuffer',
+      (kvd) => kvd.put('k', new ArrayBuffer(3)),
+      /ArrayBuffer has no form in JSON/,
+    ],
+    ['other arrays', (kvd) => kvd.put('k', { a: Uint16Array.of(1) }), /Uint16Array has no form/],
+    [
+      'no number',
+      (kvd) => kvd.put('k', [Number.NaN]),
+      /^value: expected a JSON value.*: NaN has no/,
+    ],
+    ['a Map', (kvd) => kvd.cas('k', { version: 0 }, new Map([[1, 2]])), /Map has no form in JSON/],
+    ['a bigint', (kvd) => kvd.put('k', 5n), /^value: expected a JSON value or a Uint8Array: /],
+    [
+      'a circle',
+      (kvd) => kvd.put('k', circular),
+      /^value: expected a JSON value or a Uint8Array: /,
+    ],
+    [
+      'nothing expected',
+      (kvd) => kvd.cas('k', any(null), 1),
+      /^cas: expected exactly one.*found null/,
+    ],
+    [
+      'a deadline of text',
+      (kvd) => kvd.get('k', any({ deadlineMs: 'x' })),
+      /^deadlineMs: expected a n/,
+    ],
+    ['a deadline of 0', (kvd) => kvd.get('k', { deadlineMs: 0 }), /^deadlineMs: .*, found 0$/],
+    [
+      'a deadline before now',
+      (kvd) => kvd.put('k', 1, { deadlineMs: -1 }),
+      /^deadlineMs: .*, found -1/,
+    ],
+  ];
+  for (const [what, call, detail] of refused)
+    it(`client: ${what} is refused by name, and nothing is sent`, async () => {
+      const failure = await failureOf(call(client));
+      expect([failure.code, failure.status]).to.deep.equal(['BAD_REQUEST', 0]);
+      expect(failure.detail).to.match(detail);
+      expect(cluster.asked()).to.deep.equal([[], [], []]);
+    });
+
+  it('client: what looks like a value that JSON loses goes as it is', async () => {
+    const key = cluster.keyAt(0, 1);
+    cluster.replies[0] = () => written;
+    const value = { a: null, b: {}, c: { '0': 1 }, d: [undefined], e: new Date(0) };
+    await client.put(key, value);
+    expect(cluster.nodes[0]?.seen.at(-1)?.body).to.equal(`{"value":${JSON.stringify(value)}}`);
+  });
+
+  it('client: options of connect that it does not know, or that are none, are refused', async () => {
+    const url = cluster.nodes[0]?.url ?? '';
+    for (const [options, detail] of [
+      [{ foo: 1 }, /^foo: expected one of the options namespace, /],
+      [{ attemptsMax: 0 }, /^attemptsMax: expected a number from 1 to/],
+      [{ deadlineMs: Number.NaN }, /^deadlineMs: expected a number from 1 to/],
+    ] as const) {
+      const failure = await failureOf(connect(url, any(options)));
+      expect([failure.code, detail.test(failure.detail)]).to.deep.equal(['BAD_REQUEST', true]);
+    }
+  });
+
+  it('client: calls of a client that is closed are refused', async () => {
+    client.close();
+    for (const call of [client.get('k'), client.session().put('k', 1), client.watch().next()])
+      expect((await failureOf(call)).detail).to.equal('the client is closed: connect again');
+    expect(cluster.asked()).to.deep.equal([[], [], []]);
+  });
+
   it('client: a request goes to the first replica of its key', async () => {
     await client.get(cluster.keyAt(1, 2));
     await client.get(cluster.keyAt(2, 0));

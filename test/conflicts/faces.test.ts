@@ -129,6 +129,21 @@ describe('conflicts: siblings over REST', function () {
     expect((await send('GET', cart('e'))).body['value']).to.equal(1);
   });
 
+  it('siblings: HEAD says what GET says, without the values', async () => {
+    await put('h', 1);
+    const head = (): Promise<Response> =>
+      fetch(`${cluster.nodes[0]?.url ?? ''}/api/v1${cart('h')}`, { method: 'HEAD' });
+    const one = await head();
+    expect([one.status, one.headers.get('x-value-type')]).to.deep.equal([200, 'json']);
+    expect(one.headers.get('x-causal-context')).to.equal((await send('GET', cart('h'))).context);
+    const { context } = await put('h', 2);
+    const two = await head();
+    expect([two.status, two.headers.get('x-value-type')]).to.deep.equal([300, null]);
+    expect(two.headers.get('x-causal-context')).to.equal(context);
+    expect(two.headers.get('x-version')).to.equal('2');
+    expect(two.headers.get('etag')).to.not.equal(one.headers.get('etag'));
+  });
+
   it('siblings: such a namespace has no serial usual levels', async () => {
     for (const [levels, field] of [
       [{ read: 'SERIAL' }, 'default_consistency.read'],

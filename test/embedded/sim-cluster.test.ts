@@ -148,6 +148,9 @@ describe('simulated cluster', function () {
       { nodes: 10 },
       { seed: -1 },
       { latencyMs: -1 },
+      { replicationFactor: 4 },
+      { nodes: 2, replicationFactor: 3 },
+      { replicas: 3 },
       { settings: { nonsense: 1 } },
     ])
       expect(await codeOf(createCluster(options))).to.equal('BAD_REQUEST');

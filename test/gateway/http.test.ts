@@ -176,7 +176,7 @@ describe('http gateway', () => {
       expect(decided.headers['x-explain'], method).to.equal('{"level":"SERIAL"}');
     }
     const bad = await call('GET', `${keys}/plain`, { headers: { 'x-explain': 'please' } });
-    expect(problemOf(bad).detail).to.contain('X-Explain: expected true or false');
+    expect(problemOf(bad).detail).to.contain('X-Explain: expected 1 or true, 0 or false');
   });
 
   it('http: EACH_QUORUM is a level of writes', async () => {
@@ -362,7 +362,7 @@ describe('http gateway', () => {
     refuse('atomic in a batch of reads', batching('get', '{"keys":["a"],"atomic":true}'), bad, 'atomic: expected one of the members keys'),
     refuse('value over the limit', putting(`{"value":"${'x'.repeat(999)}"}`), tooLarge, 'value: 1001 bytes, at most 1000'),
     refuse('bytes over the limit', ['PUT', `${keys}/k`, { headers: octets, body: 'x'.repeat(1001) }], tooLarge, 'value: 1001 bytes, at most 1000'),
-    refuse('body over the limit of the path', putting(`{"value":"${'x'.repeat(2_000_000)}"}`), tooLarge, 'the body is over the limit'),
+    refuse('body over the limit of the path', putting(`{"value":"${'x'.repeat(2_000_000)}"}`), tooLarge, 'the body is over the limit of this path, 1576960 bytes'),
     refuse('text/plain', ['PUT', `${keys}/k`, { headers: { 'content-type': 'text/plain' }, body: 'x' }], unsupported, 'expected application/json or application/octet-stream'),
     refuse('no content type', ['PUT', `${keys}/k`, { body: '{"value":1}' }], unsupported, 'expected application/json or application/octet-stream'),
     refuse('no content type and no body', ['PUT', `${keys}/k`], unsupported, 'expected application/json or application/octet-stream, found none'),
@@ -380,7 +380,12 @@ describe('http gateway', () => {
     refuse('limit of 1e2', list('limit=1e2'), bad, 'limit: expected'),
     refuse('unknown query parameter', list('limt=5'), bad, 'limt: expected one of the query parameters prefix, limit, cursor, values'),
     refuse('query where there is none', ['GET', `${keys}/k?x=1`], bad, 'x: expected no query parameters here'),
-    refuse('values of maybe', list('values=maybe'), bad, 'values: expected true or false'),
+    refuse('a query parameter that is there twice', list('limit=1&limit=2'), bad, 'limit: expected it once in the query'),
+    refuse('a level of a watch', ['GET', '/api/v1/watch', { headers: { 'consistency-level': 'ONE' } }], bad, 'Consistency-Level: expected none on a watch'),
+    refuse('a context where there are no siblings', putting('{"value":1}', { 'x-causal-context': 'AA' }), bad, 'X-Causal-Context: expected none, this namespace keeps no siblings'),
+    refuse('a context of a delete where there are no siblings', ['DELETE', `${keys}/k`, { headers: { 'x-causal-context': 'AA' } }], bad, 'X-Causal-Context: expected none'),
+    refuse('a key with slashes', ['PUT', `${keys}/a/b/c`, { headers: json, body: '{"value":1}' }], [404, 'NOT_FOUND'], 'there is nothing under /api/v1/keys/a/b/c; a slash in a key is %2F'),
+    refuse('values of maybe', list('values=maybe'), bad, 'values: expected 1 or true, 0 or false'),
     refuse('cursor that is none', list('cursor=abc'), bad, 'cursor: it is not a cursor'),
     refuse('count of zero', ['GET', '/api/v1/scan?count=0'], bad, 'count: expected'),
     refuse('body of a get', ['GET', `${keys}/k`, { headers: json, body: '{}' }], bad, 'GET takes no body here'),

@@ -117,6 +117,7 @@ const tokens = new Map<string, string>();
 /** Refusals and other answers that are of one route, by its name and their status. */
 const particular: Readonly<Record<string, (operation: Operation) => Cause>> = {
   'get 300': (operation) => within(operation, 'carts', { params: { key: 'two' } }),
+  'head 300': (operation) => within(operation, 'carts', { params: { key: 'two' } }),
   'get 304': () => ({ headers: { 'if-none-match': '*' } }),
   'head 304': () => ({ headers: { 'if-none-match': '*' } }),
   'put 409': () => ({ headers: { 'if-none-match': '*' }, json: { value: 1 } }),

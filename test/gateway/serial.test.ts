@@ -110,6 +110,15 @@ describe('http serial', () => {
       expect(cluster.backend.serial).to.deep.equal([]);
     });
 
+  it('http serial: a time to live that is none is refused with the range, 0 in it', async () => {
+    const refused = problemOf(await post('a/ttl', '{"ttl_seconds":-1}'));
+    expect(refused.detail).to.equal(
+      'ttl_seconds: expected a whole number of seconds from 0 to 315360000, 0 for never',
+    );
+    const cas = await post('a/cas', '{"expected_version":0,"new_value":1,"ttl":-1}');
+    expect(problemOf(cas).detail).to.contain('from 1 to 315360000');
+  });
+
   it('http serial: bodies that are no JSON object are refused, and say where', async () => {
     for (const body of ['', '[', '7', '{"new_value":', '{"expected_version":1,"new_value":1}x'])
       for (const route of ['cas', 'incr', 'ttl'])

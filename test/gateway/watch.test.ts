@@ -354,6 +354,20 @@ describe('watch: text of events', () => {
     }
   });
 
+  it('events: what is left to live is never below 0, and is told without the value too', () => {
+    const put = record('k', { expiresAt: 5000 });
+    for (const withValues of [true, false])
+      for (const [nowMs, left] of [
+        [900, 5],
+        [5000, 0],
+        [9000, 0],
+      ] as const) {
+        const [event] = parsed(withId([changeEvent(put, withValues, nowMs)], 'x'));
+        const document = JSON.parse(event?.data ?? '') as object;
+        expect(document).to.include({ ttl_remaining: left, expires_at: 5000 });
+      }
+  });
+
   it('events: the id belongs to the last event, and alone it is kept without an event', () => {
     const events = ['a', 'b'].map((key) => changeEvent(record(key), false, 0));
     expect(parsed(withId(events, 'x')).map(({ id }) => id)).to.deep.equal(['start', 'x']);
