@@ -4,8 +4,8 @@
 // others are refused.
 
 import type { IncomingMessage } from 'node:http';
-import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { untilClosed } from './until-closed.ts';
 
 type Done = (error: Error | null, body?: Uint8Array) => void;
 
@@ -15,8 +15,6 @@ const modestBytes = 64 * 1024;
 export class BodyBudget {
   readonly #bytesMax: number;
   readonly #replies = new WeakMap<FastifyRequest, FastifyReply>();
-  /** What a connection gives back when it ends. */
-  readonly #held = new WeakMap<Socket, Set<() => void>>();
   #heldBytes = 0;
 
   constructor(bytesMax: number) {
@@ -45,15 +43,10 @@ export class BodyBudget {
       isOver = true;
       done(error, body);
     };
-    // With the answer, or with the connection: an answer that waits for those before it hears of no end.
-    const held = this.#heldOf(payload.socket);
-    const release = (): void => {
-      if (!held.delete(release)) return;
+    untilClosed(payload.socket, this.#replies.get(request)?.raw, () => {
       isOver = true;
       this.#heldBytes -= bytes;
-    };
-    held.add(release);
-    this.#replies.get(request)?.raw.once('close', release);
+    });
     if (declared > limit) return finish(tooLarge());
     payload.on('data', (chunk: Buffer) => {
       if (isOver) return;
@@ -65,17 +58,6 @@ export class BodyBudget {
     });
     payload.on('error', (error) => finish(error));
     payload.on('end', () => finish(null, Buffer.concat(chunks)));
-  }
-
-  #heldOf(socket: Socket): Set<() => void> {
-    const known = this.#held.get(socket);
-    if (known !== undefined) return known;
-    const held = new Set<() => void>();
-    this.#held.set(socket, held);
-    socket.once('close', () => {
-      for (const release of held) release();
-    });
-    return held;
   }
 }
 

@@ -227,11 +227,11 @@ export class HttpEdge {
     const { raw } = reply;
     const { socket } = reply.request.raw;
     const isHead = method === 'HEAD';
-    const bytes = isHead ? 0 : answer.body.length;
+    const bytesOf = ({ body }: HttpAnswer): number => (isHead ? 0 : body.length);
     const isRead = method === 'GET' || name === 'batch-get';
-    const detail = isRead ? this.#open.refusalOf(socket, bytes) : undefined;
+    const detail = isRead ? this.#open.refusalOf(socket, bytesOf(answer)) : undefined;
     const final = detail === undefined ? answer : problemOf('OVERLOADED', detail);
-    this.#open.answered(socket, raw, final.body.length);
+    this.#open.answered(socket, raw, bytesOf(final));
     const isLast = this.#isClosing || isReserved || detail !== undefined;
     write(raw, final, { isHead, isLast });
   }

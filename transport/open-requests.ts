@@ -7,6 +7,7 @@
 
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { untilClosed } from './until-closed.ts';
 
 /** An answer of this size is not blamed for what all hold together. */
 const modestBytes = 64 * 1024;
@@ -36,7 +37,7 @@ export class OpenRequests {
       return `a connection has at most ${this.#requestsMax} requests under way`;
     if (load.unreadBytes > 0 && this.#unreadBytes > this.#unreadBytesMax) return tooMuchUnread;
     load.requests += 1;
-    response.once('close', () => {
+    untilClosed(socket, response, () => {
       load.requests -= 1;
     });
     return undefined;
@@ -54,7 +55,10 @@ export class OpenRequests {
     const load = this.#loadOf(socket);
     load.unreadBytes += bytes;
     this.#unreadBytes += bytes;
-    response.once('close', () => this.#left(load, bytes));
+    untilClosed(socket, response, () => {
+      load.unreadBytes -= bytes;
+      this.#unreadBytes -= bytes;
+    });
   }
 
   #loadOf(socket: Socket): Load {
@@ -62,15 +66,7 @@ export class OpenRequests {
     if (known !== undefined) return known;
     const load = { requests: 0, unreadBytes: 0 };
     this.#loads.set(socket, load);
-    // A response that waits for those before it hears of no end.
-    socket.once('close', () => this.#left(load, load.unreadBytes));
     return load;
-  }
-
-  #left(load: Load, bytes: number): void {
-    const left = Math.min(bytes, load.unreadBytes);
-    load.unreadBytes -= left;
-    this.#unreadBytes -= left;
   }
 }
 

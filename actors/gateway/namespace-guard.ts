@@ -109,31 +109,16 @@ export class NamespaceGuard {
     else this.#quotas.take(namespace, done);
   }
 
-  /** So many operations that are done together: all of them, or none at the first refusal. */
+  /**
+   * Operations that are done together: all of them, or none at the first refusal. One goes into the
+   * next, so their number has to be bounded.
+   */
   admitAll(id: number, count: number, done: (problem: Failure | undefined) => void): void {
-    let left = count;
-    let isStepping = false;
-    let isAdmitted = true;
-    const admitted = (problem: Failure | undefined): void => {
-      left -= 1;
-      isAdmitted = true;
-      if (problem !== undefined || left === 0) {
-        left = 0;
-        done(problem);
-      } else step();
-    };
-    // An answer may come before `admit` returns: then the loop goes on, not deeper.
-    const step = (): void => {
-      if (isStepping) return;
-      isStepping = true;
-      while (left > 0 && isAdmitted) {
-        isAdmitted = false;
-        this.admit(id, admitted);
-      }
-      isStepping = false;
-    };
-    if (count > 0 && this.isCounted(id)) step();
-    else done(undefined);
+    if (count === 0 || !this.isCounted(id)) return done(undefined);
+    this.admit(id, (problem) => {
+      if (problem === undefined) this.admitAll(id, count - 1, done);
+      else done(problem);
+    });
   }
 
   /** QUOTA_EXCEEDED where a namespace is full; what is deleted makes room. */

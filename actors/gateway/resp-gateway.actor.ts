@@ -43,7 +43,7 @@ import { copyHandlers } from './resp-copies.ts';
 import { flushHandlers } from './resp-flush.ts';
 import { genericHandlers } from './resp-generic.ts';
 import { fail, failThrown, RespKeys } from './resp-keys.ts';
-import { errorReply, failureReply, type Reply } from './resp-replies.ts';
+import { errorReply, failureReply, type Reply, tooLargeReply } from './resp-replies.ts';
 import { lookHandlers } from './resp-looks.ts';
 import { isSlow, SlowCommands, slowHandlers } from './resp-slow.ts';
 import { RespRunner } from './resp-runner.ts';
@@ -271,7 +271,7 @@ class RespGatewayActor implements Handlers<RespGateway>, Handlers<Own> {
     if (call.isTooLarge) {
       const { valueBytes } = this.#options.limits;
       const detail = `an argument of '${spec.name}' is over its limit (a value may have ${valueBytes} bytes)`;
-      return failureReply(failure('TOO_LARGE', { detail }));
+      return tooLargeReply(detail);
     }
     if (this.#isDraining && !servedWhileDraining.has(spec.name)) {
       const detail = 'this node is stopping; ask another';

@@ -5,7 +5,7 @@
 // Reference: redis.io "Redis serialization protocol specification".
 
 import { noBytes, utf8 } from '../../runtime/bytes.ts';
-import { describeFailure, errorTable, type Failure } from '../../runtime/errors.ts';
+import { describeFailure, errorTable, type Failure, failure } from '../../runtime/errors.ts';
 
 export type RespVersion = 2 | 3;
 
@@ -46,6 +46,10 @@ export function failureReply(problem: Failure): Shaped {
   const text = code === 'NOT_IMPLEMENTED' ? `not implemented: ${sentence}` : sentence;
   return errorReply(`${errorTable[code].resp} ${word}${text}`);
 }
+
+/** Where a command brings, or asks for, more than it may. */
+export const tooLargeReply = (detail: string): Shaped =>
+  failureReply(failure('TOO_LARGE', { detail }));
 
 const cr = 0x0d;
 const lf = 0x0a;

@@ -14,12 +14,12 @@ import {
 import { fail } from './resp-keys.ts';
 import {
   errorReply,
-  failureReply,
   mapReply,
   nilArray,
   type Reply,
   status,
   syntaxError,
+  tooLargeReply,
   verbatim,
 } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
@@ -121,8 +121,6 @@ const parameters = (services: RespServices): Readonly<Record<string, string>> =>
 /** Of one CONFIG GET. */
 const patternsMax = 100;
 
-const tooMany = (detail: string): Reply => failureReply(failure('TOO_LARGE', { detail }));
-
 /** For names, which are in lower case. */
 const lowerGlob = (pattern: Uint8Array): Glob =>
   new Glob(utf8.encode(latin1(pattern).toLowerCase()));
@@ -138,7 +136,7 @@ const config: RespHandler = (call, services) => {
   if (call.args.length < 3)
     return call.answer(errorReply("ERR wrong number of arguments for 'config|get' command"));
   if (call.args.length - 2 > patternsMax)
-    return call.answer(tooMany(`CONFIG GET takes ${patternsMax} patterns`));
+    return call.answer(tooLargeReply(`CONFIG GET takes ${patternsMax} patterns`));
   const patterns = call.args.slice(2).map(lowerGlob);
   const found = Object.entries(parameters(services)).filter(([name]) =>
     patterns.some((pattern) => pattern.matches(utf8.encode(name))),
@@ -194,7 +192,7 @@ const ofNamed =
   (call: RespCall): Reply => {
     const names = call.args.slice(2);
     if (names.length === 0) return render(known());
-    if (names.length > namesMax) return tooMany(`COMMAND takes ${namesMax} names`);
+    if (names.length > namesMax) return tooLargeReply(`COMMAND takes ${namesMax} names`);
     return render(names.map((name) => commandNamed(wordOf(name))));
   };
 

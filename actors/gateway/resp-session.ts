@@ -4,7 +4,6 @@
 // References: redis.io commands HELLO, CLIENT, RESET; RESP3 is what current clients open with.
 
 import { latin1 } from '../../runtime/bytes.ts';
-import { failure } from '../../runtime/errors.ts';
 import { type Level, parseLevel } from '../model/consistency.ts';
 import { type Namespace, systemNamespace } from '../model/namespaces.ts';
 import { rank } from '../model/users.ts';
@@ -20,6 +19,7 @@ import {
   type Reply,
   status,
   syntaxError,
+  tooLargeReply,
   verbatim,
 } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
@@ -211,8 +211,7 @@ type IsWanted = (connection: RespConnection) => boolean;
 
 /** CLIENT LIST [TYPE type] [ID id ...], which of them; a reply is the error that the options are. */
 function parseClientList({ args }: RespCall): IsWanted | Reply {
-  if (args.length - 3 > listedIdsMax)
-    return failureReply(failure('TOO_LARGE', { detail: `CLIENT LIST takes ${listedIdsMax} ids` }));
+  if (args.length - 3 > listedIdsMax) return tooLargeReply(`CLIENT LIST takes ${listedIdsMax} ids`);
   const [option, ...words] = args.slice(2).map(wordOf);
   if (option === undefined) return () => true;
   const [first] = words;

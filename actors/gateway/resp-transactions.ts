@@ -22,7 +22,15 @@ import { RespCall } from './resp-call.ts';
 import { Collector, endWith } from './resp-collected.ts';
 import { type CommandSpec, keysOf } from './resp-commands.ts';
 import { fail, failThrown, inParallel, refusalOf } from './resp-keys.ts';
-import { errorReply, failureReply, nilArray, ok, type Reply, status } from './resp-replies.ts';
+import {
+  errorReply,
+  failureReply,
+  nilArray,
+  ok,
+  type Reply,
+  status,
+  tooLargeReply,
+} from './resp-replies.ts';
 import { keyIdOf } from './session.ts';
 import type { Atomic, RespHandler, RespHandlers, RespServices } from './resp-services.ts';
 
@@ -122,17 +130,15 @@ function problemOf(queue: CommandQueue, call: RespCall): Reply | undefined {
   if (!mayBeQueued(spec))
     return errorReply(`ERR ${spec.name.toUpperCase()} is not allowed inside a transaction`);
   if (queue.commands.length >= queuedMax)
-    return tooLarge(`a transaction takes ${queuedMax} commands`);
+    return tooLargeReply(`a transaction takes ${queuedMax} commands`);
   if (queue.bytes + sizeOf(args) > queuedBytesMax)
-    return tooLarge(`the commands of a transaction have at most ${queuedBytesMax} bytes`);
+    return tooLargeReply(`the commands of a transaction have at most ${queuedBytesMax} bytes`);
   const keys = keysOf(spec, args);
   if (keys.length === 0) return undefined;
   const group = commonGroup(namespace, keys);
   queue.group ??= call.connection.watches?.group ?? group;
   return group === undefined || group !== queue.group ? crossSlot : undefined;
 }
-
-const tooLarge = (detail: string): Reply => failureReply(failure('TOO_LARGE', { detail }));
 
 const multi: RespHandler = (call) => {
   const { connection } = call;
@@ -176,7 +182,7 @@ const watch: RespHandler = (call, services) => {
   // A key that is watched already stays as it was first seen.
   const added = [...wanted].filter(([name]) => !watches.keys.has(name));
   if (watches.keys.size + added.length > watchedMax)
-    return call.answer(tooLarge(`a connection watches at most ${watchedMax} keys`));
+    return call.answer(tooLargeReply(`a connection watches at most ${watchedMax} keys`));
   if (!connection.keepWatched(watchedSizeOf(added.map(([, key]) => key))))
     return call.answer(noRoom);
   const level = connection.readLevel === 'ALL' ? 'ALL' : 'QUORUM';

@@ -95,16 +95,12 @@ export function siblingWriteAnswer(
   return answer(200, reply, text, [`{"key":${keyText(key)},${figures},"context":"${text}"}`]);
 }
 
-/** One value is answered as it always is, with a context; several with 300. */
-export function siblingReadAnswer(
-  key: Uint8Array,
+/** The live values of a key, each as a record of its own, which is what a value is rendered from. */
+function siblingsOf(
   record: Uint8Array,
   nowMs: number,
-  isRaw: boolean,
-): HttpAnswer {
-  const context = base64url.encode(contextOf(record));
+): { readonly etag: Etag; readonly context: string; readonly values: readonly Uint8Array[] } {
   const etag = recordEtag(record);
-  // Each as a record of its own, which is what a value is rendered from.
   const values = liveSiblings(setOf(record), nowMs).map((sibling) =>
     encodeRecord({
       ...etag,
@@ -116,6 +112,17 @@ export function siblingReadAnswer(
       hash: 0,
     }),
   );
+  return { etag, context: base64url.encode(contextOf(record)), values };
+}
+
+/** One value is answered as it always is, with a context; several with 300. */
+export function siblingReadAnswer(
+  key: Uint8Array,
+  record: Uint8Array,
+  nowMs: number,
+  isRaw: boolean,
+): HttpAnswer {
+  const { etag, context, values } = siblingsOf(record, nowMs);
   const [only, ...more] = values;
   if (only !== undefined && more.length === 0) {
     if (isRaw) return withContext(rawAnswer(only, nowMs), etag, context);
@@ -133,15 +140,16 @@ export function siblingReadAnswer(
 
 /** What a read would say in its headers; of several values there is no type and no end. */
 export function siblingHeadAnswer(record: Uint8Array, nowMs: number): HttpAnswer {
-  const { status, headers } = siblingReadAnswer(recordKey(record), record, nowMs, true);
-  const figures =
-    status === 200
-      ? {}
-      : {
-          'x-version': String(recordVersion(record)),
-          'x-timestamp': String(millis(recordHlc(record))),
-        };
-  return { status, headers: { ...headers, ...figures }, body: noBytes };
+  const { etag, context, values } = siblingsOf(record, nowMs);
+  const [only, ...more] = values;
+  if (only !== undefined && more.length === 0)
+    return withContext({ ...rawAnswer(only, nowMs), body: noBytes }, etag, context);
+  const headers = {
+    ...jsonHeaders,
+    'x-version': String(recordVersion(record)),
+    'x-timestamp': String(millis(recordHlc(record))),
+  };
+  return withContext({ status: 300, headers, body: noBytes }, etag, context);
 }
 
 function answer(status: number, etag: Etag, context: string, parts: readonly Part[]): HttpAnswer {

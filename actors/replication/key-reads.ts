@@ -254,11 +254,8 @@ export class KeyReads {
   }
 
   #answered(read: KeyRead, node: string, problem: Failure | undefined, reply: ReplicaReply): void {
-    const { path, answers } = openOrBug(read);
-    if (problem?.code === 'NO_SUCH_NAMESPACE') {
-      if (this.#end(read)) answers.fail(problem);
-      return;
-    }
+    const { path } = openOrBug(read);
+    if (problem?.code === 'NO_SUCH_NAMESPACE') return this.#fail(read, problem);
     if (problem !== undefined) return this.#run(read, path.failed(node));
     assert(reply !== undefined, 'a read answer without a body');
     let actions: readonly ReadAction[];
@@ -267,10 +264,14 @@ export class KeyReads {
     } catch (error) {
       // Sibling sets whose join no record holds: each replica has what it has.
       if (!(error instanceof KvError)) throw error;
-      if (this.#end(read)) answers.fail(error.toFailure());
-      return;
+      return this.#fail(read, error.toFailure());
     }
     this.#run(read, actions);
+  }
+
+  #fail(read: KeyRead, problem: Failure): void {
+    const { answers } = openOrBug(read);
+    if (this.#end(read)) answers.fail(problem);
   }
 
   #askRepair(read: KeyRead, node: string, record: Uint8Array): void {
