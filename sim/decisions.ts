@@ -54,10 +54,10 @@ export function parseDecisions(text: string): Decisions {
   try {
     value = JSON.parse(text);
   } catch {
-    throw new RangeError('the decision list is not JSON');
+    throw new RangeError(`the decision list: expected JSON, as a failing seed prints it, found ${text.slice(0, 40)}`);
   }
   const list = value as Partial<Decisions> | null;
   if (!Number.isSafeInteger(list?.seed) || !((list?.seconds ?? 0) > 0))
-    throw new RangeError('the decision list has no seed or no length');
+    throw new RangeError('the decision list: expected JSON with the seed and the seconds of a run');
   return list as Decisions;
 }

@@ -49,28 +49,28 @@ const flags = {
   verbose: { type: 'boolean', default: false },
 } as const;
 
-/** Undefined: not valid. */
-function parse(args: readonly string[]): Arguments | undefined {
+/** A text says why they are not valid. */
+function parse(args: readonly string[]): Arguments | string {
   try {
     const { values } = parseArgs({ args: [...args], options: flags });
-    const one = values.seed === undefined ? undefined : whole(values.seed);
-    const first = whole(values.first);
-    const count = whole(values.seeds);
+    const one = values.seed === undefined ? undefined : whole('seed', values.seed);
+    const first = whole('first', values.first);
+    const count = whole('seeds', values.seeds);
     return {
       seeds: one === undefined ? Array.from({ length: count }, (_, i) => first + i) : [one],
-      seconds: whole(values.seconds),
+      seconds: whole('seconds', values.seconds, 1),
       forced: values.with === '' ? [] : values.with.split(',').map(classOf),
-      jobs: one === undefined ? whole(values.jobs) : 1,
+      jobs: one === undefined ? whole('jobs', values.jobs, 1) : 1,
       isReconciling: values.reconcile,
       stopAtFailure: values.stop,
       isVerbose: values.verbose || one !== undefined || values.replay !== undefined,
-      shrinkSeconds: whole(values['shrink-seconds']),
+      shrinkSeconds: whole('shrink-seconds', values['shrink-seconds']),
       artefacts: values.artefacts === '' ? undefined : values.artefacts,
       failUnreached: values['fail-unreached'],
       decisions: values.replay === undefined ? undefined : decisionsOf(values.replay),
     };
-  } catch {
-    return undefined;
+  } catch (error) {
+    return (error as Error).message;
   }
 }
 
@@ -79,15 +79,17 @@ const decisionsOf = (text: string): Decisions =>
   parseDecisions(text.startsWith('@') ? readFileSync(text.slice(1), 'utf8') : text);
 
 function classOf(name: string): FaultClass | DamageClass {
-  const found = [...faultClasses, ...damageClasses].find((each) => each === name);
-  if (found === undefined) throw new RangeError(name);
+  const classes = [...faultClasses, ...damageClasses];
+  const found = classes.find((each) => each === name);
+  if (found === undefined)
+    throw new RangeError(`--with: expected some of ${classes.join(', ')}, found ${name}`);
   return found;
 }
 
-function whole(text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(text);
-  return value;
+function whole(name: string, text: string, min = 0): number {
+  const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= min) return value;
+  throw new RangeError(`--${name}: expected a whole number from ${min} on, found ${text}`);
 }
 
 async function main(): Promise<void> {
@@ -97,8 +99,8 @@ async function main(): Promise<void> {
     return;
   }
   const parsed = parse(args);
-  if (parsed === undefined || parsed.seconds === 0 || parsed.jobs === 0) {
-    process.stderr.write(`${usage}\n`);
+  if (typeof parsed === 'string') {
+    process.stderr.write(`${parsed}\n${usage}\n`);
     process.exitCode = 1;
     return;
   }

@@ -35,6 +35,7 @@ import { listenError } from './listen-error.ts';
 import { OpenRequests } from './open-requests.ts';
 import { StallWatch } from './stall-watch.ts';
 import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
+import { Unanswered } from './unanswered.ts';
 
 /** Asks the gateway; `done` gets exactly one of the two. kernel.ask, with the gateway's ref. */
 export type AskGateway = (
@@ -58,7 +59,7 @@ export interface HttpEdgeOptions {
   /** Default: 1 MiB for a value, 16 MiB for a batch. */
   readonly limits?: BodyLimits;
   readonly connectionLimits?: Partial<HttpConnectionLimits>;
-  /** Where connections are told of that come to nothing; absent: nowhere. */
+  /** Where connections and requests are told of that come to nothing; absent: nowhere. */
   readonly reports?: FailureHost;
   /** Absent: nothing is encrypted. */
   readonly tls?: EdgeTls | undefined;
@@ -118,9 +119,11 @@ export class HttpEdge {
   readonly #watches = new Set<() => void>();
   #isClosing = false;
   #failed: FailedHandshakes | undefined;
+  readonly #unanswered: Unanswered;
 
   constructor(options: HttpEdgeOptions) {
     this.#options = options;
+    this.#unanswered = new Unanswered(options.reports);
     this.#answerMs = httpAnswerMs(options.timeouts ?? usualTimeouts);
     const limited = { ...defaultHttpLimits, ...options.connectionLimits };
     this.#open = new OpenRequests(limited.requestsPerConnection, limited.answerBytes);
@@ -211,10 +214,17 @@ export class HttpEdge {
     reply.hijack();
     const trace = traceOf(request.headers['traceparent']);
     this.#options.ask(message, timeoutOf(message) ?? this.#answerMs, trace, (problem, answer) => {
-      const final = answer ?? problemAnswer(problem ?? failure('BUG'));
+      const final = answer ?? this.#unansweredBy(route, trace, problem ?? failure('BUG'));
       if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
       this.#answer(route, reply, final, isReserved);
     });
+  }
+
+  #unansweredBy({ name }: HttpRoute, trace: string, problem: Failure): HttpAnswer {
+    const answer = problemAnswer(problem);
+    const { status } = answer;
+    if (status >= 500) this.#unanswered.happened({ route: name, trace, status, code: problem.code });
+    return answer;
   }
 
   /** An answer of which nothing has to be known, a read, gives way where too many bytes wait. */

@@ -64,6 +64,8 @@ export interface RespEdgeLimits extends ConnectionLimits {
   readonly outputBytes: number;
   /** A connection with more is cut off. Default 128 MiB. */
   readonly outputBytesHard: number;
+  /** Of all connections together; with more, the one that has most unread is cut off. Default 256 MiB. */
+  readonly unreadBytes: number;
   /** A command that has begun and does not end within this time ends its connection. Default 60 s. */
   readonly commandMs: number;
   /** A connection that has to log in and has not for this long ends. Default 10 s. */
@@ -78,6 +80,7 @@ export const defaultRespLimits: RespEdgeLimits = {
   inputBytes: 256 * 1024 * 1024,
   outputBytes: 1024 * 1024,
   outputBytesHard: 128 * 1024 * 1024,
+  unreadBytes: 256 * 1024 * 1024,
   commandMs: 60_000,
   loginMs: 10_000,
 };
@@ -105,6 +108,7 @@ export class RespEdge {
   readonly #connections = new Set<Connection>();
   #nextId = 1;
   #heldBytes = 0;
+  #unreadBytes = 0;
   #isClosing = false;
   readonly #failed: FailedHandshakes | undefined;
   #stallTimer: NodeJS.Timeout | undefined;
@@ -187,6 +191,7 @@ export class RespEdge {
       answerMs: this.#answerMs,
       run: this.#options.run,
       hold: (bytes) => this.#hold(bytes),
+      holdUnread: (bytes) => this.#holdUnread(bytes),
       writes: this.#writes,
     });
     this.#connections.add(connection);
@@ -209,6 +214,16 @@ export class RespEdge {
     return this.#heldBytes <= this.#limits.inputBytes;
   }
 
+  /** Counts bytes of answers that a connection has unread, more or less. */
+  #holdUnread(bytes: number): void {
+    this.#unreadBytes += bytes;
+    if (bytes <= 0 || this.#unreadBytes <= this.#limits.unreadBytes) return;
+    let most: Connection | undefined;
+    for (const connection of this.#connections)
+      if (connection.unreadBytes > (most?.unreadBytes ?? 0)) most = connection;
+    most?.cut();
+  }
+
   #cutStalled(): void {
     for (const connection of this.#connections) connection.checkStall(performance.now());
   }
@@ -228,6 +243,7 @@ interface ConnectionParts {
   readonly answerMs: number;
   readonly run: RespEdgeOptions['run'];
   readonly hold: (bytes: number) => boolean;
+  readonly holdUnread: (bytes: number) => void;
   readonly writes: TurnWrites<Connection>;
 }
 
@@ -250,6 +266,8 @@ class Connection {
   #isEnding = false;
   #isEnded = false;
   #heldBytes = 0;
+  /** What the kernel has not taken of answers. */
+  #unreadBytes = 0;
   readonly #progress: SendProgress;
   /** Answers that leave at the end of the turn. */
   #outgoing: Uint8Array[] = [];
@@ -267,7 +285,14 @@ class Connection {
     this.#parser = new RespParser(parts.requiresLogin ? limitsBeforeLogin : parts.limits);
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('end', () => this.finish());
-    socket.on('drain', () => this.#advance());
+    socket.on('drain', () => {
+      this.#countUnread(socket.writableLength);
+      this.#advance();
+    });
+  }
+
+  get unreadBytes(): number {
+    return this.#unreadBytes;
   }
 
   /** Answers what has come and closes. */
@@ -278,6 +303,7 @@ class Connection {
 
   cut(): void {
     this.#socket.destroy();
+    this.#countUnread(0);
   }
 
   /** The socket is gone: nothing is held any more. */
@@ -287,6 +313,7 @@ class Connection {
     this.#outgoing = [];
     this.#parts.hold(-this.#heldBytes);
     this.#heldBytes = 0;
+    this.#countUnread(0);
   }
 
   checkStall(nowMs: number): void {
@@ -342,6 +369,14 @@ class Connection {
     this.#socket.write(first);
     for (const bytes of rest) this.#socket.write(bytes);
     if (rest.length > 0) this.#socket.uncork();
+    this.#countUnread(this.#socket.writableLength);
+  }
+
+  #countUnread(bytes: number): void {
+    const more = bytes - this.#unreadBytes;
+    if (more === 0) return;
+    this.#unreadBytes = bytes;
+    this.#parts.holdUnread(more);
   }
 
   /** Parses, starts the next batch and stops or continues reading, as far as each may go now. */

@@ -20,6 +20,7 @@ import { type Placement, placementOf } from '../runtime/placement.ts';
 import type { Codec } from './codec.ts';
 import { type Hello, refusal } from './handshake.ts';
 import { FailedHandshakes } from './failed-handshakes.ts';
+import { Strangers } from './strangers.ts';
 import { TcpLink } from './tcp-link.ts';
 import {
   certificateRefusal,
@@ -56,6 +57,8 @@ export interface PeerTableOptions {
   readonly tls?: TlsMaterial | undefined;
   /** Connections that are accepted at the same time. Default 4,096. */
   readonly connectionsMax?: number;
+  /** Of them before the end of their handshakes. Default 1,024. */
+  readonly strangersMax?: number;
   /** From dialling or accepting to the end of the handshake; with TLS of each of the two. Default 3 s. */
   readonly handshakeMs?: number;
 }
@@ -68,6 +71,7 @@ const handshakeTimeoutMs = 3_000;
 const silenceCheckMs = 1_000;
 /** Nodes times their threads are fewer; strangers shall not take all descriptors. */
 const acceptedMax = 4_096;
+const defaultStrangersMax = 1_024;
 /** What is written when this node stops gets so long to reach its peers. */
 const finishMs = 500;
 
@@ -99,6 +103,7 @@ export class PeerTable {
   #isClosed = false;
   #tls: TlsMaterial | undefined;
   readonly #failed: FailedHandshakes;
+  readonly #strangers: Strangers;
   readonly #handshakeMs: number;
 
   constructor(options: PeerTableOptions) {
@@ -109,6 +114,7 @@ export class PeerTable {
     this.#failed = new FailedHandshakes({
       ...{ port: 'internode', event: 'peer.connection-failed', host },
     });
+    this.#strangers = new Strangers(options.strangersMax ?? defaultStrangersMax);
     const { clusterName, node, incarnation, thread, placement } = options;
     const { profile, shards } = placement;
     this.#self = {
@@ -124,6 +130,7 @@ export class PeerTable {
     const { log } = this.#options.host;
     const server = this.#createServer();
     server.maxConnections = this.#options.connectionsMax ?? acceptedMax;
+    this.#strangers.watch(server);
     this.#server = server;
     this.#watchSilence();
     return new Promise((resolve, reject) => {
@@ -280,6 +287,7 @@ export class PeerTable {
     const link = this.#wrap(socket, {
       greeted: ({ node }) => {
         isGreeted = true;
+        this.#strangers.known(socket);
         this.#redial(node);
         return undefined;
       },

@@ -125,8 +125,14 @@ const patternsMax = 100;
 const lowerGlob = (pattern: Uint8Array): Glob =>
   new Glob(utf8.encode(latin1(pattern).toLowerCase()));
 
+const configHelp = [
+  'CONFIG GET pattern ...: the few parameters that clients ask for',
+  'CONFIG SET, REWRITE, RESETSTAT: not implemented; a node is set by its options when it starts',
+];
+
 const config: RespHandler = (call, services) => {
   const word = wordOf(call.arg(1));
+  if (word === 'help' && call.args.length === 2) return call.answer(configHelp);
   if (word === 'set' || word === 'rewrite' || word === 'resetstat')
     return call.answer(errorReply(`ERR not implemented: CONFIG ${word.toUpperCase()}`));
   if (word !== 'get')
@@ -206,6 +212,13 @@ const commandCommands: Readonly<Record<string, (call: RespCall) => Reply>> = {
     mapReply(specs.flatMap((spec) => (spec === undefined ? [] : [spec.name, commandDocs(spec)]))),
   ),
   getkeys: commandKeys,
+  help: () => [
+    'COMMAND: all commands that this node knows',
+    'COMMAND COUNT: how many they are',
+    'COMMAND LIST [FILTERBY PATTERN pattern]: their names',
+    'COMMAND INFO [name ...], COMMAND DOCS [name ...]: what they take, what they do',
+    'COMMAND GETKEYS command [argument ...]: the keys in a command',
+  ],
 };
 
 const command: RespHandler = (call) => {

@@ -256,6 +256,18 @@ const clientCommands: Readonly<Record<string, readonly [arity: number, ClientHan
   reply: [3, setReplyMode],
   'no-evict': [3, acceptSwitch],
   'no-touch': [3, acceptSwitch],
+  help: [
+    2,
+    () => [
+      'CLIENT ID: the number of this connection',
+      'CLIENT INFO: this connection in the words of CLIENT LIST',
+      'CLIENT LIST [TYPE type | ID id ...]: connections of this node; without rights of an administrator your own',
+      'CLIENT GETNAME, CLIENT SETNAME name: the name of this connection',
+      'CLIENT SETINFO LIB-NAME | LIB-VER text: what the client says of itself',
+      'CLIENT REPLY ON | OFF | SKIP: whether answers are sent',
+      'CLIENT NO-EVICT ON | OFF, CLIENT NO-TOUCH ON | OFF: taken, and without effect',
+    ],
+  ],
 };
 
 const client: RespHandler = (call, services) => {

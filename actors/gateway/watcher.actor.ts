@@ -43,6 +43,8 @@ export interface WatcherOptions {
   readonly stores: readonly Ref<Store>[];
   /** What the feed of this node may hold. */
   readonly bufferBytes: number;
+  /** At the same time; of one user half of them. */
+  readonly watchesMax: number;
 }
 
 type Changes = ReplyOf<Watcher['changes']>;
@@ -83,7 +85,6 @@ const findTimeoutMs = 1500;
 const storeTimeoutMs = 5000;
 const retryMs = 500;
 const changesBytes = 128 * 1024;
-const watchesMax = 64;
 const parkedMax = 4096;
 /** A watch that nobody reads for so long has ended. */
 const watchIdleMs = 30_000;
@@ -196,10 +197,9 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
 
   open(request: WatchRequest): Later<{ readonly watch: number }> {
     if (this.#isDraining) throw new KvError('DRAINING', { node: this.#ctx.node });
-    if (this.#watches.size >= watchesMax)
-      throw new KvError('OVERLOADED', { detail: `more than ${watchesMax} open watches` });
     const { ring } = this.#options;
     const { namespace, prefix, withValues, lastEventId, reader } = request;
+    this.#refuseTooMany(reader);
     const refusal = this.#refusalOf({ namespace, reader }, new Users(this.#dropped.document));
     if (refusal !== undefined) throw errorOf(refusal);
     const stream = new WatchStream({
@@ -288,6 +288,18 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
     const { events = noEvents } = this.#lastWords.get(id) ?? {};
     this.#lastWords.delete(id);
     return events;
+  }
+
+  /** A user may take half: one of them alone shall not keep the others from watching. */
+  #refuseTooMany(reader: WatchReader | undefined): void {
+    const { watchesMax } = this.#options;
+    const open = [...this.#watches.values()];
+    const share = Math.ceil(watchesMax / 2);
+    if (open.length >= watchesMax)
+      throw new KvError('OVERLOADED', { detail: `this node has ${watchesMax} open watches` });
+    const isOwn = (watch: OpenWatch): boolean => watch.reader?.user === reader?.user;
+    if (reader !== undefined && open.filter(isOwn).length >= share)
+      throw new KvError('OVERLOADED', { detail: `this user has ${share} open watches at this node` });
   }
 
   /** Ends all watches: their clients go on elsewhere. */

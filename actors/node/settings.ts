@@ -183,6 +183,7 @@ export const settingRows = {
     4096 * miB,
     'Latest changes that a node keeps for watches, while somebody watches.',
   ),
+  watchesMax: row(64, 1, 4_096, 'Watches at the same time at a node; of one user half of them.'),
   catalogRefreshMs: row(
     30_000,
     1_000,

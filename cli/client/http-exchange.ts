@@ -183,9 +183,21 @@ export function exchange(
 /** BAD_REQUEST where it is no http or https URL. */
 export function parseEndpoint(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol))
-    throw new ClientError('BAD_REQUEST', 0, `endpoint ${text}: expected http://host:port`, false);
-  return url;
+  // A path or a query would be left out of each request, a name and a password never be sent. What
+  // they are is not shown: it may be secret.
+  const isPlain =
+    url !== undefined &&
+    /^https?:$/.test(url.protocol) &&
+    `${url.username}${url.password}${url.search}${url.hash}` === '' &&
+    url.pathname === '/';
+  if (isPlain) return url;
+  const named = url === undefined ? text : `${url.protocol}//${url.host}`;
+  throw new ClientError(
+    'BAD_REQUEST',
+    0,
+    `endpoint ${named}: expected http://host:port or https://host:port, without a path, a query or a name`,
+    false,
+  );
 }
 
 /** Why an attempt was no success. */

@@ -48,7 +48,11 @@ export interface CommandIo {
   readonly onInterrupt?: (interrupted: (why: string) => void) => () => void;
 }
 
-export type OutputForm = 'table' | 'json' | 'jsonl' | 'raw';
+export const outputForms = ['table', 'json', 'jsonl', 'raw'] as const;
+export type OutputForm = (typeof outputForms)[number];
+
+/** Of `--timeout`. */
+export const timeoutMsMax = 3_600_000;
 
 /** Options that every command takes. */
 export interface GlobalOptions {

@@ -17,6 +17,8 @@ import {
   exitCodes,
   type GlobalOptions,
   Invocation,
+  outputForms,
+  timeoutMsMax,
 } from './invocation.ts';
 import { addNamespaceCommands } from './namespaces.ts';
 import { addRepairCommands } from './repair.ts';
@@ -86,7 +88,7 @@ function createProgram(io: CommandIo): Command {
       writeErr: (text) => io.stderr.write(text),
     })
     .addOption(
-      new Option('-o, --output <form>', 'how to print').choices(['table', 'json', 'jsonl', 'raw']),
+      new Option('-o, --output <form>', 'how to print').choices(outputForms),
     )
     .option('--consistency <level>', 'ANY, ONE, TWO, THREE, QUORUM, ALL or SERIAL')
     .option('--ns <namespace>', 'namespace')
@@ -96,7 +98,7 @@ function createProgram(io: CommandIo): Command {
     .option('--tls-key <file>', 'its key; default KVCTL_TLS_KEY')
     .option('--token-file <file>', 'who you are; default KVCTL_TOKEN, KVCTL_TOKEN_FILE')
     .option('-q, --quiet', 'print only what was asked for')
-    .option('--timeout <ms>', 'over all attempts of a request', wholeNumber(1, 3_600_000));
+    .option('--timeout <ms>', 'over all attempts of a request', wholeNumber(1, timeoutMsMax));
   const invoke = (command: Command): Invocation =>
     new Invocation(io, command.optsWithGlobals<GlobalOptions>());
   addDataCommands(program, invoke);

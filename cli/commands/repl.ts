@@ -7,7 +7,8 @@ import { appendFileSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
-import type { CommandIo } from './invocation.ts';
+import { levels, parseLevel } from '../../actors/model/consistency.ts';
+import { type CommandIo, exitCodes, outputForms, timeoutMsMax } from './invocation.ts';
 
 export interface ReplOptions {
   readonly io: CommandIo;
@@ -19,13 +20,41 @@ export interface ReplOptions {
   readonly commands: readonly string[];
 }
 
-/** Settings by name, and the option that each stands for. */
-const settings: Readonly<Record<string, string>> = {
-  consistency: '--consistency',
-  output: '--output',
-  ns: '--ns',
-  timeout: '--timeout',
+/** The option that a setting stands for, and what it may be. */
+interface Setting {
+  readonly option: string;
+  readonly expected: string;
+  readonly fits: (value: string) => boolean;
+}
+
+const settings: Readonly<Record<string, Setting>> = {
+  consistency: {
+    option: '--consistency',
+    expected: `one of ${levels.join(', ')}`,
+    fits: isLevel,
+  },
+  output: {
+    option: '--output',
+    expected: `one of ${outputForms.join(', ')}`,
+    fits: (value) => outputForms.some((form) => form === value),
+  },
+  ns: { option: '--ns', expected: 'a name', fits: (value) => value !== '' },
+  timeout: {
+    option: '--timeout',
+    expected: `a whole number of milliseconds from 1 to ${timeoutMsMax}`,
+    fits: (value) => /^\d{1,15}$/.test(value) && Number(value) >= 1 && Number(value) <= timeoutMsMax,
+  },
 };
+
+function isLevel(word: string): boolean {
+  try {
+    parseLevel(word);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const historyMax = 1000;
 const secret = /--?(token|password|auth)\b/i;
 const help = `commands are those of kvctl; \`help\` lists them
@@ -99,15 +128,25 @@ class Session {
     else if (isSetting(first, second, third)) this.#set(first, second);
     else {
       if (first === 'help' && second === undefined) this.#io.stdout.write(help);
-      const given = [...this.#values].flatMap(([name, value]) => [settings[name] as string, value]);
+      const given = [...this.#values].flatMap(([name, value]) => [
+        (settings[name] as Setting).option,
+        value,
+      ]);
       this.lastCode = await this.#run([...this.#args, ...given, ...words]);
     }
     return 'more';
   }
 
   #set(name: string, value: string | undefined): void {
+    const { expected, fits } = settings[name] as Setting;
+    if (value !== undefined && !fits(value)) {
+      this.#io.stderr.write(`kvctl: ${name}: expected ${expected}, found ${value}\n`);
+      this.lastCode = exitCodes.usage;
+      return;
+    }
     if (value === undefined) this.#values.delete(name);
     else this.#values.set(name, value);
+    this.lastCode = exitCodes.ok;
     this.#show();
   }
 

@@ -59,7 +59,10 @@ async function cas(
     ifEtag === undefined ? [] : [`"expected_etag":${JSON.stringify(ifEtag)}`],
   ].flat();
   if (expectations.length !== 1)
-    throw new ExitError(exitCodes.usage, 'cas: one of --if-version, --if-value and --if-etag');
+    throw new ExitError(
+      exitCodes.usage,
+      `cas: expected exactly one of --if-version, --if-value and --if-etag, found ${expectations.length}`,
+    );
   const members = [...expectations, `"new_value":${asJson(value)}`];
   if (ttl !== undefined) members.push(`"ttl":${ttl}`);
   const body = await post(invocation, `${keyPath(key)}/cas`, `{${members.join(',')}}`, requestId);

@@ -301,7 +301,9 @@ class DevCluster {
     const isAsked = this.#isStopping && code === 0;
     if (!isAsked) {
       const how = signal ?? `exit code ${code ?? 0}`;
-      const why = line === '' ? '' : `: ${line}`;
+      // A node names its own option; here all ports follow from one.
+      const why =
+        line === '' ? '' : `: ${line.replace(/--(http|resp|internode)-port\b/, '--base-port')}`;
       process.stdout.write(`${node.id} ended (${how})${why}\n`);
       if (!this.#isStopping && line === '')
         process.stdout.write(

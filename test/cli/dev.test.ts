@@ -3,11 +3,12 @@
 
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { DevCluster } from '../process/dev-cluster.ts';
-import { kvdPath } from '../process/run-program.ts';
+import { kvdPath, runProgram } from '../process/run-program.ts';
 
 type Variables = Readonly<Record<string, string>>;
 
@@ -81,5 +82,18 @@ describe('kvd dev', function () {
     const [code, said] = await refused(['--set', 'replicationFactor=1']);
     expect(said).to.contain('--set replicationFactor: expected --replication');
     expect(code).to.equal(2);
+  });
+
+  it('kvd dev: a port that is taken is told with the option that all ports follow from', async () => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+    const { port } = taken.address() as AddressInfo;
+    const words = ['dev', '--nodes', '1', '--data-dir', join(scratch, 'taken')];
+    const run = await runProgram(kvdPath, [...words, '--base-port', String(port)]);
+    taken.close();
+    const said = run.stdout.toString();
+    expect(said).to.contain(`port ${port} of 127.0.0.1 is taken`).and.to.contain('--base-port');
+    expect(said).to.not.contain('--http-port');
+    expect(run.code).to.not.equal(0);
   });
 });

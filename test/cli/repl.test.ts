@@ -36,6 +36,22 @@ describe('kvctl: prompt', () => {
     expect(run.text).to.contain('consistency ONE').and.to.contain('consistency (default)');
   });
 
+  it('prompt: a setting that no command would take is refused when it is made, and changes nothing', async () => {
+    for (const [line, expected] of [
+      ['consistency loud', 'consistency: expected one of ANY, ONE'],
+      ['output xml', 'output: expected one of table, json, jsonl, raw'],
+      ['timeout soon', 'timeout: expected a whole number'],
+      ['timeout 3600001', 'from 1 to 3600000, found 3600001'],
+    ] as const) {
+      const run = await kvctl(['--endpoint', server.url], `consistency ONE\n${line}\nsettings\n`);
+      expect(run.stderr, line).to.contain(expected);
+      expect(run.text, line).to.contain('consistency ONE\noutput (default)\n');
+      expect((await kvctl([], line)).code, line).to.equal(2);
+    }
+    const fits = 'timeout 3600000\noutput raw\nconsistency strong\n';
+    expect(await kvctl([], fits)).to.include({ code: 0, stderr: '' });
+  });
+
   it('prompt: ns with a name is a setting, ns list is the command', async () => {
     const run = await kvctl(['--endpoint', server.url], 'ns a\nget k\nns list\nns\nget k\n');
     const seen = server.seen.map(({ url, headers }) => [url, headers['x-namespace']]);

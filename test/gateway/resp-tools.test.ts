@@ -67,6 +67,15 @@ describe('resp tools', () => {
     expect(await run(['CLUSTER', 'HELP'])).to.include('KEYSLOT');
   });
 
+  it('resp tools: CLIENT, CONFIG and COMMAND say what they know', async () => {
+    for (const [name, form] of [
+      ['CLIENT', 'CLIENT REPLY ON | OFF | SKIP'],
+      ['CONFIG', 'CONFIG GET pattern'],
+      ['COMMAND', 'COMMAND GETKEYS command'],
+    ] as const)
+      expect(await run([name, 'help'])).to.match(/^\*/).and.to.include(form);
+  });
+
   // Which commands are kept is a matter of real time: the tests of SlowCommands below say it.
   it('resp tools: SLOWLOG and LATENCY answer, and say how they are set', async () => {
     expect(await run(['SET', 'k', 'v'], ['SLOWLOG', 'RESET'])).to.equal(`${ok}${ok}`);

@@ -49,8 +49,13 @@ describe('security: watches of users', function () {
   let ada: NewToken;
   afterEach(() => cluster.stop());
 
-  async function start(seed: number, nodes = 3, expiresSeconds?: number): Promise<void> {
-    cluster = await createCluster({ seed, nodes, hasUsers: true });
+  async function start(
+    seed: number,
+    nodes = 3,
+    expiresSeconds?: number,
+    settings: Readonly<Record<string, number>> = {},
+  ): Promise<void> {
+    cluster = await createCluster({ seed, nodes, hasUsers: true, settings });
     root = cluster.client;
     await root.namespaces.create('a');
     const expires = expiresSeconds === undefined ? {} : { expiresSeconds };
@@ -86,6 +91,28 @@ describe('security: watches of users', function () {
       expect(watches.map((watch) => watch.code)).to.deep.equal([code, code, code]);
       expect(watches.map(({ keys }) => keys)).to.deep.equal(Array(3).fill(['before']));
     });
+
+  it('watch rights: one user may take half of the watches of a node, and all users together all of them', async () => {
+    await start(45, 1, undefined, { watchesMax: 3 });
+    const { token: bob } = await root.users.create('bob', { roles: { a: 'read' } });
+    const open: Watching[] = [];
+    const openOf = async ({ token }: NewToken): Promise<string> => {
+      try {
+        const client = (await cluster.connect(token)).inNamespace('a');
+        open.push(await Watching.begin(client));
+        return 'open';
+      } catch (error) {
+        return (error as ClientError).message;
+      }
+    };
+    expect([await openOf(ada), await openOf(ada)]).to.deep.equal(['open', 'open']);
+    expect(await openOf(ada)).to.contain('OVERLOADED').and.to.contain('this user has 2');
+    expect(await openOf(bob)).to.equal('open');
+    expect(await openOf(bob)).to.contain('OVERLOADED').and.to.contain('this node has 3');
+    await root.users.delete('ada');
+    await Promise.all(open.slice(0, 2).map(({ ended }) => ended));
+    expect(await openOf(bob)).to.equal('open');
+  });
 
   it('watch rights: an administrator hears that the namespace is gone', async () => {
     await start(42, 1);

@@ -123,6 +123,35 @@ describe('resp edge', () => {
     silent.close();
   });
 
+  it('resp edge: where answers that nobody reads are too many, the connection with most is cut off', async () => {
+    const big = 40_000_000;
+    await listen({ unreadBytes: 60_000_000, outputBytesHard: 100_000_000 });
+    gateway = ({ commands }, done) =>
+      setImmediate(() => {
+        const bytes = Number(Buffer.from(commands[0]?.args[0] ?? []).toString());
+        done(undefined, answer('x'.repeat(bytes), commands.length));
+      });
+    const silent = (bytes: number): RawConnection => {
+      const connection = new RawConnection(port);
+      connection.socket.pause();
+      connection.send(command(String(bytes)));
+      return connection;
+    };
+    const most = silent(big);
+    while (batches.length < 1) await new Promise((resolve) => setImmediate(resolve));
+    const less = silent(big / 2);
+    while (batches.length < 2) await new Promise((resolve) => setImmediate(resolve));
+    const least = silent(big / 2 - 1);
+    while (closed.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(closed).to.deep.equal([1]);
+    // What it held counts no more: there is room for what the others ask.
+    const other = silent(1_000_000);
+    while (batches.length < 4) await new Promise((resolve) => setImmediate(resolve));
+    expect(await exchange(port, command('5'))).to.equal('xxxxx');
+    expect(closed.filter((id) => id !== 5)).to.deep.equal([1]);
+    for (const connection of [most, less, least, other]) connection.close();
+  });
+
   it('resp edge: a connection over the limit is refused, and others can come when one has gone', async () => {
     await listen({ connections: 2 });
     const first = new RawConnection(port);

@@ -131,6 +131,36 @@ describe('peers', () => {
     await Promise.all(open.splice(0).map((thing) => thing.close()));
   });
 
+  it('peers: a node finds a place however many strangers hold the others, and keeps it', async () => {
+    const ports = { a: await freePort(), b: await freePort() };
+    const b = await startEnd(
+      'b',
+      ports.b,
+      { node: 'a', port: ports.a },
+      { strangersMax: 3, connectionsMax: 6, handshakeMs: 60_000 },
+    );
+    let ended = 0;
+    const flood = async (): Promise<void> => {
+      for (let i = 0; i < 12; i += 1) {
+        const socket = connect(ports.b, '127.0.0.1');
+        closing({ close: () => socket.destroy() });
+        socket.on('error', () => undefined);
+        socket.on('close', () => (ended += 1));
+        await until(() => socket.connecting === false);
+      }
+    };
+    await flood();
+    await until(() => ended === 9);
+    const a = await startEnd('a', ports.a, { node: 'b', port: ports.b });
+    a.table.linkTo('b', 0)?.send(note(1));
+    await until(() => b.received.length === 1);
+    await flood();
+    await until(() => ended === 21);
+    a.table.linkTo('b', 0)?.send(note(2));
+    await until(() => b.received.length === 2);
+    expect(a.lost).to.have.length(0);
+  });
+
   it('peers: what is sent while the connection is being made arrives', async () => {
     const { a, b } = await pairOf();
     for (const number of [1, 2, 3])
