@@ -54,7 +54,9 @@ export function parseDecisions(text: string): Decisions {
   try {
     value = JSON.parse(text);
   } catch {
-    throw new RangeError(`the decision list: expected JSON, as a failing seed prints it, found ${text.slice(0, 40)}`);
+    throw new RangeError(
+      `the decision list: expected JSON, as a failing seed prints it, found ${text.slice(0, 40)}`,
+    );
   }
   const list = value as Partial<Decisions> | null;
   if (!Number.isSafeInteger(list?.seed) || !((list?.seconds ?? 0) > 0))

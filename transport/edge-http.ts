@@ -223,7 +223,8 @@ export class HttpEdge {
   #unansweredBy({ name }: HttpRoute, trace: string, problem: Failure): HttpAnswer {
     const answer = problemAnswer(problem);
     const { status } = answer;
-    if (status >= 500) this.#unanswered.happened({ route: name, trace, status, code: problem.code });
+    if (status >= 500)
+      this.#unanswered.happened({ route: name, trace, status, code: problem.code });
     return answer;
   }
 

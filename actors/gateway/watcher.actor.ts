@@ -299,7 +299,9 @@ class WatcherActor implements Handlers<Watcher>, Handlers<Own> {
       throw new KvError('OVERLOADED', { detail: `this node has ${watchesMax} open watches` });
     const isOwn = (watch: OpenWatch): boolean => watch.reader?.user === reader?.user;
     if (reader !== undefined && open.filter(isOwn).length >= share)
-      throw new KvError('OVERLOADED', { detail: `this user has ${share} open watches at this node` });
+      throw new KvError('OVERLOADED', {
+        detail: `this user has ${share} open watches at this node`,
+      });
   }
 
   /** Ends all watches: their clients go on elsewhere. */

@@ -549,8 +549,7 @@ function gatewayRows(settings: NodeSettings, ring: Ring): Row[] {
   const watching = {
     ring,
     stores: [...Array(placement.shards).keys()].map((shard) => refTo(Store, node, shard)),
-    bufferBytes: tunables.watchBufferBytes,
-    watchesMax: tunables.watchesMax,
+    ...{ bufferBytes: tunables.watchBufferBytes, watchesMax: tunables.watchesMax },
   };
   const at = { shard: 0, capacity: 16_384, onCrash: forgiving };
   return [

@@ -87,9 +87,7 @@ function createProgram(io: CommandIo): Command {
       writeOut: (text) => io.stdout.write(text),
       writeErr: (text) => io.stderr.write(text),
     })
-    .addOption(
-      new Option('-o, --output <form>', 'how to print').choices(outputForms),
-    )
+    .addOption(new Option('-o, --output <form>', 'how to print').choices(outputForms))
     .option('--consistency <level>', 'ANY, ONE, TWO, THREE, QUORUM, ALL or SERIAL')
     .option('--ns <namespace>', 'namespace')
     .option('--endpoint <url>', 'a node, repeatable; default KVCTL_ENDPOINT', collect)

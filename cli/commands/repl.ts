@@ -42,7 +42,8 @@ const settings: Readonly<Record<string, Setting>> = {
   timeout: {
     option: '--timeout',
     expected: `a whole number of milliseconds from 1 to ${timeoutMsMax}`,
-    fits: (value) => /^\d{1,15}$/.test(value) && Number(value) >= 1 && Number(value) <= timeoutMsMax,
+    fits: (value) =>
+      /^\d{1,15}$/.test(value) && Number(value) >= 1 && Number(value) <= timeoutMsMax,
   },
 };
 

@@ -73,7 +73,9 @@ describe('resp tools', () => {
       ['CONFIG', 'CONFIG GET pattern'],
       ['COMMAND', 'COMMAND GETKEYS command'],
     ] as const)
-      expect(await run([name, 'help'])).to.match(/^\*/).and.to.include(form);
+      expect(await run([name, 'help']))
+        .to.match(/^\*/)
+        .and.to.include(form);
   });
 
   // Which commands are kept is a matter of real time: the tests of SlowCommands below say it.

@@ -106,9 +106,13 @@ describe('security: watches of users', function () {
       }
     };
     expect([await openOf(ada), await openOf(ada)]).to.deep.equal(['open', 'open']);
-    expect(await openOf(ada)).to.contain('OVERLOADED').and.to.contain('this user has 2');
+    expect(await openOf(ada))
+      .to.contain('OVERLOADED')
+      .and.to.contain('this user has 2');
     expect(await openOf(bob)).to.equal('open');
-    expect(await openOf(bob)).to.contain('OVERLOADED').and.to.contain('this node has 3');
+    expect(await openOf(bob))
+      .to.contain('OVERLOADED')
+      .and.to.contain('this node has 3');
     await root.users.delete('ada');
     await Promise.all(open.slice(0, 2).map(({ ended }) => ended));
     expect(await openOf(bob)).to.equal('open');
