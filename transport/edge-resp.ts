@@ -463,6 +463,7 @@ class Connection {
     // What still comes is dropped, so that the end arrives and not a reset.
     this.#socket.resume();
     this.#socket.end(last);
+    this.#countUnread(this.#socket.writableLength);
     setTimeout(() => this.#socket.destroy(), closeTimeoutMs).unref();
   }
 

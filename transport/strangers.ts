@@ -16,7 +16,6 @@ export class Strangers {
   readonly #max: number;
   /** By their ends, for TLS wraps a socket into another; the oldest first. */
   readonly #waiting = new Map<string, Stranger>();
-  readonly #byAddress = new Map<string, number>();
 
   /** `max`: at the same time, from everywhere. */
   constructor(max: number) {
@@ -29,35 +28,29 @@ export class Strangers {
       const address = addressGroup(socket.remoteAddress ?? '');
       if (this.#waiting.size >= this.#max) this.#makeRoom();
       this.#waiting.set(ends, { socket, address });
-      this.#byAddress.set(address, (this.#byAddress.get(address) ?? 0) + 1);
-      socket.once('close', () => this.#leave(ends, socket));
+      socket.once('close', () => {
+        // Another one may have these ends by now.
+        if (this.#waiting.get(ends)?.socket === socket) this.#waiting.delete(ends);
+      });
     });
   }
 
   /** It has said who it is, and is a member: its place is free again. */
   known(socket: Socket): void {
-    this.#leave(endsOf(socket));
-  }
-
-  /** `socket`: only where it is still the one with these ends, which may be another's by now. */
-  #leave(ends: string, socket?: Socket): void {
-    const stranger = this.#waiting.get(ends);
-    if (stranger === undefined || (socket !== undefined && stranger.socket !== socket)) return;
-    this.#waiting.delete(ends);
-    const left = (this.#byAddress.get(stranger.address) ?? 1) - 1;
-    if (left === 0) this.#byAddress.delete(stranger.address);
-    else this.#byAddress.set(stranger.address, left);
+    this.#waiting.delete(endsOf(socket));
   }
 
   #makeRoom(): void {
+    const held = new Map<string, number>();
     let most = '';
-    let count = 0;
-    for (const [address, held] of this.#byAddress) {
-      if (held > count) [most, count] = [address, held];
+    for (const { address } of this.#waiting.values()) {
+      const count = (held.get(address) ?? 0) + 1;
+      held.set(address, count);
+      if (count > (held.get(most) ?? 0)) most = address;
     }
     for (const [ends, { socket, address }] of this.#waiting) {
       if (address !== most) continue;
-      this.#leave(ends);
+      this.#waiting.delete(ends);
       socket.destroy();
       return;
     }

@@ -152,6 +152,21 @@ describe('resp edge', () => {
     for (const connection of [most, less, least, other]) connection.close();
   });
 
+  it('resp edge: the last answer of a connection counts as unread too', async () => {
+    await listen({ unreadBytes: 60_000_000, outputBytesHard: 100_000_000 });
+    gateway = ({ connection }, done) =>
+      setImmediate(() => done(undefined, answer('x'.repeat(40_000_000), 1, connection === 2)));
+    const connections = [new RawConnection(port), new RawConnection(port)];
+    for (const [i, connection] of connections.entries()) {
+      connection.socket.pause();
+      connection.send(command('x'));
+      while (batches.length <= i) await new Promise((resolve) => setImmediate(resolve));
+    }
+    while (closed.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(closed).to.deep.equal([1]);
+    for (const connection of connections) connection.close();
+  });
+
   it('resp edge: a connection over the limit is refused, and others can come when one has gone', async () => {
     await listen({ connections: 2 });
     const first = new RawConnection(port);

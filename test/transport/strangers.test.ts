@@ -71,4 +71,34 @@ describe('strangers', () => {
       ...[false, true, false, false],
     ]);
   });
+
+  it('strangers: those that are gone before anybody asks for their ends are no lasting burden', () => {
+    // Of a connection that was reset at once nobody knows the ends any more.
+    const resets = Array.from({ length: 9 }, () => {
+      const socket = new FakeSocket('');
+      Object.assign(socket, { remoteAddress: undefined, remotePort: undefined });
+      server.emit('connection', socket);
+      return socket;
+    });
+    for (const socket of resets) socket.emit('close');
+    const left = [come('10.0.0.1'), come('10.0.0.1'), come('10.0.0.2')];
+    come('10.0.0.3');
+    expect(left.map(({ isEnded }) => isEnded)).to.deep.equal([true, false, false]);
+  });
+
+  it('strangers: of several with the same ends the newest counts', () => {
+    const same = [1, 2].map(() => {
+      const socket = new FakeSocket('10.0.0.1');
+      Object.assign(socket, { remotePort: 0 });
+      server.emit('connection', socket);
+      return socket;
+    });
+    const [first, second] = same as [FakeSocket, FakeSocket];
+    first.emit('close');
+    known(second);
+    const left = [come('10.0.0.2'), come('10.0.0.3'), come('10.0.0.3')];
+    expect([second, ...left].some(({ isEnded }) => isEnded)).to.equal(false);
+    come('10.0.0.4');
+    expect(left.map(({ isEnded }) => isEnded)).to.deep.equal([false, true, false]);
+  });
 });
