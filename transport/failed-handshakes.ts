@@ -10,6 +10,7 @@ import type { TLSSocket } from 'node:tls';
 import type { Host } from '../runtime/environment.ts';
 import { endsOf } from './connection-cap.ts';
 import type { Counter } from '../runtime/metrics.ts';
+import { Seldom } from './seldom.ts';
 
 export type FailureHost = Pick<Host, 'clock' | 'log' | 'metrics'>;
 
@@ -28,8 +29,7 @@ const logIntervalMs = 10_000;
 export class FailedHandshakes {
   readonly #options: FailedHandshakesOptions;
   readonly #counter: Counter | undefined;
-  #loggedMs = -Infinity;
-  #leftOut = 0;
+  readonly #seldom = new Seldom(logIntervalMs);
   /** Connections whose TLS handshake is under way, by their two ends. */
   readonly #open = new Map<string, Socket>();
   #isEnded = false;
@@ -72,15 +72,9 @@ export class FailedHandshakes {
     const { event, host, port } = this.#options;
     this.#counter?.add();
     if (host === undefined) return;
-    const nowMs = host.clock.monotonicMs();
-    if (nowMs - this.#loggedMs < logIntervalMs) {
-      this.#leftOut += 1;
-      return;
-    }
-    const left_out = this.#leftOut;
+    const left_out = this.#seldom.happened(host.clock.monotonicMs());
+    if (left_out === undefined) return;
     host.log.info(event, { port, peer, reason, ...(left_out === 0 ? {} : { left_out }) });
-    this.#loggedMs = nowMs;
-    this.#leftOut = 0;
   }
 }
 

@@ -5,6 +5,7 @@
 
 import type { ErrorCode } from '../runtime/errors.ts';
 import type { FailureHost } from './failed-handshakes.ts';
+import { Seldom } from './seldom.ts';
 
 const lineEveryMs = 1_000;
 
@@ -19,8 +20,7 @@ export interface UnansweredRequest {
 
 export class Unanswered {
   readonly #host: FailureHost | undefined;
-  #loggedMs = -Infinity;
-  #leftOut = 0;
+  readonly #seldom = new Seldom(lineEveryMs);
 
   /** Without a host nothing is told. */
   constructor(host: FailureHost | undefined) {
@@ -30,14 +30,8 @@ export class Unanswered {
   happened({ trace, ...request }: UnansweredRequest): void {
     if (this.#host === undefined) return;
     const { clock, log } = this.#host;
-    const nowMs = clock.monotonicMs();
-    if (nowMs - this.#loggedMs < lineEveryMs) {
-      this.#leftOut += 1;
-      return;
-    }
-    const leftOut = this.#leftOut;
-    this.#loggedMs = nowMs;
-    this.#leftOut = 0;
+    const leftOut = this.#seldom.happened(clock.monotonicMs());
+    if (leftOut === undefined) return;
     log.warn('request.failed', {
       ...request,
       ...(trace === '' ? {} : { trace }),

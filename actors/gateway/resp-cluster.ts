@@ -8,7 +8,7 @@ import { fingerprint32Pure } from '../../runtime/fingerprint32.ts';
 import { hashTagOf } from '../model/hash-tag.ts';
 import { mapReply, verbatim } from './resp-replies.ts';
 import type { RespHandlers } from './resp-services.ts';
-import { withSubcommands } from './resp-slow.ts';
+import { withSubcommands } from './resp-subcommands.ts';
 
 const slots = 16_384;
 const polynomial = 0x1021;

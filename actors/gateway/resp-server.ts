@@ -3,7 +3,7 @@
 
 import { failure } from '../../runtime/errors.ts';
 import { Glob } from './glob.ts';
-import { printableOf, type RespCall, wordOf } from './resp-call.ts';
+import { type RespCall, wordOf } from './resp-call.ts';
 import {
   arityHolds,
   commandNamed,
@@ -25,6 +25,7 @@ import {
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
 import { slowEntriesMax, slowMicros, spikeMs } from './resp-slow.ts';
 import { redisVersion } from './resp-session.ts';
+import { type Subcommand, withSubcommands } from './resp-subcommands.ts';
 import { latin1, utf8 } from '../../runtime/bytes.ts';
 
 const figuresTimeoutMs = 2000;
@@ -125,30 +126,33 @@ const patternsMax = 100;
 const lowerGlob = (pattern: Uint8Array): Glob =>
   new Glob(utf8.encode(latin1(pattern).toLowerCase()));
 
-const configHelp = [
-  'CONFIG GET pattern ...: the few parameters that clients ask for',
-  'CONFIG SET, REWRITE, RESETSTAT: not implemented; a node is set by its options when it starts',
-];
-
-const config: RespHandler = (call, services) => {
-  const word = wordOf(call.arg(1));
-  if (word === 'help' && call.args.length === 2) return call.answer(configHelp);
-  if (word === 'set' || word === 'rewrite' || word === 'resetstat')
-    return call.answer(errorReply(`ERR not implemented: CONFIG ${word.toUpperCase()}`));
-  if (word !== 'get')
-    return call.answer(
-      errorReply(`ERR unknown subcommand '${printableOf(call.arg(1))}'. Try CONFIG HELP.`),
-    );
-  if (call.args.length < 3)
-    return call.answer(errorReply("ERR wrong number of arguments for 'config|get' command"));
+const configGet: Subcommand = (call, services) => {
   if (call.args.length - 2 > patternsMax)
-    return call.answer(tooLargeReply(`CONFIG GET takes ${patternsMax} patterns`));
+    return tooLargeReply(`CONFIG GET takes ${patternsMax} patterns`);
   const patterns = call.args.slice(2).map(lowerGlob);
   const found = Object.entries(parameters(services)).filter(([name]) =>
     patterns.some((pattern) => pattern.matches(utf8.encode(name))),
   );
-  call.answer(mapReply(found.flat()));
+  return mapReply(found.flat());
 };
+
+const notSettable: Subcommand = (call) =>
+  errorReply(`ERR not implemented: CONFIG ${wordOf(call.arg(1)).toUpperCase()}`);
+
+const config = withSubcommands('config', {
+  get: [3, Infinity, configGet],
+  set: [2, Infinity, notSettable],
+  rewrite: [2, Infinity, notSettable],
+  resetstat: [2, Infinity, notSettable],
+  help: [
+    2,
+    2,
+    () => [
+      'CONFIG GET pattern ...: the few parameters that clients ask for',
+      'CONFIG SET, REWRITE, RESETSTAT: not implemented; a node is set by its options when it starts',
+    ],
+  ],
+});
 
 // ---- COMMAND -------------------------------------------------------------------------------
 
@@ -202,34 +206,36 @@ const ofNamed =
     return render(names.map((name) => commandNamed(wordOf(name))));
   };
 
-const commandCommands: Readonly<Record<string, (call: RespCall) => Reply>> = {
-  count: () => known().length,
-  list: commandList,
-  info: ofNamed((specs) =>
-    specs.map((spec) => (spec === undefined ? nilArray : commandInfo(spec))),
-  ),
-  docs: ofNamed((specs) =>
-    mapReply(specs.flatMap((spec) => (spec === undefined ? [] : [spec.name, commandDocs(spec)]))),
-  ),
-  getkeys: commandKeys,
-  help: () => [
-    'COMMAND: all commands that this node knows',
-    'COMMAND COUNT: how many they are',
-    'COMMAND LIST [FILTERBY PATTERN pattern]: their names',
-    'COMMAND INFO [name ...], COMMAND DOCS [name ...]: what they take, what they do',
-    'COMMAND GETKEYS command [argument ...]: the keys in a command',
+const aboutCommands = withSubcommands('command', {
+  count: [2, Infinity, () => known().length],
+  list: [2, Infinity, commandList],
+  info: [
+    2,
+    Infinity,
+    ofNamed((specs) => specs.map((spec) => (spec === undefined ? nilArray : commandInfo(spec)))),
   ],
-};
+  docs: [
+    2,
+    Infinity,
+    ofNamed((specs) =>
+      mapReply(specs.flatMap((spec) => (spec === undefined ? [] : [spec.name, commandDocs(spec)]))),
+    ),
+  ],
+  getkeys: [2, Infinity, commandKeys],
+  help: [
+    2,
+    2,
+    () => [
+      'COMMAND: all commands that this node knows',
+      'COMMAND COUNT: how many they are',
+      'COMMAND LIST [FILTERBY PATTERN pattern]: their names',
+      'COMMAND INFO [name ...], COMMAND DOCS [name ...]: what they take, what they do',
+      'COMMAND GETKEYS command [argument ...]: the keys in a command',
+    ],
+  ],
+});
 
-const command: RespHandler = (call) => {
-  if (call.args.length === 1) return call.answer(known().map(commandInfo));
-  const word = wordOf(call.arg(1));
-  const found = Object.hasOwn(commandCommands, word) ? commandCommands[word] : undefined;
-  call.answer(
-    found === undefined
-      ? errorReply(`ERR unknown subcommand '${printableOf(call.arg(1))}'. Try COMMAND HELP.`)
-      : found(call),
-  );
-};
+const command: RespHandler = (call, services) =>
+  call.args.length === 1 ? call.answer(known().map(commandInfo)) : aboutCommands(call, services);
 
 export const serverHandlers: RespHandlers = { dbsize, time, info, config, command };

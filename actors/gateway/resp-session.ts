@@ -23,6 +23,7 @@ import {
   verbatim,
 } from './resp-replies.ts';
 import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
+import { type Subcommand, withSubcommands } from './resp-subcommands.ts';
 import { Session } from './session.ts';
 
 /** Of the commands and protocol that this face speaks; clients choose by it. */
@@ -173,8 +174,6 @@ const badName = errorReply(
 const isName = (name: string): boolean =>
   name.length <= nameBytesMax && /^[\x21-\x7e]*$/.test(name);
 
-type ClientHandler = (call: RespCall, services: RespServices) => Reply;
-
 const setName = (set: (name: string) => void, value: Uint8Array): Reply => {
   const name = latin1(value);
   if (!isName(name)) return badName;
@@ -239,24 +238,25 @@ function listClients(call: RespCall, { connections, ctx }: RespServices): Reply 
 }
 
 /** A switch, which changes nothing here: nothing of a client is evicted. */
-const acceptSwitch: ClientHandler = (call) =>
+const acceptSwitch: Subcommand = (call) =>
   ['on', 'off'].includes(wordOf(call.arg(2))) ? ok : syntaxError;
 
-/** Subcommands with their count of arguments, CLIENT and itself included. */
-const clientCommands: Readonly<Record<string, readonly [arity: number, ClientHandler]>> = {
-  id: [2, ({ connection }) => connection.id],
+const client = withSubcommands('client', {
+  id: [2, 2, ({ connection }) => connection.id],
   info: [
+    2,
     2,
     ({ connection }, { ctx }) => verbatim(`${connection.describe(ctx.clock.monotonicMs())}\n`),
   ],
-  list: [-2, listClients],
-  getname: [2, ({ connection }) => (connection.name === '' ? null : connection.name)],
-  setname: [3, (call) => setName((name) => (call.connection.name = name), call.arg(2))],
-  setinfo: [4, setInfo],
-  reply: [3, setReplyMode],
-  'no-evict': [3, acceptSwitch],
-  'no-touch': [3, acceptSwitch],
+  list: [2, Infinity, listClients],
+  getname: [2, 2, ({ connection }) => (connection.name === '' ? null : connection.name)],
+  setname: [3, 3, (call) => setName((name) => (call.connection.name = name), call.arg(2))],
+  setinfo: [4, 4, setInfo],
+  reply: [3, 3, setReplyMode],
+  'no-evict': [3, 3, acceptSwitch],
+  'no-touch': [3, 3, acceptSwitch],
   help: [
+    2,
     2,
     () => [
       'CLIENT ID: the number of this connection',
@@ -268,21 +268,7 @@ const clientCommands: Readonly<Record<string, readonly [arity: number, ClientHan
       'CLIENT NO-EVICT ON | OFF, CLIENT NO-TOUCH ON | OFF: taken, and without effect',
     ],
   ],
-};
-
-const client: RespHandler = (call, services) => {
-  const word = wordOf(call.arg(1));
-  const found = Object.hasOwn(clientCommands, word) ? clientCommands[word] : undefined;
-  if (found === undefined)
-    return call.answer(
-      errorReply(`ERR unknown subcommand '${printableOf(call.arg(1))}'. Try CLIENT HELP.`),
-    );
-  const [arity, handler] = found;
-  const { length } = call.args;
-  if (arity < 0 ? length < -arity : length !== arity)
-    return call.answer(errorReply(`ERR wrong number of arguments for 'client|${word}' command`));
-  call.answer(handler(call, services));
-};
+});
 
 /** That of the namespace: a session reads what it wrote at any level. */
 const usualWriteLevel = (namespace: Namespace | undefined, { defaults }: GatewaySettings): Level =>

@@ -6,7 +6,8 @@
 
 import { integerOf, printableOf, type RespCall, wordOf } from './resp-call.ts';
 import { errorReply, notInteger, ok, type Reply, verbatim } from './resp-replies.ts';
-import type { RespHandler, RespHandlers, RespServices } from './resp-services.ts';
+import type { RespHandlers } from './resp-services.ts';
+import { type Subcommand, withSubcommands } from './resp-subcommands.ts';
 
 /** As CONFIG GET slowlog-log-slower-than and slowlog-max-len say. */
 export const slowMicros = 10_000;
@@ -97,29 +98,6 @@ function shownArguments({ args, spec }: RespCall): readonly Reply[] {
 }
 
 // ---- commands ------------------------------------------------------------------------------
-
-type Subcommand = (call: RespCall, services: RespServices) => Reply;
-
-/** Subcommands with their count of arguments, at least and at most. */
-type Subcommands = Readonly<Record<string, readonly [least: number, most: number, Subcommand]>>;
-
-export const withSubcommands =
-  (name: string, commands: Subcommands): RespHandler =>
-  (call, services) => {
-    const word = wordOf(call.arg(1));
-    const found = Object.hasOwn(commands, word) ? commands[word] : undefined;
-    if (found === undefined)
-      return call.answer(
-        errorReply(
-          `ERR unknown subcommand '${printableOf(call.arg(1))}'. Try ${name.toUpperCase()} HELP.`,
-        ),
-      );
-    const [least, most, run] = found;
-    const { length } = call.args;
-    if (length < least || length > most)
-      return call.answer(errorReply(`ERR wrong number of arguments for '${name}|${word}' command`));
-    call.answer(run(call, services));
-  };
 
 const slowlogGet: Subcommand = (call, { slow }) => {
   const text = call.args[2];

@@ -8,6 +8,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { levels, parseLevel } from '../../actors/model/consistency.ts';
+import { wholeNumber } from './data.ts';
 import { type CommandIo, exitCodes, outputForms, timeoutMsMax } from './invocation.ts';
 
 export interface ReplOptions {
@@ -31,7 +32,7 @@ const settings: Readonly<Record<string, Setting>> = {
   consistency: {
     option: '--consistency',
     expected: `one of ${levels.join(', ')}`,
-    fits: isLevel,
+    fits: isTakenBy(parseLevel),
   },
   output: {
     option: '--output',
@@ -42,18 +43,19 @@ const settings: Readonly<Record<string, Setting>> = {
   timeout: {
     option: '--timeout',
     expected: `a whole number of milliseconds from 1 to ${timeoutMsMax}`,
-    fits: (value) =>
-      /^\d{1,15}$/.test(value) && Number(value) >= 1 && Number(value) <= timeoutMsMax,
+    fits: isTakenBy(wholeNumber(1, timeoutMsMax)),
   },
 };
 
-function isLevel(word: string): boolean {
-  try {
-    parseLevel(word);
-    return true;
-  } catch {
-    return false;
-  }
+function isTakenBy(parse: (value: string) => unknown): Setting['fits'] {
+  return (value) => {
+    try {
+      parse(value);
+      return true;
+    } catch {
+      return false;
+    }
+  };
 }
 
 const historyMax = 1000;
