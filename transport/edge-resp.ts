@@ -279,7 +279,7 @@ class Connection {
   constructor(id: number, socket: Socket, parts: ConnectionParts) {
     this.#id = id;
     this.#socket = socket;
-    this.#progress = new SendProgress(socket);
+    this.#progress = new SendProgress(socket, performance.now());
     this.#parts = parts;
     this.#isLoggedIn = !parts.requiresLogin;
     this.#parser = new RespParser(parts.requiresLogin ? limitsBeforeLogin : parts.limits);

@@ -14,10 +14,11 @@ type Sending = Pick<Socket, 'bytesWritten' | 'writableLength'>;
 export class SendProgress {
   readonly #socket: Sending;
   #sentBytes = 0;
-  #sinceMs = performance.now();
+  #sinceMs: number;
 
-  constructor(socket: Sending) {
+  constructor(socket: Sending, nowMs: number) {
     this.#socket = socket;
+    this.#sinceMs = nowMs;
   }
 
   /** Too little has left for so long, while something waited at each look. */
@@ -51,7 +52,7 @@ export class StallWatch {
   /** Every connection that the server announces by this event. */
   watch(server: Server, event: 'connection' | 'secureConnection'): void {
     server.on(event, (socket: Socket) => {
-      this.#sockets.set(socket, new SendProgress(socket));
+      this.#sockets.set(socket, new SendProgress(socket, performance.now()));
       socket.once('close', () => this.#sockets.delete(socket));
     });
   }
