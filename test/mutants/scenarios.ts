@@ -2,7 +2,7 @@
 // found by a test that plays the chain in the simulator. The test must pass without the bug, and
 // fail with it by the assertion that the row names: a patch that breaks anything else finds nothing.
 
-import type { PlantedBug } from './mutants.ts';
+import { mutants, type PlantedBug } from './mutants.ts';
 
 export interface Scenario {
   /** Compiled test file, below the output folder. */
@@ -17,7 +17,31 @@ export interface ScenarioMutant extends PlantedBug {
   readonly scenario: Scenario;
 }
 
+/** A bug that seeds find late, played as well: it stays found when seeds are drawn differently. */
+function played(id: string, scenario: Scenario): ScenarioMutant {
+  const bug = mutants.find((mutant) => mutant.id === id);
+  if (bug === undefined) throw new Error(`no planted bug ${id} that seeds find`);
+  const { rule, what, file, find, replace, also = [] } = bug;
+  const name = { id: `${id}-played`, ...(rule !== undefined && { rule }), what };
+  return { ...name, file, find, replace, also, scenario, isQuick: true };
+}
+
 export const scenarioMutants: readonly ScenarioMutant[] = [
+  played('torn-tail-in-the-middle', {
+    file: 'test/storage/wal-recovery.test.js',
+    title: 'bytes that may be in flight are those of the writer, not of the reader',
+    failsWith: 'it was not refused',
+  }),
+  played('read-before-promise', {
+    file: 'test/serial/acceptor.test.js',
+    title: 'a promise is answered when it is stored, with what is read after that (PX-3)',
+    failsWith: 'what is read before the promise is stored',
+  }),
+  played('siblings-old-name', {
+    file: 'test/replication/sibling-keeper.test.js',
+    title: 'what it counts after the loss of its disk stands beside what it had counted (DV-3)',
+    failsWith: 'an acknowledged value was taken for another',
+  }),
   // Seeds last minutes, and with several copies marks of deletes stay for hours (tombstoneGraceMs).
   {
     id: 'purge-ignores-memory',

@@ -11,6 +11,7 @@ import {
   type Clock,
   contextOf,
   emptySet,
+  joinRecords,
   recordOfSet,
   setOf,
   siblingsMax,
@@ -224,6 +225,18 @@ describe('sibling keeper', () => {
     expect(epochs).to.have.lengthOf(2);
     expect(Math.max(...epochs)).to.be.above(own.epoch);
     expect(kit.host.logged.map(({ event: name }) => name)).to.include('siblings.epoch-given-up');
+  });
+
+  it('sibling keeper: what it counts after the loss of its disk stands beside what it had counted (DV-3)', async () => {
+    const kit = await start();
+    kit.ask(target, 'event', event('before'));
+    // Another replica has it.
+    const before = await play(kit, undefined);
+    const wiped = await start(new MemoryDisk());
+    wiped.ask(target, 'event', event('after'));
+    const after = await play(wiped, undefined);
+    const texts = textsOf(joinRecords(before, after)).sort();
+    expect(texts, 'an acknowledged value was taken for another').to.deep.equal(['after', 'before']);
   });
 
   it('sibling keeper: a key that was purged is counted under a new name (DV-3)', async () => {

@@ -63,10 +63,11 @@ describe('acceptor', () => {
     const kit = await start();
     const promised = kit.ask(target, 'prepare', { ...at, keys: [key], ballot, isWrite: true });
     const loading = await kit.take('n1', 'read');
-    expect(keyOf(loading)).to.deep.equal(stateKey);
+    const early = 'what is read before the promise is stored';
+    expect(keyOf(loading), early).to.deep.equal(stateKey);
     loading.reply({ record: undefined });
     const saving = await kit.take('n1', 'apply');
-    expect(kit.asked).to.deep.equal([]);
+    expect(kit.asked, early).to.deep.equal([]);
     expect(decodeState(recordValue(recordOf(saving))).promised).to.deep.equal(ballot);
     expect(recordHlc(recordOf(saving)), 'about the time').to.equal(kit.host.clock.wallMicros());
     saving.reply({ lsn: 1 });
