@@ -554,6 +554,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
     host: '127.0.0.1',
     port: 0,
     connectionLimits: options.connectionLimits ?? {},
+    requiresLogin: options.access?.isRequired === true,
     ask: (request, timeoutMs, trace, done) =>
       kernel.ask(gateway, 'handle', request, timeoutMs, done, trace),
   });

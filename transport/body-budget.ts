@@ -1,9 +1,11 @@
 // Bodies of requests while they arrive and until they are answered: each within the limit of its
 // path, all together within one budget, so that many clients with large bodies cannot fill the
 // memory (rules SE-4, SE-24). A small body is always taken: those who are modest are served while
-// others are refused.
+// others are refused. Where clients have to say who they are, connections on which nobody has share
+// half of it: a body is there before its token is looked at.
 
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { untilClosed } from './until-closed.ts';
 
@@ -14,11 +16,21 @@ const modestBytes = 64 * 1024;
 
 export class BodyBudget {
   readonly #bytesMax: number;
+  readonly #strangersBytesMax: number;
   readonly #replies = new WeakMap<FastifyRequest, FastifyReply>();
+  readonly #known = new WeakSet<Socket>();
   #heldBytes = 0;
+  /** Of these, what came while it was not known from whom. */
+  #strangersBytes = 0;
 
-  constructor(bytesMax: number) {
+  constructor(bytesMax: number, requiresLogin: boolean) {
     this.#bytesMax = bytesMax;
+    this.#strangersBytesMax = requiresLogin ? Math.floor(bytesMax / 2) : bytesMax;
+  }
+
+  /** A token came over this connection that is known. */
+  loggedIn(socket: Socket): void {
+    this.#known.add(socket);
   }
 
   /** Whose body is read is answered with `reply`. */
@@ -26,15 +38,11 @@ export class BodyBudget {
     this.#replies.set(request, reply);
   }
 
-  /** Bytes of all bodies that are held now. */
-  get heldBytes(): number {
-    return this.#heldBytes;
-  }
-
   /** `done` gets the body, or an error with the code of the refusal. Once. */
   read(request: FastifyRequest, payload: IncomingMessage, done: Done): void {
     const limit = request.routeOptions.bodyLimit;
     const declared = Number(request.headers['content-length'] ?? 0);
+    const isStranger = !this.#known.has(payload.socket);
     const chunks: Buffer[] = [];
     let bytes = 0;
     let isOver = false;
@@ -45,19 +53,29 @@ export class BodyBudget {
     };
     untilClosed(payload.socket, this.#replies.get(request)?.raw, () => {
       isOver = true;
-      this.#heldBytes -= bytes;
+      this.#hold(-bytes, isStranger);
     });
     if (declared > limit) return finish(tooLarge());
     payload.on('data', (chunk: Buffer) => {
       if (isOver) return;
       bytes += chunk.length;
-      this.#heldBytes += chunk.length;
+      this.#hold(chunk.length, isStranger);
       if (bytes > limit) finish(tooLarge());
-      else if (bytes > modestBytes && this.#heldBytes > this.#bytesMax) finish(overloaded());
+      else if (bytes > modestBytes && this.#isFull(isStranger)) finish(overloaded());
       else chunks.push(chunk);
     });
     payload.on('error', (error) => finish(error));
     payload.on('end', () => finish(null, Buffer.concat(chunks)));
+  }
+
+  #hold(bytes: number, isStranger: boolean): void {
+    this.#heldBytes += bytes;
+    if (isStranger) this.#strangersBytes += bytes;
+  }
+
+  #isFull(isStranger: boolean): boolean {
+    if (this.#heldBytes > this.#bytesMax) return true;
+    return isStranger && this.#strangersBytes > this.#strangersBytesMax;
   }
 }
 

@@ -63,10 +63,12 @@ export interface HttpEdgeOptions {
   readonly reports?: FailureHost;
   /** Absent: nothing is encrypted. */
   readonly tls?: EdgeTls | undefined;
+  /** Clients have to show a token, so that of a connection without one less is kept. Default false. */
+  readonly requiresLogin?: boolean;
 }
 
 export interface HttpConnectionLimits extends ConnectionLimits {
-  /** Bytes of bodies that all requests together hold. Default 256 MiB. */
+  /** Bytes of bodies that all requests together hold; of strangers, half of it. Default 256 MiB. */
   readonly bodyBytes: number;
   /** Requests of one connection that are under way. Default 128. */
   readonly requestsPerConnection: number;
@@ -115,6 +117,7 @@ export class HttpEdge {
   readonly #stalls: StallWatch;
   readonly #cap: ConnectionCap;
   readonly #open: OpenRequests;
+  readonly #bodies: BodyBudget;
   /** Ends each open watch. */
   readonly #watches = new Set<() => void>();
   #isClosing = false;
@@ -127,7 +130,8 @@ export class HttpEdge {
     this.#answerMs = httpAnswerMs(options.timeouts ?? usualTimeouts);
     const limited = { ...defaultHttpLimits, ...options.connectionLimits };
     this.#open = new OpenRequests(limited.requestsPerConnection, limited.answerBytes);
-    this.#app = createApp(options, { ...limited, open: this.#open });
+    this.#bodies = new BodyBudget(limited.bodyBytes, options.requiresLogin === true);
+    this.#app = createApp(options, { ...limited, open: this.#open, bodies: this.#bodies });
     this.#stalls = new StallWatch(limited.stallMs);
     this.#cap = new ConnectionCap({
       total: limited.connections,
@@ -214,6 +218,7 @@ export class HttpEdge {
     reply.hijack();
     const trace = traceOf(request.headers['traceparent']);
     this.#options.ask(message, timeoutOf(message) ?? this.#answerMs, trace, (problem, answer) => {
+      if (answer?.isLoggedIn === true) this.#bodies.loggedIn(request.raw.socket);
       const final = answer ?? this.#unansweredBy(route, trace, problem ?? failure('BUG'));
       if (route.name === 'watch' && final.status === 200) return this.#follow(reply, final);
       this.#answer(route, reply, final, isReserved);
@@ -275,9 +280,9 @@ export class HttpEdge {
 
 function createApp(
   { node, tls }: HttpEdgeOptions,
-  limits: HttpConnectionLimits & { readonly open: OpenRequests },
+  limits: HttpConnectionLimits & { readonly open: OpenRequests; readonly bodies: BodyBudget },
 ): FastifyInstance {
-  const { headersMs, requestMs, idleMs, bodyBytes, handshakeMs, open } = limits;
+  const { headersMs, requestMs, idleMs, handshakeMs, open, bodies } = limits;
   const protocol = {
     headersTimeout: headersMs,
     connectionsCheckingInterval: Math.min(checkIntervalMsMax, headersMs, requestMs),
@@ -304,12 +309,11 @@ function createApp(
     },
     clientErrorHandler: refuseSocket,
   });
-  const budget = new BodyBudget(bodyBytes);
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-coordinator', node);
     const refusal = refusalOf(request, reply, open);
     if (refusal !== undefined) return send(reply.header('connection', 'close'), refusal);
-    budget.expect(request, reply);
+    bodies.expect(request, reply);
     done();
   });
   // Node would drop the rest without a word, conditions among them; the hook above counts.
@@ -317,7 +321,7 @@ function createApp(
   app.removeAllContentTypeParsers();
   for (const type of ['application/json', 'application/octet-stream'])
     app.addContentTypeParser(type, (request, payload, done) => {
-      budget.read(request, payload, done);
+      bodies.read(request, payload, done);
     });
   app.setNotFoundHandler((request, reply) => {
     const [path = ''] = request.url.split('?', 1);

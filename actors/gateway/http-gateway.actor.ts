@@ -354,6 +354,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
           : { 'x-session-token': terms.session.seal(this.#options.sealer, nowMs) }),
       },
       body,
+      ...(exchange.login === undefined ? {} : { isLoggedIn: true }),
     });
     this.#open -= 1;
     if (this.#open > 0) return;

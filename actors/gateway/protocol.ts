@@ -57,6 +57,8 @@ export interface HttpAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
+  /** Who asked has shown a token that is known; absent: not, or nobody is asked. */
+  readonly isLoggedIn?: true;
 }
 
 export const HttpGateway = protocol('http-gateway', 40, {

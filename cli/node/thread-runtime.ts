@@ -203,7 +203,7 @@ class NodeThread implements ThreadRuntime {
   }
 
   #createEdge(): HttpEdge {
-    const { host, httpPort, node, tunables } = this.#seed.settings;
+    const { access, host, httpPort, node, tunables } = this.#seed.settings;
     const gateway = refTo(HttpGateway, node);
     const watcher = refTo(Watcher, node);
     return new HttpEdge({
@@ -212,6 +212,7 @@ class NodeThread implements ThreadRuntime {
       port: httpPort,
       timeouts: tunables,
       limits: { ...defaultBodyLimits, valueBytes: tunables.valueBytesMax },
+      requiresLogin: access?.isRequired === true,
       tls: this.#seed.tls,
       reports: this.#host,
       connectionLimits: {
