@@ -17,7 +17,7 @@ import type { Host, Log } from '../runtime/environment.ts';
 import { type ErrorCode, type Failure, failure, KvError } from '../runtime/errors.ts';
 import { createNodeHost, secretBytes } from '../runtime/host/node-host.ts';
 import { Kernel } from '../runtime/kernel.ts';
-import type { MetricSample } from '../runtime/metrics.ts';
+import type { MetricRegistry, MetricSample } from '../runtime/metrics.ts';
 import type { BodyOf, Handlers } from '../runtime/protocol.ts';
 import { Sealer } from '../runtime/seal.ts';
 import { stopNode } from '../runtime/supervisor.ts';
@@ -468,6 +468,7 @@ export interface TestCluster {
   readonly backend: Backend;
   /** The node whose gateway the edge asks. */
   readonly kernel: Kernel;
+  readonly metrics: MetricRegistry;
   readonly ring: Ring;
   readonly port: number;
   /** Of the Redis protocol. */
@@ -566,7 +567,8 @@ export async function startCluster(options: ClusterOptions = {}): Promise<TestCl
     await respEdge.close();
     for (const one of kernels.values()) one.stop();
   };
-  return { audit, backend, kernel, ring, port, respPort, setPeers, cut, close };
+  const { metrics } = hostOf(first);
+  return { audit, backend, kernel, metrics, ring, port, respPort, setPeers, cut, close };
 }
 
 function createRespEdge(kernel: Kernel, options: ClusterOptions): RespEdge {

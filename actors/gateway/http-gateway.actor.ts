@@ -201,8 +201,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
         this.#finish(exchange, this.#docs);
       },
       ...nodeHandlers<Exchange>({
-        ...{ ctx, options },
-        changed: (known) => guard.changed(known),
+        ...{ ctx, options, guard },
         finish: (exchange, answer) => this.#finish(exchange, answer),
       }),
     };

@@ -2,9 +2,9 @@
 // together, with the tools that they need and the time that each request has.
 
 import type { Context } from '../../runtime/actor.ts';
-import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { Login } from './access.ts';
 import { adminHandlers } from './admin-routes.ts';
+import type { NamespaceGuard } from './namespace-guard.ts';
 import { namespaceHandlers } from './namespace-routes.ts';
 import type { NodeHandlers } from './node-answers.ts';
 import type { HttpAnswer, HttpRequest } from './protocol.ts';
@@ -27,8 +27,7 @@ interface NodeRequest {
 export interface NodeRoutesTools<Exchange extends NodeRequest> {
   readonly ctx: Pick<Context<object, 'secrets'>, 'node' | 'ask' | 'clock' | 'secrets'>;
   readonly options: StateOptions;
-  /** The namespaces or users were changed here. */
-  readonly changed: (known: CatalogBytes) => void;
+  readonly guard: NamespaceGuard;
   readonly finish: (exchange: Exchange, answer: HttpAnswer) => void;
 }
 
@@ -36,7 +35,7 @@ export interface NodeRoutesTools<Exchange extends NodeRequest> {
 export function nodeHandlers<Exchange extends NodeRequest>({
   ctx,
   options,
-  changed,
+  guard,
   finish,
 }: NodeRoutesTools<Exchange>): Readonly<Record<string, (exchange: Exchange) => void>> {
   const { node, ask, clock, secrets } = ctx;
@@ -47,8 +46,11 @@ export function nodeHandlers<Exchange extends NodeRequest>({
     ...snapshotHandlers(tools),
     ...adminHandlers(tools),
     ...namespaceHandlers(tools),
-    ...stateHandlers(tools, options),
-    ...userHandlers({ ...tools, secretBytes: secrets, nowMs, changed }),
+    ...stateHandlers({ ...tools, namespaces: () => guard.known }, options),
+    ...userHandlers({
+      ...{ ...tools, secretBytes: secrets, nowMs },
+      changed: (known) => guard.changed(known),
+    }),
   };
   return Object.fromEntries(
     Object.entries(handlers).map(([name, run]) => [

@@ -5,8 +5,12 @@ import type { Ref } from '../../runtime/actor.ts';
 import { failure } from '../../runtime/errors.ts';
 import type { MetricSample } from '../../runtime/metrics.ts';
 import type { FailureDetector, Gossiper } from '../membership/protocol.ts';
+import type { Namespaces } from '../model/namespaces.ts';
 import type { Ring } from '../model/ring.ts';
+import { usualGroup } from '../model/table-choices.ts';
+import { rank } from '../model/users.ts';
 import type { Monitor } from '../observability/protocol.ts';
+import type { Login } from './access.ts';
 import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
 import { jsonAnswer, textAnswer } from './http-answers.ts';
 import { problemAnswer } from './http-routes.ts';
@@ -28,8 +32,12 @@ export interface StateOptions extends Pick<GatewaySettings, 'defaults'> {
 export const figuresTimeoutMs = 2000;
 const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
 
+export interface StateTools extends NodeTools {
+  readonly namespaces: () => Namespaces;
+}
+
 /** Handlers by the names of their routes. */
-export function stateHandlers(tools: NodeTools, options: StateOptions): NodeHandlers {
+export function stateHandlers(tools: StateTools, options: StateOptions): NodeHandlers {
   return {
     'cluster-status': (exchange) => cluster(tools, options, exchange, clusterStatus),
     ring: (exchange) => cluster(tools, options, exchange, ringDocument),
@@ -56,9 +64,9 @@ function cluster(
 
 /** A thread that does not answer in time is left out and counted, so that the rest is seen. */
 function metrics(
-  { ask }: NodeTools,
+  { ask, namespaces }: StateTools,
   { monitors, renderMetrics }: StateOptions,
-  { answer }: NodeExchange,
+  { answer, login }: NodeExchange,
 ): void {
   runAll<Ref<Monitor>, { readonly samples: readonly MetricSample[] }>(
     monitors,
@@ -74,8 +82,22 @@ function metrics(
         buckets: [],
         sum: 0,
       };
-      const samples = replies.flatMap((reply) => reply.samples);
+      const samples = replies
+        .flatMap((reply) => reply.samples)
+        .filter((sample) => maySee(login, sample, namespaces()));
       answer(textAnswer(renderMetrics([...samples, silent]), metricsContentType));
     },
   );
+}
+
+/** Figures of a compaction group bear the name of its first namespace (rule SE-16). */
+function maySee(
+  login: Login | undefined,
+  { labels: { group } }: MetricSample,
+  namespaces: Namespaces,
+): boolean {
+  if (login === undefined || group === undefined || group === usualGroup) return true;
+  const namespace = namespaces.named(group);
+  if (namespace === undefined) return login.rights.isEverywhere;
+  return login.rights.in(namespace.id) > rank.none;
 }

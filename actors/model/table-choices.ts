@@ -8,3 +8,6 @@ export type CompactionStrategy = (typeof compactionStrategies)[number];
 /** `auto`: Zstd where tables are rarely written again, LZ4 everywhere else. */
 export const compressions = ['auto', 'none', 'lz4', 'zstd'] as const;
 export type Compression = (typeof compressions)[number];
+
+/** Name of the compaction group of all namespaces that have chosen nothing; theirs is none. */
+export const usualGroup = '*';

@@ -10,7 +10,7 @@
 // range, or, if it cannot be read, goes to level 0 as it is.
 
 import type { CatalogDocument } from '../model/namespaces.ts';
-import type { CompactionStrategy, Compression } from '../model/table-choices.ts';
+import { type CompactionStrategy, type Compression, usualGroup } from '../model/table-choices.ts';
 import {
   type CompactionJob,
   type CompactionPressure,
@@ -61,7 +61,6 @@ export interface Pressures {
   readonly debtBytes: number;
 }
 
-const defaultName = '*';
 const inputsMax = 32;
 
 /** The first one begins at id 0; ids that are free belong to the group before them. */
@@ -79,9 +78,9 @@ export function groupsOf(
     const strategy = compaction === '' ? defaults.strategy : compaction;
     const codec = compression === '' ? defaults.compression : compression;
     const isUsual = strategy === defaults.strategy && codec === defaults.compression;
-    add({ name: isUsual ? defaultName : name, fromId: id, strategy, compression: codec });
+    add({ name: isUsual ? usualGroup : name, fromId: id, strategy, compression: codec });
   }
-  add({ name: defaultName, fromId: nextId, ...defaults });
+  add({ name: usualGroup, fromId: nextId, ...defaults });
   return groups;
 }
 

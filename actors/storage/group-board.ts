@@ -5,6 +5,7 @@ import type { Labels, MetricRegistry } from '../../runtime/metrics.ts';
 import { namespaceOf } from '../model/record.ts';
 import type { CatalogDocument } from '../model/namespaces.ts';
 import { firstDocument } from '../model/namespaces.ts';
+import { usualGroup } from '../model/table-choices.ts';
 import { bytesOf, type PickerOptions, type PickerState } from './compaction-picker.ts';
 import {
   chosenJob,
@@ -132,7 +133,7 @@ export class GroupBoard {
   /** A mixed one counts for the group that it begins in. */
   #ofTable({ firstKey }: TableMeta): Figures {
     const group = this.#groups[sectionOf(this.#groups, namespaceOf(firstKey))];
-    return this.#of(group?.name ?? '*');
+    return this.#of(group?.name ?? usualGroup);
   }
 
   #of(name: string): Figures {

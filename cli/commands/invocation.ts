@@ -1,7 +1,7 @@
 // What every command of kvctl shares: the client, the way of printing, and the meaning of its exit
 // codes. Commands return nothing when all is well and throw an ExitError or a ClientError else.
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import Table from 'cli-table3';
 import { HttpClient, type HttpClientOptions } from '../client/http-client.ts';
@@ -83,6 +83,9 @@ function readFile(path: string | undefined): string | undefined {
   }
 }
 
+/** Files of which it was said that others may read them, once however many commands a prompt runs. */
+const warnedOf = new WeakMap<CommandIo, Set<string>>();
+
 const defaultEndpoint = 'http://127.0.0.1:7000';
 
 export class Invocation {
@@ -119,8 +122,20 @@ export class Invocation {
     return {
       ca: readFile(tlsCa ?? env['KVCTL_TLS_CA']),
       cert: readFile(tlsCert ?? env['KVCTL_TLS_CERT']),
-      key: readFile(tlsKey ?? env['KVCTL_TLS_KEY']),
+      key: this.#readSecret(tlsKey ?? env['KVCTL_TLS_KEY']),
     };
+  }
+
+  /** The same of a file that only its owner should read. */
+  #readSecret(path: string | undefined): string | undefined {
+    const text = readFile(path);
+    if (path === undefined || (statSync(path).mode & 0o077) === 0) return text;
+    const warned = warnedOf.get(this.io) ?? new Set();
+    warnedOf.set(this.io, warned);
+    if (!warned.has(path) && !this.isQuiet)
+      this.io.stderr.write(`kvctl: ${path} may be read by others: chmod 600 ${path}\n`);
+    warned.add(path);
+    return text;
   }
 
   /** From the file that is named, or the environment: never from the command line (rule SE-28). */
@@ -128,7 +143,7 @@ export class Invocation {
     const { env } = this.io;
     const file =
       this.#options.tokenFile ?? (env['KVCTL_TOKEN'] ? undefined : env['KVCTL_TOKEN_FILE']);
-    const text = (file === undefined ? env['KVCTL_TOKEN'] : readFile(file))?.trim();
+    const text = (file === undefined ? env['KVCTL_TOKEN'] : this.#readSecret(file))?.trim();
     if (text === undefined || (file === undefined && text === '')) return undefined;
     if (!/^[\x21-\x7e]{1,512}$/.test(text))
       throw new ExitError(exitCodes.usage, `${file ?? 'KVCTL_TOKEN'}: expected a token`);

@@ -3,26 +3,17 @@
 // thing, make an administrator, and only while there is none who can show a token of his own.
 
 import { randomBytes } from 'node:crypto';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { mintToken, tokenBytes, tokenHash, tokenId } from '../../runtime/access-token.ts';
 import { KvError } from '../../runtime/errors.ts';
+import { readSecretFile } from './secret-file.ts';
 
 const option = 'authBootstrapTokenFile';
-const othersMayRead = 0o077;
 
 /** The hash of the token in a file. BAD_REQUEST where there is none, or where others may read it. */
 export function readBootstrapToken(path: string): string {
-  let text: string;
-  let mode: number;
-  try {
-    text = readFileSync(path, 'utf8').trim();
-    ({ mode } = statSync(path));
-  } catch (error) {
-    throw refusal(`cannot read ${path}: ${(error as Error).message}`);
-  }
-  if ((mode & othersMayRead) !== 0)
-    throw refusal(`${path} may be read by others: chmod 600 ${path}`);
+  const text = readSecretFile(path, option, 'others and group').trim();
   if (tokenId(text) === undefined)
     throw refusal(`${path} holds no token: make one with kvd token --out ${path}`);
   return tokenHash(text);

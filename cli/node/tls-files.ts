@@ -9,6 +9,7 @@ import { createSecureContext } from 'node:tls';
 import type { Log } from '../../runtime/environment.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { namesUri, nodeUri, type TlsMaterial } from '../../transport/tls.ts';
+import { readSecretFile } from './secret-file.ts';
 
 export interface TlsPaths {
   readonly cert: string;
@@ -25,11 +26,14 @@ export interface NodeTls {
 
 const lookEveryMs = 30_000;
 
-/** BAD_REQUEST where the files cannot be read, do not fit together, or are for another node. */
+/**
+ * BAD_REQUEST where the files cannot be read, do not fit together, or are for another node, and where
+ * everybody may read the key.
+ */
 export function readTlsFiles(paths: TlsPaths, clusterName: string, node: string): TlsMaterial {
   const material = {
     cert: readText(paths.cert, 'tlsCert'),
-    key: readText(paths.key, 'tlsKey'),
+    key: readSecretFile(paths.key, 'tlsKey'),
     ca: readText(paths.ca, 'tlsCa'),
   };
   const certificate = parsed('tlsCert', paths.cert, () => new X509Certificate(material.cert));

@@ -3,7 +3,7 @@
 // are used without a restart.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -32,7 +32,7 @@ describe('tls', function () {
   });
 
   const file = (name: string, text: string): string => {
-    writeFileSync(join(dir, name), text);
+    writeFileSync(join(dir, name), text, { mode: 0o600 });
     return join(dir, name);
   };
 
@@ -85,6 +85,25 @@ describe('tls', function () {
     const other = await createAuthority('shop', 10);
     const strange = await issueCertificate(other, { client: 'ada' }, 10);
     expect(await refused({ ...strange, ca: authority.cert })).to.equal('UNREACHABLE');
+  });
+
+  it('tls: a key that everybody may read is refused, one of a group is not (SE-22)', async () => {
+    const authority = await createAuthority('shop', 10);
+    const { cert, key } = await issueCertificate(authority, { node: 'n1', hosts }, 10);
+    const paths = {
+      cert: file('m.crt', cert),
+      key: file('m.key', key),
+      ca: file('m-ca.crt', authority.cert),
+    };
+    for (const mode of [0o604, 0o602, 0o644]) {
+      chmodSync(paths.key, mode);
+      const read = (): unknown => readTlsFiles(paths, 'shop', 'n1');
+      expect(read).to.throw(`tlsKey: ${paths.key} may be read or written by others: chmod 600`);
+    }
+    for (const mode of [0o600, 0o640]) {
+      chmodSync(paths.key, mode);
+      expect(readTlsFiles(paths, 'shop', 'n1').key).to.equal(key);
+    }
   });
 
   it('tls: renewed files are taken, files that do not fit are not', async () => {

@@ -1,7 +1,7 @@
 // Users over real processes: begun with the token of a file, used through both faces of two nodes, a
 // token revoked at one node and refused at the other, all of it known after kill -9.
 
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -130,5 +130,17 @@ describe('process: users', function () {
     const logs = cluster.logs() + audit;
     for (const name of ['boot', 'root', 'ada'])
       expect(logs).to.not.contain(tokenIn(name).slice(21));
+  });
+
+  it('process: a file of a token that others may read is said to be one', async () => {
+    const said = `kvctl: ${file('root')} may be read by others: chmod 600 ${file('root')}\n`;
+    chmodSync(file('root'), 0o640);
+    try {
+      expect((await run('root', 'status')).stderr).to.equal(said);
+      expect((await run('root', '-q', 'status')).stderr).to.equal('');
+    } finally {
+      chmodSync(file('root'), 0o600);
+    }
+    expect((await run('root', 'status')).stderr).to.equal('');
   });
 });

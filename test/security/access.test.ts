@@ -181,6 +181,20 @@ describe('security: access over HTTP', () => {
     expect(shown.text).to.contain('"a"').and.to.not.contain('"b"');
   });
 
+  it('access: figures name the namespaces of who asks, and no others (SE-16)', async () => {
+    for (const group of ['*', 'a', 'b', 'gone'])
+      cluster.metrics.gauge('kvd_group_tables', 'tables', () => 1, { group });
+    const groupsFor = async (name: Name): Promise<string[]> => {
+      const { text } = await send(cluster.port, 'GET', '/metrics', { headers: as(name) });
+      return [...text.matchAll(/^kvd_group_tables\{group="(.*)"\}/gm)].map(
+        ([, group = '']) => group,
+      );
+    };
+    expect(await groupsFor('root')).to.deep.equal(['*', 'a', 'b', 'gone']);
+    for (const name of ['ada', 'bob', 'cleo'] as const)
+      expect(await groupsFor(name), name).to.deep.equal(['*', 'a']);
+  });
+
   it('access: wrong, disabled, expired and hostile tokens hear the same words', async () => {
     const wrong = minted('ada').text.replace(/.$/, 'x');
     const texts = new Set<string>();
