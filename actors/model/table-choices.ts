@@ -9,5 +9,5 @@ export type CompactionStrategy = (typeof compactionStrategies)[number];
 export const compressions = ['auto', 'none', 'lz4', 'zstd'] as const;
 export type Compression = (typeof compressions)[number];
 
-/** Name of the compaction group of all namespaces that have chosen nothing; theirs is none. */
+/** Name of the compaction group of all namespaces that have chosen nothing; no namespace is called so. */
 export const usualGroup = '*';

@@ -129,7 +129,8 @@ export class Invocation {
   /** The same of a file that only its owner should read. */
   #readSecret(path: string | undefined): string | undefined {
     const text = readFile(path);
-    if (path === undefined || (statSync(path).mode & 0o077) === 0) return text;
+    const stats = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
+    if (path === undefined || stats?.isFile() !== true || (stats.mode & 0o077) === 0) return text;
     const warned = warnedOf.get(this.io) ?? new Set();
     warnedOf.set(this.io, warned);
     if (!warned.has(path) && !this.isQuiet)
