@@ -1,4 +1,5 @@
-// Files that hold a secret: whoever may read them may be the node, or begin its cluster (rule SE-22).
+// Files that hold a secret, the key of a node or the token that begins a cluster: whoever can read one
+// can be that node, or its first administrator, so one that everybody can read is refused (rule SE-22).
 
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { KvError } from '../../runtime/errors.ts';
