@@ -11,7 +11,8 @@ import type { Clock } from '../../runtime/environment.ts';
 import { type Failure, failure } from '../../runtime/errors.ts';
 import { matchesHash, tokenId } from '../../runtime/access-token.ts';
 import { dropOldest } from '../model/drop-oldest.ts';
-import { isExpired, noRights, rank, type Rights, Users } from '../model/users.ts';
+import type { Namespaces } from '../model/namespaces.ts';
+import { isExpired, noRights, rank, type Rank, type Rights, Users } from '../model/users.ts';
 import { TokenBuckets } from '../model/token-buckets.ts';
 import { type AuditEntry, Auditor } from '../security/protocol.ts';
 import { addressGroup } from '../../runtime/address-group.ts';
@@ -212,6 +213,13 @@ function loginBy(
     expiresMs: holder.token.expiresMs,
     perSecondMax: holder.user.operationsPerSecondMax,
   };
+}
+
+/** In the namespace of this name; one that is not known here is asked for where he could see it. */
+export function roleIn({ rights }: Login, name: string, known: Namespaces): Rank {
+  const namespace = known.named(name);
+  if (namespace !== undefined) return rights.in(namespace.id);
+  return rights.isEverywhere ? rank.admin : rank.none;
 }
 
 /** Why somebody who was let in to read a namespace on and on has to stop, by the users of now. */

@@ -16,6 +16,7 @@ import {
   forbidden,
   isFailure,
   type Login,
+  roleIn,
 } from './access.ts';
 import type { HttpRoute } from './http-routes.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
@@ -119,19 +120,12 @@ export class HttpAccess {
       case 'first':
         return rights.isAdmin || login.tokenId === '';
       case 'named-read':
-        return this.#roleIn(login, named) >= rank.read;
+        return roleIn(login, named, this.#guard.known) >= rank.read;
       case 'named-admin':
-        return this.#roleIn(login, named) >= rank.admin;
+        return roleIn(login, named, this.#guard.known) >= rank.admin;
       default:
         return rights.isAdmin;
     }
-  }
-
-  #roleIn({ rights }: Login, name: string): number {
-    const namespace = this.#guard.known.named(name);
-    // One that is not known here is asked for where he could see it.
-    if (namespace !== undefined) return rights.in(namespace.id);
-    return rights.isEverywhere ? rank.admin : rank.none;
   }
 
   /** A request about keys, now that its namespace is known. */

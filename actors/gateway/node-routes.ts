@@ -2,6 +2,7 @@
 // together, with the tools that they need and the time that each request has.
 
 import type { Context } from '../../runtime/actor.ts';
+import type { CatalogBytes } from '../catalog/protocol.ts';
 import type { Login } from './access.ts';
 import { adminHandlers } from './admin-routes.ts';
 import type { NamespaceGuard } from './namespace-guard.ts';
@@ -42,15 +43,13 @@ export function nodeHandlers<Exchange extends NodeRequest>({
   const { members, replicationFactor: copies } = options.ring;
   const tools = { node, ask, members, copies };
   const nowMs = (): number => clock.wallMicros() / 1000;
+  const changed = (known: CatalogBytes): void => guard.changed(known);
   const handlers: NodeHandlers = {
     ...snapshotHandlers(tools),
     ...adminHandlers(tools),
     ...namespaceHandlers(tools),
     ...stateHandlers({ ...tools, namespaces: () => guard.known }, options),
-    ...userHandlers({
-      ...{ ...tools, secretBytes: secrets, nowMs },
-      changed: (known) => guard.changed(known),
-    }),
+    ...userHandlers({ ...tools, secretBytes: secrets, nowMs, changed }),
   };
   return Object.fromEntries(
     Object.entries(handlers).map(([name, run]) => [

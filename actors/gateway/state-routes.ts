@@ -10,7 +10,7 @@ import type { Ring } from '../model/ring.ts';
 import { usualGroup } from '../model/table-choices.ts';
 import { rank } from '../model/users.ts';
 import type { Monitor } from '../observability/protocol.ts';
-import type { Login } from './access.ts';
+import { type Login, roleIn } from './access.ts';
 import { type ClusterView, clusterStatus, ringDocument } from './cluster-answers.ts';
 import { jsonAnswer, textAnswer } from './http-answers.ts';
 import { problemAnswer } from './http-routes.ts';
@@ -84,20 +84,14 @@ function metrics(
       };
       const samples = replies
         .flatMap((reply) => reply.samples)
-        .filter((sample) => maySee(login, sample, namespaces()));
+        .filter(({ labels: { group } }) => maySee(login, group, namespaces()));
       answer(textAnswer(renderMetrics([...samples, silent]), metricsContentType));
     },
   );
 }
 
 /** Figures of a compaction group bear the name of its first namespace (rule SE-16). */
-function maySee(
-  login: Login | undefined,
-  { labels: { group } }: MetricSample,
-  namespaces: Namespaces,
-): boolean {
+function maySee(login: Login | undefined, group: string | undefined, known: Namespaces): boolean {
   if (login === undefined || group === undefined || group === usualGroup) return true;
-  const namespace = namespaces.named(group);
-  if (namespace === undefined) return login.rights.isEverywhere;
-  return login.rights.in(namespace.id) > rank.none;
+  return roleIn(login, group, known) > rank.none;
 }

@@ -7,13 +7,13 @@ import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { mintToken, tokenBytes, tokenHash, tokenId } from '../../runtime/access-token.ts';
 import { KvError } from '../../runtime/errors.ts';
-import { readSecretFile } from './secret-file.ts';
+import { openToOthersAndGroup, readNamedFile } from './named-file.ts';
 
 const option = 'authBootstrapTokenFile';
 
 /** The hash of the token in a file. BAD_REQUEST where there is none, or where others may read it. */
 export function readBootstrapToken(path: string): string {
-  const text = readSecretFile(path, option, 'others and group').trim();
+  const text = readNamedFile(path, refusal, openToOthersAndGroup).trim();
   if (tokenId(text) === undefined)
     throw refusal(`${path} holds no token: make one with kvd token --out ${path}`);
   return tokenHash(text);

@@ -4,12 +4,11 @@
 // everything as it was.
 
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import type { Log } from '../../runtime/environment.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { namesUri, nodeUri, type TlsMaterial } from '../../transport/tls.ts';
-import { readSecretFile } from './secret-file.ts';
+import { openToOthers, readNamedFile } from './named-file.ts';
 
 export interface TlsPaths {
   readonly cert: string;
@@ -33,7 +32,7 @@ const lookEveryMs = 30_000;
 export function readTlsFiles(paths: TlsPaths, clusterName: string, node: string): TlsMaterial {
   const material = {
     cert: readText(paths.cert, 'tlsCert'),
-    key: readSecretFile(paths.key, 'tlsKey'),
+    key: readText(paths.key, 'tlsKey', openToOthers),
     ca: readText(paths.ca, 'tlsCa'),
   };
   const certificate = parsed('tlsCert', paths.cert, () => new X509Certificate(material.cert));
@@ -82,13 +81,8 @@ export function watchTlsFiles(
   return () => clearInterval(timer);
 }
 
-function readText(path: string, field: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw invalid(field, `cannot read ${path}: ${(error as Error).message}`);
-  }
-}
+const readText = (path: string, field: string, excluded = 0): string =>
+  readNamedFile(path, (detail) => invalid(field, detail), excluded);
 
 function parsed<T>(field: string, path: string, parse: () => T): T {
   try {

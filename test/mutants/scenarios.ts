@@ -21,9 +21,7 @@ export interface ScenarioMutant extends PlantedBug {
 function played(id: string, scenario: Scenario): ScenarioMutant {
   const bug = mutants.find((mutant) => mutant.id === id);
   if (bug === undefined) throw new Error(`no planted bug ${id} that seeds find`);
-  const { rule, what, file, find, replace, also = [] } = bug;
-  const name = { id: `${id}-played`, ...(rule !== undefined && { rule }), what };
-  return { ...name, file, find, replace, also, scenario, isQuick: true };
+  return { ...bug, id: `${id}-played`, scenario, isQuick: true };
 }
 
 export const scenarioMutants: readonly ScenarioMutant[] = [

@@ -97,8 +97,9 @@ describe('tls', function () {
     };
     for (const mode of [0o604, 0o602, 0o644]) {
       chmodSync(paths.key, mode);
-      const read = (): unknown => readTlsFiles(paths, 'shop', 'n1');
-      expect(read).to.throw(`tlsKey: ${paths.key} may be read or written by others: chmod 600`);
+      expect(() => readTlsFiles(paths, 'shop', 'n1')).to.throw(
+        `${paths.key} may be read or written by others: chmod 600 ${paths.key} (field=tlsKey)`,
+      );
     }
     for (const mode of [0o600, 0o640]) {
       chmodSync(paths.key, mode);
