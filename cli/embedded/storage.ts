@@ -142,6 +142,8 @@ const pageBytes = 1024 * 1024;
 const pageSlack = 32;
 /** One read in so many lets the event loop go on: a loop of awaited reads must not stop it. */
 const readsPerLoop = 64;
+/** While writes are under way: they need turns of the loop to get on. */
+const readsPerLoopWriting = 16;
 
 /**
  * Opens a directory, recovers it, and starts its background thread. Errors: CONFLICT where it is in
@@ -381,7 +383,8 @@ class OpenStorage implements Storage {
   readonly get = async (key: Bytes): Promise<Uint8Array | undefined> => {
     const value = this.getSync(key);
     this.#reads += 1;
-    if (this.#reads % readsPerLoop === 0) await nextLoop();
+    const isWriting = this.#writes?.isIdle === false;
+    if (this.#reads % (isWriting ? readsPerLoopWriting : readsPerLoop) === 0) await nextLoop();
     return value;
   };
 

@@ -67,6 +67,11 @@ export class WriteQueue {
     this.#batchBytesMax = Math.min(batchBytesMax, limits.bytes / 2);
   }
 
+  /** No write is open. */
+  get isIdle(): boolean {
+    return this.#writes === 0 && this.#waiting.length === 0;
+  }
+
   /** Ends when the record is acknowledged. */
   write(record: Uint8Array): Promise<void> {
     const batch = this.#batchFor(record.length, 1);
@@ -131,7 +136,7 @@ export class WriteQueue {
       if (this.#failure === undefined) this.#send(batch);
       else batch.reject(errorOf(this.#failure));
     }
-    if (this.#writes > 0 || this.#waiting.length > 0) return;
+    if (!this.isIdle) return;
     for (const resolve of this.#idle.splice(0)) resolve();
   }
 

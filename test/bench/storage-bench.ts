@@ -225,6 +225,7 @@ async function readsUnderChurn(engine: Engine, pairs: Pairs, figures: Figure): P
   };
   const longestMs = await longestCollection(() => Promise.all([writer(), reader()]));
   figures['written meanwhile'] = (written / churnMs) * 1e3;
+  figures['read meanwhile'] = (histogram.count / churnMs) * 1e3;
   figures['get meanwhile, p50, us'] = histogram.percentile(50);
   figures['get meanwhile, p99.9, us'] = histogram.percentile(99.9);
   figures['longest collection meanwhile, us'] = longestMs * 1e3;

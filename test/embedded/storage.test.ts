@@ -277,6 +277,20 @@ describe('embedded storage', () => {
     expect(fired).to.equal(true);
   });
 
+  it('embedded storage: a loop of awaited reads lets a write that is under way get on', async () => {
+    const storage = await opened({ durability: 'none' });
+    await storage.put('key', 'value');
+    const writing = { isOpen: true };
+    const put = storage.put('other', 'value').then(() => {
+      writing.isOpen = false;
+    });
+    let reads = 0;
+    for (; writing.isOpen; reads += 1) await storage.get('key');
+    await put;
+    // A few turns of the loop, each after 16 reads; without writes each comes after 64.
+    expect(reads).to.be.below(128);
+  });
+
   // ---- restarts ----------------------------------------------------------------------------
 
   for (const durability of ['group', 'periodic', 'none'] as const)
