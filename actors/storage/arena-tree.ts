@@ -3,15 +3,18 @@
 // without a copy. Everything, also root and counts, lives in the arena's own header.
 //
 //   header   16 words: magic, root, height, tail, records, first leaf
-//   node     count, next leaf, then columns of 32 words: namespace, key bytes 4..7 and 8..11 as
-//            signed words of the same order, place of the record; inner nodes also their children
+//   node     count, next leaf, length of its prefix, then columns of 32 words: the 12 key bytes behind
+//            the prefix as three signed words of the same order, place of the record; inner nodes also
+//            their children
 //   record   its bytes (actors/model/record.ts), padded to 8
 //
-// Entries compare by the columns; only where all three tie are the keys themselves read. An inner
-// node's entry i > 0 is a lower bound of child i; its key is read from a record, and records never
-// move. Nodes and records are taken from the front of the arena, upwards; nothing is given back.
-// Reference: Bayer and McCreight, "Organization and Maintenance of Large Ordered Indices", 1972;
-// the choice of layout is measured in docs/performance.md.
+// Entries compare by the columns; only where all three tie are the keys themselves read, each from
+// another place of the memory. An inner node's entry i > 0 is a lower bound of child i; its key is
+// read from a record, and records never move. So a node lies between two keys of those above it, and
+// what these begin with alike, its prefix, whoever comes down to it begins with as well: columns leave
+// it out. Nodes and records are taken from the front of the arena, upwards; nothing is given back.
+// References: Bayer and McCreight, "Organization and Maintenance of Large Ordered Indices", 1972;
+// Bayer and Unterauer, "Prefix B-Trees", 1977. The layout is measured in docs/performance.md.
 
 import { BytePool } from '../../runtime/byte-pool.ts';
 import { high32 } from '../../runtime/bytes.ts';
@@ -32,9 +35,10 @@ const firstLeafWord = 5;
 const fanOut = 32;
 /** A node in words: where its parts are. */
 const nextPart = 1;
-const namespacePart = 2;
-const highPart = namespacePart + fanOut;
-const lowPart = highPart + fanOut;
+const prefixPart = 2;
+const highPart = 3;
+const middlePart = highPart + fanOut;
+const lowPart = middlePart + fanOut;
 const placePart = lowPart + fanOut;
 const childPart = placePart + fanOut;
 const leafWords = childPart;
@@ -47,6 +51,8 @@ const arenaBytesMax = 0x7fff_fff8;
 /** Flips the sign, so that signed comparison orders unsigned words. */
 const signBit = 0x8000_0000;
 const columnKeyBytes = 12;
+/** A prefix that would grow by less stays: the columns see far enough. */
+const prefixStepBytes = 4;
 
 const padded = (bytes: number): number => (bytes + 7) & ~7;
 
@@ -58,12 +64,13 @@ export class ArenaTree {
   /** The last descent: node and child index per level below the root. */
   readonly #pathNodes = new Int32Array(heightMax);
   readonly #pathIndexes = new Int32Array(heightMax);
-  // The key that is looked for, and its columns.
+  // The key that is looked for, and its columns behind a prefix of so many bytes; -1: of none yet.
   #probe: Uint8Array;
   #probeAt = 0;
   #probeEnd = 0;
-  #namespace = 0;
+  #prefix = -1;
   #high = 0;
+  #middle = 0;
   #low = 0;
 
   private constructor(memory: SharedArrayBuffer) {
@@ -117,7 +124,7 @@ export class ArenaTree {
   insert(record: Uint8Array, resolve: Resolve): InsertOutcome {
     this.#setProbe(record, recordHeaderBytes, recordHeaderBytes + recordKeyLength(record));
     const leaf = this.#descend();
-    const index = this.#lowerBound(leaf, 0);
+    const index = this.#lowerBound(leaf);
     if (index < this.#word(leaf) && this.#compareAt(leaf, index) === 0)
       return this.#replace(leaf, index, record, resolve);
     const height = this.#word(heightWord);
@@ -132,7 +139,7 @@ export class ArenaTree {
   get(key: Uint8Array): Uint8Array | undefined {
     this.#setProbe(key, 0, key.length);
     const leaf = this.#descend();
-    const index = this.#lowerBound(leaf, 0);
+    const index = this.#lowerBound(leaf);
     if (index >= this.#word(leaf) || this.#compareAt(leaf, index) !== 0) return undefined;
     return this.#copy(this.#word(leaf + placePart + index));
   }
@@ -142,7 +149,7 @@ export class ArenaTree {
     if (from === undefined) return this.#cursorAt(this.#word(firstLeafWord), 0);
     this.#setProbe(from, 0, from.length);
     const leaf = this.#descend();
-    return this.#cursorAt(leaf, this.#lowerBound(leaf, 0));
+    return this.#cursorAt(leaf, this.#lowerBound(leaf));
   }
 
   #cursorAt(firstLeaf: number, firstIndex: number): ArenaCursor {
@@ -171,14 +178,24 @@ export class ArenaTree {
     this.#probe = bytes;
     this.#probeAt = at;
     this.#probeEnd = end;
-    this.#namespace = columnOf(bytes, at, end);
-    this.#high = columnOf(bytes, at + 4, end);
-    this.#low = columnOf(bytes, at + 8, end);
+    this.#prefix = -1;
   }
 
-  /** The first entry from `first` on that is not below the probe. */
-  #lowerBound(node: number, first: number): number {
-    let low = first;
+  /** Before the probe is compared with entries of this node. */
+  #enter(node: number): void {
+    const prefix = this.#word(node + prefixPart);
+    if (prefix === this.#prefix) return;
+    const at = this.#probeAt + prefix;
+    this.#prefix = prefix;
+    this.#high = columnOf(this.#probe, at, this.#probeEnd);
+    this.#middle = columnOf(this.#probe, at + 4, this.#probeEnd);
+    this.#low = columnOf(this.#probe, at + 8, this.#probeEnd);
+  }
+
+  /** The first entry that is not below the probe. */
+  #lowerBound(node: number): number {
+    this.#enter(node);
+    let low = 0;
     let high = this.#word(node);
     while (low < high) {
       const middle = (low + high) >>> 1;
@@ -190,6 +207,7 @@ export class ArenaTree {
 
   /** The child whose range holds the probe. */
   #childIndex(node: number): number {
+    this.#enter(node);
     let low = 1;
     let high = this.#word(node);
     while (low < high) {
@@ -205,23 +223,24 @@ export class ArenaTree {
     const words = this.#words;
     const at = node + index;
     const high = words[at + highPart] as number;
-    const namespace = words[at + namespacePart] as number;
-    if (namespace !== this.#namespace) return namespace < this.#namespace ? -1 : 1;
     if (high !== this.#high) return high < this.#high ? -1 : 1;
+    const middle = words[at + middlePart] as number;
+    if (middle !== this.#middle) return middle < this.#middle ? -1 : 1;
     const low = words[at + lowPart] as number;
     if (low !== this.#low) return low < this.#low ? -1 : 1;
     return this.#compareKey(words[at + placePart] as number);
   }
 
-  /** Columns are padded with zeros, so a key that ends within them is compared as a whole. */
+  /** Columns are padded with zeros, so a key that ends within them is compared from the prefix on. */
   #compareKey(place: number): number {
     const bytes = this.#bytes;
     const probe = this.#probe;
-    const length = this.#view.getUint16(place, true);
+    const length = this.#keyLengthAt(place);
     const probeLength = this.#probeEnd - this.#probeAt;
     const shared = length < probeLength ? length : probeLength;
     const keyAt = place + recordHeaderBytes;
-    for (let i = shared < columnKeyBytes ? 0 : columnKeyBytes; i < shared; i += 1) {
+    const compared = this.#prefix + columnKeyBytes;
+    for (let i = shared < compared ? this.#prefix : compared; i < shared; i += 1) {
       const difference = (bytes[keyAt + i] as number) - (probe[this.#probeAt + i] as number);
       if (difference !== 0) return difference;
     }
@@ -239,6 +258,21 @@ export class ArenaTree {
       node = this.#word(node + childPart + index);
     }
     return node;
+  }
+
+  #keyLengthAt(place: number): number {
+    return this.#view.getUint16(place, true);
+  }
+
+  /** How many bytes the keys of two records begin with alike. */
+  #sharedLength(place: number, other: number): number {
+    const bytes = this.#bytes;
+    const shortest = Math.min(this.#keyLengthAt(place), this.#keyLengthAt(other));
+    const keyAt = place + recordHeaderBytes;
+    const otherAt = other + recordHeaderBytes;
+    let shared = 0;
+    while (shared < shortest && bytes[keyAt + shared] === bytes[otherAt + shared]) shared += 1;
+    return shared;
   }
 
   // ---- records -------------------------------------------------------------------------------
@@ -296,6 +330,7 @@ export class ArenaTree {
     const node = at >> 2;
     this.#words[node] = 0;
     this.#words[node + nextPart] = 0;
+    this.#words[node + prefixPart] = 0;
     return node;
   }
 
@@ -315,6 +350,7 @@ export class ArenaTree {
         at = index - keep;
       }
       this.#insertEntry(node, at, place);
+      this.#deepen(this.#word(heightWord) - 1, leaf, right);
       this.#addChild(right);
     } else this.#insertEntry(node, at, place);
   }
@@ -323,25 +359,72 @@ export class ArenaTree {
   #split(node: number, keep: number, words: number): number {
     const right = this.#allocateNode(words);
     const moved = this.#word(node) - keep;
-    const source = node + namespacePart + keep;
-    for (let column = 0; column < words - namespacePart; column += fanOut)
+    const source = node + highPart + keep;
+    for (let column = 0; column < words - highPart; column += fanOut)
       for (let i = 0; i < moved; i += 1)
-        this.#words[right + namespacePart + column + i] = this.#word(source + column + i);
+        this.#words[right + highPart + column + i] = this.#word(source + column + i);
+    this.#words[right + prefixPart] = this.#word(node + prefixPart);
     this.#words[right] = moved;
     this.#words[node] = keep;
     return right;
+  }
+
+  /**
+   * Two neighbours of this level that were one, at the end of the path, lie closer between the keys
+   * around them than it did: their prefixes may be longer. Its parents are still as they were.
+   */
+  #deepen(level: number, left: number, right: number): void {
+    const separator = this.#word(right + placePart);
+    const [lower, upper] = this.#boundsOf(level);
+    if (lower !== 0) this.#setPrefix(left, this.#sharedLength(lower, separator));
+    if (upper !== 0) this.#setPrefix(right, this.#sharedLength(separator, upper));
+  }
+
+  /** Records with the keys between which the node of this level in the path lies; 0: there is none. */
+  #boundsOf(level: number): readonly [lower: number, upper: number] {
+    let lower = 0;
+    let upper = 0;
+    for (let above = level - 1; above >= 0 && (lower === 0 || upper === 0); above -= 1) {
+      const node = this.#pathNodes[above] as number;
+      const index = this.#pathIndexes[above] as number;
+      if (lower === 0 && index > 0) lower = this.#word(node + placePart + index);
+      if (upper === 0 && index + 1 < this.#word(node))
+        upper = this.#word(node + placePart + index + 1);
+    }
+    return [lower, upper];
+  }
+
+  #setPrefix(node: number, prefix: number): void {
+    if (prefix < this.#word(node + prefixPart) + prefixStepBytes) return;
+    this.#words[node + prefixPart] = prefix;
+    const count = this.#word(node);
+    for (let index = 0; index < count; index += 1)
+      this.#writeColumns(node, index, this.#word(node + placePart + index));
+  }
+
+  /** Those of the key of the record at `place`, behind the prefix of the node. */
+  #writeColumns(node: number, index: number, place: number): void {
+    const words = this.#words;
+    const bytes = this.#bytes;
+    const keyAt = place + recordHeaderBytes;
+    const at = keyAt + this.#word(node + prefixPart);
+    const end = keyAt + this.#keyLengthAt(place);
+    words[node + highPart + index] = columnOf(bytes, at, end);
+    words[node + middlePart + index] = columnOf(bytes, at + 4, end);
+    words[node + lowPart + index] = columnOf(bytes, at + 8, end);
   }
 
   /** Makes room at `index` and writes the probe's columns there. */
   #insertEntry(node: number, index: number, place: number): void {
     const words = this.#words;
     const count = this.#word(node);
-    this.#shift(node + namespacePart, index, count);
+    this.#enter(node);
     this.#shift(node + highPart, index, count);
+    this.#shift(node + middlePart, index, count);
     this.#shift(node + lowPart, index, count);
     this.#shift(node + placePart, index, count);
-    words[node + namespacePart + index] = this.#namespace;
     words[node + highPart + index] = this.#high;
+    words[node + middlePart + index] = this.#middle;
     words[node + lowPart + index] = this.#low;
     words[node + placePart + index] = place;
     words[node] = count + 1;
@@ -368,6 +451,7 @@ export class ArenaTree {
       const right = this.#split(node, keep, innerWords);
       if (isLast || index > keep) this.#insertChild(right, index - keep, separator, child);
       else this.#insertChild(node, index, separator, child);
+      this.#deepen(level, node, right);
       child = right;
       separator = right;
     }
@@ -388,10 +472,12 @@ export class ArenaTree {
   #insertChild(node: number, index: number, separator: number, child: number): void {
     const words = this.#words;
     const count = this.#word(node);
-    for (let column = namespacePart; column < innerWords; column += fanOut) {
+    for (let column = highPart; column < innerWords; column += fanOut)
       this.#shift(node + column, index, count);
-      words[node + column + index] = column === childPart ? child : this.#word(separator + column);
-    }
+    const place = this.#word(separator + placePart);
+    this.#writeColumns(node, index, place);
+    words[node + placePart + index] = place;
+    words[node + childPart + index] = child;
     words[node] = count + 1;
   }
 }

@@ -86,6 +86,34 @@ describe('arena-tree', () => {
       expect(tree.get(recordKey(makeRecord(keyNumber(20_000))))).to.equal(undefined);
     });
 
+  it('arena-tree: keys that begin alike for long, end within that or differ after it (any of them)', () => {
+    // Stems of up to 40 bytes, each the beginning of others, and short ends: prefixes of nodes grow
+    // with the tree, and keys end before, at and behind them.
+    const stems = ['', 'a', 'aaaaaaaaaaaaaaaaaaaa', 'aaaaaaaaaaaaaaaaaaab', 'b'.repeat(40)];
+    const key = fc
+      .tuple(fc.constantFrom(...stems), fc.stringMatching(/^[\0a-c\u00ff]{0,7}$/))
+      .map(([stem, end]) => `${stem}${end}`)
+      .filter((text) => text !== '');
+    const property = fc.property(
+      fc.array(key, { minLength: 200, maxLength: 2_000, size: 'max' }),
+      key,
+      (keys, start) => {
+        const tree = newTree();
+        const records = keys.map((text, hlc) => makeRecord(text, { hlc: hlc + 1 }));
+        for (const record of records)
+          expect(tree.insert(record, lastWriteWins)).not.to.equal('full');
+        const winners = naiveWinners(records);
+        expect(hexes(drain(tree.cursor()))).to.deep.equal(hexes(winners));
+        for (const winner of winners)
+          expect(hexOf(tree.get(recordKey(winner)) ?? winner.subarray(1))).to.equal(hexOf(winner));
+        const from = recordKey(makeRecord(start));
+        const expected = winners.filter((record) => compareBytes(recordKey(record), from) >= 0);
+        expect(hexes(drain(tree.cursor(from)))).to.deep.equal(hexes(expected));
+      },
+    );
+    fc.assert(property, { numRuns: 60 });
+  });
+
   it('arena-tree: says what became of a record', () => {
     const tree = newTree();
     expect(tree.insert(makeRecord('a', { hlc: 5 }), lastWriteWins)).to.equal('inserted');
