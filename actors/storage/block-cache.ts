@@ -5,7 +5,9 @@
 //
 // A block of the usual size is decoded into an array that is used again when the block goes, unless
 // somebody may still look at it (`isLent`): a new array for each miss would be most of what a miss
-// costs, because its memory lies outside of the heap and the collector has to run for it.
+// costs, because its memory lies outside of the heap and the collector has to run for it. For shared
+// memory it does not run, so that a cache that fills is no work for it: as many arrays as the cache
+// holds are of that kind, and no more, since it would not run either when they are gone.
 //
 // What open tables keep in memory for good, tops of indexes and filters, counts against the same
 // bound: a quarter of it is always left to blocks. Index blocks are entries like those of data; a
@@ -79,6 +81,8 @@ export class BlockCache {
   #scanned = -1;
   /** Arrays of blocks that have gone. */
   readonly #spare: Uint8Array[] = [];
+  /** Arrays of shared memory that were ever made. */
+  #sharedArrays = 0;
   /** The last block that a range read saw and that is not kept. */
   #lastScanned: { readonly key: number; readonly block: DataBlock } | undefined;
 
@@ -168,8 +172,15 @@ export class BlockCache {
   readonly takeArray: TakeBytes = (length) => {
     if (this.#scanned >= 0 || length > usualBlockBytes || length < arrayBytesMin)
       return ownBytes(length);
-    return (this.#spare.pop() ?? new Uint8Array(usualBlockBytes)).subarray(0, length);
+    return (this.#spare.pop() ?? this.#newArray()).subarray(0, length);
   };
+
+  #newArray(): Uint8Array {
+    if ((this.#sharedArrays + 1) * usualBlockBytes > this.#bytesMax)
+      return new Uint8Array(usualBlockBytes);
+    this.#sharedArrays += 1;
+    return new Uint8Array(new SharedArrayBuffer(usualBlockBytes));
+  }
 
   #reclaim(block: DataBlock | BlockIndex): void {
     if (!(block instanceof DataBlock) || block.isLent) return;

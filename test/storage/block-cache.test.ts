@@ -96,6 +96,14 @@ describe('block-cache', () => {
     expect(scanned.buffer.byteLength, 'a range is lent').to.equal(usual);
   });
 
+  it('block-cache: as many arrays as it holds are of shared memory, those that are made later are not', () => {
+    const cache = new BlockCache(4 * entryBytes(17_000));
+    const made = Array.from({ length: 10 }, () => cache.takeArray(16_700).buffer);
+    const shared = made.map((buffer) => buffer instanceof SharedArrayBuffer);
+    expect(shared).to.deep.equal(Array.from({ length: 10 }, (_, n) => n < 4));
+    expect(new BlockCache(0).takeArray(16_700).buffer).to.be.instanceOf(ArrayBuffer);
+  });
+
   it('block-cache: arrays of a closed table wait for the next one as far as there is room', () => {
     const usual = 16_700;
     const content = blockOf(usual).bytes;
