@@ -113,7 +113,7 @@ export function userKey(key: Uint8Array): Uint8Array {
   return key.subarray(namespaceBytes);
 }
 
-/** `allocate`: where the bytes come from; default: an array of its own. */
+/** `allocate`: where the bytes come from, whatever is in them; default: an array of its own. */
 export function encodeRecord(
   fields: RecordFields,
   allocate: (length: number) => Uint8Array = newBytes,

@@ -13,11 +13,10 @@
 import type { BytePool } from '../../runtime/byte-pool.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import { recordHeaderBytes, recordLengthAt } from '../model/record.ts';
+import { ownRecordBytesMax } from './protocol.ts';
 
 const offsetBytes = 4;
 const sharedBytes = 2;
-/** Copying more costs more than it saves to use the bytes of a block again. */
-const copiedBytesMax = 4 * 1024;
 
 /** Whether keys lack what they share with the one before: not in tables of version 1. */
 export type EntryForm = 'prefixed' | 'plain';
@@ -70,7 +69,8 @@ export class DataBlock {
     if (!this.#isExact) return undefined;
     const record = this.recordAt(at, this.nextAt(at), key, 0, pool);
     if (record.buffer !== this.bytes.buffer) return record;
-    if (record.length <= copiedBytesMax) return pool.copy(record);
+    // Copying more costs more than it saves to use the bytes of a block again.
+    if (record.length <= ownRecordBytesMax) return pool.copy(record);
     this.isLent = true;
     return record;
   }

@@ -21,6 +21,9 @@ export interface RangeRequest {
 const rangeLayout = { from: 'bytes', to: 'bytes?', limit: 'u32', bytes: 'u32' } as const;
 const pageLayout = { records: 'bytes[]', isDone: 'bool' } as const;
 
+/** A record that was read and is longer may be a view of a block of the cache, which others see too. */
+export const ownRecordBytesMax = 4 * 1024;
+
 /** Front door of a shard: the newest record of a key, whatever holds it. */
 export const Store = protocol('store', 10, {
   /**
@@ -31,7 +34,10 @@ export const Store = protocol('store', 10, {
     layout: { record: 'bytes' },
     replyLayout: { lsn: 'u53' },
   }),
-  /** Tombstones and expired records included: the reader decides what they mean. */
+  /**
+   * Tombstones and expired records included: the reader decides what they mean. Up to
+   * `ownRecordBytesMax` the bytes are the reader's own.
+   */
   read: ask<
     { readonly key: Uint8Array; readonly hash: number },
     { readonly record: Uint8Array | undefined }

@@ -26,7 +26,12 @@ import {
   type Tunables,
   tunablesFrom,
 } from '../../actors/node/settings.ts';
-import { Store, type StoreStats } from '../../actors/storage/protocol.ts';
+import {
+  Memtable,
+  ownRecordBytesMax,
+  Store,
+  type StoreStats,
+} from '../../actors/storage/protocol.ts';
 import { type Outcome, refTo } from '../../runtime/actor.ts';
 import { justAfter, noBytes } from '../../runtime/bytes.ts';
 import { assert, errorOf, type Failure, failure, KvError } from '../../runtime/errors.ts';
@@ -71,6 +76,7 @@ import {
   snapshotDirectory,
   type StorageSnapshot,
 } from './storage-snapshot.ts';
+import { RecordChunks } from './record-chunks.ts';
 import { WriteQueue } from './write-queue.ts';
 import { type Compression, compressions } from '../../actors/model/table-choices.ts';
 
@@ -210,12 +216,14 @@ class OpenStorage implements Storage {
   readonly #store = refTo(Store, name);
   readonly #writer = fingerprint32Text(name);
   readonly #pool = new BytePool();
-  readonly #allocate = (length: number): Uint8Array => this.#pool.take(length);
+  readonly #chunks = new RecordChunks((answered) => this.#askMemtable(answered));
   #incarnation = 0;
   #lastHlc = 0;
   #own: StorageThread | undefined;
   #background: ThreadHandle | undefined;
   #writes: WriteQueue | undefined;
+  /** The operations of a batch are being read. */
+  #isEncoding = false;
   /** Why nothing works any more, or not yet. */
   #closed: Failure | undefined = failure('DRAINING', { detail: 'the store is not open yet' });
   #closing: Promise<void> | undefined;
@@ -260,7 +268,7 @@ class OpenStorage implements Storage {
     await own.start();
     const { inFlightBytes, mailboxMessages } = this.#tunables;
     const limits = { bytes: inFlightBytes / 2, writes: Math.ceil(mailboxMessages / 2) };
-    this.#writes = new WriteQueue(own.kernel, this.#store, limits);
+    this.#writes = new WriteQueue(own.kernel, this.#store, limits, this.#chunks);
     this.#incarnation = settings.incarnation;
     this.#lastHlc = (await this.#stats(own.kernel)).newestHlc;
     this.#closed = undefined;
@@ -329,7 +337,7 @@ class OpenStorage implements Storage {
   readonly batch = (operations: readonly Operation[]): Promise<void> => {
     try {
       const queue = this.#queue();
-      const records = operations.map((operation) => this.#recordOf(operation));
+      const records = this.#recordsOf(operations);
       return records.length === 0 ? Promise.resolve() : queue.writeAll(records);
     } catch (error) {
       return rejection(error);
@@ -338,8 +346,27 @@ class OpenStorage implements Storage {
 
   #queue(): WriteQueue {
     this.#kernel();
+    if (this.#isEncoding)
+      throw refusal('operations', 'expected none that write when they are read');
     assert(this.#writes !== undefined, 'an open store has a queue of writes');
     return this.#writes;
+  }
+
+  /** In the lane of requests, which comes after that of inserts. */
+  #askMemtable(answered: (isInserted: boolean) => void): void {
+    const memtable = refTo(Memtable, name);
+    const done = (problem: Failure | undefined): void => answered(problem === undefined);
+    this.#own?.kernel.ask(memtable, 'stats', {}, Infinity, done);
+  }
+
+  /** Until the batch has claimed them, no other write may claim what its records are cut from. */
+  #recordsOf(operations: readonly Operation[]): Uint8Array[] {
+    this.#isEncoding = true;
+    try {
+      return operations.map((operation) => this.#recordOf(operation));
+    } finally {
+      this.#isEncoding = false;
+    }
   }
 
   #recordOf(operation: Operation): Uint8Array {
@@ -375,7 +402,7 @@ class OpenStorage implements Storage {
       token,
       hash,
     };
-    return encodeRecord(fields, this.#allocate);
+    return encodeRecord(fields, this.#chunks.take);
   }
 
   // ---- reads -------------------------------------------------------------------------------
@@ -393,9 +420,10 @@ class OpenStorage implements Storage {
     const stored = checkedKey(key);
     const { hash } = hashKey(stored);
     const { record } = replyOf(kernel.askAhead(this.#store, 'read', { key: stored, hash }));
-    // A copy: a block of the cache must not be changed, nor kept alive by one value.
     if (record === undefined || !isLive(record, 0)) return undefined;
-    return this.#pool.copy(recordValue(record));
+    const value = recordValue(record);
+    // A long one may lie in a block of the cache, which must not be changed, nor kept alive by it.
+    return record.length <= ownRecordBytesMax ? value : this.#pool.copy(value);
   };
 
   readonly iterate = (options: IterateOptions = {}): AsyncIterableIterator<Entry> => {

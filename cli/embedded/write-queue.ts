@@ -12,10 +12,12 @@ import type { Ref } from '../../runtime/actor.ts';
 import { errorOf, type Failure } from '../../runtime/errors.ts';
 import type { Kernel } from '../../runtime/kernel.ts';
 import { Ring } from '../../runtime/mailbox.ts';
+import type { RecordChunk, RecordChunks } from './record-chunks.ts';
 
 /** Records that reach the store as one unit: all of them or none. */
 class Batch {
   readonly records: Uint8Array[] = [];
+  readonly chunks: RecordChunk[] = [];
   bytes = 0;
   readonly written: Promise<void>;
   resolve: () => void = nothing;
@@ -48,6 +50,7 @@ export class WriteQueue {
   readonly #kernel: Kernel;
   readonly #store: Ref<Store>;
   readonly #limits: WriteLimits;
+  readonly #chunks: RecordChunks;
   readonly #batchBytesMax: number;
   readonly #waiting = new Ring<Batch>();
   /** The last one that waits, where it takes more. */
@@ -60,10 +63,12 @@ export class WriteQueue {
   #failure: Failure | undefined;
   #idle: (() => void)[] = [];
 
-  constructor(kernel: Kernel, store: Ref<Store>, limits: WriteLimits) {
+  /** Records have to be cut from `chunks`, one call's after the other's. */
+  constructor(kernel: Kernel, store: Ref<Store>, limits: WriteLimits, chunks: RecordChunks) {
     this.#kernel = kernel;
     this.#store = store;
     this.#limits = limits;
+    this.#chunks = chunks;
     this.#batchBytesMax = Math.min(batchBytesMax, limits.bytes / 2);
   }
 
@@ -77,6 +82,7 @@ export class WriteQueue {
     const batch = this.#batchFor(record.length, 1);
     batch.records.push(record);
     batch.bytes += record.length;
+    this.#chunks.claim(batch.chunks);
     return batch.written;
   }
 
@@ -87,6 +93,7 @@ export class WriteQueue {
     const batch = this.#batchFor(bytes, records.length);
     for (const record of records) batch.records.push(record);
     batch.bytes += bytes;
+    this.#chunks.claim(batch.chunks);
     return batch.written;
   }
 
@@ -153,12 +160,17 @@ export class WriteQueue {
     const done = (problem: Failure | undefined): void => {
       this.#bytes -= bytes;
       this.#writes -= 1;
-      if (problem === undefined) batch.resolve();
+      if (problem === undefined) this.#acknowledged(batch);
       else if (problem.code === 'OVERLOADED') this.#sendAgain(batch);
       else batch.reject(errorOf(problem));
       this.#sendNext();
     };
     this.#kernel.ask(this.#store, 'applyMany', { records }, Infinity, done);
+  }
+
+  #acknowledged(batch: Batch): void {
+    this.#chunks.letGo(batch.chunks);
+    batch.resolve();
   }
 
   /** The store wrote nothing of it. Stamps decide who wins, so the order does not matter. */

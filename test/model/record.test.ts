@@ -80,6 +80,15 @@ describe('record', () => {
     );
   });
 
+  it('record: every byte is written, whatever was there before', () => {
+    fc.assert(
+      fc.property(fields, (drawn) => {
+        const used = encodeRecord(drawn, (length) => new Uint8Array(length).fill(0xaa));
+        expect(used).to.deep.equal(encodeRecord(drawn));
+      }),
+    );
+  });
+
   it('record: the layout is what the header says, byte for byte', () => {
     const record = encodeRecord({
       key: Uint8Array.of(0, 0, 0, 9, 0x6b),
