@@ -5,9 +5,7 @@
 //
 // A block of the usual size is decoded into an array that is used again when the block goes, unless
 // somebody may still look at it (`isLent`): a new array for each miss would be most of what a miss
-// costs, because its memory lies outside of the heap and the collector has to run for it. For shared
-// memory it does not run, so that a cache that fills is no work for it: as many arrays as the cache
-// holds are of that kind, and no more, since it would not run either when they are gone.
+// costs, because its memory lies outside of the heap and the collector has to run for it.
 //
 // What open tables keep in memory for good, tops of indexes and filters, counts against the same
 // bound: a quarter of it is always left to blocks. Index blocks are entries like those of data; a
@@ -175,6 +173,11 @@ export class BlockCache {
     return (this.#spare.pop() ?? this.#newArray()).subarray(0, length);
   };
 
+  /**
+   * Shared memory is no reason for the collector to run, so a cache that fills is no work for it: as
+   * many arrays as the cache holds are of that kind. No more, for it would not run either when nobody
+   * needs them any longer.
+   */
   #newArray(): Uint8Array {
     if ((this.#sharedArrays + 1) * usualBlockBytes > this.#bytesMax)
       return new Uint8Array(usualBlockBytes);
