@@ -3,9 +3,8 @@
 // and of a range read only the first blocks are kept at all, and the last one it saw, where its next
 // page goes on.
 //
-// A block of the usual size is decoded into an array that is used again when the block goes, unless
-// somebody may still look at it (`isLent`): a new array for each miss would be most of what a miss
-// costs, because its memory lies outside of the heap and the collector has to run for it.
+// A block of the usual size is decoded into an array that is used again when the block goes, with the
+// objects around it, unless somebody may still look at it (`isLent`): new ones are work for the collector.
 //
 // What open tables keep in memory for good, tops of indexes and filters, counts against the same
 // bound: a quarter of it is always left to blocks. Index blocks are entries like those of data; a
@@ -14,7 +13,7 @@
 import { ownBytes, type TakeBytes } from '../../runtime/bytes.ts';
 import { assert } from '../../runtime/errors.ts';
 import type { CacheFigures } from './cache-figures.ts';
-import { DataBlock } from './data-block.ts';
+import { DataBlock, type EntryForm } from './data-block.ts';
 import { EntryQueue, EntryTable } from './entry-table.ts';
 import {
   mainQueue,
@@ -30,9 +29,9 @@ import type { BlockIndex } from './sstable-index.ts';
 
 interface Entry {
   /** Data blocks have keys from 0 on, index blocks keys below. */
-  readonly key: number;
+  key: number;
   readonly block: DataBlock | BlockIndex;
-  readonly bytes: number;
+  bytes: number;
   queue: QueueName;
   uses: number;
   chained: Entry | undefined;
@@ -77,8 +76,10 @@ export class BlockCache {
   #indexBytes = 0;
   /** Blocks that the range read in progress has taken from the disk; -1: there is none. */
   #scanned = -1;
-  /** Arrays of blocks that have gone. */
-  readonly #spare: Uint8Array[] = [];
+  /** Of data blocks that have gone; their arrays are as long as they can be. */
+  readonly #spare: Entry[] = [];
+  /** The one whose array was taken last. */
+  #taken: Entry | undefined;
   /** Arrays of shared memory that were ever made. */
   #sharedArrays = 0;
   /** The last block that a range read saw and that is not kept. */
@@ -170,8 +171,19 @@ export class BlockCache {
   readonly takeArray: TakeBytes = (length) => {
     if (this.#scanned >= 0 || length > usualBlockBytes || length < arrayBytesMin)
       return ownBytes(length);
-    return (this.#spare.pop() ?? this.#newArray()).subarray(0, length);
+    this.#taken = this.#spare.pop();
+    const array = this.#taken?.block.bytes ?? this.#newArray();
+    return array.subarray(0, length);
   };
+
+  /** The block whose content was decoded into `content`, perhaps the array that was taken last. */
+  blockOf(path: string, offset: number, content: Uint8Array, form: EntryForm): DataBlock {
+    const spare = this.#taken?.block;
+    if (!(spare instanceof DataBlock) || spare.bytes.buffer !== content.buffer)
+      return new DataBlock(path, offset, content, form);
+    spare.become(path, offset, content.length, form);
+    return spare;
+  }
 
   /**
    * Shared memory is no reason for the collector to run, so a cache that fills is no work for it: as
@@ -185,11 +197,13 @@ export class BlockCache {
     return new Uint8Array(new SharedArrayBuffer(usualBlockBytes));
   }
 
-  #reclaim(block: DataBlock | BlockIndex): void {
+  #reclaim(entry: Entry): void {
+    const { block } = entry;
     if (!(block instanceof DataBlock) || block.isLent) return;
-    const { buffer } = block.bytes;
-    if (buffer.byteLength === usualBlockBytes && this.#spare.length < this.#spareArraysMax)
-      this.#spare.push(new Uint8Array(buffer));
+    const { buffer, length } = block.bytes;
+    if (buffer.byteLength !== usualBlockBytes || this.#spare.length >= this.#spareArraysMax) return;
+    if (length < usualBlockBytes) block.bytes = new Uint8Array(buffer);
+    this.#spare.push(entry);
   }
 
   /** Many come together when a table is closed: they may fill what the cache has room for. */
@@ -224,8 +238,14 @@ export class BlockCache {
     if (bytes > this.#blockBytesMax) return;
     const queue = this.#policy.queueFor(fingerprintOf(key));
     this.#policy.makeRoom(queue, bytes);
-    const links = { chained: undefined, older: undefined, newer: undefined };
-    this.#enter({ key, block: content, bytes, queue, uses: 0, ...links });
+    const taken = this.#taken;
+    this.#taken = undefined;
+    const entry = taken?.block === content ? taken : newEntry(content);
+    entry.key = key;
+    entry.bytes = bytes;
+    entry.queue = queue;
+    entry.uses = 0;
+    this.#enter(entry);
     this.#trimSpare();
   }
 
@@ -283,7 +303,7 @@ export class BlockCache {
     if (entry === undefined) return;
     this.#entries.remove(entry);
     this.#unqueue(entry);
-    this.#reclaim(entry.block);
+    this.#reclaim(entry);
   }
 
   #store(): QueueStore<Entry> {
@@ -308,6 +328,17 @@ export class BlockCache {
     };
   }
 }
+
+const newEntry = (block: DataBlock | BlockIndex): Entry => ({
+  key: 0,
+  block,
+  bytes: 0,
+  queue: smallQueue,
+  uses: 0,
+  chained: undefined,
+  older: undefined,
+  newer: undefined,
+});
 
 const indexKey = (table: number, block: number): number => -1 - (table * blocksPerTableMax + block);
 

@@ -22,15 +22,15 @@ const sharedBytes = 2;
 export type EntryForm = 'prefixed' | 'plain';
 
 export class DataBlock {
-  readonly bytes: Uint8Array;
-  readonly #path: string;
-  readonly #offset: number;
-  readonly #view: DataView;
+  /** The content comes first; what is behind it is of nobody. */
+  bytes: Uint8Array;
+  #path = '';
+  #offset = 0;
   /** Bytes in front of the header of an entry. */
-  readonly #lead: number;
+  #lead = 0;
   /** Where the entries end and the offsets begin. */
-  readonly #end: number;
-  readonly #restarts: number;
+  #end = 0;
+  #restarts = 0;
   /** Whether the entry that `seek` found has the very key. */
   #isExact = false;
   /** Somebody may hold a view of these bytes, so they can never be used for another block. */
@@ -39,12 +39,16 @@ export class DataBlock {
   /** `path` and `offset` name it in errors. */
   constructor(path: string, offset: number, bytes: Uint8Array, form: EntryForm = 'prefixed') {
     this.bytes = bytes;
+    this.become(path, offset, bytes.length, form);
+  }
+
+  /** Another block, whose content was decoded into these bytes; nobody may look at the one it was. */
+  become(path: string, offset: number, length: number, form: EntryForm): void {
     this.#path = path;
     this.#offset = offset;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#lead = form === 'prefixed' ? sharedBytes : 0;
-    this.#restarts = bytes.length < offsetBytes ? 0 : this.#u32(bytes.length - offsetBytes);
-    this.#end = bytes.length - (this.#restarts + 1) * offsetBytes;
+    this.#restarts = length < offsetBytes ? 0 : this.#u32(length - offsetBytes);
+    this.#end = length - (this.#restarts + 1) * offsetBytes;
     if (this.#restarts === 0 || this.#end < this.#lead + recordHeaderBytes)
       throw this.corrupt('no records');
   }
@@ -219,6 +223,8 @@ export class DataBlock {
   }
 
   #u32(at: number): number {
-    return this.#view.getUint32(at, true);
+    const { bytes } = this;
+    const low = (bytes[at] as number) | ((bytes[at + 1] as number) << 8);
+    return (low | ((bytes[at + 2] as number) << 16) | ((bytes[at + 3] as number) << 24)) >>> 0;
   }
 }

@@ -5,7 +5,14 @@
 // What it returns are views of blocks that never change, or bytes of a pool that nobody else has.
 
 import { BytePool } from '../../runtime/byte-pool.ts';
-import { ByteReader, compareBytes, crc32, noBytes, ownBytes } from '../../runtime/bytes.ts';
+import {
+  ByteReader,
+  compareBytes,
+  crc32,
+  noBytes,
+  ownBytes,
+  type TakeBytes,
+} from '../../runtime/bytes.ts';
 import type { BlockCodecs, Disk, DiskFile } from '../../runtime/environment.ts';
 import { CorruptionError } from '../../runtime/errors.ts';
 import { checkRecord, recordHash, recordKey } from '../model/record.ts';
@@ -13,7 +20,7 @@ import type { RecordCursor } from '../model/record-pages.ts';
 import { BlockCache } from './block-cache.ts';
 import { BlockIterator } from './block-iterator.ts';
 import { BloomFilter } from './bloom-filter.ts';
-import { DataBlock } from './data-block.ts';
+import { DataBlock, type EntryForm } from './data-block.ts';
 import type { TableMeta } from './protocol.ts';
 import {
   type BlockPlace,
@@ -376,12 +383,23 @@ export class SstableReader {
     const number = (this.#top.firstBlocks[child] as number) + i;
     const cached = this.#cache.get(this.#cacheTable, number);
     if (cached !== undefined) return cached;
-    const block = this.#readBlock(placeIn(index, i), this.#cache.takeArray);
+    const place = placeIn(index, i);
+    const content = this.#readContent(place, this.#cache.takeArray);
+    const block = this.#cache.blockOf(this.#file.path, place.offset, content, this.#entryForm);
     this.#cache.put(this.#cacheTable, number, block);
     return block;
   }
 
-  #readBlock({ offset, length, crc }: IndexedBlock, take = ownBytes): DataBlock {
+  get #entryForm(): EntryForm {
+    return this.formatVersion === 1 ? 'plain' : 'prefixed';
+  }
+
+  #readBlock(place: IndexedBlock, take = ownBytes): DataBlock {
+    const content = this.#readContent(place, take);
+    return new DataBlock(this.#file.path, place.offset, content, this.#entryForm);
+  }
+
+  #readContent({ offset, length, crc }: IndexedBlock, take: TakeBytes): Uint8Array {
     const { path } = this.#file;
     const { fileNumber } = this.meta;
     if (this.#scratch.length === 0) this.#scratch = new Uint8Array(scratchBytes);
@@ -394,7 +412,7 @@ export class SstableReader {
       kept.set(content);
       content = kept;
     }
-    return new DataBlock(path, offset, content, this.formatVersion === 1 ? 'plain' : 'prefixed');
+    return content;
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import { BlockCache, entryOverheadBytes } from '../../actors/storage/block-cache.ts';
-import { DataBlock } from '../../actors/storage/data-block.ts';
+import { type DataBlock } from '../../actors/storage/data-block.ts';
 import type { BlockIndex } from '../../actors/storage/sstable-index.ts';
 import { blockOf } from './blocks-under-test.ts';
 
@@ -78,7 +78,7 @@ describe('block-cache', () => {
     const decoded = (): DataBlock => {
       const bytes = cache.takeArray(usual);
       bytes.set(content);
-      return new DataBlock('t', 0, bytes);
+      return cache.blockOf('t', 0, bytes, 'prefixed');
     };
     const [looked, free] = [decoded(), decoded()];
     looked.isLent = true;
@@ -114,7 +114,7 @@ describe('block-cache', () => {
         const bytes = cache.takeArray(usual);
         bytes.set(content);
         buffers.add(bytes.buffer);
-        cache.put(table, n, new DataBlock('t', 0, bytes));
+        cache.put(table, n, cache.blockOf('t', 0, bytes, 'prefixed'));
       }
       return buffers;
     };
