@@ -307,10 +307,12 @@ function diskBytes(directory: string): number {
 // ---- one process per engine ----------------------------------------------------------------
 
 const self = fileURLToPath(import.meta.url);
+/** As docs/embedded.md advises where pauses count; for all engines. */
+const shortPauses = '--no-parallel-scavenge';
 
 function inProcess(engine: string, options: StorageBenchOptions): Promise<Figures> {
   const { records, valueBytes, file, keyField } = options;
-  const args = [self, '--engine', engine, '--records', String(records)];
+  const args = [shortPauses, self, '--engine', engine, '--records', String(records)];
   args.push('--value-bytes', String(valueBytes));
   if (file !== undefined) args.push('--file', file, '--key-field', keyField ?? 'name');
   return new Promise((resolve) => {
