@@ -2,6 +2,8 @@
 // V8 (its flag typed_array_max_size_in_heap): one malloc each, and the collector runs for them as for
 // memory that is short. What is cut off is never used again, so arrays share a chunk but no byte.
 
+import { wordAligned } from './bytes.ts';
+
 const chunkBytes = 16 * 1024;
 /** Longer ones are made alone: they would keep too much of a chunk alive, or not fit. */
 const pooledBytesMax = 4 * 1024;
@@ -18,7 +20,7 @@ export class BytePool {
       this.#at = 0;
     }
     const bytes = this.#chunk.subarray(this.#at, this.#at + length);
-    this.#at += length;
+    this.#at += wordAligned(length);
     return bytes;
   }
 

@@ -29,6 +29,12 @@ export type TakeBytes = (length: number) => Uint8Array;
 /** A new one each time. */
 export const ownBytes: TakeBytes = (length) => new Uint8Array(length);
 
+/**
+ * The next multiple of 8. V8 copies to and from shared memory by words where both sides begin at one,
+ * else byte by byte.
+ */
+export const wordAligned = (length: number): number => (length + 7) & ~7;
+
 /** 2^32: the weight of the high half of a 53-bit integer. */
 export const high32 = 0x1_0000_0000;
 

@@ -3,7 +3,7 @@
 // the tools only, and keeps nothing between two calls; input and output are plain data, or shared
 // memory that nobody else touches meanwhile.
 
-import { crc32 } from './bytes.ts';
+import { crc32, wordAligned } from './bytes.ts';
 import type { BlockCodecs } from './environment.ts';
 import { BugError } from './errors.ts';
 
@@ -13,7 +13,7 @@ export type TaskTools = BlockCodecs;
 export type TaskTable = Readonly<Record<string, (input: never, tools: TaskTools) => unknown>>;
 
 export interface PackInput {
-  /** Blocks one behind the other. Shared memory: the threads of a pool see the same bytes. */
+  /** Blocks, each at the next word. Shared memory: the threads of a pool see the same bytes. */
   readonly raw: Uint8Array<SharedArrayBuffer>;
   /** Where each block ends in `raw`. */
   readonly ends: readonly number[];
@@ -32,7 +32,7 @@ function packBlocks({ raw, ends, codec, packed }: PackInput, tools: TaskTools): 
       packed.set(bytes, packedAt);
       packedAt += bytes.length;
     }
-    at = end;
+    at = wordAligned(end);
     return packedAt;
   });
 }

@@ -17,7 +17,7 @@
 // Bayer and Unterauer, "Prefix B-Trees", 1977. The layout is measured in docs/performance.md.
 
 import { BytePool } from '../../runtime/byte-pool.ts';
-import { high32 } from '../../runtime/bytes.ts';
+import { high32, wordAligned } from '../../runtime/bytes.ts';
 import { assert } from '../../runtime/errors.ts';
 import { recordHeaderBytes, recordKeyLength, recordLengthAt } from '../model/record.ts';
 import { lastWriteWins, type Resolve } from '../model/resolve.ts';
@@ -53,8 +53,6 @@ const signBit = 0x8000_0000;
 const columnKeyBytes = 12;
 /** A prefix that would grow by less stays: the columns see far enough. */
 const prefixStepBytes = 4;
-
-const padded = (bytes: number): number => (bytes + 7) & ~7;
 
 export class ArenaTree {
   readonly #words: Int32Array;
@@ -128,7 +126,7 @@ export class ArenaTree {
     if (index < this.#word(leaf) && this.#compareAt(leaf, index) === 0)
       return this.#replace(leaf, index, record, resolve);
     const height = this.#word(heightWord);
-    const needed = padded(record.length) + (height + 1) * nodeBytesMax;
+    const needed = wordAligned(record.length) + (height + 1) * nodeBytesMax;
     if (this.#word(tailWord) + needed > this.capacity) return 'full';
     this.#add(leaf, index, this.#append(record));
     this.#words[recordsWord] = this.records + 1;
@@ -280,7 +278,7 @@ export class ArenaTree {
   #append(record: Uint8Array): number {
     const place = this.#word(tailWord);
     this.#bytes.set(record, place);
-    this.#words[tailWord] = place + padded(record.length);
+    this.#words[tailWord] = place + wordAligned(record.length);
     return place;
   }
 
@@ -300,11 +298,11 @@ export class ArenaTree {
       if (winner === stored) return 'kept';
     }
     // In place where it fits: a hot key must not fill the arena. The key stays where it is.
-    if (padded(winner.length) <= padded(recordLengthAt(this.#bytes, place))) {
+    if (wordAligned(winner.length) <= wordAligned(recordLengthAt(this.#bytes, place))) {
       this.#bytes.set(winner, place);
       return 'replaced';
     }
-    if (this.#word(tailWord) + padded(winner.length) > this.capacity) return 'full';
+    if (this.#word(tailWord) + wordAligned(winner.length) > this.capacity) return 'full';
     this.#words[leaf + placePart + index] = this.#append(winner);
     return 'replaced';
   }

@@ -6,7 +6,7 @@
 
 import type { BlockCodecs, Tasks } from '../../runtime/environment.ts';
 import type { PackInput } from '../../runtime/tasks.ts';
-import { noBytes } from '../../runtime/bytes.ts';
+import { noBytes, wordAligned } from '../../runtime/bytes.ts';
 
 type SharedBytes = Uint8Array<SharedArrayBuffer>;
 
@@ -39,14 +39,14 @@ export class BlockBatch {
   /** Copies the block. */
   add(block: Uint8Array, separator: Uint8Array): void {
     const end = this.#length + block.length;
-    if (end > this.#raw.length) {
-      const grown = sharedBytes(Math.max(end, this.#raw.length * 2));
+    if (wordAligned(end) > this.#raw.length) {
+      const grown = sharedBytes(Math.max(wordAligned(end), this.#raw.length * 2));
       grown.set(this.#raw.subarray(0, this.#length));
       this.#raw = grown;
       this.#packed = sharedBytes(grown.length);
     }
     this.#raw.set(block, this.#length);
-    this.#length = end;
+    this.#length = wordAligned(end);
     this.#ends.push(end);
     this.#separators.push(separator);
   }
@@ -72,7 +72,7 @@ export class BlockBatch {
       const packedEnd = this.#packedEnds[i] ?? packedAt;
       const packed = packedEnd > packedAt ? this.#packed.subarray(packedAt, packedEnd) : undefined;
       use(this.#raw.subarray(at, end), this.#separators[i] ?? noBytes, packed);
-      at = end;
+      at = wordAligned(end);
       packedAt = packedEnd;
     });
   }

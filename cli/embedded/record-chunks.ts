@@ -7,6 +7,8 @@
 // One question is open at a time. What a batch that failed holds is never used again, since nobody
 // knows who still reads it; nor is what a stopped memtable did not answer for.
 
+import { wordAligned } from '../../runtime/bytes.ts';
+
 /** Of records. Its bytes are anything: the encoder writes each of them. */
 export interface RecordChunk {
   readonly bytes: Uint8Array;
@@ -52,8 +54,8 @@ export class RecordChunks {
     if (length > chunkBytes / 2) return new Uint8Array(length);
     if (this.#at + length > chunkBytes) this.#leave();
     const start = this.#at;
-    this.#at += length;
-    return this.#current.bytes.subarray(start, this.#at);
+    this.#at += wordAligned(length);
+    return this.#current.bytes.subarray(start, start + length);
   };
 
   /** What was taken since the last claim belongs to the batch whose chunks these are. */
