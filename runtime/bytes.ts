@@ -68,6 +68,14 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
   return a.length - b.length;
 }
 
+/** How many bytes both begin with alike. */
+export function sharedLength(a: Uint8Array, b: Uint8Array): number {
+  const most = a.length < b.length ? a.length : b.length;
+  let shared = 0;
+  while (shared < most && a[shared] === b[shared]) shared += 1;
+  return shared;
+}
+
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && compareBytes(a, b) === 0;
 }

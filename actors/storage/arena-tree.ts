@@ -17,7 +17,7 @@
 // Bayer and Unterauer, "Prefix B-Trees", 1977. The layout is measured in docs/performance.md.
 
 import { BytePool } from '../../runtime/byte-pool.ts';
-import { high32, wordAligned } from '../../runtime/bytes.ts';
+import { high32, sharedLength, wordAligned } from '../../runtime/bytes.ts';
 import { assert } from '../../runtime/errors.ts';
 import { recordHeaderBytes, recordKeyLength, recordLengthAt } from '../model/record.ts';
 import { lastWriteWins, type Resolve } from '../model/resolve.ts';
@@ -262,15 +262,10 @@ export class ArenaTree {
     return this.#view.getUint16(place, true);
   }
 
-  /** How many bytes the keys of two records begin with alike. */
-  #sharedLength(place: number, other: number): number {
-    const bytes = this.#bytes;
-    const shortest = Math.min(this.#keyLengthAt(place), this.#keyLengthAt(other));
-    const keyAt = place + recordHeaderBytes;
-    const otherAt = other + recordHeaderBytes;
-    let shared = 0;
-    while (shared < shortest && bytes[keyAt + shared] === bytes[otherAt + shared]) shared += 1;
-    return shared;
+  /** A view of the key of the record at `place`. */
+  #keyAt(place: number): Uint8Array {
+    const at = place + recordHeaderBytes;
+    return this.#bytes.subarray(at, at + this.#keyLengthAt(place));
   }
 
   // ---- records -------------------------------------------------------------------------------
@@ -372,10 +367,10 @@ export class ArenaTree {
    * around them than it did: their prefixes may be longer. Its parents are still as they were.
    */
   #deepen(level: number, left: number, right: number): void {
-    const separator = this.#word(right + placePart);
+    const separator = this.#keyAt(this.#word(right + placePart));
     const [lower, upper] = this.#boundsOf(level);
-    if (lower !== 0) this.#setPrefix(left, this.#sharedLength(lower, separator));
-    if (upper !== 0) this.#setPrefix(right, this.#sharedLength(separator, upper));
+    if (lower !== 0) this.#setPrefix(left, sharedLength(this.#keyAt(lower), separator));
+    if (upper !== 0) this.#setPrefix(right, sharedLength(separator, this.#keyAt(upper)));
   }
 
   /** Records with the keys between which the node of this level in the path lies; 0: there is none. */

@@ -39,14 +39,15 @@ export class BlockBatch {
   /** Copies the block. */
   add(block: Uint8Array, separator: Uint8Array): void {
     const end = this.#length + block.length;
-    if (wordAligned(end) > this.#raw.length) {
-      const grown = sharedBytes(Math.max(wordAligned(end), this.#raw.length * 2));
+    const next = wordAligned(end);
+    if (next > this.#raw.length) {
+      const grown = sharedBytes(Math.max(next, this.#raw.length * 2));
       grown.set(this.#raw.subarray(0, this.#length));
       this.#raw = grown;
       this.#packed = sharedBytes(grown.length);
     }
     this.#raw.set(block, this.#length);
-    this.#length = wordAligned(end);
+    this.#length = next;
     this.#ends.push(end);
     this.#separators.push(separator);
   }

@@ -2,7 +2,7 @@
 // The caller syncs file and directory afterwards; the footer, with the CRC of everything before
 // it, is the last thing written, so a table that was cut short is recognised.
 
-import { ByteWriter, crc32 } from '../../runtime/bytes.ts';
+import { ByteWriter, crc32, sharedLength } from '../../runtime/bytes.ts';
 import type { BlockCodecs, DiskFile } from '../../runtime/environment.ts';
 import { assert } from '../../runtime/errors.ts';
 import {
@@ -304,14 +304,6 @@ export class SstableWriter {
     this.#written += bytes.length;
     this.#output.reset();
   }
-}
-
-/** The bytes that two keys begin with alike. */
-function sharedLength(a: Uint8Array, b: Uint8Array): number {
-  const most = a.length < b.length ? a.length : b.length;
-  let shared = 0;
-  while (shared < most && a[shared] === b[shared]) shared += 1;
-  return shared;
 }
 
 /** Whether `key` sorts behind `last`, with which it shares so many bytes. */

@@ -14,8 +14,6 @@ export interface RecordChunk {
   readonly bytes: Uint8Array;
   /** Batches that have records in it. */
   holds: number;
-  /** Records are cut from it, or the batch that has the last of them does not hold it yet. */
-  isOpen: boolean;
 }
 
 /** `answered` says whether everything that was written before the question is in the memtable. */
@@ -61,10 +59,7 @@ export class RecordChunks {
   /** What was taken since the last claim belongs to the batch whose chunks these are. */
   claim(held: RecordChunk[]): void {
     if (this.#left.length > 0) {
-      for (const chunk of this.#left) {
-        hold(held, chunk);
-        chunk.isOpen = false;
-      }
+      for (const chunk of this.#left) hold(held, chunk);
       this.#left = [];
     }
     hold(held, this.#current);
@@ -74,16 +69,19 @@ export class RecordChunks {
   letGo(held: readonly RecordChunk[]): void {
     for (const chunk of held) {
       chunk.holds -= 1;
-      if (chunk.holds === 0 && !chunk.isOpen) this.#letGo.push(chunk);
+      if (chunk.holds === 0 && !this.#isOpen(chunk)) this.#letGo.push(chunk);
     }
     this.#ask();
   }
 
+  /** Records are cut from it, or the batch that has the last of them does not hold it yet. */
+  #isOpen(chunk: RecordChunk): boolean {
+    return chunk === this.#current || this.#left.includes(chunk);
+  }
+
   #leave(): void {
     this.#left.push(this.#current);
-    const next = this.#free.pop() ?? newChunk(this.#sizes.chunkBytes);
-    next.isOpen = true;
-    this.#current = next;
+    this.#current = this.#free.pop() ?? newChunk(this.#sizes.chunkBytes);
     this.#at = 0;
   }
 
@@ -104,7 +102,6 @@ export class RecordChunks {
 const newChunk = (length: number): RecordChunk => ({
   bytes: new Uint8Array(length),
   holds: 0,
-  isOpen: true,
 });
 
 /** Chunks are claimed in the order of their use: one that is held already is the last. */

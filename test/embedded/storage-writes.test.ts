@@ -1,18 +1,11 @@
 // What the engine as a library does with the memory of records: it is used again while many writes are
 // open, and every record is read back as it was written.
 
-import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { expect } from 'chai';
-import {
-  openStorage,
-  type Operation,
-  type Storage,
-  type StorageOptions,
-} from '../../cli/embedded/storage.ts';
+import type { Operation, Storage } from '../../cli/embedded/storage.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { Prng } from '../../runtime/prng.ts';
+import { storagesUnderTest } from './storages-under-test.ts';
 
 const smallMemory = {
   memtableBytes: 256 * 1024,
@@ -46,28 +39,12 @@ async function madeOutside(work: () => Promise<void>): Promise<number> {
 }
 
 describe('embedded storage writes', () => {
-  let directory: string;
-  const open: Storage[] = [];
-
-  async function opened(options: Partial<StorageOptions> = {}): Promise<Storage> {
-    const storage = await openStorage({ directory, logLevel: 'error', ...options });
-    open.push(storage);
-    return storage;
-  }
+  const { opened } = storagesUnderTest();
 
   async function reopened(storage: Storage): Promise<Storage> {
     await storage.close();
     return opened({ settings: smallMemory });
   }
-
-  beforeEach(() => {
-    directory = fs.mkdtempSync(path.join(os.tmpdir(), 'kvd-embedded-'));
-  });
-
-  afterEach(async () => {
-    for (const storage of open.splice(0)) await storage.close();
-    fs.rmSync(directory, { recursive: true, force: true });
-  });
 
   async function expectAll(storage: Storage, lengths: ReadonlyMap<number, number>): Promise<void> {
     for (const [n, length] of lengths) {

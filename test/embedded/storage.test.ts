@@ -3,7 +3,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -11,16 +10,11 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { openIdentity } from '../../actors/node/identity.ts';
 import { segmentHeaderSpace } from '../../actors/storage/wal-format.ts';
-import {
-  type IterateOptions,
-  openStorage,
-  type Operation,
-  type Storage,
-  type StorageOptions,
-} from '../../cli/embedded/storage.ts';
+import type { IterateOptions, Operation, Storage } from '../../cli/embedded/storage.ts';
 import { compareBytes, startsWith, utf8 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
+import { storagesUnderTest } from './storages-under-test.ts';
 
 const writerFile = fileURLToPath(new URL('./storage-writer.js', import.meta.url));
 
@@ -47,23 +41,8 @@ const keysOf = async (storage: Storage, options?: IterateOptions): Promise<strin
   (await entriesOf(storage, options)).map(([key]) => key);
 
 describe('embedded storage', () => {
-  let directory: string;
-  const open: Storage[] = [];
-
-  async function opened(options: Partial<StorageOptions> = {}): Promise<Storage> {
-    const storage = await openStorage({ directory, logLevel: 'error', ...options });
-    open.push(storage);
-    return storage;
-  }
-
-  beforeEach(() => {
-    directory = fs.mkdtempSync(path.join(os.tmpdir(), 'kvd-embedded-'));
-  });
-
-  afterEach(async () => {
-    for (const storage of open.splice(0)) await storage.close();
-    fs.rmSync(directory, { recursive: true, force: true });
-  });
+  const storages = storagesUnderTest();
+  const { opened } = storages;
 
   // ---- values ------------------------------------------------------------------------------
 
@@ -183,7 +162,7 @@ describe('embedded storage', () => {
   it('embedded storage: the directory of a cluster node is refused', async () => {
     const identity = { clusterName: 'kvd', node: 'n1', members: ['n1'], shards: 1 };
     const ring = { replicationFactor: 1, virtualNodes: 256 };
-    await openIdentity(createNodeDisk(directory), { ...identity, ...ring }, 1);
+    await openIdentity(createNodeDisk(storages.directory), { ...identity, ...ring }, 1);
     expect(await codeOf(() => opened())).to.equal('DATA_REFUSED');
   });
 
@@ -374,7 +353,7 @@ describe('embedded storage', () => {
   it('embedded storage: when the log cannot go on, open and later writes fail with the reason', async () => {
     const storage = await opened({ logLevel: 'silent', settings: { walSegmentBytes: 64 * 1024 } });
     await storage.put('key', 'value');
-    fs.rmSync(path.join(directory, 'shard-0/wal'), { recursive: true });
+    fs.rmSync(path.join(storages.directory, 'shard-0/wal'), { recursive: true });
     const value = 'x'.repeat(10_000);
     const codes = await Promise.all(
       Array.from({ length: 50 }, (_, n) => codeOf(() => storage.put(`k${n}`, value))),
@@ -389,7 +368,7 @@ describe('embedded storage', () => {
   // ---- crashes -----------------------------------------------------------------------------
 
   const startWriter = (...args: string[]): ChildProcess =>
-    spawn(process.execPath, [writerFile, directory, ...args], {
+    spawn(process.execPath, [writerFile, storages.directory, ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
 
@@ -426,7 +405,7 @@ describe('embedded storage', () => {
     const child = startWriter('none', 'batch');
     await once(child.stdout as NodeJS.ReadableStream, 'data');
     await kill(child);
-    const log = path.join(directory, 'shard-0/wal');
+    const log = path.join(storages.directory, 'shard-0/wal');
     const segments = fs.readdirSync(log).filter((name) => name.endsWith('.wal'));
     const name = segments.sort()[segments.length - 1] ?? '';
     const bytes = fs.readFileSync(path.join(log, name));
@@ -456,7 +435,7 @@ describe('embedded storage', () => {
     fs.writeFileSync(file, example);
     try {
       const output = await new Promise<string>((resolve, reject) => {
-        execFile(process.execPath, [file], { cwd: directory }, (error, stdout, stderr) => {
+        execFile(process.execPath, [file], { cwd: storages.directory }, (error, stdout, stderr) => {
           if (error === null) resolve(stdout);
           else reject(new Error(stderr));
         });

@@ -2,7 +2,7 @@
 // priority of its threads.
 
 import { expect } from 'chai';
-import { equalBytes, noBytes, wordAligned, utf8 } from '../../runtime/bytes.ts';
+import { equalBytes, noBytes, utf8, wordAligned } from '../../runtime/bytes.ts';
 import { BugError } from '../../runtime/errors.ts';
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createTaskPool, type TaskPool } from '../../runtime/host/task-pool.ts';

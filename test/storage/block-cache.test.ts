@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import { BlockCache, entryOverheadBytes } from '../../actors/storage/block-cache.ts';
-import { type DataBlock } from '../../actors/storage/data-block.ts';
+import type { DataBlock } from '../../actors/storage/data-block.ts';
 import type { BlockIndex } from '../../actors/storage/sstable-index.ts';
 import { blockOf } from './blocks-under-test.ts';
 
