@@ -49,6 +49,14 @@ export const coreTasks = {
   checksum,
 } as const satisfies TaskTable;
 
+/**
+ * Over within a few milliseconds for a megabyte: where a thread of a pool would take its processor
+ * from somebody who needs it, such a task is better run by the thread that asks.
+ */
+export function isShortTask(name: string, input: unknown): boolean {
+  return name === 'pack-blocks' && (input as PackInput).codec === 'lz4';
+}
+
 /** Runs one task here and now. An unknown name is a defect of the caller. */
 export function runTask(tasks: TaskTable, tools: TaskTools, name: string, input: unknown): unknown {
   const task = Object.hasOwn(tasks, name) ? tasks[name] : undefined;

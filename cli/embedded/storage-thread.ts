@@ -21,7 +21,7 @@ import type {
 import type { Failure } from '../../runtime/errors.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeHost, secretBytes } from '../../runtime/host/node-host.ts';
-import { lowerThreadPriority } from '../../runtime/host/priority.ts';
+import { type CpuPriority, lowerThreadPriority } from '../../runtime/host/priority.ts';
 import type { ThreadPart } from '../../runtime/host/threads.ts';
 import { Kernel } from '../../runtime/kernel.ts';
 import type { Placement } from '../../runtime/placement.ts';
@@ -40,6 +40,7 @@ export interface StorageSeed {
   readonly directory: string;
   readonly codecModules: CodecModules;
   readonly arenas: readonly SharedArrayBuffer[];
+  readonly backgroundPriority: CpuPriority;
   readonly part: ThreadPart;
 }
 
@@ -68,9 +69,9 @@ export function createStorageThread(
   log: Log,
   fatal: (reason: string) => void,
 ): StorageThread {
-  const { settings, directory, codecModules, arenas } = seed;
+  const { settings, directory, codecModules, arenas, backgroundPriority } = seed;
   const isWorker = thread === workerThread;
-  const tasks = createThreadTasks(isWorker, codecModules);
+  const tasks = createThreadTasks(isWorker, false, codecModules);
   const disk = closableDisk(createNodeDisk(directory));
   const codecs = createCodecs(codecModules);
   const capabilities: Capabilities = { disk, codecs, arenas, tasks, secrets: secretBytes };
@@ -81,7 +82,8 @@ export function createStorageThread(
   return {
     kernel,
     start: async () => {
-      if (isWorker) lowerThreadPriority();
+      if (isWorker && !lowerThreadPriority(backgroundPriority) && backgroundPriority !== 'low')
+        log.warn('storage.priority-not-set', { priority: backgroundPriority });
       for (const { spec } of planned) await kernel.spawn(spec);
     },
     stop: async (problem) => {

@@ -41,6 +41,7 @@ import { type DirectoryLock, lockDirectory } from '../../runtime/host/directory-
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeLog, type LogLevel } from '../../runtime/host/node-log.ts';
+import { cpuPriorities, type CpuPriority } from '../../runtime/host/priority.ts';
 import {
   createThreadMesh,
   doorbellsOf,
@@ -93,6 +94,11 @@ export interface StorageOptions {
   readonly durability?: Durability;
   /** How tables are packed: `auto` (default: LZ4, Zstd where they are rarely written again), `none`, `lz4`, `zstd`. */
   readonly compression?: Compression;
+  /**
+   * Of the thread that flushes and merges: `low` (default) is nice 19; `idle` gives way at once to
+   * whoever wants its processor, and stands still where others want all of them (Linux, by `chrt`).
+   */
+  readonly backgroundPriority?: CpuPriority;
   /** Memory for memtables, records and blocks together, bytes, at least 32 MiB. Default: by the settings. */
   readonly memoryBytes?: number;
   /** Single settings by name (docs/configuration.md); they win over `memoryBytes`. */
@@ -158,10 +164,13 @@ const readsPerLoopWriting = 16;
  */
 export async function openStorage(options: StorageOptions): Promise<Storage> {
   const { durability = 'group', compression = 'auto', logLevel = 'warn' } = options;
+  const { backgroundPriority = 'low' } = options;
   if (!durabilities.includes(durability))
     throw refusal('durability', `expected one of ${durabilities.join(', ')}`);
   if (!compressions.includes(compression))
     throw refusal('compression', `expected one of ${compressions.join(', ')}`);
+  if (!cpuPriorities.includes(backgroundPriority))
+    throw refusal('backgroundPriority', `expected one of ${cpuPriorities.join(', ')}`);
   const tunables = tunablesFrom({ ...fromMemory(options.memoryBytes), ...options.settings });
   const directory = resolve(checkedPath(options.directory));
   const lock = await lockDirectory(directory);
@@ -170,7 +179,7 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
     const incarnation = await identify(directory);
     const own = { durability, compression, tunables };
     const settings = { node: name, clusterName: name, incarnation, ...own };
-    await storage.start(settings, directory, logLevel);
+    await storage.start({ settings, directory, backgroundPriority }, logLevel);
     return storage;
   } catch (error) {
     await storage.abandon();
@@ -210,6 +219,9 @@ async function identify(directory: string): Promise<number> {
   return opened.incarnation;
 }
 
+/** What the options say of a seed. */
+type ChosenSeed = Pick<StorageSeed, 'settings' | 'directory' | 'backgroundPriority'>;
+
 class OpenStorage implements Storage {
   readonly #lock: DirectoryLock;
   readonly #tunables: Tunables;
@@ -240,16 +252,13 @@ class OpenStorage implements Storage {
 
   // ---- life --------------------------------------------------------------------------------
 
-  async start(
-    settings: StorageSeed['settings'],
-    directory: string,
-    logLevel: LogLevel,
-  ): Promise<void> {
+  async start(chosen: ChosenSeed, logLevel: LogLevel): Promise<void> {
+    const { settings, directory } = chosen;
     this.#directory = directory;
     removeOldSnapshots(createNodeDisk(directory));
     const { tunables } = settings;
     this.#arenas = takeArenas(arenaCount(tunables, 1), arenaBytes(tunables));
-    const seeds = seedsOf(settings, directory, this.#arenas);
+    const seeds = seedsOf(chosen, this.#arenas);
     const fatal = (reason: string): void => this.#fail(reason);
     const [background] = startThreads({
       threads: storagePlacement.threads,
@@ -524,14 +533,12 @@ class OpenStorage implements Storage {
 
 /** What each of the two threads is built from. */
 function seedsOf(
-  settings: StorageSeed['settings'],
-  directory: string,
+  chosen: ChosenSeed,
   arenas: readonly SharedArrayBuffer[],
 ): (thread: number) => StorageSeed {
   const parts = createThreadMesh(workerThread + 1, ringBytes, createRing);
   return (thread) => ({
-    settings,
-    directory,
+    ...chosen,
     codecModules: codecModules(),
     arenas,
     part: parts[thread] as ThreadPart,

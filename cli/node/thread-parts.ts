@@ -1,6 +1,7 @@
 // What every kind of kvd thread is put together from, in a node and in an embedded store: the links
 // to the other threads of its process, and the task pool, which belongs to the background thread.
 
+import { availableParallelism } from 'node:os';
 import type { CodecModules } from '../../runtime/block-codecs.ts';
 import { BugError } from '../../runtime/errors.ts';
 import type { Clock } from '../../runtime/environment.ts';
@@ -42,9 +43,21 @@ export function createThreadReceivers(
   });
 }
 
-/** On any other thread than the one of the background, a pool that refuses: nobody there asks. */
-export function createThreadTasks(isBackground: boolean, codecModules: CodecModules): TaskPool {
-  return isBackground ? createTaskPool({ threadsMin: 0, threadsMax: 1, codecModules }) : noTasks;
+/** Where the foreground and the background have a processor each, and a third thread has none. */
+const fewProcessors = 2;
+
+/**
+ * On any other thread than the one that has the background, a pool that refuses: nobody there asks.
+ * `isShared`: the thread has the foreground as well, which no task may hold up.
+ */
+export function createThreadTasks(
+  hasBackground: boolean,
+  isShared: boolean,
+  codecModules: CodecModules,
+): TaskPool {
+  if (!hasBackground) return noTasks;
+  const keepsShortTasks = !isShared && availableParallelism() <= fewProcessors;
+  return createTaskPool({ threadsMin: 0, threadsMax: 1, codecModules, keepsShortTasks });
 }
 
 const noTasks: TaskPool = {

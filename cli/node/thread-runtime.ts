@@ -86,9 +86,9 @@ class NodeThread implements ThreadRuntime {
     const { thread, profile, shards, settings } = seed;
     const placement = placementOf(profile, shards);
     const hasBackground = thread === placement.threadOf('background', 0);
-    this.#tasks = createThreadTasks(hasBackground, seed.codecModules);
     // With everything on one thread the background has no thread of its own.
     const isBackground = thread > 0 && hasBackground;
+    this.#tasks = createThreadTasks(hasBackground, !isBackground, seed.codecModules);
     const host = createNodeHost({
       log,
       capabilities: capabilitiesOf(seed, this.#tasks),

@@ -1,16 +1,27 @@
 // Scheduling of background threads. On Linux a priority belongs to a thread, not to its process,
 // and os.setPriority takes a thread id too; nice 19 keeps foreground p99 near its idle value while
-// compaction runs (docs/performance.md).
+// compaction runs (docs/performance.md). A thread that has begun its slice of some 3 ms ends it
+// before one that wakes up, also at nice 19 (EEVDF, Linux 6.6): only one of SCHED_IDLE gives way at
+// once, sched(7). Node has no call for that; chrt of util-linux and BusyBox has.
 
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 
-/** Puts the calling thread at nice 19. False where the platform has no priorities per thread. */
-export function lowerThreadPriority(): boolean {
+export const cpuPriorities = ['low', 'idle'] as const;
+/** `low`: nice 19. `idle`: SCHED_IDLE as well, a thread that runs only where nobody else wants to. */
+export type CpuPriority = (typeof cpuPriorities)[number];
+
+/**
+ * Gives the calling thread a lower priority. False where the platform has none per thread, or
+ * nothing that sets `idle`: it has nice 19 then, if it can.
+ */
+export function lowerThreadPriority(to: CpuPriority = 'low'): boolean {
   try {
     // A link to <pid>/task/<tid>.
     const tid = Number(fs.readlinkSync('/proc/thread-self').split('/').pop());
     os.setPriority(tid, os.constants.priority.PRIORITY_LOW);
+    if (to === 'idle') execFileSync('chrt', ['-i', '-p', '0', String(tid)], { stdio: 'ignore' });
     return true;
   } catch {
     return false;

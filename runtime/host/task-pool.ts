@@ -5,10 +5,12 @@
 // The pool waits for work without `Atomics.wait` (atomics: 'disabled'), which would keep each
 // worker's event loop standing still between two tasks.
 
+import { setImmediate } from 'node:timers/promises';
 import { Piscina } from 'piscina';
-import type { CodecModules } from '../block-codecs.ts';
+import { type CodecModules, createCodecs } from '../block-codecs.ts';
 import type { Tasks } from '../environment.ts';
 import { BugError, type Failure, KvError } from '../errors.ts';
+import { coreTasks, isShortTask, runTask } from '../tasks.ts';
 
 export interface TaskPoolOptions {
   /** Threads kept ready, and the most there may be. */
@@ -18,6 +20,8 @@ export interface TaskPoolOptions {
   readonly codecModules: CodecModules;
   /** Tasks that may wait; one more is refused with OVERLOADED. Default 1,024. */
   readonly queueLengthMax?: number;
+  /** Short core tasks (`isShortTask`) are run on the calling thread, in a later turn of its loop. */
+  readonly keepsShortTasks?: boolean;
   /** Another worker file than task-worker.ts, which serves its own tasks by `taskServer`. */
   readonly worker?: URL;
 }
@@ -43,6 +47,7 @@ export interface TaskWorkerData {
 
 export function createTaskPool(options: TaskPoolOptions): TaskPool {
   const { threadsMin, threadsMax, codecModules, queueLengthMax = 1024 } = options;
+  const ownTools = options.keepsShortTasks === true ? createCodecs(codecModules) : undefined;
   const worker = options.worker ?? new URL('./task-worker.js', import.meta.url);
   const workerData: TaskWorkerData = { codecModules };
   const pool = new Piscina<TaskCall, TaskOutcome>({
@@ -58,6 +63,11 @@ export function createTaskPool(options: TaskPoolOptions): TaskPool {
     workerData,
   });
   const run = async (task: string, input: unknown): Promise<unknown> => {
+    if (ownTools !== undefined && isShortTask(task, input)) {
+      // As from a pool: what waits in the loop comes in between.
+      await setImmediate();
+      return runTask(coreTasks, ownTools, task, input);
+    }
     if (pool.queueSize >= queueLengthMax)
       throw new KvError('OVERLOADED', { task, capacity: queueLengthMax });
     const outcome = await pool.run({ task, input });

@@ -308,11 +308,11 @@ function diskBytes(directory: string): number {
 
 const self = fileURLToPath(import.meta.url);
 /** As docs/embedded.md advises where pauses count; for all engines. */
-const shortPauses = '--no-parallel-scavenge';
+const shortPauses = ['--no-parallel-scavenge', '--v8-pool-size=1'];
 
 function inProcess(engine: string, options: StorageBenchOptions): Promise<Figures> {
   const { records, valueBytes, file, keyField } = options;
-  const args = [shortPauses, self, '--engine', engine, '--records', String(records)];
+  const args = [...shortPauses, self, '--engine', engine, '--records', String(records)];
   args.push('--value-bytes', String(valueBytes));
   if (file !== undefined) args.push('--file', file, '--key-field', keyField ?? 'name');
   return new Promise((resolve) => {

@@ -31,6 +31,8 @@ async function openKvd(directory: string, sync: boolean): Promise<Engine> {
   const storage = await openStorage({
     directory,
     durability: sync ? 'group' : 'none',
+    // As docs/embedded.md advises where pauses count.
+    backgroundPriority: 'idle',
     settings: { memtableBytes: memoryBytes, blockCacheBytes: memoryBytes },
   });
   const { put, get, close } = storage;

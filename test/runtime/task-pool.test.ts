@@ -54,6 +54,30 @@ describe('task pool', () => {
     }
   });
 
+  it('task pool: one that keeps short tasks packs with LZ4 on its own thread, in a later turn (pool full)', async () => {
+    const own = createTaskPool({
+      threadsMin: 0,
+      threadsMax: 1,
+      codecModules,
+      queueLengthMax: 0,
+      keepsShortTasks: true,
+    });
+    const shared = (): Uint8Array<SharedArrayBuffer> =>
+      new Uint8Array(new SharedArrayBuffer(4_000));
+    const pack = (codec: PackInput['codec']): Promise<readonly number[]> =>
+      own.run('pack-blocks', { raw: shared(), ends: [4_000], codec, packed: shared() });
+    let isLater = false;
+    setImmediate(() => {
+      isLater = true;
+    });
+    const [packedEnd] = await pack('lz4');
+    expect(isLater).to.equal(true);
+    expect(packedEnd).to.be.within(1, 100);
+    expect(await codeRejectedBy(pack('zstd'))).to.equal('OVERLOADED');
+    expect(await codeRejectedBy(own.run('checksum', { parts: [] }))).to.equal('OVERLOADED');
+    await own.close();
+  });
+
   it('task pool: checksums are those of this thread', async () => {
     const parts = [new Uint8Array(0), utf8.encode('123456789')];
     const sums = await pool.run<unknown, number[]>('checksum', { parts });
