@@ -1,10 +1,11 @@
 // `kvd certs`: a private authority in a directory, and what it issues. Files are never overwritten:
 // a lost CA key cannot be made again. Keys are readable by their owner only (rule SE-22).
 
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { KvError } from '../../runtime/errors.ts';
+import { openToOthersAndGroup, readNamedFile } from '../node/named-file.ts';
 import type { Issued, Subject } from './authority.ts';
 
 const authorityDays = '3650';
@@ -68,15 +69,11 @@ function subjectOf({ nodeId, client, host }: IssueOptions): { subject: Subject; 
 }
 
 function load(dir: string, name: string): Issued {
-  try {
-    return {
-      cert: readFileSync(join(dir, `${name}.crt`), 'utf8'),
-      key: readFileSync(join(dir, `${name}.key`), 'utf8'),
-    };
-  } catch (error) {
-    const why = (error as Error).message;
-    throw invalid('dir', `${why}: make the authority first with kvd certs init`);
-  }
+  const unread = (why: string): KvError =>
+    invalid('dir', `${why}: make the authority first with kvd certs init`);
+  const cert = readNamedFile(join(dir, `${name}.crt`), unread);
+  const exposed = (why: string): KvError => invalid('dir', why);
+  return { cert, key: readNamedFile(join(dir, `${name}.key`), exposed, openToOthersAndGroup) };
 }
 
 /** Writes both files, the key first; the names of what was written. */

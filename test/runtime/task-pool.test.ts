@@ -13,6 +13,9 @@ import { codeRejectedBy } from '../kit.ts';
 
 const codecModules = loadCodecModules();
 
+const sharedBytes = (length: number): Uint8Array<SharedArrayBuffer> =>
+  new Uint8Array(new SharedArrayBuffer(length));
+
 describe('task pool', () => {
   let pool: TaskPool;
 
@@ -29,9 +32,7 @@ describe('task pool', () => {
       random.bytes(4_998),
       utf8.encode('c'.repeat(4_000)),
     ];
-    const shared = (): Uint8Array<SharedArrayBuffer> =>
-      new Uint8Array(new SharedArrayBuffer(20_000));
-    const raw = shared();
+    const raw = sharedBytes(20_000);
     let next = 0;
     const ends = blocks.map((block) => {
       raw.set(block, next);
@@ -41,7 +42,7 @@ describe('task pool', () => {
     });
     const codecs = createCodecs(codecModules);
     for (const codec of ['lz4', 'zstd'] as const) {
-      const packed = shared();
+      const packed = sharedBytes(raw.length);
       const input = { raw, ends, codec, packed };
       const packedEnds = await pool.run<PackInput, readonly number[]>('pack-blocks', input);
       const starts = [0, ...packedEnds];
@@ -62,10 +63,10 @@ describe('task pool', () => {
       queueLengthMax: 0,
       keepsShortTasks: true,
     });
-    const shared = (): Uint8Array<SharedArrayBuffer> =>
-      new Uint8Array(new SharedArrayBuffer(4_000));
-    const pack = (codec: PackInput['codec']): Promise<readonly number[]> =>
-      own.run('pack-blocks', { raw: shared(), ends: [4_000], codec, packed: shared() });
+    const pack = (codec: PackInput['codec']): Promise<readonly number[]> => {
+      const raw = sharedBytes(4_000);
+      return own.run('pack-blocks', { raw, ends: [4_000], codec, packed: sharedBytes(4_000) });
+    };
     let isLater = false;
     setImmediate(() => {
       isLater = true;
