@@ -24,7 +24,7 @@ describe('certs command', () => {
       await certsCommand().parseAsync([...args, '--dir', dir], { from: 'user' });
       return print.args.map(([text]) => String(text)).join('');
     } catch (error) {
-      return String((error as KvError).fields?.['detail']);
+      return String((error as KvError).fields['detail']);
     } finally {
       print.restore();
     }
