@@ -6,6 +6,7 @@ import type { Call, Context } from '../../runtime/actor.ts';
 import type { TimerHandle } from '../../runtime/environment.ts';
 import { assert, type Failure, failure, KvError } from '../../runtime/errors.ts';
 import type { Counter } from '../../runtime/metrics.ts';
+import { type Listed, OpenList } from '../../runtime/open-list.ts';
 import type { ReplyOf, Tell } from '../../runtime/protocol.ts';
 import { type Level, parsePlainLevel } from '../model/consistency.ts';
 import { isLive, recordHlc, recordIncarnation, recordWriter, storageKey } from '../model/record.ts';
@@ -40,7 +41,7 @@ export interface KeyReadsOptions {
 }
 
 /** A read on its way. */
-interface KeyRead {
+interface KeyRead extends Listed {
   readonly key: Uint8Array;
   readonly hashes: KeyHashes;
   readonly level: Level;
@@ -61,7 +62,7 @@ type ReplicaReply = ReplyOf<Replica['read']> | undefined;
 export class KeyReads {
   readonly #ctx: Tools;
   readonly #options: KeyReadsOptions;
-  readonly #reads = new Set<KeyRead>();
+  readonly #reads = new OpenList<KeyRead>();
   readonly #joined: JoinedReads;
   readonly #joinedTotal: Counter;
   #isSweeping = false;
@@ -132,6 +133,7 @@ export class KeyReads {
       explanation,
       open: undefined,
       early: undefined,
+      place: -1,
     };
   }
 
@@ -293,11 +295,11 @@ export class KeyReads {
   sweep(): void {
     this.#isSweeping = false;
     const untilMs = this.#ctx.clock.monotonicMs() - this.#options.speculateAfterMs;
-    for (const read of this.#reads) {
-      if (read.startedMs > untilMs) continue;
+    this.#reads.forEach((read) => {
+      if (read.startedMs > untilMs) return;
       this.#ctx.probe.reach('speculative read');
       this.#run(read, openOrBug(read).path.speculate());
-    }
+    });
     this.#joined.startBehind(untilMs);
     if (this.#reads.size > 0) this.#startSweep();
   }

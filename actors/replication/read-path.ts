@@ -34,12 +34,15 @@ export interface ReadAnswer extends Etag {
 type Phase = 'reading' | 'comparing' | 'repairing' | 'ended';
 
 interface Held {
+  readonly node: string;
   readonly etag: Etag;
   readonly record: Uint8Array | undefined;
   readonly isFull: boolean;
 }
 
 const nothing: readonly ReadAction[] = [];
+/** Shared by all reads: most of them stay without those that failed and those that were repaired. */
+const nobody: readonly string[] = [];
 
 export class ReadPath {
   readonly #required: number;
@@ -48,13 +51,14 @@ export class ReadPath {
   /** Candidates that were asked, in order. */
   #asked = 0;
   #phase: Phase = 'reading';
-  readonly #answers = new Map<string, Held>();
+  // As many as there are replicas: lists are smaller and faster than sets.
+  readonly #answers: Held[] = [];
   /** Asked for something that has not come yet. */
-  readonly #waiting = new Set<string>();
-  readonly #failed = new Set<string>();
-  readonly #repairs = new Set<string>();
+  #waiting = nobody;
+  #failed = nobody;
+  #repairs = nobody;
   #winner: Uint8Array | undefined;
-  readonly #holders = new Set<string>();
+  #holders = nobody;
   outcome: ReadOutcome = { kind: 'open' };
 
   /** `candidates`: live replicas in the order of preference, at least `required` of them. */
@@ -67,7 +71,7 @@ export class ReadPath {
 
   /** Replicas that have answered; while it repairs, those that hold the winner. */
   get received(): number {
-    return this.#winner === undefined ? this.#answers.size : this.#holders.size;
+    return this.#winner === undefined ? this.#answers.length : this.#holders.length;
   }
 
   begin(): readonly ReadAction[] {
@@ -80,8 +84,8 @@ export class ReadPath {
     if (this.#phase === 'ended' || this.#phase === 'repairing') return nothing;
     const { hlc, writer, incarnation, record } = answer;
     const isFull = record !== undefined || hlc === 0;
-    this.#answers.set(node, { etag: { hlc, writer, incarnation }, record, isFull });
-    this.#waiting.delete(node);
+    this.#hold({ node, etag: { hlc, writer, incarnation }, record, isFull });
+    this.#waiting = without(this.#waiting, node);
     if (this.#phase === 'reading') return this.#compare();
     // An etag that comes late: only the data helps now.
     return isFull ? this.#merge() : this.#readAgain(node);
@@ -89,13 +93,14 @@ export class ReadPath {
 
   failed(node: string): readonly ReadAction[] {
     if (this.#phase === 'ended' || this.#phase === 'repairing') return nothing;
-    this.#waiting.delete(node);
-    this.#answers.delete(node);
-    this.#failed.add(node);
+    this.#waiting = without(this.#waiting, node);
+    const held = this.#placeOf(node);
+    if (held >= 0) this.#answers.splice(held, 1);
+    this.#failed = including(this.#failed, node);
     const more = this.#readNext(false);
     if (more.length > 0) return more;
     // One that gave its etag and is asked for its data stands in both.
-    const hopeful = new Set([...this.#answers.keys(), ...this.#waiting]);
+    const hopeful = new Set([...this.#answers.map((answer) => answer.node), ...this.#waiting]);
     return hopeful.size < this.#required ? this.#fail() : nothing;
   }
 
@@ -107,17 +112,17 @@ export class ReadPath {
 
   repaired(node: string): readonly ReadAction[] {
     if (this.#phase !== 'repairing') return nothing;
-    this.#waiting.delete(node);
-    this.#holders.add(node);
-    if (this.#holders.size >= this.#required) this.#finish();
+    this.#waiting = without(this.#waiting, node);
+    this.#holders = including(this.#holders, node);
+    if (this.#holders.length >= this.#required) this.#finish();
     return nothing;
   }
 
   repairFailed(node: string): readonly ReadAction[] {
     if (this.#phase !== 'repairing') return nothing;
-    this.#waiting.delete(node);
+    this.#waiting = without(this.#waiting, node);
     const more = this.#repairNext();
-    if (more.length === 0 && this.#holders.size + this.#waiting.size < this.#required)
+    if (more.length === 0 && this.#holders.length + this.#waiting.length < this.#required)
       return this.#fail();
     return more;
   }
@@ -126,22 +131,32 @@ export class ReadPath {
     const node = this.#candidates[this.#asked];
     if (node === undefined) return nothing;
     this.#asked += 1;
-    this.#waiting.add(node);
+    this.#waiting = including(this.#waiting, node);
     return [{ kind: 'read', node, digest }];
   }
 
   #readAgain(node: string): readonly ReadAction[] {
-    this.#waiting.add(node);
+    this.#waiting = including(this.#waiting, node);
     return [{ kind: 'read', node, digest: false }];
+  }
+
+  #placeOf(node: string): number {
+    return this.#answers.findIndex((answer) => answer.node === node);
+  }
+
+  /** In the place of what the node had said before. */
+  #hold(answer: Held): void {
+    const held = this.#placeOf(answer.node);
+    if (held >= 0) this.#answers[held] = answer;
+    else this.#answers.push(answer);
   }
 
   /** Enough answers of the first round: equal, or a reason to look closer. */
   #compare(): readonly ReadAction[] {
-    if (this.#answers.size < this.#required) return nothing;
-    const held = [...this.#answers.values()];
-    const first = held[0] as Held;
-    const areEqual = held.every(({ etag }) => equalEtags(etag, first.etag));
-    const full = held.find(({ isFull }) => isFull);
+    if (this.#answers.length < this.#required) return nothing;
+    const first = this.#answers[0] as Held;
+    const areEqual = this.#answers.every(({ etag }) => equalEtags(etag, first.etag));
+    const full = this.#answers.find(({ isFull }) => isFull);
     if (areEqual && full !== undefined) {
       this.#winner = full.record;
       this.#finish();
@@ -149,46 +164,46 @@ export class ReadPath {
     }
     this.#phase = 'comparing';
     const actions: ReadAction[] = [];
-    for (const [node, { isFull }] of this.#answers)
+    for (const { node, isFull } of this.#answers)
       if (!isFull) actions.push(...this.#readAgain(node));
     return actions.length > 0 ? actions : this.#merge();
   }
 
   #merge(): readonly ReadAction[] {
-    const full = [...this.#answers].filter(([, { isFull }]) => isFull);
+    const full = this.#answers.filter(({ isFull }) => isFull);
     if (full.length < this.#required) return nothing;
     this.#winner = resolveAll(
-      full.map(([, { record }]) => record),
+      full.map(({ record }) => record),
       this.#resolve,
     );
     const winner = this.#winner === undefined ? noEtag : recordEtag(this.#winner);
     // An etag alone may say it too: that replica was slow to send the data.
-    for (const [node, { etag }] of this.#answers)
-      if (equalEtags(etag, winner)) this.#holders.add(node);
-    if (this.#holders.size >= this.#required || this.#winner === undefined) {
+    for (const { node, etag } of this.#answers)
+      if (equalEtags(etag, winner)) this.#holders = including(this.#holders, node);
+    if (this.#holders.length >= this.#required || this.#winner === undefined) {
       this.#finish();
       return nothing;
     }
     this.#phase = 'repairing';
-    this.#waiting.clear();
+    this.#waiting = nobody;
     const actions: ReadAction[] = [];
-    for (const node of this.#answers.keys())
-      if (!this.#holders.has(node)) actions.push(this.#repair(node, this.#winner));
+    for (const { node } of this.#answers)
+      if (!this.#holders.includes(node)) actions.push(this.#repair(node, this.#winner));
     return actions;
   }
 
   #repair(node: string, record: Uint8Array): ReadAction {
-    this.#waiting.add(node);
-    this.#repairs.add(node);
+    this.#waiting = including(this.#waiting, node);
+    this.#repairs = including(this.#repairs, node);
     return { kind: 'repair', node, record };
   }
 
   /** The next replica that neither holds the winner nor was sent it; one that failed comes last. */
   #repairNext(): readonly ReadAction[] {
     const left = this.#candidates.filter(
-      (candidate) => !this.#holders.has(candidate) && !this.#repairs.has(candidate),
+      (candidate) => !this.#holders.includes(candidate) && !this.#repairs.includes(candidate),
     );
-    const node = left.find((candidate) => !this.#failed.has(candidate)) ?? left[0];
+    const node = left.find((candidate) => !this.#failed.includes(candidate)) ?? left[0];
     return node === undefined || this.#winner === undefined
       ? nothing
       : [this.#repair(node, this.#winner)];
@@ -205,3 +220,9 @@ export class ReadPath {
     return nothing;
   }
 }
+
+const including = (nodes: readonly string[], node: string): readonly string[] =>
+  nodes.includes(node) ? nodes : [...nodes, node];
+
+const without = (nodes: readonly string[], node: string): readonly string[] =>
+  nodes.includes(node) ? nodes.filter((one) => one !== node) : nodes;
