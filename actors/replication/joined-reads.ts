@@ -14,6 +14,7 @@
 
 import { equalBytes } from '../../runtime/bytes.ts';
 import { type Failure, failure } from '../../runtime/errors.ts';
+import { type Listed, OpenList } from '../../runtime/open-list.ts';
 import type { Level } from '../model/consistency.ts';
 import type { KeyHashes } from '../model/token.ts';
 import type { ReadReply } from './protocol.ts';
@@ -54,7 +55,8 @@ interface Hears {
 }
 
 /** One read of the replicas, for all that wait for it. */
-export class SharedRead implements Answers {
+export class SharedRead implements Answers, Listed {
+  place = -1;
   readonly target: ReadTarget;
   readonly #hears: Hears;
   #waiters: Waiter[] = [];
@@ -127,7 +129,7 @@ export class JoinedReads {
   /** By the hash of their key. */
   readonly #groups = new Map<number, Group[]>();
   /** That run or wait. */
-  readonly #reads = new Set<SharedRead>();
+  readonly #reads = new OpenList<SharedRead>();
   readonly #hears: Hears;
   #running = 0;
   #unanswered = 0;
@@ -185,10 +187,10 @@ export class JoinedReads {
   /** Ends those whose time is over. The deadline of the next one, if there is one. */
   expire(nowMs: number): number {
     let nextMs = Infinity;
-    for (const read of [...this.#reads]) {
+    this.#reads.forEach((read) => {
       read.expire(nowMs);
       for (const { deadlineMs } of read.waiters) nextMs = Math.min(nextMs, deadlineMs);
-    }
+    });
     return nextMs;
   }
 
