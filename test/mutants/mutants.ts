@@ -52,7 +52,7 @@ export const mutants: readonly Mutant[] = [
     rule: 'M10',
     what: 'a quorum read answers without waiting until a quorum holds the value (RR-3, G5)',
     file: 'actors/replication/read-path.js',
-    find: 'if (this.#holders.size >= this.#required || this.#winner === undefined) {',
+    find: 'if (this.#holders.length >= this.#required || this.#winner === undefined) {',
     replace: 'if (this.#winner !== null) {',
     seeds: 60,
     isQuick: true,
