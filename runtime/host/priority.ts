@@ -2,7 +2,7 @@
 // and os.setPriority takes a thread id too; nice 19 keeps foreground p99 near its idle value while
 // compaction runs (docs/performance.md). A thread that has begun its slice of some 3 ms ends it
 // before one that wakes up, also at nice 19 (EEVDF, Linux 6.6): only one of SCHED_IDLE gives way at
-// once, sched(7). Node has no call for that; chrt of util-linux and BusyBox has.
+// once, sched(7). Node has no call for that, so chrt of util-linux does it.
 
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
