@@ -50,8 +50,8 @@ export const coreTasks = {
 } as const satisfies TaskTable;
 
 /**
- * Over within a few milliseconds for a megabyte: where a thread of a pool would take its processor
- * from somebody who needs it, such a task is better run by the thread that asks.
+ * A core task that is over within a few milliseconds for a megabyte: where a thread of a pool would
+ * take its processor from somebody who needs it, it is better run by the thread that asks.
  */
 export function isShortTask(name: string, input: unknown): boolean {
   return name === 'pack-blocks' && (input as PackInput).codec === 'lz4';

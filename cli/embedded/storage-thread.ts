@@ -71,9 +71,9 @@ export function createStorageThread(
 ): StorageThread {
   const { settings, directory, codecModules, arenas, backgroundPriority } = seed;
   const isWorker = thread === workerThread;
-  const tasks = createThreadTasks(isWorker, false, codecModules);
   const disk = closableDisk(createNodeDisk(directory));
   const codecs = createCodecs(codecModules);
+  const tasks = createThreadTasks(isWorker, codecModules, codecs);
   const capabilities: Capabilities = { disk, codecs, arenas, tasks, secrets: secretBytes };
   const nodeHost = createNodeHost({ log, capabilities, onStop: fatal });
   const timers = cancellableTimers(nodeHost.timers);
@@ -82,8 +82,7 @@ export function createStorageThread(
   return {
     kernel,
     start: async () => {
-      if (isWorker && !lowerThreadPriority(backgroundPriority) && backgroundPriority !== 'low')
-        log.warn('storage.priority-not-set', { priority: backgroundPriority });
+      if (isWorker) giveWay(backgroundPriority, log);
       for (const { spec } of planned) await kernel.spawn(spec);
     },
     stop: async (problem) => {
@@ -166,4 +165,10 @@ function closableDisk(disk: Disk): Disk & { readonly closeAll: () => void } {
       for (const file of open) file.close();
     },
   };
+}
+
+/** What was asked for and cannot be had is said; the usual priority goes without saying. */
+function giveWay(priority: CpuPriority, log: Log): void {
+  const isSet = lowerThreadPriority(priority);
+  if (!isSet && priority !== 'low') log.warn('storage.priority-not-set', { priority });
 }

@@ -165,12 +165,9 @@ const readsPerLoopWriting = 16;
 export async function openStorage(options: StorageOptions): Promise<Storage> {
   const { durability = 'group', compression = 'auto', logLevel = 'warn' } = options;
   const { backgroundPriority = 'low' } = options;
-  if (!durabilities.includes(durability))
-    throw refusal('durability', `expected one of ${durabilities.join(', ')}`);
-  if (!compressions.includes(compression))
-    throw refusal('compression', `expected one of ${compressions.join(', ')}`);
-  if (!cpuPriorities.includes(backgroundPriority))
-    throw refusal('backgroundPriority', `expected one of ${cpuPriorities.join(', ')}`);
+  checkOneOf(durabilities, durability, 'durability');
+  checkOneOf(compressions, compression, 'compression');
+  checkOneOf(cpuPriorities, backgroundPriority, 'backgroundPriority');
   const tunables = tunablesFrom({ ...fromMemory(options.memoryBytes), ...options.settings });
   const directory = resolve(checkedPath(options.directory));
   const lock = await lockDirectory(directory);
@@ -189,6 +186,10 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
 
 const refusal = (field: string, expected: string): KvError =>
   new KvError('BAD_REQUEST', { field, detail: `${field}: ${expected}` });
+
+function checkOneOf(allowed: readonly string[], value: string, field: string): void {
+  if (!allowed.includes(value)) throw refusal(field, `expected one of ${allowed.join(', ')}`);
+}
 
 const rejection = (error: unknown): Promise<never> =>
   Promise.reject(error instanceof Error ? error : new Error(String(error)));

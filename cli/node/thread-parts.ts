@@ -4,7 +4,7 @@
 import { availableParallelism } from 'node:os';
 import type { CodecModules } from '../../runtime/block-codecs.ts';
 import { BugError } from '../../runtime/errors.ts';
-import type { Clock } from '../../runtime/environment.ts';
+import type { BlockCodecs, Clock } from '../../runtime/environment.ts';
 import { createTaskPool, type TaskPool } from '../../runtime/host/task-pool.ts';
 import type { ThreadPart } from '../../runtime/host/threads.ts';
 import type { Kernel } from '../../runtime/kernel.ts';
@@ -48,16 +48,16 @@ const fewProcessors = 2;
 
 /**
  * On any other thread than the one that has the background, a pool that refuses: nobody there asks.
- * `isShared`: the thread has the foreground as well, which no task may hold up.
+ * `own`: the codecs of the thread, unless it has the foreground as well, which no task may hold up.
  */
 export function createThreadTasks(
   hasBackground: boolean,
-  isShared: boolean,
   codecModules: CodecModules,
+  own: BlockCodecs | undefined,
 ): TaskPool {
   if (!hasBackground) return noTasks;
-  const keepsShortTasks = !isShared && availableParallelism() <= fewProcessors;
-  return createTaskPool({ threadsMin: 0, threadsMax: 1, codecModules, keepsShortTasks });
+  const ownTools = availableParallelism() <= fewProcessors ? own : undefined;
+  return createTaskPool({ threadsMin: 0, threadsMax: 1, codecModules, ownTools });
 }
 
 const noTasks: TaskPool = {

@@ -11,7 +11,7 @@ import { allProtocols } from '../../actors/node/protocols.ts';
 import { Monitor } from '../../actors/observability/protocol.ts';
 import { type Ref, refTo } from '../../runtime/actor.ts';
 import { type CodecModules, createCodecs } from '../../runtime/block-codecs.ts';
-import type { Capabilities, Host, Log } from '../../runtime/environment.ts';
+import type { BlockCodecs, Capabilities, Host, Log } from '../../runtime/environment.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeHost, secretBytes } from '../../runtime/host/node-host.ts';
 import { lowerThreadPriority } from '../../runtime/host/priority.ts';
@@ -88,10 +88,12 @@ class NodeThread implements ThreadRuntime {
     const hasBackground = thread === placement.threadOf('background', 0);
     // With everything on one thread the background has no thread of its own.
     const isBackground = thread > 0 && hasBackground;
-    this.#tasks = createThreadTasks(hasBackground, !isBackground, seed.codecModules);
+    const codecs = createCodecs(seed.codecModules);
+    const own = isBackground ? codecs : undefined;
+    this.#tasks = createThreadTasks(hasBackground, seed.codecModules, own);
     const host = createNodeHost({
       log,
-      capabilities: capabilitiesOf(seed, this.#tasks),
+      capabilities: capabilitiesOf(seed, codecs, this.#tasks),
       onStop: fatal,
     });
     this.#host = host;
@@ -257,9 +259,8 @@ class NodeThread implements ThreadRuntime {
   }
 }
 
-function capabilitiesOf(seed: ThreadSeed, tasks: TaskPool): Capabilities {
-  const { dataDir, archiveDir, arenas, codecModules } = seed;
-  const codecs = createCodecs(codecModules);
+function capabilitiesOf(seed: ThreadSeed, codecs: BlockCodecs, tasks: TaskPool): Capabilities {
+  const { dataDir, archiveDir, arenas } = seed;
   const archive = archiveDir === undefined ? undefined : createNodeDisk(archiveDir);
   const secrets = secretBytes;
   return { disk: createNodeDisk(dataDir), archive, codecs, arenas, tasks, secrets };

@@ -7,10 +7,10 @@
 
 import { setImmediate } from 'node:timers/promises';
 import { Piscina } from 'piscina';
-import { type CodecModules, createCodecs } from '../block-codecs.ts';
+import type { CodecModules } from '../block-codecs.ts';
 import type { Tasks } from '../environment.ts';
 import { BugError, type Failure, KvError } from '../errors.ts';
-import { coreTasks, isShortTask, runTask } from '../tasks.ts';
+import { coreTasks, isShortTask, runTask, type TaskTools } from '../tasks.ts';
 
 export interface TaskPoolOptions {
   /** Threads kept ready, and the most there may be. */
@@ -20,8 +20,8 @@ export interface TaskPoolOptions {
   readonly codecModules: CodecModules;
   /** Tasks that may wait; one more is refused with OVERLOADED. Default 1,024. */
   readonly queueLengthMax?: number;
-  /** Short core tasks (`isShortTask`) are run on the calling thread, in a later turn of its loop. */
-  readonly keepsShortTasks?: boolean;
+  /** Those of the calling thread, which then runs short tasks itself, in a later turn of its loop. */
+  readonly ownTools?: TaskTools | undefined;
   /** Another worker file than task-worker.ts, which serves its own tasks by `taskServer`. */
   readonly worker?: URL;
 }
@@ -46,8 +46,7 @@ export interface TaskWorkerData {
 }
 
 export function createTaskPool(options: TaskPoolOptions): TaskPool {
-  const { threadsMin, threadsMax, codecModules, queueLengthMax = 1024 } = options;
-  const ownTools = options.keepsShortTasks === true ? createCodecs(codecModules) : undefined;
+  const { threadsMin, threadsMax, codecModules, ownTools, queueLengthMax = 1024 } = options;
   const worker = options.worker ?? new URL('./task-worker.js', import.meta.url);
   const workerData: TaskWorkerData = { codecModules };
   const pool = new Piscina<TaskCall, TaskOutcome>({

@@ -55,13 +55,13 @@ describe('task pool', () => {
     }
   });
 
-  it('task pool: one that keeps short tasks packs with LZ4 on its own thread, in a later turn (pool full)', async () => {
+  it('task pool: one that has tools of its own packs with LZ4 on its own thread, in a later turn (pool full)', async () => {
     const own = createTaskPool({
       threadsMin: 0,
       threadsMax: 1,
       codecModules,
       queueLengthMax: 0,
-      keepsShortTasks: true,
+      ownTools: createCodecs(codecModules),
     });
     const pack = (codec: PackInput['codec']): Promise<readonly number[]> => {
       const raw = sharedBytes(4_000);
