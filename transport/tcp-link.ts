@@ -287,13 +287,12 @@ export class TcpLink implements Link {
   }
 
   /**
-   * The first message of a turn of the event loop leaves at once, for the other end may be waiting
-   * for nothing else; all that follows in this turn leaves together at its end.
+   * At the end of this turn of the event loop, whose length is what a message waits at most. A first
+   * one that left at once would be a write of its own and wake the peer twice (docs/performance.md).
    */
   #flushSoon(): void {
     if (this.#isFlushing || this.#isBlocked) return;
     this.#isFlushing = true;
-    if (this.isOpen) this.#write(false);
     setImmediate(() => {
       this.#isFlushing = false;
       if (this.isOpen && !this.#isBlocked) this.#write(false);

@@ -5,7 +5,7 @@
 // where an engine with more threads gets more of it.
 //
 //   npm run bench -- storage [--records 200000] [--value-bytes 100]
-//     [--file packages.jsonl.gz --key-field name] [--json bench-storage.json]
+//     [--file packages.jsonl.gz --key-field name] [--engines kvd,lmdb] [--json bench-storage.json]
 
 import { execFile } from 'node:child_process';
 import {
@@ -20,11 +20,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createHistogram, type PerformanceEntry, PerformanceObserver } from 'node:perf_hooks';
+import { createHistogram } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 import { assert } from '../../runtime/errors.ts';
 import { Prng } from '../../runtime/prng.ts';
+import { clockMicros, collectionsIn, longestWithin, type Span, tracingTo } from './collections.ts';
 import { type Engine, engines, type OpenEngine, type Pair } from './storage-engines.ts';
 import { Pairs } from './pairs.ts';
 
@@ -39,6 +40,12 @@ export interface StorageBenchOptions {
 type Figure = Record<string, number>;
 /** Figures of one engine by row name; a text says why there are none. */
 type Figures = Readonly<Figure> | string;
+/** What a process prints at its end. */
+interface Report {
+  readonly figures: Readonly<Figure>;
+  /** When it did work of which collections of garbage are of interest. */
+  readonly spans: Readonly<Record<string, readonly Span[]>>;
+}
 /** Before the name of a row: the processor time of its work. */
 const cpuPrefix = 'cpu: ';
 
@@ -185,25 +192,15 @@ async function mixed(engine: Engine, pairs: Pairs): Promise<Measured> {
   });
 }
 
-/**
- * The longest collection of garbage on this thread during `work`, milliseconds of the wall clock: on
- * a machine that is busy with other things, a collection that had to wait for a processor is longer.
- */
-async function longestCollection(work: () => Promise<unknown>): Promise<number> {
-  let longestMs = 0;
-  const see = (entries: readonly PerformanceEntry[]): void => {
-    for (const { duration } of entries) longestMs = Math.max(longestMs, duration);
-  };
-  const observer = new PerformanceObserver((list) => see(list.getEntries()));
-  observer.observe({ entryTypes: ['gc'] });
+/** When `work` was done: the process that started this one looks up the collections of that time. */
+async function during(work: () => Promise<unknown>): Promise<Span> {
+  const fromMicros = clockMicros();
   await work();
-  see(observer.takeRecords());
-  observer.disconnect();
-  return longestMs;
+  return [fromMicros, clockMicros()];
 }
 
 /** How long reads take while everything is written again, so that tables are merged all the time. */
-async function readsUnderChurn(engine: Engine, pairs: Pairs, figures: Figure): Promise<void> {
+async function readsUnderChurn(engine: Engine, pairs: Pairs, figures: Figure): Promise<Span> {
   const random = new Prng(4);
   const histogram = createHistogram();
   const endMs = performance.now() + churnMs;
@@ -223,12 +220,12 @@ async function readsUnderChurn(engine: Engine, pairs: Pairs, figures: Figure): P
       histogram.record(Math.max(1, Math.round((performance.now() - startMs) * 1e3)));
     }
   };
-  const longestMs = await longestCollection(() => Promise.all([writer(), reader()]));
+  const span = await during(() => Promise.all([writer(), reader()]));
   figures['written meanwhile'] = (written / churnMs) * 1e3;
   figures['read meanwhile'] = (histogram.count / churnMs) * 1e3;
   figures['get meanwhile, p50, us'] = histogram.percentile(50);
   figures['get meanwhile, p99.9, us'] = histogram.percentile(99.9);
-  figures['longest collection meanwhile, us'] = longestMs * 1e3;
+  return span;
 }
 
 /**
@@ -257,7 +254,7 @@ async function benchEngine(
   open: OpenEngine,
   root: string,
   options: StorageBenchOptions,
-): Promise<Record<string, number>> {
+): Promise<Report> {
   const pairs = pairsFor(options);
   const figures: Record<string, number> = {};
   await warmUp(open, root, pairs);
@@ -266,7 +263,7 @@ async function benchEngine(
   await durable.close();
   const quick = await open(join(root, 'quick'), false);
   const put = putting(quick, pairs);
-  const putsGcMs = await longestCollection(async () => {
+  const puts = await during(async () => {
     note(figures, 'put, no fsync, 1 in flight', await measure(pairs.length, 1, put));
     note(figures, 'put, no fsync, 64 in flight', await measure(pairs.length, concurrent, put));
   });
@@ -275,10 +272,10 @@ async function benchEngine(
   const filled = await open(directory, false);
   const batches = Math.floor(pairs.length / batchRecords);
   const fill = (n: number): Promise<unknown> => filled.batch(slice(pairs, n));
-  const fillGcMs = await longestCollection(async () => {
+  const filling = await during(async () => {
     // All of it, however long it takes: what follows reads it.
-    const filling = await measure(batches, 1, fill, Infinity);
-    note(figures, 'fill, batches of 100, no fsync', filling, batchRecords);
+    const measured = await measure(batches, 1, fill, Infinity);
+    note(figures, 'fill, batches of 100, no fsync', measured, batchRecords);
     await filled.batch(pairs.from(batches * batchRecords));
   });
   await filled.close();
@@ -287,14 +284,15 @@ async function benchEngine(
   await reads(engine, pairs, figures);
   figures['resident memory, MB'] = process.memoryUsage.rss() / 1e6;
   figures['size on disk, MB'] = diskBytes(directory) / 1e6;
-  const mixGcMs = await longestCollection(async () => {
+  const mix = await during(async () => {
     note(figures, '80 % get, 20 % put, no fsync', await mixed(engine, pairs));
   });
-  await readsUnderChurn(engine, pairs, figures);
-  figures['longest collection while filling, us'] = Math.max(putsGcMs, fillGcMs) * 1e3;
-  figures['longest collection in the mix, us'] = mixGcMs * 1e3;
+  const meanwhile = await readsUnderChurn(engine, pairs, figures);
   await engine.close();
-  return figures;
+  return {
+    figures,
+    spans: { meanwhile: [meanwhile], 'while filling': [puts, filling], 'in the mix': [mix] },
+  };
 }
 
 /** Allocated bytes: files that are extended ahead have holes. */
@@ -310,17 +308,39 @@ const self = fileURLToPath(import.meta.url);
 /** As docs/embedded.md advises where pauses count; for all engines. */
 const shortPauses = ['--no-parallel-scavenge', '--v8-pool-size=1'];
 
-function inProcess(engine: string, options: StorageBenchOptions): Promise<Figures> {
-  const { records, valueBytes, file, keyField } = options;
-  const args = [...shortPauses, self, '--engine', engine, '--records', String(records)];
-  args.push('--value-bytes', String(valueBytes));
-  if (file !== undefined) args.push('--file', file, '--key-field', keyField ?? 'name');
+function run(args: readonly string[]): Promise<Report | string> {
   return new Promise((resolve) => {
     execFile(process.execPath, args, (error, stdout, stderr) => {
-      if (error === null) resolve(JSON.parse(stdout) as Figures);
+      if (error === null) resolve(JSON.parse(stdout) as Report);
       else resolve(/^\w*Error.*$/m.exec(stderr)?.[0] ?? error.message);
     });
   });
+}
+
+async function inProcess(engine: string, options: StorageBenchOptions): Promise<Figures> {
+  const { records, valueBytes, file, keyField } = options;
+  const directory = mkdtempSync(join(tmpdir(), 'kvd-bench-trace-'));
+  const trace = join(directory, 'trace.json');
+  const args = [...shortPauses, ...tracingTo(trace), self, '--alone', engine];
+  args.push('--records', String(records), '--value-bytes', String(valueBytes));
+  if (file !== undefined) args.push('--file', file, '--key-field', keyField ?? 'name');
+  try {
+    const report = await run(args);
+    return typeof report === 'string' ? report : withCollections(report, trace);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+function withCollections({ figures, spans }: Report, trace: string): Figures {
+  const collections = collectionsIn(trace);
+  const all: Figure = { ...figures };
+  for (const [when, ofWork] of Object.entries(spans)) {
+    const { wallMicros, workMicros } = longestWithin(collections, ofWork);
+    all[`longest collection ${when}, us`] = wallMicros;
+    all[`most work of a collection ${when}, us`] = workMicros;
+  }
+  return all;
 }
 
 async function runEngine(name: string, options: StorageBenchOptions): Promise<void> {
@@ -372,7 +392,8 @@ export async function benchStorage(args: readonly string[]): Promise<void> {
       file: { type: 'string' },
       'key-field': { type: 'string', default: 'name' },
       json: { type: 'string', default: 'bench-storage.json' },
-      engine: { type: 'string' },
+      engines: { type: 'string', default: Object.keys(engines).join() },
+      alone: { type: 'string' },
     },
   });
   const options = {
@@ -382,9 +403,9 @@ export async function benchStorage(args: readonly string[]): Promise<void> {
     keyField: values['key-field'],
   };
   assert(options.records >= batchRecords && options.valueBytes > 0, 'too few records or bytes');
-  if (values.engine !== undefined) return runEngine(values.engine, options);
+  if (values.alone !== undefined) return runEngine(values.alone, options);
   const all = new Map<string, Figures>();
-  for (const name of Object.keys(engines)) all.set(name, await inProcess(name, options));
+  for (const name of values.engines.split(',')) all.set(name, await inProcess(name, options));
   const result = { ...options, node: process.version, engines: Object.fromEntries(all) };
   for (const [name, figures] of all)
     if (typeof figures === 'string') process.stdout.write(`${name} could not run: ${figures}\n`);

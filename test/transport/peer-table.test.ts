@@ -113,11 +113,13 @@ const helloOf = (node: string, how: Partial<Hello> = {}): Hello => ({
   ...how,
 });
 
-function frameOf(envelope: Envelope): Uint8Array {
-  const bytes = new ByteWriter();
-  codec.encodeEnvelope(bytes, envelope, 0);
+function frameOf(...envelopes: readonly Envelope[]): Uint8Array {
   const writer = new FrameWriter(lz4);
-  writer.add(bytes.view());
+  for (const envelope of envelopes) {
+    const bytes = new ByteWriter();
+    codec.encodeEnvelope(bytes, envelope, 0);
+    writer.add(bytes.view());
+  }
   return writer.take();
 }
 
@@ -343,6 +345,25 @@ describe('peers', () => {
     expect(numbersOf(a.received)).to.deep.equal([7]);
     expect(events(a, 'peer.unreadable').length).to.equal(1);
     expect(socket.destroyed).to.equal(false);
+  });
+
+  it('peers: what is sent in one turn of the event loop leaves as one frame', async () => {
+    const { port, sockets } = await rawListener();
+    const a = await startEnd('a', await freePort(), { node: 'b', port });
+    const link = a.table.linkTo('b', 0);
+    await until(() => sockets.length === 1);
+    const received: Buffer[] = [];
+    sockets[0]?.write(helloFrame(encodeHello(helloOf('b'))));
+    await until(() => tcp(link).isOpen);
+    await until(() => sockets[0]?.read() !== null);
+    // The turn in which it was greeted is over.
+    for (let i = 0; i < 2; i += 1) await new Promise((resolve) => setImmediate(resolve));
+    sockets[0]?.on('data', (chunk: Buffer) => void received.push(chunk));
+    const notes = [note(1), note(2), note(3)];
+    for (const one of notes) link?.send(one);
+    const expected = Buffer.from(frameOf(...notes));
+    await until(() => Buffer.concat(received).length >= expected.length);
+    expect(Buffer.concat(received)).to.deep.equal(expected);
   });
 
   it('peers: a peer that does not read costs bounded memory, each class by itself', async () => {

@@ -1,0 +1,51 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { collectionsIn, longestWithin, tracingTo } from './collections.ts';
+
+const programOfTwo = `
+  const { Worker } = require('node:worker_threads');
+  const micros = () => Number(process.hrtime.bigint() / 1000n);
+  const before = micros();
+  gc({ type: 'minor' });
+  const between = micros();
+  gc();
+  const after = micros();
+  new Worker('for (let i = 0; i < 20; i += 1) gc();', { eval: true }).on('exit', () => {
+    process.stdout.write(JSON.stringify([before, between, after]));
+  });
+`;
+
+describe('collections of garbage in a trace', () => {
+  let scratch = '';
+
+  before(() => {
+    scratch = mkdtempSync(join(tmpdir(), 'kvd-collections-'));
+  });
+
+  after(() => rmSync(scratch, { recursive: true }));
+
+  it('have the time that they took and what of it was work, of the main thread alone', () => {
+    const path = join(scratch, 'trace.json');
+    const args = ['--expose-gc', ...tracingTo(path), '-e', programOfTwo];
+    const printed = execFileSync(process.execPath, args, { encoding: 'utf8' });
+    const [first, second, end] = JSON.parse(printed) as [number, number, number];
+    const all = collectionsIn(path);
+    const forced = all.filter(({ startMicros: at }) => at >= first && at <= end);
+    expect(forced).to.have.length(2);
+    for (const { wallMicros, workMicros } of forced)
+      expect(workMicros)
+        .to.be.greaterThan(0)
+        .and.at.most(wallMicros + 1);
+    // The other thread collects after that.
+    expect(all.filter(({ startMicros }) => startMicros > end)).to.have.length.below(10);
+    const young = longestWithin(forced, [[first, second]]);
+    const whole = longestWithin(forced, [[second, end]]);
+    expect([young.wallMicros, whole.wallMicros]).to.deep.equal(
+      forced.map(({ wallMicros }) => wallMicros),
+    );
+    expect(longestWithin(forced, [])).to.deep.equal({ wallMicros: 0, workMicros: 0 });
+  });
+});
