@@ -1,3 +1,5 @@
+// What the bench reads of collections of garbage, by a program that collects when it is told to.
+
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -2,7 +2,8 @@
 // them. One run, the same data, the same order of work and the same durability; each engine in a
 // process of its own, so that memory can be compared. Every figure is an awaited call. A second table
 // has the processor time of the whole process: all that means something on a machine with other work,
-// where an engine with more threads gets more of it.
+// where an engine with more threads gets more of it. Of the longest collections of garbage it says what
+// was work (collections.ts).
 //
 //   npm run bench -- storage [--records 200000] [--value-bytes 100]
 //     [--file packages.jsonl.gz --key-field name] [--engines kvd,lmdb] [--json bench-storage.json]
@@ -192,7 +193,7 @@ async function mixed(engine: Engine, pairs: Pairs): Promise<Measured> {
   });
 }
 
-/** When `work` was done: the process that started this one looks up the collections of that time. */
+/** When `work` was done: the process that started this one looks up its collections of garbage. */
 async function during(work: () => Promise<unknown>): Promise<Span> {
   const fromMicros = clockMicros();
   await work();
@@ -404,8 +405,11 @@ export async function benchStorage(args: readonly string[]): Promise<void> {
   };
   assert(options.records >= batchRecords && options.valueBytes > 0, 'too few records or bytes');
   if (values.alone !== undefined) return runEngine(values.alone, options);
+  const names = values.engines.split(',');
+  const isKnown = names.every((name) => name in engines) && names.includes('kvd');
+  assert(isKnown, `--engines: expected kvd and others of ${Object.keys(engines).join(', ')}`);
   const all = new Map<string, Figures>();
-  for (const name of values.engines.split(',')) all.set(name, await inProcess(name, options));
+  for (const name of names) all.set(name, await inProcess(name, options));
   const result = { ...options, node: process.version, engines: Object.fromEntries(all) };
   for (const [name, figures] of all)
     if (typeof figures === 'string') process.stdout.write(`${name} could not run: ${figures}\n`);
