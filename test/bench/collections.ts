@@ -5,6 +5,7 @@
 // (node:trace_events); the file is whole once the process has ended, so the one that started it reads it.
 
 import { readFileSync } from 'node:fs';
+import { assert } from '../../runtime/errors.ts';
 
 /** For `node`, so that it writes its collections into `path`. */
 export const tracingTo = (path: string): readonly string[] => [
@@ -43,6 +44,7 @@ export function collectionsIn(path: string): readonly Collection[] {
     readonly traceEvents: readonly TraceEvent[];
   };
   const main = traceEvents.find(({ args }) => args?.name === 'JavaScriptMainThread')?.tid;
+  assert(main !== undefined, 'the trace does not name the main thread');
   const collections: Collection[] = [];
   let begun: TraceEvent | undefined;
   for (const event of traceEvents) {
@@ -52,6 +54,7 @@ export function collectionsIn(path: string): readonly Collection[] {
       const { ts: startMicros, tts } = begun;
       const wallMicros = event.ts - startMicros;
       collections.push({ startMicros, wallMicros, workMicros: event.tts - tts });
+      begun = undefined;
     }
   }
   return collections;
