@@ -49,7 +49,7 @@ import {
   type GatewayLimits,
   type GatewaySettings,
   parseEtags,
-  parseKey,
+  keyOfPath,
   parsePage,
   parsePut,
   parseTerms,
@@ -245,7 +245,10 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   start(): void {
-    this.#guard.start();
+    this.#guard.start(() => {
+      if (this.#access?.access.isLockedOut === true)
+        this.#ctx.log.warn('access.no-administrator', { detail: noAdministrator });
+    });
   }
 
   namespacesChanged(known: CatalogBytes): object {
@@ -419,7 +422,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   // ---- single keys -------------------------------------------------------------------------
 
   #keyOf({ request }: Exchange): Uint8Array {
-    return parseKey(request.params['key'] ?? '', this.#options.limits);
+    return keyOfPath(request, this.#options.limits);
   }
 
   #put(exchange: Exchange): void {
@@ -546,6 +549,10 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     });
   }
 }
+
+const noAdministrator =
+  'logging in is required, but no administrator who could is known here, and no --auth-bootstrap-token-file ' +
+  'makes one: unless another node knows some, start once with that option (`kvd token --out FILE`)';
 
 function createAccess(
   ctx: Context,

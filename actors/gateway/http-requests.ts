@@ -2,7 +2,7 @@
 // expected; nothing is coerced, rounded or ignored. A request is checked as a whole before any of
 // it runs: a batch with one bad operation has no effect at all.
 
-import { utf8 } from '../../runtime/bytes.ts';
+import { base64url, latin1, noBytes, utf8 } from '../../runtime/bytes.ts';
 import { KvError } from '../../runtime/errors.ts';
 import type { Sealer } from '../../runtime/seal.ts';
 import { isSerial, type Level, parseLevel } from '../model/consistency.ts';
@@ -262,13 +262,63 @@ export function wantsBytes(request: HttpRequest): boolean {
 // ---- keys and values -----------------------------------------------------------------------
 
 /** The UTF-8 of a key, 1 byte to the limit. */
-export function parseKey(text: string, { keyBytes }: GatewayLimits, field = 'key'): Uint8Array {
-  if (text === '') refuse(field, 'a key of at least one byte');
+function parseKey(text: string, limits: GatewayLimits, field: string): Uint8Array {
   if (loneSurrogate.test(text)) refuse(field, 'text without lone surrogates');
-  const key = utf8.encode(text);
+  return checkKey(utf8.encode(text), limits, field);
+}
+
+function checkKey(key: Uint8Array, { keyBytes }: GatewayLimits, field: string): Uint8Array {
+  if (key.length === 0) refuse(field, 'a key of at least one byte');
   if (key.length > keyBytes) tooLarge(field, key.length, keyBytes);
   return key;
 }
+
+/** A key in a path or query: text, or base64url where `key_encoding` says so, for any bytes (SE-6). */
+function parseWritten(
+  text: string,
+  { query }: HttpRequest,
+  limits: GatewayLimits,
+  field: string,
+): Uint8Array {
+  const encoding = query['key_encoding'] ?? 'text';
+  if (encoding === 'text') return parseKey(text, limits, field);
+  if (encoding !== 'base64url') refuse('key_encoding', 'text or base64url');
+  const key = base64url.decode(text);
+  // Bits left over must be zero: one key, one path.
+  if (key === undefined || base64url.encode(key) !== text)
+    return refuse(field, 'base64url without padding');
+  return checkKey(key, limits, field);
+}
+
+/** The key that the path names. */
+export const keyOfPath = (request: HttpRequest, limits: GatewayLimits): Uint8Array =>
+  parseWritten(request.params['key'] ?? '', request, limits, 'key');
+
+/** Of the query; empty: of every key. */
+export function parsePrefix(request: HttpRequest, limits: GatewayLimits): Uint8Array {
+  const { prefix = '' } = request.query;
+  return prefix === '' ? noBytes : parseWritten(prefix, request, limits, 'prefix');
+}
+
+/** A key in JSON: text, or an object with its base64, as answers have it where it is no UTF-8. */
+function readKey(
+  reader: JsonReader,
+  body: Uint8Array,
+  limits: GatewayLimits,
+  field: string,
+): Uint8Array {
+  if (reader.peek() !== openBrace) return parseKey(reader.text(), limits, field);
+  let key: Uint8Array | undefined;
+  reader.object((name) => {
+    if (name !== 'base64' || reader.peek() !== quote) refuse(field, keyForms);
+    key = parseBytes(body, reader.skip(), `${field}.base64`);
+  });
+  return key === undefined ? refuse(field, keyForms) : checkKey(key, limits, field);
+}
+
+const openBrace = 0x7b;
+const quote = 0x22;
+const keyForms = 'a key: text, or {"base64": "..."} with its bytes';
 
 function tooLarge(field: string, bytes: number, limit: number): never {
   const detail = `${field}: ${bytes} bytes, at most ${limit} are taken`;
@@ -294,7 +344,7 @@ function parseBytes(bytes: Uint8Array, { start, end }: Slice, field: string): Ui
 
 /** What one operation's members may hold; `key` only in a batch. */
 interface Members {
-  key?: string;
+  key?: Uint8Array;
   value?: Slice;
   isText?: boolean;
   ifNotExists?: boolean;
@@ -304,7 +354,7 @@ interface Members {
 
 function readMember(reader: JsonReader, name: string, path: string, members: Members): void {
   if (name === 'value') {
-    members.isText = reader.peek() === 0x22;
+    members.isText = reader.peek() === quote;
     members.value = reader.skip();
   } else if (name === 'ttl') members.ttl = reader.value();
   else if (name === 'encoding') members.encoding = reader.value();
@@ -400,9 +450,10 @@ function checkCount(count: number, list: string, { batchOperations }: GatewayLim
 }
 
 /** Refuses a key that two operations of a batch name: which one would win is anyone's guess. */
-function checkFresh(seen: Set<string>, key: string, field: string): void {
-  if (seen.has(key)) refuse(field, 'each key once in a batch of writes');
-  seen.add(key);
+function checkFresh(seen: Set<string>, key: Uint8Array, field: string): void {
+  const name = latin1(key);
+  if (seen.has(name)) refuse(field, 'each key once in a batch of writes');
+  seen.add(name);
 }
 
 /** What a batch of writes asks for. */
@@ -420,11 +471,12 @@ export function parseBatchPut(request: HttpRequest, limits: GatewayLimits): Pars
     checkCount(operations.length + 1, 'operations', limits);
     const members: Members = {};
     reader.object((name) => {
-      if (name === 'key') members.key = reader.text();
+      if (name === 'key') members.key = readKey(reader, request.body, limits, `${path}key`);
       else readMember(reader, name, path, members);
     });
-    const key = parseKey(members.key ?? '', limits, `${path}key`);
-    checkFresh(seen, members.key ?? '', `${path}key`);
+    const { key } = members;
+    if (key === undefined) return refuse(`${path}key`, keyForms);
+    checkFresh(seen, key, `${path}key`);
     operations.push({ key, ...toValue(request.body, members, limits, path) });
   });
   const conditional = operations.findIndex(({ ifNotExists }) => isAtomic && ifNotExists);
@@ -448,9 +500,9 @@ export function parseBatchKeys(
   const isAtomic = readBatch(request, { list: 'keys', isRead }, (reader) => {
     const field = `keys[${keys.length}]`;
     checkCount(keys.length + 1, 'keys', limits);
-    const text = reader.text();
-    keys.push(parseKey(text, limits, field));
-    if (!isRead) checkFresh(seen, text, field);
+    const key = readKey(reader, request.body, limits, field);
+    keys.push(key);
+    if (!isRead) checkFresh(seen, key, field);
   });
   return { items: keys, isAtomic };
 }
@@ -458,7 +510,7 @@ export function parseBatchKeys(
 // ---- pages ---------------------------------------------------------------------------------
 
 export function parsePage(
-  { query }: HttpRequest,
+  request: HttpRequest,
   kind: CursorKind,
   {
     namespace,
@@ -466,8 +518,8 @@ export function parsePage(
     ...seal
   }: CursorSeal & { readonly namespace: number; readonly limits: GatewayLimits },
 ): PageRequest {
-  const prefix = query['prefix'] ?? '';
-  const filter = prefix === '' ? new Uint8Array(0) : parseKey(prefix, limits, 'prefix');
+  const { query } = request;
+  const filter = parsePrefix(request, limits);
   const rows = kind === 'list' ? 'limit' : 'count';
   const limit = query[rows];
   const cursor = query['cursor'] ?? '';

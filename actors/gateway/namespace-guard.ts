@@ -44,11 +44,13 @@ export class NamespaceGuard {
     return this.#namespaces;
   }
 
-  /** Takes what this node knows; until then there is `default` alone. */
-  start(): void {
+  /** Takes what this node knows; until then there is `default` alone. `taken`: it has. */
+  start(taken?: () => void): void {
     if (this.#catalog === undefined) return;
     this.#ctx.ask(this.#catalog, 'document', {}, startTimeoutMs, (_problem, reply) => {
-      if (reply !== undefined) this.changed(reply);
+      if (reply === undefined) return;
+      this.changed(reply);
+      taken?.();
     });
   }
 

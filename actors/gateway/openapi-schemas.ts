@@ -43,7 +43,10 @@ function object(properties: Schema, optional: readonly string[] = [], isOpen = t
   };
 }
 
-const key: Schema = { ...text, minLength: 1, description: 'Up to 1,024 bytes of UTF-8.' };
+const key: Schema = {
+  description: 'Up to 1,024 bytes: text, or the base64 of any bytes.',
+  anyOf: [{ ...text, minLength: 1 }, object({ base64: { ...text, minLength: 1 } }, [], false)],
+};
 const ttl: Schema = {
   type: 'integer',
   minimum: 1,
@@ -407,6 +410,11 @@ export const routeSchemas: Readonly<Record<string, RouteSchema>> = {
 export const querySchemas: Readonly<Record<string, Schema>> = {
   ttl: { ...ttl, description: 'With raw bytes: whole seconds until it expires.' },
   if_not_exists: { ...flag, description: 'Write only where there is no such key.' },
+  key_encoding: {
+    enum: ['text', 'base64url'],
+    default: 'text',
+    description: 'How the key in the path, or the prefix, is written.',
+  },
   prefix: { ...text, description: 'Only keys that start with it.' },
   limit: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   count: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },

@@ -7,7 +7,7 @@ import { refTo } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
 import type { Login } from './access.ts';
-import { type GatewayLimits, parseFlag, parseKey } from './http-requests.ts';
+import { type GatewayLimits, parseFlag, parsePrefix } from './http-requests.ts';
 import { problemAnswer } from './http-routes.ts';
 import {
   type HttpAnswer,
@@ -21,16 +21,16 @@ const openTimeoutMs = 5000;
 
 /** BAD_REQUEST where a field is wrong; an event id is checked by the watcher. */
 export function parseWatch(
-  { query, headers }: HttpRequest,
+  request: HttpRequest,
   namespace: number,
   limits: GatewayLimits,
   login: Login | undefined,
 ): WatchRequest {
-  const prefix = query['prefix'] ?? '';
+  const { query, headers } = request;
   const values = query['values'];
   return {
     namespace,
-    prefix: prefix === '' ? noBytes : parseKey(prefix, limits, 'prefix'),
+    prefix: parsePrefix(request, limits),
     withValues: values === undefined || parseFlag(values, 'values'),
     lastEventId: headers['last-event-id'] ?? query['last_event_id'] ?? '',
     ...(login === undefined ? {} : { reader: readerOf(login) }),

@@ -2,6 +2,7 @@
 // has them: times in milliseconds since 1970, times to live in whole seconds.
 
 import type { ClientError } from './http-exchange.ts';
+import type { Key } from './key-path.ts';
 
 /** Any JSON value, or bytes as they are. */
 export type Value = unknown;
@@ -103,7 +104,7 @@ export type Outcome<T> =
   | { readonly key: string; readonly ok: false; readonly error: ClientError };
 
 export interface PutOperation {
-  readonly key: string;
+  readonly key: Key;
   readonly value: Value;
   readonly ttlSeconds?: number;
   /** Only where there is no value: a serial operation. */
@@ -111,13 +112,13 @@ export interface PutOperation {
 }
 
 export interface ListOptions extends CallOptions {
-  readonly prefix?: string;
+  readonly prefix?: Key;
   /** Keys asked for at a time, 1 to 1,000. Default 100. */
   readonly pageRows?: number;
 }
 
 export interface WatchOptions {
-  readonly prefix?: string;
+  readonly prefix?: Key;
   /** Whether puts bring their values. Default true. */
   readonly values?: boolean;
   /** Goes on after the event with this `id`; default: from now on. */
@@ -129,6 +130,8 @@ export interface WatchOptions {
 interface Change {
   /** One that is no UTF-8 as the text `{"base64":"..."}`. */
   readonly key: string;
+  /** Such a key, as every call takes it; absent: `key` is it. */
+  readonly keyBytes?: Uint8Array;
   readonly version: number;
   readonly etag: string;
   /** Of the write, milliseconds since 1970; of an expiry: of the put that has expired. */
@@ -156,6 +159,8 @@ export type WatchEvent =
 export interface ListedEntry {
   /** One that is no UTF-8 as the text `{"base64":"..."}`. */
   readonly key: string;
+  /** Such a key, as every call takes it; absent: `key` is it. */
+  readonly keyBytes?: Uint8Array;
   readonly value: Value;
   readonly version: number;
   readonly ttlRemaining: number | undefined;

@@ -23,6 +23,7 @@ import {
 import type { StreamAttempt } from './http-stream.ts';
 import { badRequest, checkNumber } from './given.ts';
 import { LatencyWindow } from './latency-window.ts';
+import type { Key } from './key-path.ts';
 import { parseTopology, replicaUrls, type Topology } from './topology.ts';
 
 export interface ClusterOptions {
@@ -55,7 +56,7 @@ export interface ClusterOptions {
 
 export interface Call extends ClientRequest {
   /** Sent to a replica of this key; absent: to any node. */
-  readonly key?: string | undefined;
+  readonly key?: Key | undefined;
   readonly deadlineMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -278,7 +279,7 @@ export class ClusterCalls {
   // ---- nodes -------------------------------------------------------------------------------
 
   /** Nodes to try, best first; those that this call has tried come last. */
-  #candidates(key: string | undefined, tried: ReadonlySet<string>): readonly Node[] {
+  #candidates(key: Key | undefined, tried: ReadonlySet<string>): readonly Node[] {
     const urls = this.#ordered(key);
     const nowMs = this.#world.nowMs();
     const nodes = urls.map((url) => this.#nodeAt(url));
@@ -288,7 +289,7 @@ export class ClusterCalls {
     return [...choice.filter((node) => !isTried(node)), ...choice.filter(isTried)];
   }
 
-  #ordered(key: string | undefined): readonly URL[] {
+  #ordered(key: Key | undefined): readonly URL[] {
     if (this.#topology === undefined) return this.#endpoints;
     const all = [...this.#topology.urls.values()];
     if (all.length === 0) return this.#endpoints;

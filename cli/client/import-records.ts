@@ -9,6 +9,7 @@ import { JsonReader } from '../../actors/model/json-slices.ts';
 import { errorTable, isErrorCode, KvError } from '../../runtime/errors.ts';
 import type { HttpClient } from './http-client.ts';
 import { ClientError } from './http-exchange.ts';
+import { jsonKey, type Key, keyBytes, parsedKey, shownKey } from './key-path.ts';
 
 export interface ImportOptions {
   readonly client: HttpClient;
@@ -19,7 +20,8 @@ export interface ImportOptions {
    * `{"key", "value", "encoding"?, "ttl"?}`, as an export writes it.
    */
   readonly keyField: string | undefined;
-  readonly prefix: string;
+  /** Before every key. */
+  readonly prefix: Key;
   /** Requests on their way at the same time, 1 to 1,024. */
   readonly parallel: number;
   /** Records of one request, 1 to 1,000. */
@@ -115,9 +117,10 @@ export class Importer {
         keyField === undefined
           ? exportedRecord(line)
           : [fieldOf(line, keyField), [Buffer.from('"value":'), line]];
-      const full = prefix + key;
-      const text = Buffer.concat([Buffer.from(`{"key":${JSON.stringify(full)},`), ...rest, close]);
-      return { line: this.#line, key: full, text, bytes: line.length, isUnknown: false };
+      const full = prefixed(prefix, key);
+      const text = Buffer.concat([Buffer.from(`{"key":${jsonKey(full)},`), ...rest, close]);
+      const bytes = line.length;
+      return { line: this.#line, key: shownKey(full), text, bytes, isUnknown: false };
     } catch (error) {
       this.#fail({ line: this.#line, key: '', detail: detailOf(error) });
       return undefined;
@@ -269,17 +272,22 @@ function fieldOf(line: Buffer, field: string): string {
   throw new Error(`no text or whole number under "${field}"`);
 }
 
-function keyOf(reader: JsonReader): string {
-  if (reader.peek() !== 0x7b) return reader.text();
-  const name = JSON.stringify(reader.value());
-  throw new Error(`${name}: not written: REST takes keys of UTF-8 alone`);
+const prefixed = (prefix: Key, key: Key): Key =>
+  typeof prefix === 'string' && typeof key === 'string'
+    ? prefix + key
+    : Buffer.concat([keyBytes(prefix), keyBytes(key)]);
+
+function keyOf(reader: JsonReader): Key {
+  const key = parsedKey(reader.value());
+  if (key === undefined) throw new Error('key: expected text, or {"base64": "..."} with its bytes');
+  return key;
 }
 
 /** Key and the other members of a line that an export wrote, as they go into an operation. */
-function exportedRecord(line: Buffer): readonly [string, readonly Buffer[]] {
+function exportedRecord(line: Buffer): readonly [Key, readonly Buffer[]] {
   const reader = new JsonReader(line, 'line');
   const parts: Buffer[] = [];
-  let key: string | undefined;
+  let key: Key | undefined;
   reader.object((name) => {
     if (name === 'key') {
       key = keyOf(reader);

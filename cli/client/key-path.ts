@@ -1,5 +1,64 @@
-// The path of a key. A key of dots alone would be taken for a step in the path by anything between
-// here and the node, so its dots are encoded too.
+// Keys as requests have them. Text in a path is percent-encoded; a key of dots alone would be taken for
+// a step in the path by anything between here and the node, so its dots are encoded too. Bytes, which
+// may be no UTF-8, go as base64url into a path or query that says so, and as base64 into JSON.
 
-export const keyPath = (key: string): string =>
-  `/api/v1/keys/${encodeURIComponent(key).replace(/^\.+$/, (dots) => dots.replaceAll('.', '%2E'))}`;
+/** A key: text, which stands for its UTF-8, or any bytes. */
+export type Key = string | Uint8Array;
+
+interface PathMore {
+  /** `cas`, `incr` or `ttl`. */
+  readonly verb?: string;
+  readonly query?: Readonly<Record<string, string | number>>;
+}
+
+/** The path of a key, or of a serial operation on it, with its query. */
+export function keyPath(key: Key, { verb, query = {} }: PathMore = {}): string {
+  const isText = typeof key === 'string';
+  const search = new URLSearchParams(isText ? undefined : encodedAsBytes);
+  for (const [name, value] of Object.entries(query)) search.set(name, String(value));
+  const path = `/api/v1/keys/${isText ? textSegment(key) : base64url(key)}`;
+  return [
+    path,
+    verb === undefined ? '' : `/${verb}`,
+    search.size === 0 ? '' : `?${search.toString()}`,
+  ].join('');
+}
+
+const textSegment = (key: string): string =>
+  encodeURIComponent(key).replace(/^\.+$/, (dots) => dots.replaceAll('.', '%2E'));
+
+const encodedAsBytes = { key_encoding: 'base64url' };
+
+const bufferOf = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
+  Buffer.from(buffer, byteOffset, byteLength);
+
+const base64url = (key: Uint8Array): string => bufferOf(key).toString('base64url');
+
+/** Into the query of a list or watch; nothing for an empty one. */
+export function addPrefix(query: URLSearchParams, prefix: Key): void {
+  if (prefix.length === 0) return;
+  const isText = typeof prefix === 'string';
+  query.set('prefix', isText ? prefix : base64url(prefix));
+  if (!isText) for (const [name, value] of Object.entries(encodedAsBytes)) query.set(name, value);
+}
+
+/** As bodies of batches have it. */
+export const keyInJson = (key: Key): string | { readonly base64: string } =>
+  typeof key === 'string' ? key : { base64: bufferOf(key).toString('base64') };
+
+export const jsonKey = (key: Key): string => JSON.stringify(keyInJson(key));
+
+/** For people: text as it is, bytes as JSON has them. */
+export const shownKey = (key: Key): string => (typeof key === 'string' ? key : jsonKey(key));
+
+export const keyBytes = (key: Key): Uint8Array =>
+  typeof key === 'string' ? Buffer.from(key) : key;
+
+/** A key in the JSON of an answer or an export; undefined where it is none. */
+export function parsedKey(value: unknown): Key | undefined {
+  if (typeof value === 'string') return value;
+  const { base64 } = (value ?? {}) as { readonly base64?: unknown };
+  if (typeof base64 !== 'string') return undefined;
+  const bytes = Buffer.from(base64, 'base64');
+  return bytes.toString('base64') === base64 ? bytes : undefined;
+}

@@ -9,9 +9,10 @@ import type { CallOptions, PutOptions, Value, WriteOptions } from './client-type
 import type { Call, ClusterCalls } from './cluster-calls.ts';
 import { type ClientAnswer, ClientError } from './http-exchange.ts';
 import { badRequest, checkedPath, jsonText, limitsOf } from './given.ts';
+import { type Key, shownKey } from './key-path.ts';
 
 export interface WriteContent {
-  readonly query: string;
+  readonly query: Readonly<Record<string, string | number>>;
   readonly type: string;
   readonly body: Uint8Array;
 }
@@ -30,18 +31,13 @@ export class KeyRequests {
   }
 
   /** A read; `key` says whose replica is asked. */
-  request(
-    method: 'GET' | 'HEAD',
-    path: string,
-    key: string | undefined,
-    options: CallOptions,
-  ): Call {
+  request(method: 'GET' | 'HEAD', path: string, key: Key | undefined, options: CallOptions): Call {
     const headers = this.headers(options);
     return { method, path, key, headers, isIdempotent: true, isWrite: false, ...limitsOf(options) };
   }
 
   read(
-    key: string,
+    key: Key,
     options: CallOptions,
     headers: Readonly<Record<string, string>>,
   ): Promise<ClientAnswer | undefined> {
@@ -53,7 +49,7 @@ export class KeyRequests {
   async readOne(...request: Parameters<KeyRequests['read']>): Promise<ClientAnswer | undefined> {
     const answer = await this.read(...request);
     if (answer?.status === 300)
-      throw badRequest(`${request[0]} has several values: read them with siblings()`);
+      throw badRequest(`${shownKey(request[0])} has several values: read them with siblings()`);
     return answer;
   }
 
@@ -64,7 +60,7 @@ export class KeyRequests {
 
   write(
     method: 'PUT' | 'DELETE',
-    key: string,
+    key: Key,
     options: PutOptions,
     content: WriteContent | undefined,
   ): Promise<ClientAnswer> {
@@ -76,7 +72,7 @@ export class KeyRequests {
     const seen = context === '' ? {} : { 'x-causal-context': context };
     return this.send({
       method,
-      path: `${checkedPath(key)}${content?.query ?? ''}`,
+      path: checkedPath(key, { query: content?.query ?? {} }),
       key,
       headers: this.headers(options, { ...type, ...conditions, ...id, ...seen }),
       ...(content === undefined ? {} : { body: content.body }),
@@ -88,7 +84,7 @@ export class KeyRequests {
 
   /** A serial operation of its own path: `cas`, `incr` or `ttl`. */
   decide(
-    key: string,
+    key: Key,
     verb: 'cas' | 'incr' | 'ttl',
     body: string,
     options: CallOptions & { readonly requestId?: string },
@@ -96,7 +92,7 @@ export class KeyRequests {
     const { requestId = this.#calls.newId() } = options;
     return this.send({
       method: 'POST',
-      path: `${checkedPath(key)}/${verb}`,
+      path: checkedPath(key, { verb }),
       key,
       headers: this.headers(options, {
         'content-type': 'application/json',

@@ -50,6 +50,7 @@ import {
   unless,
   valueOf,
 } from './key-requests.ts';
+import { addPrefix, jsonKey, type Key, parsedKey, shownKey } from './key-path.ts';
 import { NamespaceCalls } from './namespaces.ts';
 import { parsePage } from './pages.ts';
 import { UserCalls } from './users.ts';
@@ -58,6 +59,7 @@ import { watchKeys } from './watch.ts';
 export { ClientError } from './http-exchange.ts';
 export type { ClusterOptions } from './cluster-calls.ts';
 export type * from './client-types.ts';
+export type { Key } from './key-path.ts';
 export type { NewToken, UserCalls, UserInfo, UserSettings, UserToken } from './users.ts';
 export type { NamespaceCalls, NamespaceInfo, NamespaceSettings } from './namespaces.ts';
 
@@ -97,17 +99,17 @@ export class Keys {
    * Writes a value: a Uint8Array as bytes, anything else as JSON. Under a condition that does not
    * hold: CONFLICT, and nothing was changed.
    */
-  async put(key: string, value: Value, options: PutOptions = {}): Promise<Written> {
+  async put(key: Key, value: Value, options: PutOptions = {}): Promise<Written> {
     checkOptions('put', options);
     const { ttlSeconds } = options;
     const answer = await (value instanceof Uint8Array
       ? this.#requests.write('PUT', key, options, {
-          query: ttlSeconds === undefined ? '' : `?ttl=${ttlSeconds}`,
+          query: ttlSeconds === undefined ? {} : { ttl: ttlSeconds },
           type: 'application/octet-stream',
           body: value,
         })
       : this.#requests.write('PUT', key, options, {
-          query: '',
+          query: {},
           type: 'application/json',
           body: Buffer.from(putText(value, ttlSeconds)),
         }));
@@ -116,7 +118,7 @@ export class Keys {
   }
 
   /** The live value; undefined where there is none, BAD_REQUEST where there are several. */
-  async get<V = Value>(key: string, options: CallOptions = {}): Promise<Entry<V> | undefined> {
+  async get<V = Value>(key: Key, options: CallOptions = {}): Promise<Entry<V> | undefined> {
     checkOptions('read', options);
     const answer = await this.#requests.readOne(key, options, {});
     if (answer === undefined) return undefined;
@@ -133,7 +135,7 @@ export class Keys {
   }
 
   /** All values of a key that nobody has overwritten, in a namespace that keeps siblings. */
-  async siblings<V = Value>(key: string, options: CallOptions = {}): Promise<Siblings<V>> {
+  async siblings<V = Value>(key: Key, options: CallOptions = {}): Promise<Siblings<V>> {
     checkOptions('read', options);
     const answer = await this.#requests.read(key, options, {});
     if (answer === undefined) return { values: [], context: '' };
@@ -144,7 +146,7 @@ export class Keys {
   }
 
   /** As `get`, as stored byte for byte: numbers beyond 2^53 and the order of members stay. */
-  async getRaw(key: string, options: CallOptions = {}): Promise<RawEntry | undefined> {
+  async getRaw(key: Key, options: CallOptions = {}): Promise<RawEntry | undefined> {
     checkOptions('read', options);
     const bytes = { accept: 'application/octet-stream' };
     const answer = await this.#requests.readOne(key, options, bytes);
@@ -161,13 +163,13 @@ export class Keys {
   }
 
   /** True where a live value was deleted, as the coordinating replica saw it. */
-  async delete(key: string, options: WriteOptions = {}): Promise<boolean> {
+  async delete(key: Key, options: WriteOptions = {}): Promise<boolean> {
     checkOptions('delete', options);
     const answer = await this.#requests.write('DELETE', key, options, undefined);
     return parse<{ deleted: boolean }>(answer).deleted;
   }
 
-  async exists(key: string, options: CallOptions = {}): Promise<boolean> {
+  async exists(key: Key, options: CallOptions = {}): Promise<boolean> {
     checkOptions('read', options);
     return (
       (await this.#requests.found(
@@ -179,13 +181,13 @@ export class Keys {
   // ---- serial operations -------------------------------------------------------------------
 
   /** Reads the latest decided value: level SERIAL. */
-  getSerial<V = Value>(key: string, options: CallOptions = {}): Promise<Entry<V> | undefined> {
+  getSerial<V = Value>(key: Key, options: CallOptions = {}): Promise<Entry<V> | undefined> {
     return this.get<V>(key, { ...options, level: 'SERIAL' });
   }
 
   /** Writes where there is no value; undefined where there is one, and nothing was changed. */
   putIfAbsent(
-    key: string,
+    key: Key,
     value: Value,
     options: Omit<PutOptions, 'ifExists' | 'ifMatch'> = {},
   ): Promise<Written | undefined> {
@@ -194,7 +196,7 @@ export class Keys {
 
   /** Deletes the value with this etag; false where there is another one or none. */
   async deleteIf(
-    key: string,
+    key: Key,
     etag: string,
     options: Omit<WriteOptions, 'ifExists' | 'ifMatch'> = {},
   ): Promise<boolean> {
@@ -204,7 +206,7 @@ export class Keys {
 
   /** Writes `value` if the key is as expected. */
   async cas<V = Value>(
-    key: string,
+    key: Key,
     expected: Expected,
     value: V,
     options: CasOptions = {},
@@ -232,7 +234,7 @@ export class Keys {
 
   /** Adds a whole number to a counter, which begins at 0; WRONG_TYPE where the value is no integer. */
   async incr(
-    key: string,
+    key: Key,
     delta = 1,
     options: Omit<CasOptions, 'ttlSeconds'> = {},
   ): Promise<{ readonly value: number; readonly version: number }> {
@@ -244,7 +246,7 @@ export class Keys {
 
   /** Changes when a key expires, 0 for never; undefined where there is no value. */
   async setTtl(
-    key: string,
+    key: Key,
     ttlSeconds: number,
     options: Omit<CasOptions, 'ttlSeconds'> = {},
   ): Promise<{ readonly version: number; readonly etag: string } | undefined> {
@@ -269,7 +271,7 @@ export class Keys {
       checkKey(key);
       const members = putText(value, ttlSeconds).slice(1);
       const condition = ifNotExists === true ? '"if_not_exists":true,' : '';
-      return `{"key":${JSON.stringify(key)},${condition}${members}`;
+      return `{"key":${jsonKey(key)},${condition}${members}`;
     });
     const isSerial = operations.every(({ ifNotExists }) => ifNotExists === true);
     const body = `{${atomicText(options)}"operations":[${texts.join(',')}]}`;
@@ -280,25 +282,22 @@ export class Keys {
 
   /** In the order asked; undefined for a key that is not there. */
   async getMany<V = Value>(
-    keys: readonly string[],
+    keys: readonly Key[],
     options: CallOptions = {},
   ): Promise<Outcome<{ readonly value: V; readonly version: number } | undefined>[]> {
     checkOptions('read', options);
     for (const key of keys) checkKey(key);
-    return this.#batch('get', JSON.stringify({ keys }), options, (row) => {
+    return this.#batch('get', `{"keys":${jsonKeys(keys)}}`, options, (row) => {
       if (row.found !== true) return undefined;
       return { value: valueOf(row.value, row.encoding) as V, version: row.version as number };
     });
   }
 
   /** True for each key that was there. */
-  async deleteMany(
-    keys: readonly string[],
-    options: BatchOptions = {},
-  ): Promise<Outcome<boolean>[]> {
+  async deleteMany(keys: readonly Key[], options: BatchOptions = {}): Promise<Outcome<boolean>[]> {
     checkOptions('batch', options);
     for (const key of keys) checkKey(key);
-    const body = `{${atomicText(options)}"keys":${JSON.stringify(keys)}}`;
+    const body = `{${atomicText(options)}"keys":${jsonKeys(keys)}}`;
     return this.#batch('delete', body, options, (row) => row.deleted === true);
   }
 
@@ -312,7 +311,8 @@ export class Keys {
     const isSerial = options.isSerial === true || isSerialLevel(options.level);
     const answer = await this.#requests.batch(verb, body, options, isSerial);
     return parse<{ results: BatchRow[] }>(answer).results.map((row): Outcome<T> => {
-      const { key, error } = row;
+      const { error } = row;
+      const key = shownKey(parsedKey(row.key) ?? '');
       if (error === undefined) return { key, ok: true, result: toResult(row) };
       const isUnknown = error.code === 'TIMEOUT' || error.code === 'UNKNOWN_OUTCOME';
       const problem = new ClientError(error.code, 200, error.detail, isWrite && isUnknown);
@@ -324,7 +324,7 @@ export class Keys {
 
   /**
    * Keys in byte order, page by page as they are taken. One that is no UTF-8 comes as the text
-   * `{"base64":"..."}`, which no call takes as this key.
+   * `{"base64":"..."}`; `entries` has its bytes, which every call takes.
    */
   async *list(options: ListOptions = {}): AsyncGenerator<string> {
     for await (const { key } of this.#pages('keys', options, false)) yield key;
@@ -333,9 +333,10 @@ export class Keys {
   /** The same with values. */
   async *entries(options: ListOptions = {}): AsyncGenerator<ListedEntry> {
     for await (const item of this.#pages('keys', options, true)) {
-      const { key, value, encoding, version, ttlRemaining } = item;
+      const { key, bytes, value, encoding, version, ttlRemaining } = item;
       const text: unknown = value === undefined ? undefined : JSON.parse(value.toString());
-      yield { key, value: valueOf(text, encoding), version: version ?? 0, ttlRemaining };
+      const named = { key, ...(bytes === undefined ? {} : { keyBytes: bytes }) };
+      yield { ...named, value: valueOf(text, encoding), version: version ?? 0, ttlRemaining };
     }
   }
 
@@ -355,7 +356,7 @@ export class Keys {
     while (cursor !== null) {
       const rows = kind === 'keys' ? 'limit' : 'count';
       const query = new URLSearchParams({ [rows]: String(pageRows), values: String(withValues) });
-      if (prefix !== '') query.set('prefix', prefix);
+      addPrefix(query, prefix);
       if (cursor !== '') query.set('cursor', cursor);
       const path = `/api/v1/${kind}?${query.toString()}`;
       const page = parsePage(
@@ -449,7 +450,7 @@ interface GetDocument {
 }
 
 interface BatchRow {
-  readonly key: string;
+  readonly key: unknown;
   readonly error?: { readonly code: string; readonly detail: string };
   readonly version?: number;
   readonly deleted?: boolean;
@@ -457,5 +458,7 @@ interface BatchRow {
   readonly value?: unknown;
   readonly encoding?: string;
 }
+
+const jsonKeys = (keys: readonly Key[]): string => `[${keys.map(jsonKey).join()}]`;
 
 const atomicText = ({ atomic }: BatchOptions): string => (atomic === true ? '"atomic":true,' : '');

@@ -3,12 +3,15 @@
 
 import { JsonReader } from '../../actors/model/json-slices.ts';
 import type { HttpClient } from './http-client.ts';
+import { addPrefix, type Key, parsedKey } from './key-path.ts';
 
 /** One key of a page. */
 export interface PageItem {
   /** The key as JSON text. */
   readonly keyText: string;
   readonly key: string;
+  /** A key that is no UTF-8. */
+  readonly bytes?: Uint8Array;
   /** JSON text, or with `encoding` a JSON string of base64. Absent where values were not asked. */
   readonly value: Buffer | undefined;
   readonly encoding: string | undefined;
@@ -19,7 +22,7 @@ export interface PageItem {
 
 export interface PageQuery {
   readonly path: '/api/v1/keys' | '/api/v1/scan';
-  readonly prefix?: string;
+  readonly prefix?: Key;
   /** Keys on a page, 1 to 1,000. */
   readonly pageRows: number;
   readonly withValues: boolean;
@@ -34,7 +37,7 @@ export async function* readPages(
   let cursor: string | null = '';
   while (cursor !== null) {
     const query = new URLSearchParams({ [rows]: String(pageRows), values: String(withValues) });
-    if (prefix !== undefined && prefix !== '') query.set('prefix', prefix);
+    if (prefix !== undefined) addPrefix(query, prefix);
     if (cursor !== '') query.set('cursor', cursor);
     const { body } = await client.call({
       method: 'GET',
@@ -78,9 +81,11 @@ function bareItem(key: unknown): PageItem {
 }
 
 /** A key that is no UTF-8 comes as an object with its base64; it is shown as that. */
-function keyOf(key: unknown): { readonly key: string; readonly keyText: string } {
-  const keyText = JSON.stringify(key);
-  return { key: typeof key === 'string' ? key : keyText, keyText };
+function keyOf(value: unknown): Pick<PageItem, 'key' | 'keyText' | 'bytes'> {
+  const keyText = JSON.stringify(value);
+  const key = parsedKey(value);
+  if (typeof key === 'string') return { key, keyText };
+  return { key: keyText, keyText, ...(key === undefined ? {} : { bytes: key }) };
 }
 
 function parseItems(reader: JsonReader, body: Buffer): PageItem[] {

@@ -3,6 +3,7 @@
 // sends a request straight to a replica of its key. A ring that is out of date only costs a hop: any
 // node serves any key.
 
+import { type Key, keyBytes } from './key-path.ts';
 import { placementBytes } from '../../actors/model/hash-tag.ts';
 import { storageKey } from '../../actors/model/record.ts';
 import { Ring } from '../../actors/model/ring.ts';
@@ -44,17 +45,17 @@ export function parseTopology(body: Buffer, protocol = 'http:'): Topology | unde
 }
 
 /** The base URLs of a key's replicas, the natural primary first. */
-export function replicaUrls(topology: Topology, key: string): readonly URL[] {
+export function replicaUrls(topology: Topology, key: Key): readonly URL[] {
   return replicaNames(topology, key).flatMap((node) => topology.urls.get(node) ?? []);
 }
 
 /** The ids of a key's replicas, in this order; `namespace` by its number. */
 export function replicaNames(
   { ring }: Topology,
-  key: string,
+  key: Key,
   namespace = defaultNamespace,
 ): readonly string[] {
-  const stored = storageKey(namespace, new TextEncoder().encode(key));
+  const stored = storageKey(namespace, keyBytes(key));
   const token = fingerprint32Pure(placementBytes(stored));
   return ring.replicasOf(token);
 }

@@ -6,6 +6,7 @@ import type { WatchEvent, WatchOptions } from './client-types.ts';
 import type { ClusterCalls } from './cluster-calls.ts';
 import { EventStreamParser, type ServerEvent } from './event-stream.ts';
 import { ClientError } from './http-exchange.ts';
+import { addPrefix, parsedKey, shownKey } from './key-path.ts';
 import { valueOf } from './key-requests.ts';
 
 const rememberedMax = 10_000;
@@ -27,7 +28,7 @@ export async function* watchKeys(
   common: Readonly<Record<string, string>>,
 ): AsyncGenerator<WatchEvent> {
   const query = new URLSearchParams({ values: String(values) });
-  if (prefix !== '') query.set('prefix', prefix);
+  addPrefix(query, prefix);
   const path = `/api/v1/watch?${query.toString()}`;
   const told = new Told();
   let id = after;
@@ -71,8 +72,9 @@ function toEvent({ name, data, id }: ServerEvent): WatchEvent | undefined {
   if (name === 'ready') return { type: 'ready', id };
   if (name === 'reset') return { type: 'reset', id, reason: document.reason ?? '' };
   const { version, etag, timestamp, encoding, expires_at: expiresAt } = document;
-  const key = typeof document.key === 'string' ? document.key : JSON.stringify(document.key);
-  const common = { key, version, etag, timestamp, id };
+  const key = parsedKey(document.key) ?? '';
+  const bytes = typeof key === 'string' ? {} : { keyBytes: key };
+  const common = { key: shownKey(key), ...bytes, version, etag, timestamp, id };
   if (name === 'delete' || name === 'expire') return { type: name, ...common };
   if (name !== 'put') return undefined;
   return { type: name, ...common, value: valueOf(document.value, encoding), expiresAt };

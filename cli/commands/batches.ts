@@ -1,10 +1,11 @@
 // kvctl batch put|get|delete FILE: many operations from a file or a pipe, up to 1,000 in a request
 // of its own outcome each. A put is a line as REST takes it, `{"key": ..., "value": ..., "ttl": ...}`,
-// sent byte for byte; a get or delete is a key a line. What failed goes to the standard error.
+// sent byte for byte; a get or delete is a key a line, with --base64-keys its base64. What failed goes to the standard error.
 
 import { createReadStream } from 'node:fs';
 import type { Command } from 'commander';
 import { utf8 } from '../../runtime/bytes.ts';
+import { jsonKey } from '../client/key-path.ts';
 import { linesOf, unpacked } from '../client/lines.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
@@ -52,7 +53,9 @@ async function run(
   if (atomic && verb === 'get')
     throw new ExitError(exitCodes.usage, '--atomic is for put and delete');
   const lines = linesIn(invocation, file);
-  const groups = atomic ? onlyGroup(lines, verb) : groupsOf(lines, verb, batch);
+  const groups = atomic
+    ? onlyGroup(invocation, lines, verb)
+    : groupsOf(invocation, lines, verb, batch);
   const form = invocation.form('raw', ['raw', 'jsonl', 'json']);
   let done = 0;
   let failed = 0;
@@ -78,6 +81,7 @@ function linesIn(invocation: Invocation, file: string): AsyncIterable<Buffer> {
 
 /** Texts of the members of a request; a line that is no operation ends everything before it runs. */
 async function* groupsOf(
+  invocation: Invocation,
   lines: AsyncIterable<Buffer>,
   verb: Verb,
   size: number,
@@ -89,7 +93,7 @@ async function* groupsOf(
     const text = utf8.decodeStrict(line);
     if (text === undefined) throw new ExitError(exitCodes.usage, `line ${number}: expected UTF-8`);
     if (text.trim() === '') continue;
-    group.push(verb === 'put' ? checkedPut(text, number) : JSON.stringify(text));
+    group.push(verb === 'put' ? checkedPut(text, number) : jsonKey(invocation.key(text)));
     if (group.length < size) continue;
     yield group;
     group = [];
@@ -98,9 +102,13 @@ async function* groupsOf(
 }
 
 /** All lines; with more than a batch may have nothing is sent. */
-async function* onlyGroup(lines: AsyncIterable<Buffer>, verb: Verb): AsyncGenerator<string[]> {
+async function* onlyGroup(
+  invocation: Invocation,
+  lines: AsyncIterable<Buffer>,
+  verb: Verb,
+): AsyncGenerator<string[]> {
   const all: string[] = [];
-  for await (const group of groupsOf(lines, verb, operationsMax)) all.push(...group);
+  for await (const group of groupsOf(invocation, lines, verb, operationsMax)) all.push(...group);
   if (all.length > operationsMax)
     throw new ExitError(
       exitCodes.usage,

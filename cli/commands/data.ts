@@ -5,7 +5,7 @@ import { buffer } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError } from 'commander';
 import { utf8 } from '../../runtime/bytes.ts';
 import { ClientError } from '../client/http-exchange.ts';
-import { keyPath } from '../client/key-path.ts';
+import { keyInJson, keyPath } from '../client/key-path.ts';
 import { type PageItem, type PageQuery, readPages } from '../client/pages.ts';
 import { addConditions, type ConditionOptions, writeTerms } from './conditions.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
@@ -103,12 +103,12 @@ async function putValue(
   const bytes = value === '-' ? await buffer(invocation.io.stdin) : Buffer.from(value);
   const isBytes = rawBytes === true;
   const body = isBytes ? bytes : jsonBody(bytes, ttl);
-  const query = isBytes && ttl !== undefined ? `?ttl=${ttl}` : '';
+  const query = isBytes && ttl !== undefined ? { ttl } : {};
   const { headers, ...terms } = writeTerms(conditions, invocation.cluster().consistency);
   const answer = await invocation.withClient((client) =>
     client.call({
       method: 'PUT',
-      path: keyPath(key) + query,
+      path: keyPath(invocation.key(key), { query }),
       headers: {
         'content-type': isBytes ? 'application/octet-stream' : 'application/json',
         ...headers,
@@ -136,7 +136,7 @@ async function get(invocation: Invocation, key: string): Promise<void> {
   const answer = await invocation.withClient((client) =>
     client.call({
       method: 'GET',
-      path: keyPath(key),
+      path: keyPath(invocation.key(key)),
       headers: { accept: form === 'json' ? 'application/json' : 'application/octet-stream' },
       isIdempotent: true,
       isWrite: false,
@@ -175,7 +175,7 @@ async function del(
       try {
         const { body } = await client.call({
           method: 'DELETE',
-          path: keyPath(key),
+          path: keyPath(invocation.key(key)),
           ...writeTerms(conditions, invocation.cluster().consistency),
         });
         const { deleted } = JSON.parse(body.toString()) as { deleted: boolean };
@@ -196,16 +196,18 @@ const isConflict = (error: unknown): error is ClientError =>
 
 async function exists(invocation: Invocation, key: string): Promise<void> {
   const form = invocation.form('raw');
+  const named = invocation.key(key);
+  const path = keyPath(named);
   const isThere = await invocation.withClient(async (client) => {
     try {
-      await client.call({ method: 'HEAD', path: keyPath(key), isIdempotent: true, isWrite: false });
+      await client.call({ method: 'HEAD', path, isIdempotent: true, isWrite: false });
       return true;
     } catch (error) {
       if (error instanceof ClientError && error.code === 'NOT_FOUND') return false;
       throw error;
     }
   });
-  if (form === 'json') await invocation.json({ key, exists: isThere });
+  if (form === 'json') await invocation.json({ key: keyInJson(named), exists: isThere });
   else await invocation.say(String(isThere));
   if (!isThere) throw new ExitError(exitCodes.notFound, '');
 }
@@ -227,7 +229,7 @@ async function list(
     path,
     pageRows: Math.min(limit, pageRows),
     withValues,
-    ...(prefix === undefined ? {} : { prefix }),
+    ...(prefix === undefined ? {} : { prefix: invocation.key(prefix) }),
   };
   await invocation.withClient(async (client) => {
     const rows = new Rows(

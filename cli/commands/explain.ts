@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import { type ClientAnswer, ClientError } from '../client/http-exchange.ts';
 import type { HttpClient } from '../client/http-client.ts';
-import { keyPath } from '../client/key-path.ts';
+import { type Key, keyInJson, keyPath } from '../client/key-path.ts';
 import { parseTopology, replicaNames } from '../client/topology.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
@@ -46,15 +46,16 @@ async function explain(invocation: Invocation, key: string): Promise<void> {
       exitCodes.usage,
       '--consistency: explain reads at the highest level that is answered',
     );
+  const named = invocation.key(key);
   const { owners, read } = await invocation.withClient(async (client) => ({
-    owners: await ownersOf(client, key, invocation.namespace),
-    read: await readAll(client, key),
+    owners: await ownersOf(client, named, invocation.namespace),
+    read: await readAll(client, named),
   }));
   const { coordinator, level, steps } = read.explanation;
   const rows = owners.map((node) => ({ node, ...holdingOf(steps, node) }));
   const { version, values } = read;
   if (form === 'json') {
-    const found = { key, version: version ?? null, values };
+    const found = { key: keyInJson(named), version: version ?? null, values };
     return invocation.json({ ...found, level, coordinator, replicas: rows });
   }
   const cells = rows.map(({ node, etag, ms }) => [node, etag, ms]);
@@ -67,7 +68,7 @@ async function explain(invocation: Invocation, key: string): Promise<void> {
 
 async function ownersOf(
   client: HttpClient,
-  key: string,
+  key: Key,
   namespace: string | undefined,
 ): Promise<readonly string[]> {
   const terms = { method: 'GET', isIdempotent: true, isWrite: false } as const;
@@ -93,7 +94,7 @@ interface Read {
 }
 
 /** At the highest level that is answered. */
-async function readAll(client: HttpClient, key: string): Promise<Read> {
+async function readAll(client: HttpClient, key: Key): Promise<Read> {
   const levels = ['ALL', 'QUORUM', 'ONE'];
   for (const level of levels)
     try {
@@ -105,7 +106,7 @@ async function readAll(client: HttpClient, key: string): Promise<Read> {
   throw new ClientError('UNAVAILABLE', 0, 'no replica answers', false);
 }
 
-async function readAt(client: HttpClient, key: string, level: string): Promise<Read> {
+async function readAt(client: HttpClient, key: Key, level: string): Promise<Read> {
   const headers = { 'consistency-level': level, 'x-explain': '1', 'x-deadline-ms': '2000' };
   const call = { path: keyPath(key), headers, isIdempotent: true, isWrite: false };
   // That there is no such key is explained too.
@@ -149,12 +150,14 @@ async function ttl(invocation: Invocation, key: string, text: string | undefined
   const seconds = text === undefined ? undefined : wholeNumber(0, 315_360_000)(text);
   const left =
     seconds === undefined ? await readTtl(invocation, key) : await setTtl(invocation, key, seconds);
-  if (form === 'json') return invocation.json({ key, ttl_remaining: left ?? null });
+  const named = keyInJson(invocation.key(key));
+  if (form === 'json') return invocation.json({ key: named, ttl_remaining: left ?? null });
   await invocation.write(`${left ?? 'never'}\n`);
 }
 
 async function readTtl(invocation: Invocation, key: string): Promise<number | undefined> {
-  const call = { path: keyPath(key), isIdempotent: true, isWrite: false };
+  const path = keyPath(invocation.key(key));
+  const call = { path, isIdempotent: true, isWrite: false };
   const { status, headers } = await invocation.withClient((client) =>
     client.call({ ...call, method: 'HEAD' }).catch((error: unknown) => {
       if (!(error instanceof ClientError) || error.code !== 'NOT_FOUND') throw error;
@@ -176,7 +179,7 @@ async function setTtl(
   const { body } = await invocation.withClient((client) =>
     client.call({
       method: 'POST',
-      path: `${keyPath(key)}/ttl`,
+      path: keyPath(invocation.key(key), { verb: 'ttl' }),
       headers: { 'content-type': 'application/json', 'x-request-id': randomUUID() },
       body: Buffer.from(JSON.stringify({ ttl_seconds: seconds })),
       isIdempotent: true,

@@ -6,6 +6,7 @@ import type { Readable, Writable } from 'node:stream';
 import Table from 'cli-table3';
 import { HttpClient, type HttpClientOptions } from '../client/http-client.ts';
 import type { ClientError, ClientTls } from '../client/http-exchange.ts';
+import { type Key, parsedKey } from '../client/key-path.ts';
 
 /** interfaces of kvctl with the shell (docs/cli.md). */
 export const exitCodes = {
@@ -66,6 +67,7 @@ export interface GlobalOptions {
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly tokenFile?: string;
+  readonly base64Keys?: boolean;
 }
 
 /** Of a table; what is not there is shown as a dash. */
@@ -154,6 +156,14 @@ export class Invocation {
   /** The namespace that is named; undefined where none is. */
   get namespace(): string | undefined {
     return this.#options.ns;
+  }
+
+  /** A key or prefix of the command line: text, or with --base64-keys the bytes that it stands for. */
+  key(text: string): Key {
+    if (this.#options.base64Keys !== true) return text;
+    const key = parsedKey({ base64: text });
+    if (key !== undefined) return key;
+    throw new ExitError(exitCodes.usage, `--base64-keys: expected padded base64, found ${text}`);
   }
 
   /** Over all attempts of a request, milliseconds; undefined: the command's own. */

@@ -95,6 +95,7 @@ function createProgram(io: CommandIo): Command {
     .option('--tls-cert <file>', 'own certificate; default KVCTL_TLS_CERT')
     .option('--tls-key <file>', 'its key; default KVCTL_TLS_KEY')
     .option('--token-file <file>', 'who you are; default KVCTL_TOKEN, KVCTL_TOKEN_FILE')
+    .option('--base64-keys', 'keys and prefixes are given as base64: those that are no text')
     .option('-q, --quiet', 'print only what was asked for')
     .option('--timeout <ms>', 'over all attempts of a request', wholeNumber(1, timeoutMsMax));
   const invoke = (command: Command): Invocation =>

@@ -41,6 +41,7 @@ import {
   type RestorePlan,
 } from '../backup/restore-from.ts';
 import { Importer } from '../client/import-records.ts';
+import { jsonKey } from '../client/key-path.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { refuseOthers } from './given-options.ts';
 import { guarded } from './guarded.ts';
@@ -345,15 +346,9 @@ async function intoCluster(
   const nowMs = Date.now();
   const codecs = createCodecs(loadCodecModules());
   const progress = progressOf(invocation, undefined);
-  let refused = 0;
   const lines = async function* (): AsyncGenerator<Buffer> {
     for (const record of liveRecords(disk, list, { codecs, nowMs })) {
       const line = lineOf(record, nowMs);
-      if (line === undefined) {
-        refused += 1;
-        sayUnwritable(invocation, record);
-        continue;
-      }
       progress.onBytes(line.length);
       yield await Promise.resolve(line);
     }
@@ -372,8 +367,7 @@ async function intoCluster(
       { deadlineMs: 60_000, attemptsMax: 40, connectionsMax: parallel },
     )
     .finally(() => progress.stop());
-  const { records, unknown, problems } = figures;
-  const failed = figures.failed + refused;
+  const { records, failed, unknown, problems } = figures;
   for (const { key, detail } of problems) invocation.io.stderr.write(`kvctl: ${key}: ${detail}\n`);
   if (form === 'json') await invocation.json({ backup: list.id, records, failed, unknown });
   else await invocation.say(`backup ${list.id}: ${records} records written, ${failed} failed`);
@@ -381,16 +375,10 @@ async function intoCluster(
   if (failed > 0) throw new ExitError(exitCodes.refused, `${failed} records were not stored`);
 }
 
-/** Each of them: what a restore leaves out has to be known by its name. */
-function sayUnwritable({ io }: Invocation, record: Uint8Array): void {
-  const base64 = Buffer.from(userKey(recordKey(record))).toString('base64');
-  io.stderr.write(`kvctl: {"base64":"${base64}"}: not written: REST takes keys of UTF-8 alone\n`);
-}
-
-/** As an import takes it; the value as it is stored, byte for byte. Undefined: the key is no UTF-8. */
-function lineOf(record: Uint8Array, nowMs: number): Buffer | undefined {
-  const key = utf8.decodeStrict(userKey(recordKey(record)));
-  if (key === undefined) return undefined;
+/** As an import takes it; the value as it is stored, byte for byte. */
+function lineOf(record: Uint8Array, nowMs: number): Buffer {
+  const bytes = userKey(recordKey(record));
+  const key = utf8.decodeStrict(bytes) ?? bytes;
   const value = Buffer.from(recordValue(record));
   const isJson = recordValueType(record) === valueTypes.json;
   const shown = isJson ? value : Buffer.from(JSON.stringify(value.toString('base64')));
@@ -398,7 +386,7 @@ function lineOf(record: Uint8Array, nowMs: number): Buffer | undefined {
   const seconds = Math.max(1, Math.ceil((expiresAt - nowMs) / 1000));
   const rest = [isJson ? '' : ',"encoding":"base64"', expiresAt === 0 ? '' : `,"ttl":${seconds}`];
   return Buffer.concat([
-    Buffer.from(`{"key":${JSON.stringify(key)},"value":`),
+    Buffer.from(`{"key":${jsonKey(key)},"value":`),
     shown,
     Buffer.from(`${rest.join('')}}`),
   ]);

@@ -65,7 +65,8 @@ async function cas(
     );
   const members = [...expectations, `"new_value":${asJson(value)}`];
   if (ttl !== undefined) members.push(`"ttl":${ttl}`);
-  const body = await post(invocation, `${keyPath(key)}/cas`, `{${members.join(',')}}`, requestId);
+  const path = keyPath(invocation.key(key), { verb: 'cas' });
+  const body = await post(invocation, path, `{${members.join(',')}}`, requestId);
   const { new_version: version } = JSON.parse(body) as { new_version: number };
   if (form === 'json') await invocation.write(`${body}\n`);
   else await invocation.say(`OK version ${version}`);
@@ -78,7 +79,7 @@ async function increment(
   { requestId }: CasOptions,
 ): Promise<void> {
   const form = invocation.form('raw');
-  const path = `${keyPath(key)}/incr`;
+  const path = keyPath(invocation.key(key), { verb: 'incr' });
   const body = await post(invocation, path, `{"delta":${delta}}`, requestId);
   const { value } = JSON.parse(body) as { value: number };
   await invocation.write(form === 'json' ? `${body}\n` : `${value}\n`);

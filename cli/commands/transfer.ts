@@ -6,7 +6,7 @@ import { finished } from 'node:stream/promises';
 import type { Command } from 'commander';
 import { type ImportFigures, Importer } from '../client/import-records.ts';
 import { linesOf, unpacked } from '../client/lines.ts';
-import { type PageItem, readPages } from '../client/pages.ts';
+import { readPages } from '../client/pages.ts';
 import { type Invoke, oneLine, recordLine, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';
 import { startProgress } from './progress.ts';
@@ -98,7 +98,7 @@ async function importFile(
           client,
           lines: linesOf(unpacked(source.chunks)),
           keyField,
-          prefix,
+          prefix: invocation.key(prefix),
           parallel,
           batchRecords: batch,
           onAcked: (keys) => {
@@ -181,12 +181,11 @@ async function exportFile(invocation: Invocation, file: string, prefix: string):
   });
   let records = 0;
   let bytes = 0;
-  let unwritable = 0;
   try {
     await invocation.withClient(async (client) => {
       const query = {
         path: '/api/v1/keys',
-        prefix,
+        prefix: invocation.key(prefix),
         pageRows: exportPageRows,
         withValues: true,
       } as const;
@@ -196,7 +195,6 @@ async function exportFile(invocation: Invocation, file: string, prefix: string):
         );
         const page = Buffer.concat(lines.flatMap((line) => [line, newline]));
         records += items.length;
-        if (form === 'jsonl') unwritable += items.filter(isUnwritable).length;
         bytes += page.length;
         await writeTo(invocation, target, page);
         progress.update(bytes, records);
@@ -207,14 +205,7 @@ async function exportFile(invocation: Invocation, file: string, prefix: string):
     await closed(target);
   }
   if (!isQuiet) stderr.write(`${records} records, ${bytes} bytes\n`);
-  if (unwritable > 0)
-    stderr.write(
-      `kvctl: ${unwritable} keys are no UTF-8 and stand there as {"base64": ...}: no import writes them\n`,
-    );
 }
-
-/** Its key is no text: it came by another door than REST. */
-const isUnwritable = ({ keyText }: PageItem): boolean => keyText.startsWith('{');
 
 const newline = Buffer.from('\n');
 

@@ -3,6 +3,7 @@
 
 import type { Command } from 'commander';
 import { connect, type WatchEvent } from '../client/kvd-client.ts';
+import { keyInJson } from '../client/key-path.ts';
 import { type Invoke, shownBytes, wholeNumber } from './data.ts';
 import type { Invocation } from './invocation.ts';
 
@@ -35,7 +36,11 @@ async function watch(
   const client = await connect(invocation.cluster().endpoints, invocation.terms());
   try {
     let left = count;
-    const options = { prefix, values, ...(after === undefined ? {} : { after }) };
+    const options = {
+      prefix: invocation.key(prefix),
+      values,
+      ...(after === undefined ? {} : { after }),
+    };
     for await (const event of client.watch(options)) {
       const isChange = event.type !== 'ready' && event.type !== 'reset';
       if (isChange || form !== 'raw' || !invocation.isQuiet)
@@ -61,6 +66,9 @@ function rawLine(event: WatchEvent): string {
 
 /** Bytes as base64. */
 function shown(event: WatchEvent): object {
-  if (event.type !== 'put' || !(event.value instanceof Uint8Array)) return event;
-  return { ...event, value: Buffer.from(event.value).toString('base64'), encoding: 'base64' };
+  if (event.type === 'ready' || event.type === 'reset') return event;
+  const { keyBytes, ...told } = event;
+  const named = { ...told, key: keyInJson(keyBytes ?? event.key) };
+  if (event.type !== 'put' || !(event.value instanceof Uint8Array)) return named;
+  return { ...named, value: Buffer.from(event.value).toString('base64'), encoding: 'base64' };
 }
