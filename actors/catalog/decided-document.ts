@@ -5,11 +5,11 @@
 import { type Ref, refTo, type Session } from '../../runtime/actor.ts';
 import type { Clock } from '../../runtime/environment.ts';
 import { errorTable, KvError } from '../../runtime/errors.ts';
-import { utf8 } from '../../runtime/bytes.ts';
 import type { PeerState } from '../membership/protocol.ts';
 import { inOrderOfUse, type Liveness } from '../model/primaries.ts';
 import {
   type CatalogDocument,
+  catalogKey,
   decodeCatalog,
   encodeCatalog,
   firstDocument,
@@ -40,7 +40,6 @@ export interface Decided {
   readonly version: number;
 }
 
-const catalogKey = utf8.encode('catalog');
 const { token } = hashKey(storageKey(systemNamespace, catalogKey));
 const plain = { ...plainSerial, namespace: systemNamespace, key: catalogKey };
 

@@ -75,6 +75,8 @@ export const documentBytesMax = 1024 * 1024;
 export const namespacesMax = 1000;
 /** Users' namespaces have ids below it; what the cluster keeps for itself lies from here on. */
 export const systemNamespace = 0x7fff_fff1;
+/** In the system namespace: whose value is the document. */
+export const catalogKey = utf8.encode('catalog');
 export const ttlSecondsLimit = 10 * 365 * 24 * 3600;
 const namePattern = /^[A-Za-z0-9_-]{1,64}$/;
 const ownerPattern = /^[\x20-\x7e]{0,128}$/;

@@ -2,7 +2,7 @@
 // has them: times in milliseconds since 1970, times to live in whole seconds.
 
 import type { ClientError } from './http-exchange.ts';
-import type { Key } from './key-path.ts';
+import type { Key } from './keys.ts';
 
 /** Any JSON value, or bytes as they are. */
 export type Value = unknown;

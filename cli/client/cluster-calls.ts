@@ -23,7 +23,7 @@ import {
 import type { StreamAttempt } from './http-stream.ts';
 import { badRequest, checkNumber } from './given.ts';
 import { LatencyWindow } from './latency-window.ts';
-import type { Key } from './key-path.ts';
+import type { Key } from './keys.ts';
 import { parseTopology, replicaUrls, type Topology } from './topology.ts';
 
 export interface ClusterOptions {

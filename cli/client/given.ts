@@ -4,7 +4,7 @@
 
 import type { CallOptions, Expected, Value } from './client-types.ts';
 import { ClientError } from './http-exchange.ts';
-import { type Key, keyPath } from './key-path.ts';
+import { type Key, keyPath } from './keys.ts';
 
 export const badRequest = (detail: string): ClientError =>
   new ClientError('BAD_REQUEST', 0, detail, false);

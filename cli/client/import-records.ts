@@ -9,7 +9,7 @@ import { JsonReader } from '../../actors/model/json-slices.ts';
 import { errorTable, isErrorCode, KvError } from '../../runtime/errors.ts';
 import type { HttpClient } from './http-client.ts';
 import { ClientError } from './http-exchange.ts';
-import { jsonKey, type Key, keyBytes, parsedKey, shownKey } from './key-path.ts';
+import { jsonKey, type Key, keyBytes, parsedKey, shownKey } from './keys.ts';
 
 export interface ImportOptions {
   readonly client: HttpClient;

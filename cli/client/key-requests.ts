@@ -9,7 +9,7 @@ import type { CallOptions, PutOptions, Value, WriteOptions } from './client-type
 import type { Call, ClusterCalls } from './cluster-calls.ts';
 import { type ClientAnswer, ClientError } from './http-exchange.ts';
 import { badRequest, checkedPath, jsonText, limitsOf } from './given.ts';
-import { type Key, shownKey } from './key-path.ts';
+import { type Key, shownKey } from './keys.ts';
 
 export interface WriteContent {
   readonly query: Readonly<Record<string, string | number>>;

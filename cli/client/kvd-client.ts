@@ -50,7 +50,7 @@ import {
   unless,
   valueOf,
 } from './key-requests.ts';
-import { addPrefix, jsonKey, type Key, parsedKey, shownKey } from './key-path.ts';
+import { addPrefix, jsonKey, type Key, parsedKey, shownKey } from './keys.ts';
 import { NamespaceCalls } from './namespaces.ts';
 import { parsePage } from './pages.ts';
 import { UserCalls } from './users.ts';
@@ -59,7 +59,7 @@ import { watchKeys } from './watch.ts';
 export { ClientError } from './http-exchange.ts';
 export type { ClusterOptions } from './cluster-calls.ts';
 export type * from './client-types.ts';
-export type { Key } from './key-path.ts';
+export type { Key } from './keys.ts';
 export type { NewToken, UserCalls, UserInfo, UserSettings, UserToken } from './users.ts';
 export type { NamespaceCalls, NamespaceInfo, NamespaceSettings } from './namespaces.ts';
 

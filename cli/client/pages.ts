@@ -3,7 +3,7 @@
 
 import { JsonReader } from '../../actors/model/json-slices.ts';
 import type { HttpClient } from './http-client.ts';
-import { addPrefix, type Key, parsedKey } from './key-path.ts';
+import { addPrefix, type Key, parsedKey } from './keys.ts';
 
 /** One key of a page. */
 export interface PageItem {

@@ -3,7 +3,7 @@
 // sends a request straight to a replica of its key. A ring that is out of date only costs a hop: any
 // node serves any key.
 
-import { type Key, keyBytes } from './key-path.ts';
+import { type Key, keyBytes } from './keys.ts';
 import { placementBytes } from '../../actors/model/hash-tag.ts';
 import { storageKey } from '../../actors/model/record.ts';
 import { Ring } from '../../actors/model/ring.ts';

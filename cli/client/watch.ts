@@ -6,7 +6,7 @@ import type { WatchEvent, WatchOptions } from './client-types.ts';
 import type { ClusterCalls } from './cluster-calls.ts';
 import { EventStreamParser, type ServerEvent } from './event-stream.ts';
 import { ClientError } from './http-exchange.ts';
-import { addPrefix, parsedKey, shownKey } from './key-path.ts';
+import { addPrefix, parsedKey, shownKey } from './keys.ts';
 import { valueOf } from './key-requests.ts';
 
 const rememberedMax = 10_000;

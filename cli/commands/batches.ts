@@ -5,7 +5,7 @@
 import { createReadStream } from 'node:fs';
 import type { Command } from 'commander';
 import { utf8 } from '../../runtime/bytes.ts';
-import { jsonKey } from '../client/key-path.ts';
+import { jsonKey } from '../client/keys.ts';
 import { linesOf, unpacked } from '../client/lines.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';

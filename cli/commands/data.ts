@@ -5,7 +5,7 @@ import { buffer } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError } from 'commander';
 import { utf8 } from '../../runtime/bytes.ts';
 import { ClientError } from '../client/http-exchange.ts';
-import { keyInJson, keyPath } from '../client/key-path.ts';
+import { keyInJson, keyPath } from '../client/keys.ts';
 import { type PageItem, type PageQuery, readPages } from '../client/pages.ts';
 import { addConditions, type ConditionOptions, writeTerms } from './conditions.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import { type ClientAnswer, ClientError } from '../client/http-exchange.ts';
 import type { HttpClient } from '../client/http-client.ts';
-import { type Key, keyInJson, keyPath } from '../client/key-path.ts';
+import { type Key, keyInJson, keyPath } from '../client/keys.ts';
 import { parseTopology, replicaNames } from '../client/topology.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';

@@ -6,7 +6,7 @@ import type { Readable, Writable } from 'node:stream';
 import Table from 'cli-table3';
 import { HttpClient, type HttpClientOptions } from '../client/http-client.ts';
 import type { ClientError, ClientTls } from '../client/http-exchange.ts';
-import { type Key, parsedKey } from '../client/key-path.ts';
+import { type Key, parsedKey } from '../client/keys.ts';
 
 /** interfaces of kvctl with the shell (docs/cli.md). */
 export const exitCodes = {

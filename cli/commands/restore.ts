@@ -17,6 +17,7 @@ import {
   userKey,
   valueTypes,
 } from '../../actors/model/record.ts';
+import { type CatalogDocument, defaultNamespace } from '../../actors/model/namespaces.ts';
 import { createCodecs } from '../../runtime/block-codecs.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
@@ -30,7 +31,7 @@ import {
   tablesOf,
   verifyTable,
 } from '../backup/backup-format.ts';
-import { liveRecords } from '../backup/live-records.ts';
+import { catalogOf, liveRecords } from '../backup/live-records.ts';
 import { type RestoreFigures, snapshotOfNode } from '../backup/restore.ts';
 import {
   chooseBackup,
@@ -41,7 +42,7 @@ import {
   type RestorePlan,
 } from '../backup/restore-from.ts';
 import { Importer } from '../client/import-records.ts';
-import { jsonKey } from '../client/key-path.ts';
+import { jsonKey } from '../client/keys.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { refuseOthers } from './given-options.ts';
 import { guarded } from './guarded.ts';
@@ -78,7 +79,10 @@ export function addRestoreCommand(program: Command, invoke: Invoke): void {
     )
     .option('--list', 'print the backups in the directory')
     .option('--check', 'read the whole backup and compare all checksums; restore nothing')
-    .option('--into-cluster', 'write the live records to the cluster of --endpoint instead')
+    .option(
+      '--into-cluster',
+      'write the live records of a namespace (--ns) to the cluster of --endpoint instead',
+    )
     .option(
       '--parallel <count>',
       'with --into-cluster: requests at a time',
@@ -345,9 +349,10 @@ async function intoCluster(
   checkEnd(list, untilMicros);
   const nowMs = Date.now();
   const codecs = createCodecs(loadCodecModules());
+  const namespace = namespaceIn(catalogOf(disk, list, codecs), invocation.namespace);
   const progress = progressOf(invocation, undefined);
   const lines = async function* (): AsyncGenerator<Buffer> {
-    for (const record of liveRecords(disk, list, { codecs, nowMs })) {
+    for (const record of liveRecords(disk, list, { codecs, nowMs, namespace })) {
       const line = lineOf(record, nowMs);
       progress.onBytes(line.length);
       yield await Promise.resolve(line);
@@ -373,6 +378,18 @@ async function intoCluster(
   else await invocation.say(`backup ${list.id}: ${records} records written, ${failed} failed`);
   if (unknown > 0) throw new ExitError(exitCodes.outcomeUnknown, `${unknown} outcomes unknown`);
   if (failed > 0) throw new ExitError(exitCodes.refused, `${failed} records were not stored`);
+}
+
+/** The number in the backup of a namespace that is named. */
+function namespaceIn({ namespaces }: CatalogDocument, name = defaultNamespace): number {
+  const found = namespaces.find((each) => each.name === name);
+  if (found === undefined) {
+    const known = namespaces.map((each) => each.name).join(', ');
+    throw new ExitError(exitCodes.notFound, `--ns ${name}: the backup has ${known}`);
+  }
+  if (found.conflicts === 'siblings')
+    throw usage(`--ns ${name} keeps siblings, and --into-cluster writes one value for each key`);
+  return found.id;
 }
 
 /** As an import takes it; the value as it is stored, byte for byte. */

@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
-import { keyPath } from '../client/key-path.ts';
+import { keyPath } from '../client/keys.ts';
 import { requestIdOption } from './conditions.ts';
 import { asJson, type Invoke, wholeNumber } from './data.ts';
 import { ExitError, exitCodes, type Invocation } from './invocation.ts';

@@ -3,7 +3,7 @@
 
 import type { Command } from 'commander';
 import { connect, type WatchEvent } from '../client/kvd-client.ts';
-import { keyInJson } from '../client/key-path.ts';
+import { keyInJson } from '../client/keys.ts';
 import { type Invoke, shownBytes, wholeNumber } from './data.ts';
 import type { Invocation } from './invocation.ts';
 

@@ -363,12 +363,12 @@ describe('restore', function () {
   });
 
   it('restore: the live records of all tables are each key once, the newest value', () => {
-    const found = [...liveRecords(backup, two.list, { codecs: sharedCodecs(), nowMs })].map(
-      (record) => [
-        utf8.decode(userKey(recordKey(record))),
-        Number(utf8.decode(recordValue(record))),
-      ],
-    );
+    const found = [
+      ...liveRecords(backup, two.list, { codecs: sharedCodecs(), nowMs, namespace: 0 }),
+    ].map((record) => [
+      utf8.decode(userKey(recordKey(record))),
+      Number(utf8.decode(recordValue(record))),
+    ]);
     const expected = Array.from({ length: 10 }, (_, i) => [
       `key-${i}`,
       i === 0 ? 10 : i <= 5 ? 10 + i : i,
@@ -378,7 +378,7 @@ describe('restore', function () {
     const path = tablesOf(two.list)[1]?.path ?? '';
     missing.remove(path);
     const read = (): unknown => [
-      ...liveRecords(missing, two.list, { codecs: sharedCodecs(), nowMs }),
+      ...liveRecords(missing, two.list, { codecs: sharedCodecs(), nowMs, namespace: 0 }),
     ];
     expect(read).to.throw(CorruptionError, path);
   });

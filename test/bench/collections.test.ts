@@ -1,7 +1,7 @@
 // What the bench reads of collections of garbage, by a program that collects when it is told to.
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -18,6 +18,12 @@ const programOfTwo = `
   new Worker('for (let i = 0; i < 20; i += 1) gc();', { eval: true }).on('exit', () => {
     process.stdout.write(JSON.stringify([before, between, after]));
   });
+`;
+
+/** Keeps objects, so that V8 marks step by step before it collects all of them. */
+const programThatKeeps = `
+  const kept = [];
+  for (let n = 0; n < 3e5; n += 1) kept.push({ n, before: kept[n >> 1] });
 `;
 
 describe('collections of garbage in a trace', () => {
@@ -49,5 +55,18 @@ describe('collections of garbage in a trace', () => {
       forced.map(({ wallMicros }) => wallMicros),
     );
     expect(longestWithin(forced, [])).to.deep.equal({ wallMicros: 0, workMicros: 0 });
+  });
+
+  it('count the steps of marking before a whole one', () => {
+    const path = join(scratch, 'steps.json');
+    const flags = ['--stress-incremental-marking', '--no-concurrent-marking'];
+    execFileSync(process.execPath, [...flags, ...tracingTo(path), '-e', programThatKeeps]);
+    const { traceEvents } = JSON.parse(readFileSync(path, 'utf8')) as {
+      readonly traceEvents: readonly { readonly name: string; readonly dur: number }[];
+    };
+    const steps = traceEvents.filter(({ name }) => name === 'V8.GCIncrementalMarking');
+    expect(steps).to.not.be.empty;
+    const longest = Math.max(...steps.map(({ dur }) => dur));
+    expect(collectionsIn(path).map(({ wallMicros }) => wallMicros)).to.include(longest);
   });
 });

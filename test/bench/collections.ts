@@ -28,17 +28,25 @@ export interface Collection {
 
 interface TraceEvent {
   readonly name: string;
+  /** B and E: begin and end of a span. X: a whole one, with its durations. */
   readonly ph: string;
   readonly tid: number;
   readonly ts: number;
   readonly tts: number;
+  readonly dur?: number;
+  readonly tdur?: number;
   readonly args?: { readonly name?: string };
 }
 
 /** Young and whole ones, with what V8 does before and after them. */
 const names = new Set(['MinorGC', 'MajorGC']);
+/** What the thread does for a whole one beforehand, between its own work. */
+const steps = new Set(['V8.GCIncrementalMarkingStart', 'V8.GCIncrementalMarking']);
 
-/** Collections of the main thread of the process that wrote the file, in order of time. */
+/**
+ * Collections of the main thread of the process that wrote the file, in order of time. A step of
+ * marking is one as well: the program waits for it just so.
+ */
 export function collectionsIn(path: string): readonly Collection[] {
   const { traceEvents } = JSON.parse(readFileSync(path, 'utf8')) as {
     readonly traceEvents: readonly TraceEvent[];
@@ -48,12 +56,14 @@ export function collectionsIn(path: string): readonly Collection[] {
   const collections: Collection[] = [];
   let begun: TraceEvent | undefined;
   for (const event of traceEvents) {
-    if (event.tid !== main || !names.has(event.name)) continue;
-    if (event.ph === 'B') begun = event;
+    if (event.tid !== main) continue;
+    const { name, ph, ts, tts, dur = 0, tdur = 0 } = event;
+    if (steps.has(name)) collections.push({ startMicros: ts, wallMicros: dur, workMicros: tdur });
+    if (!names.has(name)) continue;
+    if (ph === 'B') begun = event;
     else if (begun !== undefined) {
-      const { ts: startMicros, tts } = begun;
-      const wallMicros = event.ts - startMicros;
-      collections.push({ startMicros, wallMicros, workMicros: event.tts - tts });
+      const startMicros = begun.ts;
+      collections.push({ startMicros, wallMicros: ts - startMicros, workMicros: tts - begun.tts });
       begun = undefined;
     }
   }

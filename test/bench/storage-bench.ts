@@ -307,7 +307,7 @@ function diskBytes(directory: string): number {
 
 const self = fileURLToPath(import.meta.url);
 /** As docs/embedded.md advises where pauses count; for all engines. */
-const shortPauses = ['--no-parallel-scavenge', '--v8-pool-size=1'];
+const shortPauses = ['--no-parallel-scavenge', '--v8-pool-size=1', '--heap-growing-percent=400'];
 
 function run(args: readonly string[]): Promise<Report | string> {
   return new Promise((resolve) => {

@@ -53,6 +53,41 @@ describe('kvctl restore into a cluster', function () {
     await redis(':2', 'DEL', ...others);
   });
 
+  it('restore: --ns takes the keys of that namespace and writes them into the one of its name', async () => {
+    const [from, into] = [source.client, target.client];
+    await from.namespaces.create('gone');
+    await from.inNamespace('gone').put('dropped', 1);
+    await from.namespaces.drop('gone');
+    // Its number is another one in the other cluster.
+    await from.namespaces.create('orders');
+    await from.namespaces.create('carts', { conflicts: 'siblings' });
+    await into.namespaces.create('orders');
+    await from.put('plain of default', 1);
+    await from.inNamespace('orders').putMany([
+      { key: 'one', value: 1 },
+      { key: 'two', value: 2, ttlSeconds: 1000 },
+    ]);
+    const place = join(scratch, 'names');
+    expect(await on(source, 'backup', place, '-q')).to.include({ code: 0 });
+    const { code, text } = await restore(place, '--ns', 'orders', '-o', 'json');
+    expect(code).to.equal(0);
+    expect(JSON.parse(text)).to.include({ records: 2, failed: 0 });
+    expect((await on(target, 'list', '--ns', 'orders')).text).to.equal('one\ntwo\n');
+    expect(await keysOf(target)).to.not.include('plain of default');
+    const unknown = await restore(place, '--ns', 'gone');
+    expect(unknown).to.include({
+      code: 4,
+      stderr: 'kvctl: --ns gone: the backup has default, orders, carts\n',
+    });
+    const siblings = await restore(place, '--ns', 'carts');
+    expect([siblings.code, siblings.stderr]).to.match(/^2,kvctl: --ns carts keeps siblings/);
+    await into.namespaces.drop('orders');
+    const nowhere = await restore(place, '--ns', 'orders');
+    expect([nowhere.code, nowhere.stderr]).to.match(/^1,kvctl: one: NO_SUCH_NAMESPACE: /);
+    await from.delete('plain of default');
+    for (const name of ['orders', 'carts']) await from.namespaces.drop(name);
+  });
+
   it('restore: --until chooses the newest backup without a later write', async () => {
     const place = join(scratch, 'times');
     const valueAfter = async (...more: readonly string[]): Promise<string> => {

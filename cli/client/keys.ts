@@ -14,14 +14,12 @@ interface PathMore {
 /** The path of a key, or of a serial operation on it, with its query. */
 export function keyPath(key: Key, { verb, query = {} }: PathMore = {}): string {
   const isText = typeof key === 'string';
-  const search = new URLSearchParams(isText ? undefined : encodedAsBytes);
-  for (const [name, value] of Object.entries(query)) search.set(name, String(value));
   const path = `/api/v1/keys/${isText ? textSegment(key) : base64url(key)}`;
-  return [
-    path,
-    verb === undefined ? '' : `/${verb}`,
-    search.size === 0 ? '' : `?${search.toString()}`,
-  ].join('');
+  const parameters = Object.entries(isText ? query : { ...query, ...encodedAsBytes });
+  const search = parameters
+    .map(([name, value]) => `${name}=${encodeURIComponent(value)}`)
+    .join('&');
+  return `${path}${verb === undefined ? '' : `/${verb}`}${search === '' ? '' : `?${search}`}`;
 }
 
 const textSegment = (key: string): string =>
