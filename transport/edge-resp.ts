@@ -24,6 +24,7 @@ import { FailedHandshakes, type FailureHost } from './failed-handshakes.ts';
 import { listenError } from './listen-error.ts';
 import { ConnectionCap, type ConnectionLimits, defaultConnectionLimits } from './connection-cap.ts';
 import { limitsBeforeLogin, RespParser } from './resp-parser.ts';
+import { readShared } from './shared-reads.ts';
 import { SendProgress } from './stall-watch.ts';
 import { type EdgeTls, edgeTlsOptions, renewServer, type TlsMaterial } from './tls.ts';
 import { TurnWrites } from './turn-writes.ts';
@@ -283,7 +284,7 @@ class Connection {
     this.#parts = parts;
     this.#isLoggedIn = !parts.requiresLogin;
     this.#parser = new RespParser(parts.requiresLogin ? limitsBeforeLogin : parts.limits);
-    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    readShared(socket, (chunk) => this.#read(chunk));
     socket.on('end', () => this.finish());
     socket.on('drain', () => {
       this.#countUnread(socket.writableLength);
@@ -339,13 +340,12 @@ class Connection {
       this.#end('-ERR Protocol error: the command did not arrive in time\r\n');
   }
 
-  #read(chunk: Buffer): void {
+  #read(chunk: Uint8Array): void {
     // What comes while the connection ends is not looked at.
     if (this.#isEnding || this.#isEnded) return;
     if (!this.#isLoggedIn && this.#parser.heldBytes + chunk.length > unparsedBytesBeforeLogin)
       return this.#end(tooMuchBeforeLogin);
-    // Plain bytes: a Buffer is a class of Node that must not reach actors.
-    this.#parser.feed(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    this.#parser.feed(chunk);
     this.#isReading = true;
     this.#advance();
     this.#isReading = false;
