@@ -637,7 +637,7 @@ function createKernel(
 }
 
 const quiet = (): void => undefined;
-export const quietLog: Log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
+const quietLog: Log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
 
 /** The real clock and timers; a node that stops itself fails the test. */
 function createTestHost(log: Log = quietLog): Host {

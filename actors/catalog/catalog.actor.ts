@@ -35,6 +35,7 @@ import {
 import { catalogFile, encodeCatalogFile, readCatalogFile } from '../model/catalog-file.ts';
 import type { Ring } from '../model/ring.ts';
 import { type Grant, TokenBuckets } from '../model/token-buckets.ts';
+import { hasUsableAdmin } from '../model/users.ts';
 import type { Store } from '../storage/protocol.ts';
 import { changed } from './changes.ts';
 import { DecidedDocument } from './decided-document.ts';
@@ -69,6 +70,8 @@ export interface CatalogOptions {
   readonly acceptDataLoss: boolean;
   /** Time between two looks at the decided document, milliseconds. */
   readonly refreshMs: number;
+  /** Users have to log in, and no token of this node makes a first administrator. Default false. */
+  readonly needsAdministrator?: boolean;
 }
 
 interface Own {
@@ -112,6 +115,8 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
   #served: Deferred<CatalogBytes>[] = [];
   readonly #buckets = new TokenBuckets();
   readonly #usages = new UsageTable();
+  /** That nobody can log in was said, and is still so. */
+  #saidNoAdministrator = false;
   readonly #state: State = {
     document: firstDocument,
     installed: 0,
@@ -192,6 +197,7 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
   wasRead({ problem }: BodyOf<Own['wasRead']>): void {
     const served = this.#served;
     this.#served = [];
+    if (problem === undefined) this.#checkAdministrator();
     const known = this.document();
     for (const reader of served)
       if (problem === undefined) reader.resolve(known);
@@ -349,6 +355,18 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
     });
   }
 
+  /** Says once that no token is right and none can be made, after a majority has been asked. */
+  #checkAdministrator(): void {
+    const { clock, log } = this.#ctx;
+    const { users } = this.#state.document;
+    const isMissing =
+      this.#options.needsAdministrator === true &&
+      !hasUsableAdmin(users, clock.wallMicros() / 1000);
+    if (isMissing && !this.#saidNoAdministrator)
+      log.warn('access.no-administrator', { detail: noAdministrator });
+    this.#saidNoAdministrator = isMissing;
+  }
+
   peersChanged({ peers }: PeerStates): void {
     this.#state.peers = new Map(peers.map((peer) => [peer.node, peer]));
   }
@@ -373,6 +391,10 @@ class CatalogActor implements Handlers<Catalog>, Handlers<Own> {
     });
   }
 }
+
+const noAdministrator =
+  'users have to log in, but there is no administrator who can, and this node has no token that makes one: ' +
+  'start it with --auth-bootstrap-token-file (a file that kvd token --out made), or without --auth required';
 
 async function told(
   session: Session,

@@ -93,14 +93,6 @@ export class Access {
     return this.#guard.known.epoch === 0;
   }
 
-  /** No token could be right, as far as this node knows: nobody can ever make the first administrator. */
-  get isLockedOut(): boolean {
-    const { isRequired, bootstrapHash } = this.#settings;
-    return (
-      isRequired && bootstrapHash === undefined && !this.#current().hasUsableAdmin(this.#nowMs)
-    );
-  }
-
   get #nowMs(): number {
     return this.#clock.wallMicros() / 1000;
   }

@@ -245,10 +245,7 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
   }
 
   start(): void {
-    this.#guard.start(() => {
-      if (this.#access?.access.isLockedOut === true)
-        this.#ctx.log.warn('access.no-administrator', { detail: noAdministrator });
-    });
+    this.#guard.start();
   }
 
   namespacesChanged(known: CatalogBytes): object {
@@ -549,10 +546,6 @@ class HttpGatewayActor implements Handlers<HttpGateway> {
     });
   }
 }
-
-const noAdministrator =
-  'logging in is required, but no administrator who could is known here, and no --auth-bootstrap-token-file ' +
-  'makes one: unless another node knows some, start once with that option (`kvd token --out FILE`)';
 
 function createAccess(
   ctx: Context,

@@ -44,13 +44,11 @@ export class NamespaceGuard {
     return this.#namespaces;
   }
 
-  /** Takes what this node knows; until then there is `default` alone. `taken`: it has. */
-  start(taken?: () => void): void {
+  /** Takes what this node knows; until then there is `default` alone. */
+  start(): void {
     if (this.#catalog === undefined) return;
     this.#ctx.ask(this.#catalog, 'document', {}, startTimeoutMs, (_problem, reply) => {
-      if (reply === undefined) return;
-      this.changed(reply);
-      taken?.();
+      if (reply !== undefined) this.changed(reply);
     });
   }
 

@@ -274,7 +274,7 @@ function snapshotRow(settings: NodeSettings, ring: Ring): Row {
 }
 
 function catalogRow(settings: NodeSettings, ring: Ring): Row {
-  const { node, placement, tunables, acceptDataLoss = false } = settings;
+  const { access, node, placement, tunables, acceptDataLoss = false } = settings;
   const shards = [...Array(placement.shards).keys()];
   const options = {
     ring,
@@ -288,11 +288,10 @@ function catalogRow(settings: NodeSettings, ring: Ring): Row {
       refTo(RespGateway, node),
       refTo(Watcher, node),
     ],
-    refreshMs: tunables.catalogRefreshMs,
     stores: shards.map((shard) => refTo(Store, node, shard)),
     usageListeners: [refTo(HttpGateway, node), refTo(RespGateway, node)],
-    countMs: tunables.quotaCountMs,
-    acceptDataLoss,
+    ...{ countMs: tunables.quotaCountMs, refreshMs: tunables.catalogRefreshMs, acceptDataLoss },
+    needsAdministrator: access?.isRequired === true && access.bootstrapHash === undefined,
   };
   // What counts is on disk, and guards keep what they were told.
   return { kind: row(catalog), options, shard: 0, capacity: 1_024, onCrash: forgiving };

@@ -16,7 +16,6 @@ import {
   type Answer,
   nowMs,
   problemOf,
-  quietLog,
   send,
   sendJson,
   startCluster,
@@ -431,32 +430,6 @@ describe('security: access, how it begins', () => {
     expect(answers).to.match(/^\$-1\r\n\$-1\r\n-BUSY OVERLOADED /);
     // Health is no operation.
     expect((await send(cluster.port, 'GET', '/livez')).status).to.equal(200);
-  });
-});
-
-describe('security: access, nobody can log in', () => {
-  type Access = NonNullable<Parameters<typeof startCluster>[0]>['access'];
-
-  /** Whether a node with these settings warns of it. */
-  async function isWarned(access: Partial<Access>, known: CatalogDocument): Promise<boolean> {
-    const events: string[] = [];
-    const log = { ...quietLog, warn: (event: string): void => void events.push(event) };
-    const usual = { isRequired: true, operationsPerAddressMax: 0, document: known };
-    const cluster = await startCluster({ log, access: { ...usual, ...access } });
-    // Its answer needs the document of users, which the node has looked at by then.
-    const asked = await send(cluster.port, 'GET', '/api/v1/ring', { headers: as('root') });
-    await cluster.close();
-    expect(asked.status).to.be.oneOf([200, 401]);
-    return events.includes('access.no-administrator');
-  }
-
-  it('access: a node says where no token could be right, and only there', async () => {
-    expect(await isWarned({}, firstDocument)).to.equal(true);
-    const expired = changed(firstDocument, user('old', { isAdmin: true }, [], 1_000), nowMs);
-    expect(await isWarned({}, expired)).to.equal(true);
-    expect(await isWarned({ bootstrapHash: minted('boot').hash }, firstDocument)).to.equal(false);
-    expect(await isWarned({ isRequired: false }, firstDocument)).to.equal(false);
-    expect(await isWarned({}, document)).to.equal(false);
   });
 });
 
