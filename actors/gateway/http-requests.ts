@@ -280,14 +280,17 @@ function parseWritten(
   limits: GatewayLimits,
   field: string,
 ): Uint8Array {
-  const encoding = query['key_encoding'] ?? 'text';
-  if (encoding === 'text') return parseKey(text, limits, field);
-  if (encoding !== 'base64url') refuse('key_encoding', 'text or base64url');
+  if (!isBase64url(query)) return parseKey(text, limits, field);
   const key = base64url.decode(text);
   // Bits left over must be zero: one key, one path.
   if (key === undefined || base64url.encode(key) !== text)
     return refuse(field, 'base64url without padding');
   return checkKey(key, limits, field);
+}
+
+function isBase64url({ key_encoding: encoding = 'text' }: HttpRequest['query']): boolean {
+  if (encoding !== 'text' && encoding !== 'base64url') refuse('key_encoding', 'text or base64url');
+  return encoding === 'base64url';
 }
 
 /** The key that the path names. */
@@ -297,7 +300,9 @@ export const keyOfPath = (request: HttpRequest, limits: GatewayLimits): Uint8Arr
 /** Of the query; empty: of every key. */
 export function parsePrefix(request: HttpRequest, limits: GatewayLimits): Uint8Array {
   const { prefix = '' } = request.query;
-  return prefix === '' ? noBytes : parseWritten(prefix, request, limits, 'prefix');
+  if (prefix !== '') return parseWritten(prefix, request, limits, 'prefix');
+  isBase64url(request.query);
+  return noBytes;
 }
 
 /** A key in JSON: text, or an object with its base64, as answers have it where it is no UTF-8. */

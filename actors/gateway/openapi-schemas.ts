@@ -415,7 +415,10 @@ export const querySchemas: Readonly<Record<string, Schema>> = {
     default: 'text',
     description: 'How the key in the path, or the prefix, is written.',
   },
-  prefix: { ...text, description: 'Only keys that start with it.' },
+  prefix: {
+    ...text,
+    description: 'Only keys that start with it; text, or bytes as `key_encoding` says.',
+  },
   limit: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   count: { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
   cursor: { ...text, description: 'From the page before; it belongs to the same question.' },

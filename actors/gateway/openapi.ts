@@ -66,11 +66,14 @@ function operationOf(route: HttpRoute, path: string): Schema {
   };
 }
 
+const keyInPath = 'Percent-encoded text, or any bytes as `key_encoding` says.';
+
 function parametersOf(route: HttpRoute, path: string): Schema[] {
   const inPath = [...path.matchAll(/:([a-z]+)|(\*)/g)].map(([, name = 'path']) => ({
     name,
     in: 'path',
     required: true,
+    ...(name === 'key' ? { description: keyInPath } : {}),
     schema: { type: 'string' },
   }));
   const inQuery = route.query.map((name) => {

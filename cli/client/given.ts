@@ -4,7 +4,7 @@
 
 import type { CallOptions, Expected, Value } from './client-types.ts';
 import { ClientError } from './http-exchange.ts';
-import { type Key, keyPath } from './keys.ts';
+import { hasLoneSurrogate, type Key, keyPath } from './keys.ts';
 
 export const badRequest = (detail: string): ClientError =>
   new ClientError('BAD_REQUEST', 0, detail, false);
@@ -69,14 +69,11 @@ export function checkExpected(expected: Expected): void {
 
 // ---- keys and values -------------------------------------------------------------------------
 
-const loneSurrogate = /[\ud800-\udfff]/u;
-
 export function checkKey(key: unknown): void {
   if (typeof key !== 'string' && !(key instanceof Uint8Array))
     throw badRequest(`key: expected a string or a Uint8Array, found ${nameOf(key)}`);
   if (key.length === 0) throw badRequest('key: expected at least one byte');
-  if (typeof key === 'string' && loneSurrogate.test(key))
-    throw badRequest('key: expected no lone surrogates');
+  if (hasLoneSurrogate(key)) throw badRequest('key: expected no lone surrogates');
 }
 
 export function checkedPath(key: Key, more?: Parameters<typeof keyPath>[1]): string {

@@ -9,7 +9,7 @@ import { JsonReader } from '../../actors/model/json-slices.ts';
 import { errorTable, isErrorCode, KvError } from '../../runtime/errors.ts';
 import type { HttpClient } from './http-client.ts';
 import { ClientError } from './http-exchange.ts';
-import { jsonKey, type Key, keyBytes, parsedKey, shownKey } from './keys.ts';
+import { hasLoneSurrogate, jsonKey, type Key, parsedKey, prefixedKey, shownKey } from './keys.ts';
 
 export interface ImportOptions {
   readonly client: HttpClient;
@@ -117,7 +117,8 @@ export class Importer {
         keyField === undefined
           ? exportedRecord(line)
           : [fieldOf(line, keyField), [Buffer.from('"value":'), line]];
-      const full = prefixed(prefix, key);
+      if (hasLoneSurrogate(key)) throw new Error('key: expected no lone surrogates');
+      const full = prefixedKey(prefix, key);
       const text = Buffer.concat([Buffer.from(`{"key":${jsonKey(full)},`), ...rest, close]);
       const bytes = line.length;
       return { line: this.#line, key: shownKey(full), text, bytes, isUnknown: false };
@@ -271,11 +272,6 @@ function fieldOf(line: Buffer, field: string): string {
   if (Number.isSafeInteger(key)) return String(key);
   throw new Error(`no text or whole number under "${field}"`);
 }
-
-const prefixed = (prefix: Key, key: Key): Key =>
-  typeof prefix === 'string' && typeof key === 'string'
-    ? prefix + key
-    : Buffer.concat([keyBytes(prefix), keyBytes(key)]);
 
 function keyOf(reader: JsonReader): Key {
   const key = parsedKey(reader.value());

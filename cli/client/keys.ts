@@ -2,6 +2,8 @@
 // a step in the path by anything between here and the node, so its dots are encoded too. Bytes, which
 // may be no UTF-8, go as base64url into a path or query that says so, and as base64 into JSON.
 
+import { utf8 } from '../../runtime/bytes.ts';
+
 /** A key: text, which stands for its UTF-8, or any bytes. */
 export type Key = string | Uint8Array;
 
@@ -52,11 +54,26 @@ export const shownKey = (key: Key): string => (typeof key === 'string' ? key : j
 export const keyBytes = (key: Key): Uint8Array =>
   typeof key === 'string' ? Buffer.from(key) : key;
 
-/** A key in the JSON of an answer or an export; undefined where it is none. */
+/** A key in the JSON of an answer or an export, as text where it is some; undefined where it is none. */
 export function parsedKey(value: unknown): Key | undefined {
   if (typeof value === 'string') return value;
   const { base64 } = (value ?? {}) as { readonly base64?: unknown };
   if (typeof base64 !== 'string') return undefined;
   const bytes = Buffer.from(base64, 'base64');
-  return bytes.toString('base64') === base64 ? bytes : undefined;
+  return bytes.toString('base64') === base64 ? textIfAny(bytes) : undefined;
 }
+
+/** One key has one form: two that are equal have equal texts, or equal base64. */
+const textIfAny = (bytes: Uint8Array): Key => utf8.decodeStrict(bytes) ?? bytes;
+
+/** `key` below `prefix`; both without lone surrogates, which have no UTF-8. */
+export const prefixedKey = (prefix: Key, key: Key): Key =>
+  typeof prefix === 'string' && typeof key === 'string'
+    ? prefix + key
+    : textIfAny(Buffer.concat([keyBytes(prefix), keyBytes(key)]));
+
+const loneSurrogate = /[\ud800-\udfff]/u;
+
+/** Text that stands for no bytes. */
+export const hasLoneSurrogate = (key: Key): boolean =>
+  typeof key === 'string' && loneSurrogate.test(key);

@@ -102,7 +102,9 @@ class Told {
       this.#etags.clear();
       return true;
     }
-    const { key, type } = event;
+    const { key: shown, keyBytes, type } = event;
+    // Text can look as the bytes of another key are shown.
+    const key = keyBytes === undefined ? `text ${shown}` : `bytes ${shown}`;
     // An expiry bears the etag of its put.
     const mark = type === 'expire' ? `${event.etag}-expired` : event.etag;
     const known = this.#etags.get(key);

@@ -349,7 +349,10 @@ async function intoCluster(
   checkEnd(list, untilMicros);
   const nowMs = Date.now();
   const codecs = createCodecs(loadCodecModules());
-  const namespace = namespaceIn(catalogOf(disk, list, codecs), invocation.namespace);
+  const { namespace: name = defaultNamespace } = invocation;
+  // The number of `default` is known, also where the backup has no list of namespaces.
+  const isDefault = name === defaultNamespace;
+  const namespace = isDefault ? 0 : namespaceIn(catalogOf(disk, list, codecs), name);
   const progress = progressOf(invocation, undefined);
   const lines = async function* (): AsyncGenerator<Buffer> {
     for (const record of liveRecords(disk, list, { codecs, nowMs, namespace })) {
@@ -381,7 +384,7 @@ async function intoCluster(
 }
 
 /** The number in the backup of a namespace that is named. */
-function namespaceIn({ namespaces }: CatalogDocument, name = defaultNamespace): number {
+function namespaceIn({ namespaces }: CatalogDocument, name: string): number {
   const found = namespaces.find((each) => each.name === name);
   if (found === undefined) {
     const known = namespaces.map((each) => each.name).join(', ');

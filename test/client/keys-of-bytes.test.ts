@@ -1,7 +1,7 @@
 // Keys that are no UTF-8, as the Redis protocol writes them: every call of the client, each REST path and
 // kvctl take them, and what is exported, watched or backed up has them as they are.
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -118,7 +118,7 @@ describe('keys of bytes', () => {
     expect(await codeOf(twice)).to.equal('BAD_REQUEST');
   });
 
-  it('keys of bytes: the client refuses what is none before it asks', async () => {
+  it('keys of bytes: what is none is refused, and what is too long', async () => {
     for (const key of [bytes(), '', 7, null, new Float64Array(1)])
       expect(await codeOf(client.get(key as string))).to.equal('BAD_REQUEST');
     expect(await codeOf(client.get(new Uint8Array(1025)))).to.equal('TOO_LARGE');
@@ -178,6 +178,40 @@ describe('keys of bytes', () => {
       code: 0,
     });
     expect((await client.get(bytes(0xff, 0x74, 0x65, 0x78, 0x74)))?.value).to.equal(2);
+  });
+
+  it('keys of bytes: --base64-keys changes no key of an import, and none of its names', async () => {
+    const log = join(scratch, 'acks');
+    const lines = ['{"key":"plain","value":1}', '{"key":{"base64":"w6k="},"value":2}'];
+    const broken = ['{"key":"x\\ud800","value":1}', '{"key":"x\\ud801","value":2}'];
+    for (const flag of [[], ['--base64-keys']]) {
+      const args = ['import', '-', '--ack-log', log, '-q', ...flag];
+      const endpoint = ['--endpoint', cluster.endpoints[0] ?? ''];
+      const { code, stderr } = await kvctl(
+        [...args, ...endpoint],
+        [...lines, ...broken, ''].join('\n'),
+      );
+      expect(code).to.equal(1);
+      expect(stderr).to.match(/line 3: key: .*surrogates\n.*line 4: key: .*surrogates\n/);
+      expect(readFileSync(log, 'utf8')).to.equal('plain\né\n');
+    }
+    expect((await run('list')).text).to.equal('plain\né\n');
+  });
+
+  it('keys of bytes: one key written in two ways in a file is one, and the later line wins', async () => {
+    const lines = ['{"key":"é","value":1}', '{"key":{"base64":"w6k="},"value":2}', ''];
+    const endpoint = ['--endpoint', cluster.endpoints[0] ?? '', '-q', '-o', 'json'];
+    const { text } = await kvctl(['import', '-', '--batch', '2', ...endpoint], lines.join('\n'));
+    expect(JSON.parse(text)).to.include({ records: 2, retries: 0, failed: 0 });
+    expect((await client.get('é'))?.value).to.equal(2);
+  });
+
+  it('keys of bytes: a line of a batch that is no base64 is named', async () => {
+    const args = ['batch', 'get', '-', '--base64-keys', '--endpoint', cluster.endpoints[0] ?? ''];
+    expect(await kvctl(args, 'YQ==\nzz\n')).to.include({
+      code: 2,
+      stderr: 'kvctl: line 2: --base64-keys: expected padded base64, found zz\n',
+    });
   });
 
   const wrong = ['{"base64":7}', '{"base64":"_w"}', '{"hex":"ff"}', '7', 'null', '[]'];

@@ -316,6 +316,8 @@ describe('http gateway', () => {
     refuse('key of 1,026 bytes in 513 letters', ['GET', `${keys}/${'%C3%A9'.repeat(513)}`], tooLarge, 'key: 1026 bytes'),
     refuse('key that is no UTF-8', ['GET', `${keys}/%ff`], bad, 'path: expected valid percent-encoded UTF-8'),
     refuse('unknown encoding of a key', ['GET', `${keys}/k?key_encoding=hex`], bad, 'key_encoding: expected text or base64url'),
+    refuse('unknown encoding of no prefix', list('key_encoding=hex'), bad, 'key_encoding: expected text or base64url'),
+    refuse('unknown encoding of no prefix of a watch', ['GET', '/api/v1/watch?key_encoding=hex'], bad, 'key_encoding: expected text or base64url'),
     refuse('key with padding', ['GET', `${keys}/_w==?key_encoding=base64url`], bad, 'key: expected base64url without padding'),
     refuse('key in another base64', ['GET', `${keys}/%2Fw?key_encoding=base64url`], bad, 'key: expected base64url without padding'),
     refuse('key with bits left over', ['GET', `${keys}/_x?key_encoding=base64url`], bad, 'key: expected base64url without padding'),
