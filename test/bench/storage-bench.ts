@@ -282,7 +282,7 @@ async function benchEngine(
   await filled.close();
   // Opened again, every engine reads from its files.
   const engine = await open(directory, false);
-  await reads(engine, pairs, figures);
+  const reading = await during(() => reads(engine, pairs, figures));
   figures['resident memory, MB'] = process.memoryUsage.rss() / 1e6;
   figures['size on disk, MB'] = diskBytes(directory) / 1e6;
   const mix = await during(async () => {
@@ -292,7 +292,12 @@ async function benchEngine(
   await engine.close();
   return {
     figures,
-    spans: { meanwhile: [meanwhile], 'while filling': [puts, filling], 'in the mix': [mix] },
+    spans: {
+      meanwhile: [meanwhile],
+      'while filling': [puts, filling],
+      'while reading': [reading],
+      'in the mix': [mix],
+    },
   };
 }
 
