@@ -273,14 +273,22 @@ function checkKey(key: Uint8Array, { keyBytes }: GatewayLimits, field: string): 
   return key;
 }
 
-/** A key in a path or query: text, or base64url where `key_encoding` says so, for any bytes (SE-6). */
+/** How a key in a path or query is written; base64url is for any bytes (SE-6). */
+type KeyEncoding = 'text' | 'base64url';
+
+function parseKeyEncoding({ query }: HttpRequest): KeyEncoding {
+  const { key_encoding: encoding = 'text' } = query;
+  if (encoding === 'text' || encoding === 'base64url') return encoding;
+  return refuse('key_encoding', 'text or base64url');
+}
+
 function parseWritten(
   text: string,
-  { query }: HttpRequest,
+  encoding: KeyEncoding,
   limits: GatewayLimits,
   field: string,
 ): Uint8Array {
-  if (!isBase64url(query)) return parseKey(text, limits, field);
+  if (encoding === 'text') return parseKey(text, limits, field);
   const key = base64url.decode(text);
   // Bits left over must be zero: one key, one path.
   if (key === undefined || base64url.encode(key) !== text)
@@ -288,21 +296,15 @@ function parseWritten(
   return checkKey(key, limits, field);
 }
 
-function isBase64url({ key_encoding: encoding = 'text' }: HttpRequest['query']): boolean {
-  if (encoding !== 'text' && encoding !== 'base64url') refuse('key_encoding', 'text or base64url');
-  return encoding === 'base64url';
-}
-
 /** The key that the path names. */
 export const keyOfPath = (request: HttpRequest, limits: GatewayLimits): Uint8Array =>
-  parseWritten(request.params['key'] ?? '', request, limits, 'key');
+  parseWritten(request.params['key'] ?? '', parseKeyEncoding(request), limits, 'key');
 
 /** Of the query; empty: of every key. */
 export function parsePrefix(request: HttpRequest, limits: GatewayLimits): Uint8Array {
   const { prefix = '' } = request.query;
-  if (prefix !== '') return parseWritten(prefix, request, limits, 'prefix');
-  isBase64url(request.query);
-  return noBytes;
+  const encoding = parseKeyEncoding(request);
+  return prefix === '' ? noBytes : parseWritten(prefix, encoding, limits, 'prefix');
 }
 
 /** A key in JSON: text, or an object with its base64, as answers have it where it is no UTF-8. */

@@ -2,7 +2,7 @@
 // has them: times in milliseconds since 1970, times to live in whole seconds.
 
 import type { ClientError } from './http-exchange.ts';
-import type { Key } from './keys.ts';
+import type { Key, NamedKey } from './keys.ts';
 
 /** Any JSON value, or bytes as they are. */
 export type Value = unknown;
@@ -127,11 +127,7 @@ export interface WatchOptions {
   readonly signal?: AbortSignal;
 }
 
-interface Change {
-  /** One that is no UTF-8 as the text `{"base64":"..."}`. */
-  readonly key: string;
-  /** Such a key, as every call takes it; absent: `key` is it. */
-  readonly keyBytes?: Uint8Array;
+interface Change extends NamedKey {
   readonly version: number;
   readonly etag: string;
   /** Of the write, milliseconds since 1970; of an expiry: of the put that has expired. */
@@ -156,11 +152,7 @@ export type WatchEvent =
   | { readonly type: 'ready'; readonly id: string }
   | { readonly type: 'reset'; readonly id: string; readonly reason: string };
 
-export interface ListedEntry {
-  /** One that is no UTF-8 as the text `{"base64":"..."}`. */
-  readonly key: string;
-  /** Such a key, as every call takes it; absent: `key` is it. */
-  readonly keyBytes?: Uint8Array;
+export interface ListedEntry extends NamedKey {
   readonly value: Value;
   readonly version: number;
   readonly ttlRemaining: number | undefined;

@@ -34,12 +34,10 @@ const bufferOf = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
 
 const base64url = (key: Uint8Array): string => bufferOf(key).toString('base64url');
 
-/** Into the query of a list or watch; nothing for an empty one. */
-export function addPrefix(query: URLSearchParams, prefix: Key): void {
-  if (prefix.length === 0) return;
-  const isText = typeof prefix === 'string';
-  query.set('prefix', isText ? prefix : base64url(prefix));
-  if (!isText) for (const [name, value] of Object.entries(encodedAsBytes)) query.set(name, value);
+/** Parameters of a list or watch below a prefix; none for an empty one. */
+export function prefixQuery(prefix: Key): Readonly<Record<string, string>> {
+  if (prefix.length === 0) return {};
+  return typeof prefix === 'string' ? { prefix } : { prefix: base64url(prefix), ...encodedAsBytes };
 }
 
 /** As bodies of batches have it. */
@@ -51,6 +49,17 @@ export const jsonKey = (key: Key): string => JSON.stringify(keyInJson(key));
 /** For people: text as it is, bytes as JSON has them. */
 export const shownKey = (key: Key): string => (typeof key === 'string' ? key : jsonKey(key));
 
+/** As lists and events have it. */
+export interface NamedKey {
+  /** One that is no UTF-8 as the text `{"base64":"..."}`. */
+  readonly key: string;
+  /** Such a key, as every call takes it; absent: `key` is it. */
+  readonly keyBytes?: Uint8Array;
+}
+
+export const namedKey = (key: Key): NamedKey =>
+  typeof key === 'string' ? { key } : { key: shownKey(key), keyBytes: key };
+
 export const keyBytes = (key: Key): Uint8Array =>
   typeof key === 'string' ? Buffer.from(key) : key;
 
@@ -60,17 +69,17 @@ export function parsedKey(value: unknown): Key | undefined {
   const { base64 } = (value ?? {}) as { readonly base64?: unknown };
   if (typeof base64 !== 'string') return undefined;
   const bytes = Buffer.from(base64, 'base64');
-  return bytes.toString('base64') === base64 ? textIfAny(bytes) : undefined;
+  return bytes.toString('base64') === base64 ? keyOfBytes(bytes) : undefined;
 }
 
 /** One key has one form: two that are equal have equal texts, or equal base64. */
-const textIfAny = (bytes: Uint8Array): Key => utf8.decodeStrict(bytes) ?? bytes;
+export const keyOfBytes = (bytes: Uint8Array): Key => utf8.decodeStrict(bytes) ?? bytes;
 
 /** `key` below `prefix`; both without lone surrogates, which have no UTF-8. */
 export const prefixedKey = (prefix: Key, key: Key): Key =>
   typeof prefix === 'string' && typeof key === 'string'
     ? prefix + key
-    : textIfAny(Buffer.concat([keyBytes(prefix), keyBytes(key)]));
+    : keyOfBytes(Buffer.concat([keyBytes(prefix), keyBytes(key)]));
 
 const loneSurrogate = /[\ud800-\udfff]/u;
 

@@ -50,7 +50,15 @@ import {
   unless,
   valueOf,
 } from './key-requests.ts';
-import { addPrefix, jsonKey, type Key, parsedKey, shownKey } from './keys.ts';
+import {
+  jsonKey,
+  type Key,
+  keyInJson,
+  namedKey,
+  parsedKey,
+  prefixQuery,
+  shownKey,
+} from './keys.ts';
 import { NamespaceCalls } from './namespaces.ts';
 import { parsePage } from './pages.ts';
 import { UserCalls } from './users.ts';
@@ -59,7 +67,7 @@ import { watchKeys } from './watch.ts';
 export { ClientError } from './http-exchange.ts';
 export type { ClusterOptions } from './cluster-calls.ts';
 export type * from './client-types.ts';
-export type { Key } from './keys.ts';
+export type { Key, NamedKey } from './keys.ts';
 export type { NewToken, UserCalls, UserInfo, UserSettings, UserToken } from './users.ts';
 export type { NamespaceCalls, NamespaceInfo, NamespaceSettings } from './namespaces.ts';
 
@@ -287,7 +295,7 @@ export class Keys {
   ): Promise<Outcome<{ readonly value: V; readonly version: number } | undefined>[]> {
     checkOptions('read', options);
     for (const key of keys) checkKey(key);
-    return this.#batch('get', `{"keys":${jsonKeys(keys)}}`, options, (row) => {
+    return this.#batch('get', JSON.stringify({ keys: keys.map(keyInJson) }), options, (row) => {
       if (row.found !== true) return undefined;
       return { value: valueOf(row.value, row.encoding) as V, version: row.version as number };
     });
@@ -297,7 +305,7 @@ export class Keys {
   async deleteMany(keys: readonly Key[], options: BatchOptions = {}): Promise<Outcome<boolean>[]> {
     checkOptions('batch', options);
     for (const key of keys) checkKey(key);
-    const body = `{${atomicText(options)}"keys":${jsonKeys(keys)}}`;
+    const body = `{${atomicText(options)}"keys":${JSON.stringify(keys.map(keyInJson))}}`;
     return this.#batch('delete', body, options, (row) => row.deleted === true);
   }
 
@@ -333,10 +341,10 @@ export class Keys {
   /** The same with values. */
   async *entries(options: ListOptions = {}): AsyncGenerator<ListedEntry> {
     for await (const item of this.#pages('keys', options, true)) {
-      const { key, bytes, value, encoding, version, ttlRemaining } = item;
+      const { value, encoding, version, ttlRemaining } = item;
       const text: unknown = value === undefined ? undefined : JSON.parse(value.toString());
-      const named = { key, ...(bytes === undefined ? {} : { keyBytes: bytes }) };
-      yield { ...named, value: valueOf(text, encoding), version: version ?? 0, ttlRemaining };
+      const rest = { value: valueOf(text, encoding), version: version ?? 0, ttlRemaining };
+      yield { ...namedKey(item.keyBytes ?? item.key), ...rest };
     }
   }
 
@@ -355,8 +363,10 @@ export class Keys {
     let cursor: string | null = '';
     while (cursor !== null) {
       const rows = kind === 'keys' ? 'limit' : 'count';
-      const query = new URLSearchParams({ [rows]: String(pageRows), values: String(withValues) });
-      addPrefix(query, prefix);
+      const query = new URLSearchParams({
+        ...{ [rows]: String(pageRows), values: String(withValues) },
+        ...prefixQuery(prefix),
+      });
       if (cursor !== '') query.set('cursor', cursor);
       const path = `/api/v1/${kind}?${query.toString()}`;
       const page = parsePage(
@@ -458,7 +468,5 @@ interface BatchRow {
   readonly value?: unknown;
   readonly encoding?: string;
 }
-
-const jsonKeys = (keys: readonly Key[]): string => `[${keys.map(jsonKey).join()}]`;
 
 const atomicText = ({ atomic }: BatchOptions): string => (atomic === true ? '"atomic":true,' : '');

@@ -3,15 +3,12 @@
 
 import { JsonReader } from '../../actors/model/json-slices.ts';
 import type { HttpClient } from './http-client.ts';
-import { addPrefix, type Key, parsedKey } from './keys.ts';
+import { type Key, type NamedKey, namedKey, parsedKey, prefixQuery } from './keys.ts';
 
 /** One key of a page. */
-export interface PageItem {
+export interface PageItem extends NamedKey {
   /** The key as JSON text. */
   readonly keyText: string;
-  readonly key: string;
-  /** A key that is no UTF-8. */
-  readonly bytes?: Uint8Array;
   /** JSON text, or with `encoding` a JSON string of base64. Absent where values were not asked. */
   readonly value: Buffer | undefined;
   readonly encoding: string | undefined;
@@ -31,13 +28,15 @@ export interface PageQuery {
 /** All pages, one after the other: what is not taken is not asked for. */
 export async function* readPages(
   client: HttpClient,
-  { path, prefix, pageRows, withValues }: PageQuery,
+  { path, prefix = '', pageRows, withValues }: PageQuery,
 ): AsyncGenerator<readonly PageItem[]> {
   const rows = path === '/api/v1/keys' ? 'limit' : 'count';
   let cursor: string | null = '';
   while (cursor !== null) {
-    const query = new URLSearchParams({ [rows]: String(pageRows), values: String(withValues) });
-    if (prefix !== undefined) addPrefix(query, prefix);
+    const query = new URLSearchParams({
+      ...{ [rows]: String(pageRows), values: String(withValues) },
+      ...prefixQuery(prefix),
+    });
     if (cursor !== '') query.set('cursor', cursor);
     const { body } = await client.call({
       method: 'GET',
@@ -81,11 +80,9 @@ function bareItem(key: unknown): PageItem {
 }
 
 /** A key that is no UTF-8 comes as an object with its base64; it is shown as that. */
-function keyOf(value: unknown): Pick<PageItem, 'key' | 'keyText' | 'bytes'> {
+function keyOf(value: unknown): NamedKey & Pick<PageItem, 'keyText'> {
   const keyText = JSON.stringify(value);
-  const key = parsedKey(value);
-  if (typeof key === 'string') return { key, keyText };
-  return { key: keyText, keyText, ...(key === undefined ? {} : { bytes: key }) };
+  return { ...namedKey(parsedKey(value) ?? keyText), keyText };
 }
 
 function parseItems(reader: JsonReader, body: Buffer): PageItem[] {

@@ -6,7 +6,7 @@ import type { WatchEvent, WatchOptions } from './client-types.ts';
 import type { ClusterCalls } from './cluster-calls.ts';
 import { EventStreamParser, type ServerEvent } from './event-stream.ts';
 import { ClientError } from './http-exchange.ts';
-import { addPrefix, parsedKey, shownKey } from './keys.ts';
+import { namedKey, parsedKey, prefixQuery } from './keys.ts';
 import { valueOf } from './key-requests.ts';
 
 const rememberedMax = 10_000;
@@ -27,8 +27,7 @@ export async function* watchKeys(
   { prefix = '', values = true, after = '', signal }: WatchOptions,
   common: Readonly<Record<string, string>>,
 ): AsyncGenerator<WatchEvent> {
-  const query = new URLSearchParams({ values: String(values) });
-  addPrefix(query, prefix);
+  const query = new URLSearchParams({ values: String(values), ...prefixQuery(prefix) });
   const path = `/api/v1/watch?${query.toString()}`;
   const told = new Told();
   let id = after;
@@ -72,9 +71,7 @@ function toEvent({ name, data, id }: ServerEvent): WatchEvent | undefined {
   if (name === 'ready') return { type: 'ready', id };
   if (name === 'reset') return { type: 'reset', id, reason: document.reason ?? '' };
   const { version, etag, timestamp, encoding, expires_at: expiresAt } = document;
-  const key = parsedKey(document.key) ?? '';
-  const bytes = typeof key === 'string' ? {} : { keyBytes: key };
-  const common = { key: shownKey(key), ...bytes, version, etag, timestamp, id };
+  const common = { ...namedKey(parsedKey(document.key) ?? ''), version, etag, timestamp, id };
   if (name === 'delete' || name === 'expire') return { type: name, ...common };
   if (name !== 'put') return undefined;
   return { type: name, ...common, value: valueOf(document.value, encoding), expiresAt };

@@ -93,7 +93,9 @@ async function* groupsOf(
     const text = utf8.decodeStrict(line);
     if (text === undefined) throw new ExitError(exitCodes.usage, `line ${number}: expected UTF-8`);
     if (text.trim() === '') continue;
-    group.push(verb === 'put' ? checkedPut(text, number) : checkedKey(invocation, text, number));
+    group.push(
+      verb === 'put' ? checkedPut(text, number) : jsonKey(invocation.key(text, `line ${number}: `)),
+    );
     if (group.length < size) continue;
     yield group;
     group = [];
@@ -115,15 +117,6 @@ async function* onlyGroup(
       `--atomic takes at most ${operationsMax} lines, found ${all.length}`,
     );
   if (all.length > 0) yield all;
-}
-
-function checkedKey(invocation: Invocation, text: string, number: number): string {
-  try {
-    return jsonKey(invocation.key(text));
-  } catch (error) {
-    if (!(error instanceof ExitError)) throw error;
-    throw new ExitError(error.exitCode, `line ${number}: ${error.message}`);
-  }
 }
 
 function checkedPut(text: string, number: number): string {

@@ -158,12 +158,13 @@ export class Invocation {
     return this.#options.ns;
   }
 
-  /** A key or prefix of the command line: text, or with --base64-keys the bytes that it stands for. */
-  key(text: string): Key {
+  /** A key or prefix that is given: text, or with --base64-keys its bytes. `where`: before an error. */
+  key(text: string, where = ''): Key {
     if (this.#options.base64Keys !== true) return text;
     const key = parsedKey({ base64: text });
     if (key !== undefined) return key;
-    throw new ExitError(exitCodes.usage, `--base64-keys: expected padded base64, found ${text}`);
+    const problem = `${where}--base64-keys: expected padded base64, found ${text}`;
+    throw new ExitError(exitCodes.usage, problem);
   }
 
   /** Over all attempts of a request, milliseconds; undefined: the command's own. */

@@ -19,7 +19,6 @@ import {
 } from '../../actors/model/record.ts';
 import { type CatalogDocument, defaultNamespace } from '../../actors/model/namespaces.ts';
 import { createCodecs } from '../../runtime/block-codecs.ts';
-import { utf8 } from '../../runtime/bytes.ts';
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { lockDirectory } from '../../runtime/host/directory-lock.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
@@ -42,7 +41,7 @@ import {
   type RestorePlan,
 } from '../backup/restore-from.ts';
 import { Importer } from '../client/import-records.ts';
-import { jsonKey } from '../client/keys.ts';
+import { jsonKey, keyOfBytes } from '../client/keys.ts';
 import { type Invoke, wholeNumber } from './data.ts';
 import { refuseOthers } from './given-options.ts';
 import { guarded } from './guarded.ts';
@@ -397,8 +396,7 @@ function namespaceIn({ namespaces }: CatalogDocument, name: string): number {
 
 /** As an import takes it; the value as it is stored, byte for byte. */
 function lineOf(record: Uint8Array, nowMs: number): Buffer {
-  const bytes = userKey(recordKey(record));
-  const key = utf8.decodeStrict(bytes) ?? bytes;
+  const key = keyOfBytes(userKey(recordKey(record)));
   const value = Buffer.from(recordValue(record));
   const isJson = recordValueType(record) === valueTypes.json;
   const shown = isJson ? value : Buffer.from(JSON.stringify(value.toString('base64')));
