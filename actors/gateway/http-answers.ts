@@ -10,12 +10,11 @@ import {
   recordEtag,
   recordExpiresAt,
   recordHlc,
-  recordKey,
+  recordUserKey,
   recordValue,
   recordValueLength,
   recordValueType,
   recordVersion,
-  userKey,
   valueTypes,
 } from '../model/record.ts';
 import type { ReadReply, SerialReply, WriteReply } from '../replication/protocol.ts';
@@ -222,7 +221,7 @@ export function pageAnswer(
   scope: CursorScope,
   seal: CursorSeal,
 ): HttpAnswer {
-  const keys = records.map((record) => keyText(userKey(recordKey(record))));
+  const keys = records.map((record) => keyText(recordUserKey(record)));
   const parts: Part[] = [`{"keys":[${keys.join(',')}]`];
   if (withValues) {
     parts.push(',"items":[');

@@ -6,7 +6,7 @@
 import type { Done } from '../../runtime/actor.ts';
 import { noBytes } from '../../runtime/bytes.ts';
 import { type Failure, failure } from '../../runtime/errors.ts';
-import { recordKey, userKey } from '../model/record.ts';
+import { recordUserKey } from '../model/record.ts';
 import type { ScanReply } from '../replication/protocol.ts';
 import { finalFailure } from './attempts.ts';
 import { type RespCall, wordOf } from './resp-call.ts';
@@ -54,7 +54,7 @@ function flush(call: RespCall, services: RespServices, namespaces: readonly numb
     if (call.deadlineMs - ctx.clock.monotonicMs() < marginMs) return end(failure('TIMEOUT'));
     page(call, services, { namespace, after }, (problem, reply) => {
       if (reply === undefined) return end(finalFailure('read', problem ?? failure('BUG')));
-      const found = reply.records.map((record) => userKey(recordKey(record)).slice());
+      const found = reply.records.map((record) => recordUserKey(record).slice());
       const place = { namespace, level: call.writeLevel };
       keys.writeAllTo(call, place, found.map(removal), ({ problem: failed, count }) => {
         gone += count;

@@ -8,13 +8,7 @@
 import { compareBytes, latin1, noBytes } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
 import { type Level, requiredAcks } from '../model/consistency.ts';
-import {
-  cursorNamespace,
-  recordExpiresAt,
-  recordKey,
-  recordValue,
-  userKey,
-} from '../model/record.ts';
+import { cursorNamespace, recordExpiresAt, recordUserKey, recordValue } from '../model/record.ts';
 import type { ExpiryWord, ScanReply } from '../replication/protocol.ts';
 import { finalFailure } from './attempts.ts';
 import { Glob } from './glob.ts';
@@ -187,7 +181,7 @@ function matching(
   records: readonly Uint8Array[],
   pattern: Glob | undefined,
 ): readonly Uint8Array[] {
-  const found = records.map((record) => userKey(recordKey(record)));
+  const found = records.map((record) => recordUserKey(record));
   return pattern === undefined ? found : found.filter((key) => pattern.matches(key));
 }
 

@@ -3,7 +3,7 @@
 
 import { latin1, noBytes } from '../../runtime/bytes.ts';
 import { failure } from '../../runtime/errors.ts';
-import { recordKey, userKey } from '../model/record.ts';
+import { recordKey, recordUserKey } from '../model/record.ts';
 import { scanPage } from './resp-generic.ts';
 import { fail, refusalOf } from './resp-keys.ts';
 import type { RespHandler, RespHandlers } from './resp-services.ts';
@@ -21,7 +21,7 @@ const randomkey: RespHandler = (call, services) => {
   const choose = (records: readonly Uint8Array[]): void => {
     const found = records[ctx.random.int(Math.max(1, records.length))];
     if (found === undefined) return call.answer(null);
-    const key = userKey(recordKey(found)).slice();
+    const key = recordUserKey(found).slice();
     places.set(namespace, key);
     call.answer(key);
   };

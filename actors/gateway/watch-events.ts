@@ -10,9 +10,8 @@ import {
   recordExpiresAt,
   recordHlc,
   recordIsTombstone,
-  recordKey,
+  recordUserKey,
   recordVersion,
-  userKey,
 } from '../model/record.ts';
 import { problemAnswer } from './http-routes.ts';
 import { joined, keyText, millis, type Part, recordParts, ttlRemaining } from './http-answers.ts';
@@ -68,7 +67,7 @@ export function withId(events: readonly Uint8Array[], id: string): Uint8Array {
   return joined([...whole, hasOwnId ? '' : `id: ${id}\n`, last]);
 }
 
-const keyOf = (record: Uint8Array): string => keyText(userKey(recordKey(record)));
+const keyOf = (record: Uint8Array): string => keyText(recordUserKey(record));
 const etagOf = (record: Uint8Array): string => `"etag":"${formatEtag(recordEtag(record))}",`;
 
 function figures(record: Uint8Array): Part[] {

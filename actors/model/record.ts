@@ -188,6 +188,10 @@ export function recordKey(record: Uint8Array): Uint8Array {
   return record.subarray(recordHeaderBytes, recordHeaderBytes + recordKeyLength(record));
 }
 
+/** A view of its key without the namespace. */
+export const recordUserKey = (record: Uint8Array): Uint8Array =>
+  record.subarray(recordHeaderBytes + namespaceBytes, recordHeaderBytes + recordKeyLength(record));
+
 /** The namespace of its key. */
 export const recordNamespace = (record: Uint8Array): number =>
   namespaceAt(record, recordHeaderBytes);

@@ -5,6 +5,7 @@
 //
 // A block of the usual size is decoded into an array that is used again when the block goes, with the
 // objects around it, unless somebody may still look at it (`isLent`): new ones are work for the collector.
+// What goes during a range read is used again after it: its cursors may stand in these blocks.
 //
 // What open tables keep in memory for good, tops of indexes and filters, counts against the same
 // bound: a quarter of it is always left to blocks. Index blocks are entries like those of data; a
@@ -76,6 +77,8 @@ export class BlockCache {
   #indexBytes = 0;
   /** Blocks that the range read in progress has taken from the disk; -1: there is none. */
   #scanned = -1;
+  /** What went, or was not kept at all, since it began. */
+  readonly #passed: Entry[] = [];
   /** Of data blocks that have gone; their arrays are as long as they can be. */
   readonly #spare: Entry[] = [];
   /** The one whose array was taken last. */
@@ -83,7 +86,7 @@ export class BlockCache {
   /** Arrays of shared memory that were ever made. */
   #sharedArrays = 0;
   /** The last block that a range read saw and that is not kept. */
-  #lastScanned: { readonly key: number; readonly block: DataBlock } | undefined;
+  #lastScanned: Entry | undefined;
 
   /** 0 keeps nothing. */
   constructor(bytesMax: number) {
@@ -141,12 +144,12 @@ export class BlockCache {
     const key = table * blocksPerTableMax + block;
     const entry = this.#entries.get(key);
     if (entry === undefined) {
-      if (this.#lastScanned?.key === key) return this.#lastScanned.block;
+      if (this.#lastScanned?.key === key) return this.#lastScanned.block as DataBlock;
       this.#misses += 1;
       return undefined;
     }
     this.#hits += 1;
-    if (entry.uses < usesMax && this.#scanned < 0) entry.uses += 1;
+    if (entry.uses < usesMax && !this.isScanning) entry.uses += 1;
     return entry.block as DataBlock;
   }
 
@@ -167,10 +170,9 @@ export class BlockCache {
     this.#put(indexKey(table, block), content);
   }
 
-  /** Where a block is decoded to that will be put here. Whoever reads a range keeps views of it. */
+  /** Where a block is decoded to that will be put here. */
   readonly takeArray: TakeBytes = (length) => {
-    if (this.#scanned >= 0 || length > usualBlockBytes || length < arrayBytesMin)
-      return ownBytes(length);
+    if (length > usualBlockBytes || length < arrayBytesMin) return ownBytes(length);
     this.#taken = this.#spare.pop();
     const array = this.#taken?.block.bytes ?? this.#newArray();
     return array.subarray(0, length);
@@ -195,6 +197,12 @@ export class BlockCache {
       return new Uint8Array(usualBlockBytes);
     this.#sharedArrays += 1;
     return new Uint8Array(new SharedArrayBuffer(usualBlockBytes));
+  }
+
+  /** It is not in the cache any more. */
+  #letGo(entry: Entry): void {
+    if (this.isScanning) this.#passed.push(entry);
+    else this.#reclaim(entry);
   }
 
   #reclaim(entry: Entry): void {
@@ -222,10 +230,10 @@ export class BlockCache {
   put(table: number, block: number, content: DataBlock): void {
     assert(block < blocksPerTableMax, `block ${block} of a table`);
     const key = table * blocksPerTableMax + block;
-    if (this.#scanned >= 0) {
+    if (this.isScanning) {
       this.#scanned += 1;
       if (this.#scanned > scanBlocksKept) {
-        this.#lastScanned = { key, block: content };
+        this.#setLastScanned(this.#entryFor(key, content));
         return;
       }
     }
@@ -238,10 +246,7 @@ export class BlockCache {
     if (bytes > this.#blockBytesMax) return;
     const queue = this.#policy.queueFor(fingerprintOf(key));
     this.#policy.makeRoom(queue, bytes);
-    const taken = this.#taken;
-    this.#taken = undefined;
-    const entry = taken?.block === content ? taken : newEntry(content);
-    entry.key = key;
+    const entry = this.#entryFor(key, content);
     entry.bytes = bytes;
     entry.queue = queue;
     entry.uses = 0;
@@ -249,13 +254,37 @@ export class BlockCache {
     this.#trimSpare();
   }
 
-  /** What `work` reads is of a range: it does not count as used, and little of it is kept. */
+  #entryFor(key: number, content: DataBlock | BlockIndex): Entry {
+    const taken = this.#taken;
+    this.#taken = undefined;
+    const entry = taken?.block === content ? taken : newEntry(content);
+    entry.key = key;
+    return entry;
+  }
+
+  #setLastScanned(entry: Entry | undefined): void {
+    const before = this.#lastScanned;
+    this.#lastScanned = entry;
+    if (before !== undefined) this.#letGo(before);
+  }
+
+  /** Whether `scan` is at work. */
+  get isScanning(): boolean {
+    return this.#scanned >= 0;
+  }
+
+  /**
+   * What `work` reads is of a range: it does not count as used, and little of it is kept. No cursor
+   * of it may be used afterwards.
+   */
   scan<Result>(work: () => Result): Result {
     this.#scanned = 0;
     try {
       return work();
     } finally {
       this.#scanned = -1;
+      for (const entry of this.#passed) this.#reclaim(entry);
+      this.#passed.length = 0;
     }
   }
 
@@ -265,7 +294,7 @@ export class BlockCache {
     for (let block = 0; block < indexBlocks; block += 1) this.#remove(indexKey(table, block));
     for (let block = 0; block < blocks; block += 1) this.#remove(first + block);
     const last = this.#lastScanned?.key ?? -1;
-    if (last >= first && last < first + blocks) this.#lastScanned = undefined;
+    if (last >= first && last < first + blocks) this.#setLastScanned(undefined);
   }
 
   /** As long as there is room, the small queue may be larger than its part. */
@@ -303,7 +332,7 @@ export class BlockCache {
     if (entry === undefined) return;
     this.#entries.remove(entry);
     this.#unqueue(entry);
-    this.#reclaim(entry);
+    this.#letGo(entry);
   }
 
   #store(): QueueStore<Entry> {

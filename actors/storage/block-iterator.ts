@@ -22,9 +22,11 @@ export class BlockIterator {
   #records: Uint8Array[] = [];
   #places: number[] = [];
 
-  /** It stands before the first record. Records are views of the block or bytes of the pool. */
+  /**
+   * It stands before the first record. As long as it is used the block must stay as it is; records
+   * are given out as `DataBlock.recordAt` says.
+   */
   constructor(block: DataBlock, pool: BytePool) {
-    block.isLent = true;
     this.#block = block;
     this.#pool = pool;
   }

@@ -67,16 +67,11 @@ export class DataBlock {
     return this.#restarts;
   }
 
-  /** The record of this key, in bytes of the pool; a long one as a view of the block. */
+  /** The record of this key, as `recordAt` gives it. */
   get(key: Uint8Array, pool: BytePool): Uint8Array | undefined {
     const at = this.seek(key);
     if (!this.#isExact) return undefined;
-    const record = this.recordAt(at, this.nextAt(at), key, 0, pool);
-    if (record.buffer !== this.bytes.buffer) return record;
-    // Copying more costs more than it saves to use the bytes of a block again.
-    if (record.length <= ownRecordBytesMax) return pool.copy(record);
-    this.isLent = true;
-    return record;
+    return this.recordAt(at, this.nextAt(at), key, 0, pool);
   }
 
   /**
@@ -142,8 +137,8 @@ export class DataBlock {
   }
 
   /**
-   * The record at `at`, whose shared bytes are those of `keyBytes` from `keyAt` on. `next`: what
-   * `nextAt` says of it.
+   * The record at `at`, whose shared bytes are those of `keyBytes` from `keyAt` on, in bytes of the
+   * pool; a long one that shares nothing is a view of the block. `next`: what `nextAt` says of it.
    */
   recordAt(
     at: number,
@@ -155,7 +150,7 @@ export class DataBlock {
     const { bytes } = this;
     const header = at + this.#lead;
     const shared = this.sharedAt(at);
-    if (shared === 0) return bytes.subarray(header, next);
+    if (shared === 0) return this.#own(bytes.subarray(header, next), pool);
     const record = pool.take(next - header + shared);
     // One copy puts all but the header in its place; the header comes to the front, then the gap
     // is filled.
@@ -163,6 +158,13 @@ export class DataBlock {
     record.copyWithin(0, shared, shared + recordHeaderBytes);
     for (let i = 0; i < shared; i += 1)
       record[recordHeaderBytes + i] = keyBytes[keyAt + i] as number;
+    return record;
+  }
+
+  #own(record: Uint8Array, pool: BytePool): Uint8Array {
+    if (record.length <= ownRecordBytesMax) return pool.copy(record);
+    // Copying more costs more than it saves to use the bytes of a block again.
+    this.isLent = true;
     return record;
   }
 

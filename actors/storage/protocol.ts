@@ -42,6 +42,7 @@ export const Store = protocol('store', 10, {
     { readonly key: Uint8Array; readonly hash: number },
     { readonly record: Uint8Array | undefined }
   >(2, { layout: { key: 'bytes', hash: 'u32' }, replyLayout: { record: 'bytes?' } }),
+  /** Bytes of a record as those of `read`. */
   range: ask<RangeRequest, RecordPage>(3, { layout: rangeLayout, replyLayout: pageLayout }),
   /** Writes what is in memory to a table; answers when it is installed. */
   flush: ask<object, { readonly tables: number }>(4, { lane: 'background' }),

@@ -345,7 +345,10 @@ export class SstableReader {
   #iterator(number: number): BlockIterator {
     const child = childOf(this.#top, number);
     const i = number - (this.#top.firstBlocks[child] as number);
-    return new BlockIterator(this.#block(child, this.#childAgain(child), i), this.#pool);
+    const block = this.#block(child, this.#childAgain(child), i);
+    // Nobody says when a cursor is done with it, but for those of a range read.
+    if (!this.#cache.isScanning) block.isLent = true;
+    return new BlockIterator(block, this.#pool);
   }
 
   /** An index block, which the next call asks for again as a rule. */

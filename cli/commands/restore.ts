@@ -11,10 +11,9 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import {
   recordExpiresAt,
-  recordKey,
+  recordUserKey,
   recordValue,
   recordValueType,
-  userKey,
   valueTypes,
 } from '../../actors/model/record.ts';
 import { type CatalogDocument, defaultNamespace } from '../../actors/model/namespaces.ts';
@@ -396,7 +395,7 @@ function namespaceIn({ namespaces }: CatalogDocument, name: string): number {
 
 /** As an import takes it; the value as it is stored, byte for byte. */
 function lineOf(record: Uint8Array, nowMs: number): Buffer {
-  const key = keyOfBytes(userKey(recordKey(record)));
+  const key = keyOfBytes(recordUserKey(record));
   const value = Buffer.from(recordValue(record));
   const isJson = recordValueType(record) === valueTypes.json;
   const shown = isJson ? value : Buffer.from(JSON.stringify(value.toString('base64')));

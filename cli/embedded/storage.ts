@@ -11,8 +11,8 @@ import {
   encodeRecord,
   isLive,
   recordKey,
+  recordUserKey,
   recordValue,
-  userKey,
   valueTypes,
 } from '../../actors/model/record.ts';
 import { hashKey } from '../../actors/model/token.ts';
@@ -462,7 +462,11 @@ class OpenStorage implements Storage {
       for (const record of page.records) {
         if (!isLive(record, 0)) continue;
         if (left === 0) return;
-        yield [this.#pool.copy(userKey(recordKey(record))), this.#pool.copy(recordValue(record))];
+        const key = recordUserKey(record);
+        const value = recordValue(record);
+        // A view of a long one would keep a whole block, or arena, alive.
+        const isOwn = record.length <= ownRecordBytesMax;
+        yield isOwn ? [key, value] : [this.#pool.copy(key), this.#pool.copy(value)];
         left -= 1;
       }
       const last = page.records[page.records.length - 1];

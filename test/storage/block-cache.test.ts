@@ -91,9 +91,48 @@ describe('block-cache', () => {
     expect(next).to.include(free.bytes.buffer).and.not.include(looked.bytes.buffer);
     for (const length of [usual / 2, usual * 2])
       expect(cache.takeArray(length).buffer.byteLength, 'one of its own').to.equal(length);
-    cache.drop(1, 4, 0);
-    const scanned = cache.scan(() => cache.takeArray(usual));
-    expect(scanned.buffer.byteLength, 'a range is lent').to.equal(usual);
+  });
+
+  it('block-cache: arrays of what goes during a range read wait for its end, also of blocks not kept', () => {
+    const usual = 16_700;
+    const cache = new BlockCache(3 * entryBytes(17_000));
+    const content = blockOf(usual).bytes;
+    const read = (n: number): ArrayBufferLike => {
+      const bytes = cache.takeArray(usual);
+      bytes.set(content);
+      cache.put(1, n, cache.blockOf('t', 0, bytes, 'prefixed'));
+      return bytes.buffer;
+    };
+    const looked = [read(0), read(1), read(2)];
+    const page = (first: number): ArrayBufferLike[] =>
+      cache.scan(() => Array.from({ length: 10 }, (_, i) => read(first + i)));
+    const once = page(10);
+    expect(new Set([...looked, ...once]).size, 'none twice in one page').to.equal(13);
+    const again = page(20);
+    expect(new Set(again).size).to.equal(10);
+    const kept = 3 + 1;
+    const known = new Set([...looked, ...once]);
+    expect(again.filter((buffer) => !known.has(buffer)).length, 'new arrays').to.be.at.most(kept);
+    const before = new Set([...known, ...again]);
+    expect(page(30).filter((buffer) => !before.has(buffer)).length, 'new arrays').to.equal(0);
+  });
+
+  it('block-cache: the last block of a range read is free once another one is the last', () => {
+    const cache = new BlockCache(4 * entryBytes(17_000));
+    const content = blockOf(16_700).bytes;
+    const read = (n: number): ArrayBufferLike => {
+      const bytes = cache.takeArray(16_700);
+      bytes.set(content);
+      cache.put(1, n, cache.blockOf('t', 0, bytes, 'prefixed'));
+      return bytes.buffer;
+    };
+    const [last] = cache.scan(() => Array.from({ length: 6 }, (_, n) => read(n))).slice(-1);
+    const taken = (): ArrayBufferLike[] =>
+      Array.from({ length: 80 }, () => cache.takeArray(16_700).buffer);
+    expect(taken()).not.to.include(last);
+    expect(cache.get(1, 5)?.bytes.buffer).to.equal(last);
+    cache.drop(1, 6, 0);
+    expect(taken()).to.include(last);
   });
 
   it('block-cache: as many arrays as it holds are of shared memory, those that are made later are not', () => {

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { recordKey } from '../../actors/model/record.ts';
 import { BlockIterator } from '../../actors/storage/block-iterator.ts';
 import { DataBlock } from '../../actors/storage/data-block.ts';
+import { ownRecordBytesMax } from '../../actors/storage/protocol.ts';
 import { restartInterval } from '../../actors/storage/sstable-format.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
 import { ByteWriter, compareBytes } from '../../runtime/bytes.ts';
@@ -147,17 +148,30 @@ describe('data-block', () => {
     expect(reads).to.equal(64);
   });
 
-  it('data-block: a record that shares nothing is a view of the block, others share no byte of it', () => {
-    const block = blockFrom(numbered(4));
-    const iterator = new BlockIterator(block, pool);
-    const [first, second] = allNext(iterator) as [Uint8Array, Uint8Array];
-    expect(first.buffer).to.equal(block.bytes.buffer);
-    expect(second.buffer).to.not.equal(block.bytes.buffer);
-    const before = hexOf(second);
-    second.fill(0);
-    expect(hexOf(block.get(recordKey(numbered(2)[1] as Uint8Array), pool) as Uint8Array)).to.equal(
-      before,
-    );
+  it('data-block: records share no byte of the block, but for a long one that shares no part of its key', () => {
+    const long = makeRecord('a', { value: 'x'.repeat(ownRecordBytesMax) });
+    const records = [long, ...numbered(4)];
+    const keys = records.map((record) => recordKey(record));
+    const reads: readonly ((block: DataBlock) => (Uint8Array | undefined)[])[] = [
+      (block) => allNext(new BlockIterator(block, pool)),
+      (block) => keys.map((key) => block.get(key, pool)),
+    ];
+    for (const read of reads) {
+      const block = blockFrom(records);
+      const [first, ...others] = read(block) as Uint8Array[];
+      expect(first?.buffer).to.equal(block.bytes.buffer);
+      expect(block.isLent).to.equal(true);
+      const before = others.map(hexOf);
+      for (const record of others) record.fill(0);
+      expect(
+        read(block)
+          .slice(1)
+          .map((record) => hexOf(record as Uint8Array)),
+      ).to.deep.equal(before);
+      const short = blockFrom(numbered(4));
+      allNext(new BlockIterator(short, pool));
+      expect(short.isLent).to.equal(false);
+    }
   });
 
   it('data-block: lengths that do not fit are a CorruptionError, not a read beyond the block', () => {

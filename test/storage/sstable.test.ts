@@ -123,10 +123,17 @@ describe('sstable', () => {
         const record = records[n] as Uint8Array;
         given.push([getFrom(reader, record), n]);
         if (round % 10 > 0) continue;
-        cache.scan(() => {
-          const cursor = reader.cursor(recordKey(record));
-          for (let i = n; i < n + 5 && i < records.length; i += 1) given.push([cursor.next(), i]);
-        });
+        // Cursors that take turns: where one brings a block, one of another goes.
+        const walk = (): void => {
+          const starts = [n, random.int(records.length), random.int(records.length)];
+          const cursors = starts.map((i) => reader.cursor(recordKey(records[i] as Uint8Array)));
+          const length = round % 100 === 0 ? 500 : 20;
+          for (let step = 0; step < length; step += 1)
+            for (const [c, start] of starts.entries())
+              if (start + step < records.length) given.push([cursors[c]?.next(), start + step]);
+        };
+        if (round % 20 === 0) cache.scan(walk);
+        else walk();
       }
       const changed = given.filter(
         ([bytes = noBytes, n]) => Buffer.compare(bytes, records[n] as Uint8Array) !== 0,
