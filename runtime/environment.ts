@@ -159,6 +159,8 @@ export interface Capabilities {
   readonly secrets: (length: number) => Uint8Array;
   /** Shared memory for memtables, the same on every thread of the node; messages name an index. */
   readonly arenas: readonly SharedArrayBuffer[];
+  /** A long array for as long as the node runs, with anything in it. Default: new ones, zeros. */
+  readonly takeMemory?: TakeBytes | undefined;
 }
 
 export type Need = keyof Capabilities;

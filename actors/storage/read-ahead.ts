@@ -1,6 +1,7 @@
 // A disk for readers of tables: a file that is read in order is read in larger and larger pieces,
-// up to 256 KiB, so that a scan or a merge costs one read of the disk for many blocks. Anything else
-// goes through as it is; a look-up reads what it needs and no more.
+// up to 256 KiB, so that a scan or a merge costs one read of the disk for many blocks, also where it
+// leaves out some that a cache has. Anything else goes through as it is; a look-up reads what it needs
+// and no more.
 //
 // Tables never change, so what was read ahead stays right. Each file holds at most one piece, and
 // none after it was read elsewhere.
@@ -13,6 +14,8 @@ const aheadBytesMin = 64 * 1024;
 const aheadBytesMax = 256 * 1024;
 /** So many reads that follow each other are a scan. */
 const inOrder = 2;
+/** A scan may leave out so many bytes at a time. */
+const gapBytesMax = 64 * 1024;
 
 interface Piece {
   readonly at: number;
@@ -45,7 +48,8 @@ function readAhead(file: DiskFile): DiskFile {
     return true;
   };
   const read = (target: Uint8Array, position: number): number => {
-    run = position === nextAt ? run + 1 : 0;
+    const gap = position - nextAt;
+    run = gap === 0 || (piece !== undefined && gap > 0 && gap <= gapBytesMax) ? run + 1 : 0;
     nextAt = position + target.length;
     if (run < inOrder) {
       piece = undefined;

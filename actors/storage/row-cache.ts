@@ -12,6 +12,7 @@
 // change an entry in the turn in which they become visible; a fill that began before a write of a
 // key with the same low bits of its hash is not kept.
 
+import { ownBytes, type TakeBytes } from '../../runtime/bytes.ts';
 import type { CacheFigures } from './cache-figures.ts';
 import { recordHeaderBytes, recordKeyLength, recordLengthAt } from '../model/record.ts';
 import type { Resolve } from '../model/resolve.ts';
@@ -83,9 +84,14 @@ export class RowCache {
 
   /**
    * `bytesMax`: all of it, index included; too little for a few records keeps nothing. `copyOf`
-   * makes the copies that a look-up gives away.
+   * makes the copies that a look-up gives away, `take` has the memory, with anything in it.
    */
-  constructor(bytesMax: number, resolve: Resolve, copyOf: (bytes: Uint8Array) => Uint8Array) {
+  constructor(
+    bytesMax: number,
+    resolve: Resolve,
+    copyOf: (bytes: Uint8Array) => Uint8Array,
+    take: TakeBytes = ownBytes,
+  ) {
     const isUsable = bytesMax >= bytesMin;
     const slots = powerOfTwo(isUsable ? bytesMax / typicalEntryBytes / 2 : 0);
     const index = slots * 8 + writeMarks * 4;
@@ -94,7 +100,7 @@ export class RowCache {
     this.#bytesMax = isUsable ? bytesMax : 0;
     this.#resolve = resolve;
     this.#copyOf = copyOf;
-    this.#bytes = new Uint8Array(room);
+    this.#bytes = take(room);
     this.#words = new Int32Array(this.#bytes.buffer);
     this.#buckets = new Int32Array(slots);
     this.#rings = [ringOf(firstPlace, smallEnd), ringOf(smallEnd, room)];

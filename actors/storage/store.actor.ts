@@ -131,8 +131,10 @@ const compactionRetryMsMax = 60_000;
 /** Windows end and records expire also where nothing is written. */
 const lookAgainMs = 60_000;
 
+type Needs = 'disk' | 'takeMemory';
+
 class StoreActor implements Handlers<Store>, Handlers<Own> {
-  readonly #ctx: Context<Own, 'disk'>;
+  readonly #ctx: Context<Own, Needs>;
   readonly #options: StoreOptions;
   #manifest: ManifestLog | undefined;
   readonly #admission: Admission;
@@ -160,7 +162,7 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
   readonly #pace: MergePace;
   readonly #writePace: WritePace;
 
-  constructor(ctx: Context<Own, 'disk'>, options: StoreOptions) {
+  constructor(ctx: Context<Own, Needs>, options: StoreOptions) {
     this.#ctx = ctx;
     this.#options = options;
     this.#queue = new FlushQueue(options.arenas - 1);
@@ -178,7 +180,8 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
     const limits = { ...options, l0Tables: options.compaction.l0Tables };
     this.#writePace = new WritePace(ctx, options.wal, limits, this.#admission);
     const pool = new BytePool();
-    this.#rows = new RowCache(options.rowCacheBytes, options.resolve, (row) => pool.copy(row));
+    const { rowCacheBytes, resolve } = options;
+    this.#rows = new RowCache(rowCacheBytes, resolve, (row) => pool.copy(row), ctx.takeMemory);
     registerCache(metrics, { ...labels, cache: 'rows' }, () => this.#rows.figures);
     this.#reads = new StoreReads(ctx, options, this.#rows);
   }
@@ -605,6 +608,6 @@ class StoreActor implements Handlers<Store>, Handlers<Own> {
 
 export const store = actor({
   protocol: Store,
-  needs: ['disk'],
-  create: (ctx: Context<Own, 'disk'>, options: StoreOptions) => new StoreActor(ctx, options),
+  needs: ['disk', 'takeMemory'],
+  create: (ctx: Context<Own, Needs>, options: StoreOptions) => new StoreActor(ctx, options),
 });

@@ -32,6 +32,7 @@ import {
   createThreadReceivers,
   createThreadTasks,
 } from '../node/thread-parts.ts';
+import { spareArrays } from './spare-memory.ts';
 
 /** What both threads are built from: plain data and shared memory. */
 export interface StorageSeed {
@@ -74,7 +75,14 @@ export function createStorageThread(
   const disk = closableDisk(createNodeDisk(directory));
   const codecs = createCodecs(codecModules);
   const tasks = createThreadTasks(isWorker, codecModules, codecs);
-  const capabilities: Capabilities = { disk, codecs, arenas, tasks, secrets: secretBytes };
+  const taken: ArrayBuffer[] = [];
+  const takeMemory = (length: number): Uint8Array => {
+    const memory = spareArrays.take(length);
+    taken.push(memory);
+    return new Uint8Array(memory);
+  };
+  const own = { disk, codecs, arenas, tasks, takeMemory };
+  const capabilities: Capabilities = { ...own, secrets: secretBytes };
   const nodeHost = createNodeHost({ log, capabilities, onStop: fatal });
   const timers = cancellableTimers(nodeHost.timers);
   const { kernel, close } = joinedKernel(thread, seed, { ...nodeHost, timers });
@@ -91,6 +99,7 @@ export function createStorageThread(
       close();
       await tasks.close();
       disk.closeAll();
+      for (const memory of taken.splice(0)) spareArrays.giveBack(memory);
     },
   };
 }

@@ -41,6 +41,7 @@ import { type DirectoryLock, lockDirectory } from '../../runtime/host/directory-
 import { loadCodecModules } from '../../runtime/host/codec-modules.ts';
 import { createNodeDisk } from '../../runtime/host/node-disk.ts';
 import { createNodeLog, type LogLevel } from '../../runtime/host/node-log.ts';
+import { clearProcessor, keepProcessor, shareProcessor } from '../../runtime/host/own-processor.ts';
 import { cpuPriorities, type CpuPriority } from '../../runtime/host/priority.ts';
 import {
   createThreadMesh,
@@ -49,11 +50,12 @@ import {
   type ThreadHandle,
   type ThreadPart,
 } from '../../runtime/host/threads.ts';
+import type { Log } from '../../runtime/environment.ts';
 import type { Kernel } from '../../runtime/kernel.ts';
 import { createRing } from '../../transport/thread-link.ts';
 import type { BackgroundData } from './background-thread.ts';
 import { BytePool } from '../../runtime/byte-pool.ts';
-import { giveArenasBack, takeArenas } from './arena-pool.ts';
+import { spareArenas } from './spare-memory.ts';
 import {
   type Bytes,
   bytesOf,
@@ -99,6 +101,11 @@ export interface StorageOptions {
    * whoever wants its processor, and stands still where others want all of them (Linux, by `chrt`).
    */
   readonly backgroundPriority?: CpuPriority;
+  /**
+   * As long as it is open the calling thread stays on the processor where it is, and every other
+   * thread of the process leaves that one (Linux, by `taskset`). Default false.
+   */
+  readonly ownProcessor?: boolean;
   /** Memory for memtables, records and blocks together, bytes, at least 32 MiB. Default: by the settings. */
   readonly memoryBytes?: number;
   /** Single settings by name (docs/configuration.md); they win over `memoryBytes`. */
@@ -164,10 +171,12 @@ const readsPerLoopWriting = 16;
  */
 export async function openStorage(options: StorageOptions): Promise<Storage> {
   const { durability = 'group', compression = 'auto', logLevel = 'warn' } = options;
-  const { backgroundPriority = 'low' } = options;
+  const { backgroundPriority = 'low', ownProcessor = false } = options;
   checkOneOf(durabilities, durability, 'durability');
   checkOneOf(compressions, compression, 'compression');
   checkOneOf(cpuPriorities, backgroundPriority, 'backgroundPriority');
+  if (typeof (ownProcessor as unknown) !== 'boolean')
+    throw refusal('ownProcessor', 'expected true or false');
   const tunables = tunablesFrom({ ...fromMemory(options.memoryBytes), ...options.settings });
   const directory = resolve(checkedPath(options.directory));
   const lock = await lockDirectory(directory);
@@ -176,7 +185,9 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
     const incarnation = await identify(directory);
     const own = { durability, compression, tunables };
     const settings = { node: name, clusterName: name, incarnation, ...own };
-    await storage.start({ settings, directory, backgroundPriority }, logLevel);
+    const log = createNodeLog({ node: name, thread: 'storage', level: logLevel, to: 2 });
+    await storage.start({ settings, directory, backgroundPriority }, { log, logLevel });
+    storage.settle(ownProcessor, log);
     return storage;
   } catch (error) {
     await storage.abandon();
@@ -220,6 +231,11 @@ async function identify(directory: string): Promise<number> {
   return opened.incarnation;
 }
 
+interface Logging {
+  readonly log: Log;
+  readonly logLevel: LogLevel;
+}
+
 /** What the options say of a seed. */
 type ChosenSeed = Pick<StorageSeed, 'settings' | 'directory' | 'backgroundPriority'>;
 
@@ -244,6 +260,7 @@ class OpenStorage implements Storage {
   #directory = '';
   #arenas: readonly SharedArrayBuffer[] = [];
   #snapshotsTaken = 0;
+  #hasProcessor = false;
   readonly #snapshots = new Set<StorageSnapshot>();
 
   constructor(lock: DirectoryLock, tunables: Tunables) {
@@ -253,12 +270,13 @@ class OpenStorage implements Storage {
 
   // ---- life --------------------------------------------------------------------------------
 
-  async start(chosen: ChosenSeed, logLevel: LogLevel): Promise<void> {
+  async start(chosen: ChosenSeed, { log, logLevel }: Logging): Promise<void> {
     const { settings, directory } = chosen;
     this.#directory = directory;
     removeOldSnapshots(createNodeDisk(directory));
     const { tunables } = settings;
-    this.#arenas = takeArenas(arenaCount(tunables, 1), arenaBytes(tunables));
+    const sizes = Array.from({ length: arenaCount(tunables, 1) }, () => arenaBytes(tunables));
+    this.#arenas = sizes.map((bytes) => spareArenas.take(bytes));
     const seeds = seedsOf(chosen, this.#arenas);
     const fatal = (reason: string): void => this.#fail(reason);
     const [background] = startThreads({
@@ -270,7 +288,6 @@ class OpenStorage implements Storage {
       onFatal: fatal,
     });
     this.#background = background;
-    const log = createNodeLog({ node: name, thread: 'storage', level: logLevel, to: 2 });
     const own = createStorageThread(callingThread, seeds(callingThread), log, fatal);
     this.#own = own;
     // Background first: recovery flushes through it.
@@ -282,6 +299,14 @@ class OpenStorage implements Storage {
     this.#incarnation = settings.incarnation;
     this.#lastHlc = (await this.#stats(own.kernel)).newestHlc;
     this.#closed = undefined;
+  }
+
+  /** Where its threads run from now on: they have begun. */
+  settle(ownProcessor: boolean, log: Log): void {
+    this.#hasProcessor = ownProcessor && keepProcessor();
+    if (ownProcessor && !this.#hasProcessor) log.warn('storage.processor-not-kept');
+    // Another storage of this thread may have kept it.
+    if (!ownProcessor) clearProcessor();
   }
 
   readonly close = (): Promise<void> => {
@@ -303,7 +328,9 @@ class OpenStorage implements Storage {
   async abandon(): Promise<void> {
     await this.#own?.stop(this.#closed);
     await this.#background?.stop(stopTimeoutMs).catch(() => undefined);
-    giveArenasBack(this.#arenas);
+    if (this.#hasProcessor) shareProcessor();
+    this.#hasProcessor = false;
+    for (const arena of this.#arenas) spareArenas.giveBack(arena);
     this.#arenas = [];
     await this.#lock.release();
   }

@@ -1,11 +1,11 @@
 // A closed-loop load on TCP ports: each connection sends its next request when the last one was
 // answered; with `perSecond` not before it is due, and then its latency counts from when it was due
-// (an open loop: a server that falls behind is not spared). Requests are prepared bytes and answers are only followed to their end, so that the
-// client takes as little of the shared processors as it can; what it measures is the server and the
-// kernel. What is said on a connection is a `Conversation`: HTTP/1.1 (http-load.ts), Redis
+// (an open loop: a server that falls behind is not spared), the first time when all connections are
+// there. Requests are prepared bytes and answers are only followed to their end, so that the client
+// takes as little of the shared processors as it can; what it measures is the server and the kernel. What is said on a connection is a `Conversation`: HTTP/1.1 (http-load.ts), Redis
 // (resp-load.ts), gRPC (grpc-load.ts).
 
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 
 /** What one connection says and hears. */
 export interface Conversation {
@@ -47,76 +47,100 @@ interface LoopState {
   next: number;
   done: number;
   errors: number;
-  readonly startMs: number;
-  readonly endMs: number;
+  /** When all connections were there: what is due counts from here. */
+  startMs: number;
+  endMs: number;
+}
+
+/** A connection that is there, and its opening answered. */
+interface OpenConnection {
+  /** Ends when its last request was answered. */
+  readonly run: () => Promise<void>;
 }
 
 /** Rejects when a connection breaks. */
 export async function closedLoop(options: LoopOptions): Promise<LoadResult> {
   const { durationMs = Number.POSITIVE_INFINITY } = options;
   const latencies = new Float64Array(options.requests);
-  const startMs = performance.now();
-  const state = { next: 0, done: 0, errors: 0, startMs, endMs: startMs + durationMs };
-  await Promise.all(
-    Array.from({ length: options.connections }, (_, i) =>
-      runConnection(options, i, state, latencies),
-    ),
+  const state: LoopState = { next: 0, done: 0, errors: 0, startMs: 0, endMs: 0 };
+  const sockets = Array.from({ length: options.connections }, (_, i) =>
+    connect({
+      port: options.ports[i % options.ports.length] as number,
+      host: '127.0.0.1',
+      noDelay: true,
+    }),
   );
-  const seconds = (performance.now() - startMs) / 1000;
+  try {
+    const opened = sockets.map((socket) => openConnection(socket, options, state, latencies));
+    const open = await Promise.all(opened);
+    state.startMs = performance.now();
+    state.endMs = state.startMs + durationMs;
+    await Promise.all(open.map(({ run }) => run()));
+  } finally {
+    for (const socket of sockets) socket.destroy();
+  }
+  const seconds = (performance.now() - state.startMs) / 1000;
   const { done, errors } = state;
   const sorted = latencies.subarray(0, done).sort();
   const at = (part: number): number => sorted[Math.floor(part * (sorted.length - 1))] ?? 0;
   return { perSecond: done / seconds, done, p50Ms: at(0.5), p99Ms: at(0.99), errors };
 }
 
-function runConnection(
-  { ports, requests, pauseMs = 0, perSecond = Infinity, converse }: LoopOptions,
-  index: number,
+function openConnection(
+  socket: Socket,
+  { requests, pauseMs = 0, perSecond = Infinity, converse }: LoopOptions,
   state: LoopState,
   latencies: Float64Array,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const port = ports[index % ports.length] as number;
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+): Promise<OpenConnection> {
+  return new Promise((opened, refused) => {
     const { opening, ask, feed } = converse((bytes) => socket.write(bytes));
-    let isOpening = opening !== undefined;
+    let isOpen = false;
     let dueMs = 0;
+    let ended = (): void => undefined;
+    let failed: (error: Error) => void = refused;
     const sendNext = (): void => {
       const n = state.next;
       const nowMs = performance.now();
       dueMs = perSecond === Infinity ? nowMs : state.startMs + (n / perSecond) * 1000;
       if (n >= requests || Math.max(nowMs, dueMs) >= state.endMs) {
         socket.destroy();
-        resolve();
+        ended();
         return;
       }
       state.next += 1;
       if (dueMs <= nowMs) socket.write(ask(n));
       else setTimeout(() => socket.write(ask(n)), dueMs - nowMs);
     };
+    const run = (): Promise<void> =>
+      new Promise((done, broken) => {
+        ended = done;
+        failed = broken;
+        sendNext();
+      });
+    const isThere = (): void => {
+      isOpen = true;
+      opened({ run });
+    };
     const fail = (error: Error): void => {
       socket.destroy();
-      reject(error);
+      failed(error);
     };
     const heard = (chunk: Buffer): void => {
       const errors = feed(chunk);
       if (errors === undefined) return;
-      if (isOpening) {
-        isOpening = false;
+      if (!isOpen) {
         if (errors > 0) throw new Error('what opens a connection was refused');
-      } else {
-        latencies[state.done] = performance.now() - dueMs;
-        state.done += 1;
-        state.errors += errors;
-        if (pauseMs > 0) {
-          setTimeout(sendNext, pauseMs);
-          return;
-        }
+        isThere();
+        return;
       }
-      sendNext();
+      latencies[state.done] = performance.now() - dueMs;
+      state.done += 1;
+      state.errors += errors;
+      if (pauseMs > 0) setTimeout(sendNext, pauseMs);
+      else sendNext();
     };
     socket.on('connect', () => {
-      if (opening === undefined) sendNext();
+      if (opening === undefined) isThere();
       else socket.write(opening);
     });
     socket.on('data', (chunk) => {

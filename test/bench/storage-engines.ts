@@ -33,6 +33,7 @@ async function openKvd(directory: string, sync: boolean): Promise<Engine> {
     durability: sync ? 'group' : 'none',
     // As docs/embedded.md advises where pauses count.
     backgroundPriority: 'idle',
+    ownProcessor: true,
     settings: { memtableBytes: memoryBytes, blockCacheBytes: memoryBytes },
   });
   const { put, get, close } = storage;

@@ -51,6 +51,14 @@ describe('read-ahead', () => {
     expect(reads).to.deep.equal([...expected, 32 * kiB]);
   });
 
+  it('read-ahead: a scan that leaves out blocks goes on reading ahead, one that jumps does not', () => {
+    const { file, reads } = opened();
+    for (const block of [0, 1, 2, 3, 5, 9, 10, 14, 20, 21])
+      expect(readAt(file, block * 16 * kiB, 16 * kiB)[1]).to.equal(content[block * 16 * kiB + 1]);
+    const lengths = reads.map((length) => length / kiB);
+    expect(lengths).to.deep.equal([16, 16, 64, 128, 16, 16]);
+  });
+
   it('read-ahead: reads here and there read what they need', () => {
     const { file, reads } = opened();
     for (const at of [5, 3, 9, 9, 4, 60]) readAt(file, at * 16 * kiB, 16 * kiB);

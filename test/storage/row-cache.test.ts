@@ -9,7 +9,9 @@ import { RowCache } from '../../actors/storage/row-cache.ts';
 import { makeRecord } from './records-under-test.ts';
 
 const slice = (bytes: Uint8Array): Uint8Array => bytes.slice();
-const cacheOf = (bytes: number): RowCache => new RowCache(bytes, lastWriteWins, slice);
+/** Its memory was another one's before. */
+const used = (length: number): Uint8Array => new Uint8Array(length).fill(0xa5);
+const cacheOf = (bytes: number): RowCache => new RowCache(bytes, lastWriteWins, slice, used);
 const keyOf = (name: string): { key: Uint8Array; hash: number } => {
   const record = makeRecord(name);
   return { key: recordKey(record), hash: recordHash(record) };
