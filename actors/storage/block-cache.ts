@@ -275,9 +275,10 @@ export class BlockCache {
 
   /**
    * What `work` reads is of a range: it does not count as used, and little of it is kept. No cursor
-   * of it may be used afterwards.
+   * of it may be used afterwards, nor may `work` use one from before, or scan itself.
    */
   scan<Result>(work: () => Result): Result {
+    assert(!this.isScanning, 'a range read within a range read');
     this.#scanned = 0;
     try {
       return work();

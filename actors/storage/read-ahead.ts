@@ -1,7 +1,7 @@
 // A disk for readers of tables: a file that is read in order is read in larger and larger pieces,
 // up to 256 KiB, so that a scan or a merge costs one read of the disk for many blocks, also where it
 // leaves out some that a cache has. Anything else goes through as it is; a look-up reads what it needs
-// and no more.
+// and no more, but for one just ahead of a scan.
 //
 // Tables never change, so what was read ahead stays right. Each file holds at most one piece, and
 // none after it was read elsewhere.

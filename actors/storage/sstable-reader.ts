@@ -2,7 +2,8 @@
 // properties; every other block is verified when it comes from the disk (MF-7). Damage is a
 // CorruptionError, never "not found" (CO-1).
 //
-// What it returns are views of blocks that never change, or bytes of a pool that nobody else has.
+// What it returns are bytes of a pool that nobody else has, or, of a long record, a view of a block that
+// is never used for another one.
 
 import { BytePool } from '../../runtime/byte-pool.ts';
 import {

@@ -103,7 +103,8 @@ export interface StorageOptions {
   readonly backgroundPriority?: CpuPriority;
   /**
    * As long as it is open the calling thread stays on the processor where it is, and every other
-   * thread of the process leaves that one (Linux, by `taskset`). Default false.
+   * thread of the process leaves that one (Linux, by `taskset`); for one thread of a process at a
+   * time. Threads and processes that it begins meanwhile begin there. Default false.
    */
   readonly ownProcessor?: boolean;
   /** Memory for memtables, records and blocks together, bytes, at least 32 MiB. Default: by the settings. */
@@ -288,6 +289,8 @@ class OpenStorage implements Storage {
       onFatal: fatal,
     });
     this.#background = background;
+    // Where a storage of this thread keeps the processor, recovery must not share it.
+    clearProcessor();
     const own = createStorageThread(callingThread, seeds(callingThread), log, fatal);
     this.#own = own;
     // Background first: recovery flushes through it.
@@ -326,13 +329,16 @@ class OpenStorage implements Storage {
 
   /** Lets everything go as it is: what was acknowledged is in the log. */
   async abandon(): Promise<void> {
-    await this.#own?.stop(this.#closed);
-    await this.#background?.stop(stopTimeoutMs).catch(() => undefined);
-    if (this.#hasProcessor) shareProcessor();
-    this.#hasProcessor = false;
-    for (const arena of this.#arenas) spareArenas.giveBack(arena);
-    this.#arenas = [];
-    await this.#lock.release();
+    try {
+      await this.#own?.stop(this.#closed);
+      await this.#background?.stop(stopTimeoutMs).catch(() => undefined);
+      for (const arena of this.#arenas) spareArenas.giveBack(arena);
+      this.#arenas = [];
+    } finally {
+      if (this.#hasProcessor) shareProcessor();
+      this.#hasProcessor = false;
+      await this.#lock.release();
+    }
   }
 
   /** The engine stopped itself: nobody is left waiting, and nothing is taken any more. */
@@ -486,19 +492,20 @@ class OpenStorage implements Storage {
       const limit = Math.min(left + pageSlack, pageRecords);
       const request = { from, to, limit, bytes: pageBytes };
       const page = replyOf(this.#kernel().askNow(this.#store, 'range', request));
+      const last = page.records[page.records.length - 1];
+      // Before the records are the caller's, who may change them.
+      if (last !== undefined) from = justAfter(recordKey(last));
       for (const record of page.records) {
         if (!isLive(record, 0)) continue;
         if (left === 0) return;
         const key = recordUserKey(record);
         const value = recordValue(record);
-        // A view of a long one would keep a whole block, or arena, alive.
+        // A long one may lie in a block of the cache, which must not be changed, nor kept alive by it.
         const isOwn = record.length <= ownRecordBytesMax;
         yield isOwn ? [key, value] : [this.#pool.copy(key), this.#pool.copy(value)];
         left -= 1;
       }
-      const last = page.records[page.records.length - 1];
       if (page.isDone || last === undefined) return;
-      from = justAfter(recordKey(last));
       await nextLoop();
     }
   }

@@ -12,10 +12,8 @@ const tasks = '/proc/self/task';
 interface Kept {
   readonly tid: string;
   readonly processor: number;
-  /** Where it was allowed to run before. */
-  readonly before: readonly number[];
-  /** The threads that were allowed to run there too. */
-  readonly moved: Set<string>;
+  /** Where each thread was allowed to run before. */
+  readonly before: ReadonlyMap<string, readonly number[]>;
   holders: number;
 }
 
@@ -24,69 +22,98 @@ let kept: Kept | undefined;
 /**
  * The calling thread stays on the processor it is on, and all other threads of the process leave it.
  * Threads that it starts later begin there, until the next call. A call that succeeded has to be
- * followed by one of `shareProcessor`. False where there is only one processor, or nothing that sets it.
+ * followed by one of `shareProcessor`. For one thread of a process at a time: of two, each takes from
+ * the other's helpers what it keeps, and gives back what it took alone. False where there is only one
+ * processor, or nothing that sets it.
  */
 export function keepProcessor(): boolean {
   try {
     kept ??= keep();
     if (kept === undefined) return false;
     kept.holders += 1;
+  } catch {
+    return false;
+  }
+  try {
     clear(kept);
     return true;
   } catch {
+    shareProcessor();
     return false;
   }
 }
 
-/** Threads that began since `keepProcessor` leave its processor too. */
+/** Threads that began since `keepProcessor` leave its processor too, as far as they can be moved. */
 export function clearProcessor(): void {
-  if (kept !== undefined) clear(kept);
+  if (kept === undefined) return;
+  try {
+    clear(kept);
+  } catch {
+    // They stay beside the calling thread: slower, and otherwise the same.
+  }
 }
 
-/** After as many calls as of `keepProcessor` everything is as it was. */
+/** After as many calls as of `keepProcessor` everything is as it was, as far as it can be set. */
 export function shareProcessor(): void {
   if (kept === undefined) return;
   kept.holders -= 1;
   if (kept.holders > 0) return;
-  const { processor, before, moved } = kept;
+  const { tid, processor, before } = kept;
   kept = undefined;
-  eachThread((tid, allowed) => {
-    // Of the calling thread, or begun by it since.
-    if (isAlone(allowed, processor)) allow(tid, before);
-    else if (moved.has(tid)) allow(tid, [...allowed, processor]);
-  });
+  const own = before.get(tid) ?? [];
+  const others = without(own, processor);
+  try {
+    eachThread((other, allowed) => {
+      const known = before.get(other);
+      // What others changed meanwhile stays. One that began since is allowed what its maker was.
+      if (other === tid) allow(other, own);
+      else if (known === undefined && (isAlone(allowed, processor) || isSame(allowed, others)))
+        allow(other, own);
+      else if (known?.includes(processor) === true && !allowed.includes(processor))
+        allow(other, known);
+    });
+  } catch {
+    // A thread that could not be moved back stays away from a processor: slower, and otherwise the same.
+  }
 }
 
 function keep(): Kept | undefined {
   // A link to <pid>/task/<tid>.
   const tid = fs.readlinkSync('/proc/thread-self').split('/').pop() as string;
-  const before = allowedOf(tid);
+  const before = new Map<string, readonly number[]>();
+  eachThread((other, allowed) => before.set(other, allowed));
+  const own = before.get(tid) ?? [];
   const processor = processorOf(tid);
-  if (before.length < 2 || !before.includes(processor)) return undefined;
+  if (own.length < 2 || !own.includes(processor)) return undefined;
   allow(tid, [processor]);
-  return { tid, processor, before, moved: new Set(), holders: 0 };
+  return { tid, processor, before, holders: 0 };
 }
 
-function clear({ tid, processor, before, moved }: Kept): void {
+function clear({ tid, processor, before }: Kept): void {
   eachThread((other, allowed) => {
     if (other === tid || !allowed.includes(processor)) return;
     // One that the calling thread began since may run where that one was allowed to.
-    const some = isAlone(allowed, processor) ? before : allowed;
-    const others = some.filter((one) => one !== processor);
-    allow(other, others);
-    moved.add(other);
+    const some = isAlone(allowed, processor) ? (before.get(tid) ?? []) : allowed;
+    allow(other, without(some, processor));
   });
 }
 
-const isAlone = (allowed: readonly number[], processor: number): boolean =>
-  allowed.length === 1 && allowed[0] === processor;
+const without = (processors: readonly number[], one: number): readonly number[] =>
+  processors.filter((processor) => processor !== one);
 
+const isAlone = (allowed: readonly number[], processor: number): boolean =>
+  isSame(allowed, [processor]);
+
+const isSame = (some: readonly number[], others: readonly number[]): boolean =>
+  some.length === others.length && some.every((processor, i) => processor === others[i]);
+
+/** Of those that end meanwhile nothing is said. */
 function eachThread(change: (tid: string, allowed: readonly number[]) => void): void {
   for (const tid of fs.readdirSync(tasks)) {
     try {
       change(tid, allowedOf(tid));
-    } catch {
-      // It has ended meanwhile.
+    } catch (error) {
+      if (fs.existsSync(`${tasks}/${tid}`)) throw error;
     }
   }
 }

@@ -3,7 +3,7 @@
 import { expect } from 'chai';
 import { createServer as createHttp, type ServerResponse } from 'node:http';
 import { createServer as createHttp2, type ServerHttp2Stream } from 'node:http2';
-import { createServer as createTcp, type AddressInfo, type Server } from 'node:net';
+import { createServer as createTcp, type AddressInfo, type Server, type Socket } from 'node:net';
 import { closedLoop, type LoadResult } from '../bench/closed-loop.ts';
 import { bytesField, grpcLoad, prepareCall, trueField } from '../bench/grpc-load.ts';
 import { getRequest, httpLoad } from '../bench/http-load.ts';
@@ -124,6 +124,49 @@ describe('bench: loops', () => {
     expect(result.done).to.equal(30);
     expect(seen.flat().length).to.equal(60);
     for (const verbs of seen) expect(verbs.slice(0, 2)).to.deep.equal(['SET', 'WAIT']);
+  });
+
+  it('loops: a connection that breaks while others open is an error, not a wait', async () => {
+    let first: Socket | undefined;
+    const server = createTcp((socket) => {
+      socket.on('error', () => undefined);
+      socket.on('data', (chunk) => {
+        if (first === undefined) {
+          first = socket;
+          socket.write('+OK\r\n');
+          return;
+        }
+        // The second opening is answered when the first connection has gone.
+        first.once('close', () => socket.write('+OK\r\n'));
+        first.resetAndDestroy();
+        expect(chunk.length).to.be.above(0);
+      });
+    });
+    const pipeline = pipelines(1, 1, () => ['GET', 'k']);
+    const load = withServer(server, (port) =>
+      respLoad({ ports: [port], connections: 2, depth: 1, requests: 4, pipeline, opening: ['A'] }),
+    );
+    expect(String(await load.catch((error: unknown) => error))).to.contain('ECONNRESET');
+  });
+
+  it('loops: with a rate given, what waits for a slow connection is not late', async () => {
+    let opened = 0;
+    const server = createTcp((socket) => {
+      socket.on('data', (chunk) => {
+        if (!chunk.toString().includes('HELLO')) return socket.write('+OK\r\n');
+        opened += 1;
+        // The second one takes a second to open.
+        if (opened === 1) socket.write('+OK\r\n');
+        else setTimeout(() => socket.write('+OK\r\n'), 1_000);
+      });
+    });
+    const pipeline = pipelines(1, 1, () => ['GET', 'k']);
+    const common = { connections: 2, depth: 1, requests: 20, perSecond: 1_000, pipeline };
+    const { done, p50Ms } = await withServer(server, (port) =>
+      respLoad({ ...common, ports: [port], opening: ['HELLO'] }),
+    );
+    expect(done).to.equal(20);
+    expect(p50Ms).to.be.below(900);
   });
 
   it('loops: what opens a connection must not be refused', async () => {

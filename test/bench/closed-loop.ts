@@ -1,9 +1,10 @@
 // A closed-loop load on TCP ports: each connection sends its next request when the last one was
 // answered; with `perSecond` not before it is due, and then its latency counts from when it was due
-// (an open loop: a server that falls behind is not spared), the first time when all connections are
+// (an open loop: a server that falls behind is not spared). Nothing is due before all connections are
 // there. Requests are prepared bytes and answers are only followed to their end, so that the client
-// takes as little of the shared processors as it can; what it measures is the server and the kernel. What is said on a connection is a `Conversation`: HTTP/1.1 (http-load.ts), Redis
-// (resp-load.ts), gRPC (grpc-load.ts).
+// takes as little of the shared processors as it can; what it measures is the server and the kernel.
+// What is said on a connection is a `Conversation`: HTTP/1.1 (http-load.ts), Redis (resp-load.ts),
+// gRPC (grpc-load.ts).
 
 import { connect, type Socket } from 'node:net';
 
@@ -97,6 +98,8 @@ function openConnection(
     let isOpen = false;
     let dueMs = 0;
     let ended = (): void => undefined;
+    /** Between its opening and `run`. */
+    let brokenBy: Error | undefined;
     let failed: (error: Error) => void = refused;
     const sendNext = (): void => {
       const n = state.next;
@@ -115,10 +118,14 @@ function openConnection(
       new Promise((done, broken) => {
         ended = done;
         failed = broken;
-        sendNext();
+        if (brokenBy === undefined) sendNext();
+        else broken(brokenBy);
       });
     const isThere = (): void => {
       isOpen = true;
+      failed = (error) => {
+        brokenBy ??= error;
+      };
       opened({ run });
     };
     const fail = (error: Error): void => {

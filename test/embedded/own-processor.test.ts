@@ -87,19 +87,25 @@ describe('own processor', () => {
     const third = path.join(under.directory, 'third');
     const first = await under.opened({ ownProcessor: true });
     const other = await openStorage({ directory: second, logLevel: 'error', ownProcessor: true });
-    await first.close();
-    const plain = await openStorage({ directory: third, logLevel: 'error' });
-    expectKept();
-    await plain.close();
-    expectKept();
-    await other.close();
+    try {
+      await first.close();
+      const plain = await openStorage({ directory: third, logLevel: 'error' });
+      try {
+        expectKept();
+      } finally {
+        await plain.close();
+      }
+      expectKept();
+    } finally {
+      await other.close();
+    }
     expectAsBefore();
   });
 
   it('own processor: a thread that was begun meanwhile may run everywhere afterwards', async () => {
     const storage = await under.opened({ ownProcessor: true });
-    const code = "require('node:worker_threads').parentPort.once('message', () => undefined)";
-    const worker = new Worker(code, { eval: true });
+    const waiting = "require('node:worker_threads').parentPort.once('message', () => undefined)";
+    const worker = new Worker(waiting, { eval: true });
     await once(worker, 'online');
     await storage.close();
     const lists = new Set([...allowed()].filter(([tid]) => !before.has(tid)).map(([, l]) => l));

@@ -87,6 +87,30 @@ describe('embedded storage', () => {
     expect(text(await storage.get('key'))).to.equal('value');
   });
 
+  for (const isFlushed of [false, true])
+    it(`embedded storage: entries are the caller's, who may change them while it goes on (${isFlushed ? 'tables' : 'memory'})`, async () => {
+      const storage = await opened();
+      const valueOf = (n: number): string => (n % 200 === 7 ? 'y'.repeat(6_000) : `value ${n}`);
+      const keyOf = (n: number): string => `key ${String(n).padStart(5, '0')}`;
+      // More than one page.
+      const count = 2_500;
+      for (let n = 0; n < count; n += 1) void storage.put(keyOf(n), valueOf(n));
+      await storage.put('last', 'of all');
+      if (isFlushed) await storage.flush();
+      const expected = Array.from({ length: count }, (_, n) => [keyOf(n), valueOf(n)]);
+      expected.push(['last', 'of all']);
+      for (let round = 0; round < 2; round += 1) {
+        const seen: string[][] = [];
+        for await (const [key, value] of storage.iterate()) {
+          seen.push([text(key) ?? '', text(value) ?? '']);
+          expect(seen.length).to.be.at.most(expected.length);
+          key.fill(0);
+          value.fill(0);
+        }
+        expect(seen).to.deep.equal(expected);
+      }
+    });
+
   it('embedded storage: a batch puts and deletes, and its later operation on a key counts', async () => {
     const storage = await opened();
     await storage.put('gone', 'x');
