@@ -81,8 +81,8 @@ export function createStorageThread(
     taken.push(memory);
     return new Uint8Array(memory);
   };
-  const own = { disk, codecs, arenas, tasks, takeMemory };
-  const capabilities: Capabilities = { ...own, secrets: secretBytes };
+  const secrets = secretBytes;
+  const capabilities: Capabilities = { disk, codecs, arenas, tasks, takeMemory, secrets };
   const nodeHost = createNodeHost({ log, capabilities, onStop: fatal });
   const timers = cancellableTimers(nodeHost.timers);
   const { kernel, close } = joinedKernel(thread, seed, { ...nodeHost, timers });

@@ -181,14 +181,13 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
   const tunables = tunablesFrom({ ...fromMemory(options.memoryBytes), ...options.settings });
   const directory = resolve(checkedPath(options.directory));
   const lock = await lockDirectory(directory);
-  const storage = new OpenStorage(lock, tunables);
+  const storage = new OpenStorage(lock, tunables, logLevel);
   try {
     const incarnation = await identify(directory);
     const own = { durability, compression, tunables };
     const settings = { node: name, clusterName: name, incarnation, ...own };
-    const log = createNodeLog({ node: name, thread: 'storage', level: logLevel, to: 2 });
-    await storage.start({ settings, directory, backgroundPriority }, { log, logLevel });
-    storage.settle(ownProcessor, log);
+    await storage.start({ settings, directory, backgroundPriority });
+    if (ownProcessor) storage.keepProcessor();
     return storage;
   } catch (error) {
     await storage.abandon();
@@ -232,17 +231,14 @@ async function identify(directory: string): Promise<number> {
   return opened.incarnation;
 }
 
-interface Logging {
-  readonly log: Log;
-  readonly logLevel: LogLevel;
-}
-
 /** What the options say of a seed. */
 type ChosenSeed = Pick<StorageSeed, 'settings' | 'directory' | 'backgroundPriority'>;
 
 class OpenStorage implements Storage {
   readonly #lock: DirectoryLock;
   readonly #tunables: Tunables;
+  readonly #logLevel: LogLevel;
+  readonly #log: Log;
   readonly #store = refTo(Store, name);
   readonly #writer = fingerprint32Text(name);
   readonly #pool = new BytePool();
@@ -264,14 +260,16 @@ class OpenStorage implements Storage {
   #hasProcessor = false;
   readonly #snapshots = new Set<StorageSnapshot>();
 
-  constructor(lock: DirectoryLock, tunables: Tunables) {
+  constructor(lock: DirectoryLock, tunables: Tunables, logLevel: LogLevel) {
     this.#lock = lock;
     this.#tunables = tunables;
+    this.#logLevel = logLevel;
+    this.#log = createNodeLog({ node: name, thread: 'storage', level: logLevel, to: 2 });
   }
 
   // ---- life --------------------------------------------------------------------------------
 
-  async start(chosen: ChosenSeed, { log, logLevel }: Logging): Promise<void> {
+  async start(chosen: ChosenSeed): Promise<void> {
     const { settings, directory } = chosen;
     this.#directory = directory;
     removeOldSnapshots(createNodeDisk(directory));
@@ -284,14 +282,15 @@ class OpenStorage implements Storage {
       threads: storagePlacement.threads,
       entry: new URL('./background-thread.js', import.meta.url),
       nameOf: storagePlacement.nameOf,
-      dataFor: (thread) => ({ seed: seeds(thread), logLevel }) satisfies BackgroundData,
+      dataFor: (thread) =>
+        ({ seed: seeds(thread), logLevel: this.#logLevel }) satisfies BackgroundData,
       transferFor: (thread) => doorbellsOf(seeds(thread).part),
       onFatal: fatal,
     });
     this.#background = background;
-    // Where a storage of this thread keeps the processor, recovery must not share it.
+    // Another storage of this thread may keep the processor: the new thread leaves it.
     clearProcessor();
-    const own = createStorageThread(callingThread, seeds(callingThread), log, fatal);
+    const own = createStorageThread(callingThread, seeds(callingThread), this.#log, fatal);
     this.#own = own;
     // Background first: recovery flushes through it.
     await background?.start(startTimeoutMs);
@@ -304,12 +303,10 @@ class OpenStorage implements Storage {
     this.#closed = undefined;
   }
 
-  /** Where its threads run from now on: they have begun. */
-  settle(ownProcessor: boolean, log: Log): void {
-    this.#hasProcessor = ownProcessor && keepProcessor();
-    if (ownProcessor && !this.#hasProcessor) log.warn('storage.processor-not-kept');
-    // Another storage of this thread may have kept it.
-    if (!ownProcessor) clearProcessor();
+  /** When its threads have begun. */
+  keepProcessor(): void {
+    this.#hasProcessor = keepProcessor();
+    if (!this.#hasProcessor) this.#log.warn('storage.processor-not-kept');
   }
 
   readonly close = (): Promise<void> => {
@@ -464,10 +461,14 @@ class OpenStorage implements Storage {
     const { hash } = hashKey(stored);
     const { record } = replyOf(kernel.askAhead(this.#store, 'read', { key: stored, hash }));
     if (record === undefined || !isLive(record, 0)) return undefined;
-    const value = recordValue(record);
-    // A long one may lie in a block of the cache, which must not be changed, nor kept alive by it.
-    return record.length <= ownRecordBytesMax ? value : this.#pool.copy(value);
+    return this.#given(recordValue(record), record);
   };
+
+  /** A part of a record that was read, for the caller. */
+  #given(part: Uint8Array, record: Uint8Array): Uint8Array {
+    // A long one may lie in a block of the cache, which must not be changed, nor kept alive by it.
+    return record.length <= ownRecordBytesMax ? part : this.#pool.copy(part);
+  }
 
   readonly iterate = (options: IterateOptions = {}): AsyncIterableIterator<Entry> => {
     this.#kernel();
@@ -498,11 +499,10 @@ class OpenStorage implements Storage {
       for (const record of page.records) {
         if (!isLive(record, 0)) continue;
         if (left === 0) return;
-        const key = recordUserKey(record);
-        const value = recordValue(record);
-        // A long one may lie in a block of the cache, which must not be changed, nor kept alive by it.
-        const isOwn = record.length <= ownRecordBytesMax;
-        yield isOwn ? [key, value] : [this.#pool.copy(key), this.#pool.copy(value)];
+        yield [
+          this.#given(recordUserKey(record), record),
+          this.#given(recordValue(record), record),
+        ];
         left -= 1;
       }
       if (page.isDone || last === undefined) return;

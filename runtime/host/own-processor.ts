@@ -5,6 +5,7 @@
 
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import { threadId } from './priority.ts';
 
 const tasks = '/proc/self/task';
 
@@ -78,8 +79,7 @@ export function shareProcessor(): void {
 }
 
 function keep(): Kept | undefined {
-  // A link to <pid>/task/<tid>.
-  const tid = fs.readlinkSync('/proc/thread-self').split('/').pop() as string;
+  const tid = threadId();
   const before = new Map<string, readonly number[]>();
   eachThread((other, allowed) => before.set(other, allowed));
   const own = before.get(tid) ?? [];

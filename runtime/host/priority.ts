@@ -12,16 +12,21 @@ export const cpuPriorities = ['low', 'idle'] as const;
 /** `low`: nice 19. `idle`: SCHED_IDLE as well, a thread that runs only where nobody else wants to. */
 export type CpuPriority = (typeof cpuPriorities)[number];
 
+/** Of the calling thread, as the kernel has it. Linux; throws elsewhere. */
+export function threadId(): string {
+  // A link to <pid>/task/<tid>.
+  return fs.readlinkSync('/proc/thread-self').split('/').pop() as string;
+}
+
 /**
  * Gives the calling thread a lower priority. False where the platform has none per thread, or
  * nothing that sets `idle`: it has nice 19 then, if it can.
  */
 export function lowerThreadPriority(to: CpuPriority = 'low'): boolean {
   try {
-    // A link to <pid>/task/<tid>.
-    const tid = Number(fs.readlinkSync('/proc/thread-self').split('/').pop());
-    os.setPriority(tid, os.constants.priority.PRIORITY_LOW);
-    if (to === 'idle') execFileSync('chrt', ['-i', '-p', '0', String(tid)], { stdio: 'ignore' });
+    const tid = threadId();
+    os.setPriority(Number(tid), os.constants.priority.PRIORITY_LOW);
+    if (to === 'idle') execFileSync('chrt', ['-i', '-p', '0', tid], { stdio: 'ignore' });
     return true;
   } catch {
     return false;

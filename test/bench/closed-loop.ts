@@ -98,9 +98,13 @@ function openConnection(
     let isOpen = false;
     let dueMs = 0;
     let ended = (): void => undefined;
-    /** Between its opening and `run`. */
-    let brokenBy: Error | undefined;
-    let failed: (error: Error) => void = refused;
+    let broken: (error: Error) => void = () => undefined;
+    const ending = new Promise<void>((resolve, reject) => {
+      ended = resolve;
+      broken = reject;
+    });
+    // Where it breaks before `run`, nobody waits for it yet.
+    ending.catch(() => undefined);
     const sendNext = (): void => {
       const n = state.next;
       const nowMs = performance.now();
@@ -114,23 +118,18 @@ function openConnection(
       if (dueMs <= nowMs) socket.write(ask(n));
       else setTimeout(() => socket.write(ask(n)), dueMs - nowMs);
     };
-    const run = (): Promise<void> =>
-      new Promise((done, broken) => {
-        ended = done;
-        failed = broken;
-        if (brokenBy === undefined) sendNext();
-        else broken(brokenBy);
-      });
+    const run = (): Promise<void> => {
+      sendNext();
+      return ending;
+    };
     const isThere = (): void => {
       isOpen = true;
-      failed = (error) => {
-        brokenBy ??= error;
-      };
       opened({ run });
     };
     const fail = (error: Error): void => {
       socket.destroy();
-      failed(error);
+      refused(error);
+      broken(error);
     };
     const heard = (chunk: Buffer): void => {
       const errors = feed(chunk);

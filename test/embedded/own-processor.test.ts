@@ -6,7 +6,6 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
-import { openStorage } from '../../cli/embedded/storage.ts';
 import { utf8 } from '../../runtime/bytes.ts';
 import { codeRejectedBy } from '../kit.ts';
 import { storagesUnderTest } from './storages-under-test.ts';
@@ -86,19 +85,13 @@ describe('own processor', () => {
     const second = path.join(under.directory, 'second');
     const third = path.join(under.directory, 'third');
     const first = await under.opened({ ownProcessor: true });
-    const other = await openStorage({ directory: second, logLevel: 'error', ownProcessor: true });
-    try {
-      await first.close();
-      const plain = await openStorage({ directory: third, logLevel: 'error' });
-      try {
-        expectKept();
-      } finally {
-        await plain.close();
-      }
-      expectKept();
-    } finally {
-      await other.close();
-    }
+    const other = await under.opened({ directory: second, ownProcessor: true });
+    await first.close();
+    const plain = await under.opened({ directory: third });
+    expectKept();
+    await plain.close();
+    expectKept();
+    await other.close();
     expectAsBefore();
   });
 
