@@ -242,6 +242,7 @@ function drawTunables(random: Prng): Tunables {
     joinReadsAbove: random.pick([0, 1, 8]),
     serialKeptMs: random.pick([20_000, 86_400_000]),
     repairBytesPerSecond: random.pick([64 * kiB, 32 * 1024 * kiB, 32 * 1024 * kiB]),
+    walAheadBytes: random.pick([0, 4 * kiB, 64 * kiB]),
   };
   return Object.assign(values, drawn);
 }

@@ -39,6 +39,12 @@ export const settingRows = {
     'Memtables per shard: one takes records, the others wait for their flush.',
   ),
   walSegmentBytes: row(64 * miB, 64 * kiB, 1024 * miB, 'Size of one WAL file.'),
+  walAheadBytes: row(
+    64 * kiB,
+    0,
+    16 * miB,
+    'Zeros that are written ahead of the records of a WAL file, at a time, with durability `group`: syncs of them are faster then. 0: none, for a file system that never writes in place (Btrfs, ZFS).',
+  ),
   walSyncIntervalMs: row(1_000, 10, 60_000, 'Time between syncs with durability `periodic`.'),
   walArchiveIntervalMs: row(
     60_000,

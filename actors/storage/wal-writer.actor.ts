@@ -29,7 +29,9 @@ import {
   walRecordTypes,
   type WrittenWith,
 } from './wal-format.ts';
+import { SyncsBehind } from './syncs-behind.ts';
 import { newestFile, WalRecovery } from './wal-recovery.ts';
+import { ZerosAhead } from './zeros-ahead.ts';
 
 export interface WalOptions {
   /** Directory of the segments inside the data directory. */
@@ -41,6 +43,8 @@ export interface WalOptions {
   };
   /** Size of a segment; a record that is larger gets a segment of its own. */
   readonly segmentBytes: number;
+  /** Zeros that are written ahead of the records at a time; 0: none. */
+  readonly aheadBytes: number;
   readonly durability: 'group' | 'periodic' | 'none';
   /** With durability `periodic`: milliseconds between syncs. */
   readonly syncIntervalMs: number;
@@ -104,6 +108,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   #segment: Segment | undefined;
   /** Where the next record goes. */
   #position = 0;
+  readonly #zeros: ZerosAhead;
+  readonly #syncsBehind: SyncsBehind;
   readonly #closed: ClosedSegments;
   /** The segment that a rotation is about to close. */
   #leaving: ClosedSegment | undefined;
@@ -127,7 +133,12 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     const shard = String(ctx.shard);
     const bytes = (): number => this.stats().bytes;
     ctx.metrics.gauge('kvd_wal_bytes', 'Bytes in WAL segments', bytes, { shard });
-    const { archive } = options;
+    const { archive, segmentBytes, aheadBytes } = options;
+    this.#zeros = new ZerosAhead(aheadBytes, segmentBytes);
+    this.#syncsBehind = new SyncsBehind({
+      synced: (throughLsn) => ctx.toSelf('durable', { throughLsn }),
+      failed: ({ message }) => ctx.stopNode(`disk: the log could not be synced: ${message}`),
+    });
     this.#closed = new ClosedSegments(ctx.disk, archive, {
       ask: (name, body, done) => {
         if (archive !== undefined) ctx.ask(archive.archiver, name, body, keepTimeoutMs, done);
@@ -298,8 +309,11 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     this.#countPaced(this.#batch.length);
     this.#committing = { appends, lastLsn: this.#lastLsn };
     this.#phase = 'syncing';
-    if (this.#options.durability === 'group') this.#sync(segment);
-    else this.synced({ error: undefined });
+    const { durability } = this.#options;
+    if (durability === 'group') return this.#sync(segment);
+    if (durability === 'periodic')
+      this.#syncsBehind.wrote(segment.file, this.#batch.length, this.#lastLsn);
+    this.synced({ error: undefined });
   }
 
   /** Encodes what waits, as far as it fits into the segment; how many records that is. */
@@ -335,6 +349,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   #write({ file }: Segment): 'written' | 'full' | 'failed' {
     try {
       file.write(this.#batch.view(), this.#position);
+      this.#zeros.extend(file, this.#position + this.#batch.length, this.#batch.length);
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
       if (error.code === 'DISK_FULL' && this.#cutBack(file)) return 'full';
@@ -351,6 +366,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     this.#ctx.probe.reach('append cut back');
     try {
       file.truncate(this.#position);
+      this.#zeros.begin(this.#position);
       return true;
     } catch (error) {
       if (!(error instanceof KvError)) throw error;
@@ -412,14 +428,9 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
 
   /** Durability `periodic`: what was acknowledged meanwhile becomes durable now. */
   syncPeriodically(): void {
-    const { stopNode, toSelf, after } = this.#ctx;
-    const throughLsn = this.#lastLsn;
-    after(this.#options.syncIntervalMs, 'syncPeriodically', {});
-    if (this.#phase !== 'idle' || throughLsn === this.#durableLsn) return;
-    this.#segment?.file.sync((error) => {
-      if (error !== undefined) stopNode(`disk: the log could not be synced: ${error.message}`);
-      else toSelf('durable', { throughLsn });
-    });
+    this.#ctx.after(this.#options.syncIntervalMs, 'syncPeriodically', {});
+    if (this.#phase === 'idle' && this.#lastLsn > this.#durableLsn)
+      this.#syncsBehind.begin(this.#segmentOrBug().file, this.#lastLsn);
   }
 
   durable({ throughLsn }: { readonly throughLsn: number }): void {
@@ -472,6 +483,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     this.#leaving = undefined;
     this.#segment = segment;
     this.#position = segmentHeaderSpace;
+    this.#zeros.begin(segmentHeaderSpace);
     this.#chain = segment.chain;
     this.#phase = 'idle';
     this.#schedule();
@@ -550,8 +562,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   }
 
   get #writtenWith(): WrittenWith {
-    const { durability, inFlightBytes } = this.#options;
-    return { durability, inFlightBytesMax: inFlightBytes + batchBytesMax };
+    const { durability, inFlightBytes, aheadBytes } = this.#options;
+    return { durability, inFlightBytesMax: inFlightBytes + batchBytesMax + aheadBytes };
   }
 
   #segmentOrBug(): Segment {

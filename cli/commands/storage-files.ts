@@ -9,6 +9,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { recordBytesMax } from '../../actors/model/record.ts';
+import { settingRows } from '../../actors/node/settings.ts';
 import { decodeCurrent, manifestName } from '../../actors/storage/manifest.ts';
 import type { TableMeta } from '../../actors/storage/protocol.ts';
 import { readSegment, type SegmentVerdict } from '../../actors/storage/segment-reader.ts';
@@ -32,7 +33,7 @@ import { createCodecs } from '../../runtime/block-codecs.ts';
 import { ReadOnlyFile } from './read-only-file.ts';
 
 /** More bytes than this never wait for a sync in a node with the default settings. */
-const inFlightBytesMax = recordBytesMax + 4 * 1024 * 1024;
+const inFlightBytesMax = recordBytesMax + 4 * 1024 * 1024 + settingRows.walAheadBytes.default;
 /** CURRENT and the manifest it names are replaced by a node that runs: tries to see both. */
 const manifestAttempts = 5;
 const rereads = 3;

@@ -29,6 +29,8 @@ class NodeDisk implements Disk {
   readonly #root: string;
   /** The last replace of each path: two of one path run one after the other (rule FS-5). */
   readonly #replacing = new Map<string, Promise<void>>();
+  /** Removed files whose space is still to be given back; the first one's is. */
+  readonly #closing: number[] = [];
 
   constructor(root: string) {
     this.#root = root;
@@ -101,10 +103,34 @@ class NodeDisk implements Disk {
     told(to, () => fs.linkSync(source, target));
   };
 
+  /**
+   * The name is gone when this returns, the space of a large file soon after it: giving it back can
+   * take tens of milliseconds, which the last close of the file pays, in the thread pool.
+   */
   readonly remove = (name: string): void => {
     const full = this.#resolve(name);
-    ifThere(name, () => fs.unlinkSync(full));
+    const fd = openOrNot(full);
+    try {
+      ifThere(name, () => fs.unlinkSync(full));
+    } finally {
+      if (fd !== undefined) this.#closeLater(fd);
+    }
   };
+
+  /** One at a time: the log's syncs need the pool, too. */
+  #closeLater(fd: number): void {
+    this.#closing.push(fd);
+    if (this.#closing.length === 1) this.#closeNext();
+  }
+
+  #closeNext(): void {
+    const fd = this.#closing[0];
+    if (fd === undefined) return;
+    fs.close(fd, () => {
+      this.#closing.shift();
+      this.#closeNext();
+    });
+  }
 
   readonly exists = (name: string): boolean => fs.existsSync(this.#resolve(name));
 
@@ -231,6 +257,15 @@ class NodeFile implements DiskFile {
     const problem = diskError(error, this.path);
     if (problem.code === 'DISK_FAILED') this.#poison = problem;
     return problem;
+  }
+}
+
+/** Undefined where it cannot be opened, whatever the reason. */
+function openOrNot(full: string): number | undefined {
+  try {
+    return fs.openSync(full, 'r');
+  } catch {
+    return undefined;
   }
 }
 

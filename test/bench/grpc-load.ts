@@ -134,15 +134,16 @@ class GrpcConversation implements Conversation {
   };
 
   readonly feed = (chunk: Buffer): number | undefined => {
-    this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    let left = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     let errors: number | undefined;
-    while (this.#held.length >= frameHeadBytes) {
-      const end = frameHeadBytes + this.#held.readUIntBE(0, 3);
-      if (this.#held.length < end) break;
-      const one = this.#held.subarray(0, end);
-      this.#held = this.#held.subarray(end);
+    while (left.length >= frameHeadBytes) {
+      const end = frameHeadBytes + left.readUIntBE(0, 3);
+      if (left.length < end) break;
+      const one = left.subarray(0, end);
+      left = left.subarray(end);
       errors = this.#heard(one) ?? errors;
     }
+    this.#held = Buffer.from(left);
     return errors;
   };
 

@@ -47,18 +47,25 @@ export function httpLoad({ port, request, ...options }: LoadOptions): Promise<Lo
 
 /** Finds the end of each answer by its content-length. */
 class AnswerReader {
+  /** Of the answer that is not complete yet. */
   #held: Buffer = Buffer.alloc(0);
 
   feed(chunk: Buffer): number | undefined {
-    this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
-    const headEnd = this.#held.indexOf('\r\n\r\n');
-    if (headEnd < 0) return undefined;
-    const head = this.#held.toString('latin1', 0, headEnd);
-    const length = Number(/content-length: *(\d+)/i.exec(head)?.[1] ?? 0);
-    const end = headEnd + 4 + length;
-    if (this.#held.length < end) return undefined;
-    this.#held = this.#held.subarray(end);
-    const status = Number(head.slice(9, 12));
-    return status < 200 || status > 299 ? 1 : 0;
+    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    const { end, errors } = firstAnswer(bytes);
+    this.#held = Buffer.from(bytes.subarray(end));
+    return errors;
   }
+}
+
+/** Where the first answer ends, and its errors; 0 and undefined where it is not complete. */
+function firstAnswer(bytes: Buffer): { readonly end: number; readonly errors?: number } {
+  const headEnd = bytes.indexOf('\r\n\r\n');
+  if (headEnd < 0) return { end: 0 };
+  const head = bytes.toString('latin1', 0, headEnd);
+  const length = Number(/content-length: *(\d+)/i.exec(head)?.[1] ?? 0);
+  const end = headEnd + 4 + length;
+  if (bytes.length < end) return { end: 0 };
+  const status = Number(head.slice(9, 12));
+  return { end, errors: status < 200 || status > 299 ? 1 : 0 };
 }

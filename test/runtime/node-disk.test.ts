@@ -105,6 +105,39 @@ describe('disk: node', () => {
     file.close();
   });
 
+  it('disk: what is removed is gone at once, and its space is given back by the last close', async () => {
+    const disk = createNodeDisk(root);
+    for (const name of ['a', 'b', 'c']) disk.open(name, 'create').close();
+    const closing: string[] = [];
+    const closed: Promise<void>[] = [];
+    const close = fs.close.bind(fs);
+    sinon.stub(fs, 'close').callsFake((fd, done) => {
+      closing.push('begins');
+      const ended = new Promise<void>((resolve) => {
+        close(fd, (error) => {
+          closing.push(error === null ? 'ends' : error.message);
+          done?.(error);
+          resolve();
+        });
+      });
+      closed.push(ended);
+    });
+    for (const name of ['a', 'b', 'c', 'never-there']) disk.remove(name);
+    expect([disk.list(''), closing]).to.deep.equal([[], ['begins']]);
+    // Each one begins when the one before has ended.
+    for (let i = 0; i < 3; i += 1) await closed[i];
+    const inTurn = ['begins', 'ends', 'begins', 'ends', 'begins', 'ends'];
+    expect(closing).to.deep.equal(inTurn);
+  });
+
+  it('disk: what cannot be opened can be removed', () => {
+    const disk = createNodeDisk(root);
+    disk.open('a', 'create').close();
+    sinon.stub(fs, 'openSync').throws(deviceError('EMFILE'));
+    disk.remove('a');
+    expect(disk.list('')).to.deep.equal([]);
+  });
+
   it('disk: an unreadable block is rot at that place, not a dead disk (FS-7)', () => {
     const file = createNodeDisk(root).open('a', 'create');
     file.write(new Uint8Array(8), 0);

@@ -13,16 +13,19 @@ import { makeRecord } from './records-under-test.ts';
 const writer = refTo(WalWriter, 'n1');
 const pathOf = (number: number): string => `wal/${segmentName(number)}`;
 
-/** A log with segments for one record each, and one record in it. */
+/** A log with one record in it; by default each of its segments holds one. */
 async function begun(
   durability: WalOptions['durability'],
+  sizes: Partial<Pick<WalOptions, 'segmentBytes' | 'aheadBytes'>> = {},
+  disk = new MemoryDisk(),
 ): Promise<{ kit: Kit; disk: MemoryDisk }> {
-  const disk = new MemoryDisk();
   const kit = new Kit([WalWriter], { disk });
   await kit.spawn(walWriter, {
     directory: 'wal',
     identity: { clusterName: 'test', node: 'n1', incarnation: 1 },
     segmentBytes: segmentHeaderSpace + 200,
+    aheadBytes: 0,
+    ...sizes,
     durability,
     syncIntervalMs: 60_000,
     inFlightBytes: 1 << 20,
@@ -44,6 +47,24 @@ const recordOf = (key: string): Uint8Array => makeRecord(key, { value: key.repea
 const failSyncOf = (disk: MemoryDisk, number: number): void => {
   disk.beforeSync = (path) => (path === pathOf(number) ? new KvError('DISK_FULL') : undefined);
 };
+
+/** A disk that is full for whatever is all zeros; says so. */
+function withoutZeros(refused: () => void): MemoryDisk {
+  const disk = new MemoryDisk();
+  const { open } = disk;
+  const openWithout: MemoryDisk['open'] = (path, mode) => {
+    const file = open(path, mode);
+    const write = (bytes: Uint8Array, position: number): void => {
+      if (bytes.every((byte) => byte === 0)) {
+        refused();
+        throw new KvError('DISK_FULL');
+      }
+      file.write(bytes, position);
+    };
+    return { ...file, write };
+  };
+  return Object.assign(disk, { open: openWithout });
+}
 
 describe('wal writer', () => {
   for (const durability of ['group', 'periodic', 'none'] as const) {
@@ -74,4 +95,32 @@ describe('wal writer', () => {
       expect(taken.reply).to.deep.equal({ lsn: 2 });
     });
   }
+
+  it('wal writer: a record is kept where the disk has no room for the zeros behind it', async () => {
+    let refusals = 0;
+    const disk = withoutZeros(() => {
+      refusals += 1;
+    });
+    const { kit } = await begun('group', { segmentBytes: 1 << 20, aheadBytes: 8_192 }, disk);
+    const second = kit.ask(writer, 'append', { record: recordOf('b') });
+    await kit.host.settle();
+    expect([second.reply, refusals, kit.host.stops]).to.deep.equal([{ lsn: 2 }, 2, []]);
+  });
+
+  it('wal writer: behind the answers a sync begins when 4 MiB wait for it, one at a time (durability=periodic)', async () => {
+    const { kit, disk } = await begun('periodic', { segmentBytes: 64 << 20 });
+    let syncs = 0;
+    disk.beforeSync = (path) => {
+      if (path === pathOf(1)) syncs += 1;
+      return undefined;
+    };
+    const record = makeRecord('m', { value: 'm'.repeat(1 << 20) });
+    const counts: number[] = [];
+    for (let i = 0; i < 9; i += 1) {
+      kit.ask(writer, 'append', { record });
+      await kit.host.settle();
+      counts.push(syncs);
+    }
+    expect(counts).to.deep.equal([0, 0, 0, 1, 1, 1, 1, 2, 2]);
+  });
 });
