@@ -43,9 +43,14 @@ export const settingRows = {
     64 * kiB,
     0,
     16 * miB,
-    'Zeros that are written ahead of the records of a WAL file, at a time, with durability `group`: syncs of them are faster then. 0: none, for a file system that never writes in place (Btrfs, ZFS).',
+    'Zeros that are written ahead of the records of a WAL file, at a time, with durability `group`: a sync of records costs less then. 0: none, for a file system that never writes in place (Btrfs, ZFS).',
   ),
-  walSyncIntervalMs: row(1_000, 10, 60_000, 'Time between syncs with durability `periodic`.'),
+  walSyncIntervalMs: row(
+    1_000,
+    10,
+    60_000,
+    'Time between syncs with durability `periodic`, at most: 4 MiB do not wait for it.',
+  ),
   walArchiveIntervalMs: row(
     60_000,
     100,
