@@ -94,7 +94,7 @@ export interface Disk {
    * DISK_FAILED where the file system has no hard links.
    */
   readonly link: (from: string, to: string) => void;
-  /** No error where there is no such file. */
+  /** No error where there is no such file. Its space may be free only some time later. */
   readonly remove: (path: string) => void;
   readonly exists: (path: string) => boolean;
   /** Bytes that may still be written. */

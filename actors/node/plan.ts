@@ -197,7 +197,7 @@ function storageRows(settings: StorageSettings, purge: TombstonePurge, shard: nu
     directory: `${directory}/wal`,
     identity,
     segmentBytes: tunables.walSegmentBytes,
-    // Where no answer waits for a sync nobody is the better for them.
+    // With other durabilities no answer waits for a sync.
     aheadBytes: durability === 'group' ? tunables.walAheadBytes : 0,
     durability,
     syncIntervalMs: tunables.walSyncIntervalMs,

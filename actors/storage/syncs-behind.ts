@@ -1,34 +1,43 @@
 // Syncs of a log behind its answers (durability `periodic`): one after so much time, and one when so
-// many bytes wait for it. While the kernel writes down what waits, it holds up writes of more, for the
-// longer the more it is: 64 MB of a second for 20 ms and above (docs/performance.md).
+// many bytes wait for it. While the kernel writes down what waits, it holds up writes of more, for
+// the longer the more it is (docs/performance.md).
 
 import type { DiskFile } from '../../runtime/environment.ts';
 
-/** A few milliseconds' work for a disk. */
+/** No more wait for a sync to begin, nor more than a quarter of a segment. */
 const waitingBytesMax = 4 * 1024 * 1024;
 
-interface Listener {
+export interface SyncListener {
   readonly synced: (throughLsn: number) => void;
   readonly failed: (problem: Error) => void;
 }
 
 export class SyncsBehind {
-  readonly #listener: Listener;
+  readonly #waitingBytesMax: number;
+  readonly #listener: SyncListener;
   #waitingBytes = 0;
   #isRunning = false;
+  #isWanted = false;
 
-  constructor(listener: Listener) {
+  constructor(segmentBytes: number, listener: SyncListener) {
+    this.#waitingBytesMax = Math.min(waitingBytesMax, segmentBytes / 4);
     this.#listener = listener;
+  }
+
+  /** One was due while another one ran, which may not cover what it was due for. */
+  get isWanted(): boolean {
+    return this.#isWanted;
   }
 
   /** Records up to `lastLsn` end with `bytes` that were just written. */
   wrote(file: DiskFile, bytes: number, lastLsn: number): void {
     this.#waitingBytes += bytes;
-    if (this.#waitingBytes >= waitingBytesMax) this.begin(file, lastLsn);
+    if (this.#waitingBytes >= this.#waitingBytesMax) this.begin(file, lastLsn);
   }
 
-  /** A sync of all records up to `throughLsn`, unless one runs: the next one will cover them. */
+  /** A sync of all records up to `throughLsn`; while one runs it is wanted. */
   begin(file: DiskFile, throughLsn: number): void {
+    this.#isWanted = this.#isRunning;
     if (this.#isRunning) return;
     this.#isRunning = true;
     this.#waitingBytes = 0;

@@ -135,9 +135,9 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     ctx.metrics.gauge('kvd_wal_bytes', 'Bytes in WAL segments', bytes, { shard });
     const { archive, segmentBytes, aheadBytes } = options;
     this.#zeros = new ZerosAhead(aheadBytes, segmentBytes);
-    this.#syncsBehind = new SyncsBehind({
+    this.#syncsBehind = new SyncsBehind(segmentBytes, {
       synced: (throughLsn) => ctx.toSelf('durable', { throughLsn }),
-      failed: ({ message }) => ctx.stopNode(`disk: the log could not be synced: ${message}`),
+      failed: ({ message }) => ctx.toSelf('synced', { error: message }),
     });
     this.#closed = new ClosedSegments(ctx.disk, archive, {
       ask: (name, body, done) => {
@@ -309,9 +309,8 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
     this.#countPaced(this.#batch.length);
     this.#committing = { appends, lastLsn: this.#lastLsn };
     this.#phase = 'syncing';
-    const { durability } = this.#options;
-    if (durability === 'group') return this.#sync(segment);
-    if (durability === 'periodic')
+    if (this.#options.durability === 'group') return this.#sync(segment);
+    if (this.#options.durability === 'periodic')
       this.#syncsBehind.wrote(segment.file, this.#batch.length, this.#lastLsn);
     this.synced({ error: undefined });
   }
@@ -429,12 +428,18 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
   /** Durability `periodic`: what was acknowledged meanwhile becomes durable now. */
   syncPeriodically(): void {
     this.#ctx.after(this.#options.syncIntervalMs, 'syncPeriodically', {});
+    this.#syncBehind();
+  }
+
+  /** A rotation syncs by itself. */
+  #syncBehind(): void {
     if (this.#phase === 'idle' && this.#lastLsn > this.#durableLsn)
       this.#syncsBehind.begin(this.#segmentOrBug().file, this.#lastLsn);
   }
 
   durable({ throughLsn }: { readonly throughLsn: number }): void {
     this.#durableLsn = Math.max(this.#durableLsn, throughLsn);
+    if (this.#syncsBehind.isWanted) this.#syncBehind();
   }
 
   // ---- segments ------------------------------------------------------------------------------
@@ -479,6 +484,7 @@ class WalWriterActor implements Handlers<WalWriter>, Handlers<Own> {
 
   /** Only now may the old segment be released: a rotation that fails goes on writing to it. */
   rotated({ segment }: { readonly segment: Segment }): void {
+    if (this.#phase === 'failed') return;
     if (this.#leaving !== undefined) this.#closed.add(this.#leaving);
     this.#leaving = undefined;
     this.#segment = segment;

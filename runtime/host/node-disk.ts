@@ -13,6 +13,8 @@ import { assert, CorruptionError, KvError } from '../errors.ts';
 
 const fileMode = 0o600;
 const directoryMode = 0o700;
+/** Removed files that may wait for their close. */
+const closingMax = 16;
 const flags = { create: 'wx+', read: 'r', modify: 'r+' } as const satisfies Record<
   OpenMode,
   string
@@ -109,7 +111,8 @@ class NodeDisk implements Disk {
    */
   readonly remove = (name: string): void => {
     const full = this.#resolve(name);
-    const fd = openOrNot(full);
+    // Not for any number of files: descriptors are few, and the rest waits here instead.
+    const fd = this.#closing.length < closingMax ? openOrNot(full) : undefined;
     try {
       ifThere(name, () => fs.unlinkSync(full));
     } finally {
@@ -117,7 +120,7 @@ class NodeDisk implements Disk {
     }
   };
 
-  /** One at a time: the log's syncs need the pool, too. */
+  /** One at a time for each disk: the syncs of logs need the pool, too. */
   #closeLater(fd: number): void {
     this.#closing.push(fd);
     if (this.#closing.length === 1) this.#closeNext();
@@ -260,10 +263,12 @@ class NodeFile implements DiskFile {
   }
 }
 
-/** Undefined where it cannot be opened, whatever the reason. */
+/** Undefined where it is no file that can be opened, whatever the reason. */
 function openOrNot(full: string): number | undefined {
+  const { O_RDONLY, O_NONBLOCK, O_NOFOLLOW } = fs.constants;
   try {
-    return fs.openSync(full, 'r');
+    // A pipe that somebody put there must not be waited for.
+    return fs.openSync(full, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
   } catch {
     return undefined;
   }

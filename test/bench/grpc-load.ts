@@ -134,7 +134,8 @@ class GrpcConversation implements Conversation {
   };
 
   readonly feed = (chunk: Buffer): number | undefined => {
-    let left = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    const isOwn = this.#held.length > 0;
+    let left = isOwn ? Buffer.concat([this.#held, chunk]) : chunk;
     let errors: number | undefined;
     while (left.length >= frameHeadBytes) {
       const end = frameHeadBytes + left.readUIntBE(0, 3);
@@ -143,7 +144,7 @@ class GrpcConversation implements Conversation {
       left = left.subarray(end);
       errors = this.#heard(one) ?? errors;
     }
-    this.#held = Buffer.from(left);
+    this.#held = isOwn ? left : Buffer.from(left);
     return errors;
   };
 

@@ -51,9 +51,11 @@ class AnswerReader {
   #held: Buffer = Buffer.alloc(0);
 
   feed(chunk: Buffer): number | undefined {
-    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    const isOwn = this.#held.length > 0;
+    const bytes = isOwn ? Buffer.concat([this.#held, chunk]) : chunk;
     const { end, errors } = firstAnswer(bytes);
-    this.#held = Buffer.from(bytes.subarray(end));
+    const rest = bytes.subarray(end);
+    this.#held = isOwn ? rest : Buffer.from(rest);
     return errors;
   }
 }

@@ -1,5 +1,6 @@
 // The real disk: the conformance suite, and what only a real one has (modes, device errors).
 
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -128,6 +129,16 @@ describe('disk: node', () => {
     for (let i = 0; i < 3; i += 1) await closed[i];
     const inTurn = ['begins', 'ends', 'begins', 'ends', 'begins', 'ends'];
     expect(closing).to.deep.equal(inTurn);
+  });
+
+  it('disk: many files are removed with few descriptors, and a pipe is not waited for', () => {
+    const disk = createNodeDisk(root);
+    const names = Array.from({ length: 100 }, (_, i) => `f${String(i).padStart(2, '0')}`);
+    for (const name of names) disk.open(name, 'create').close();
+    execFileSync('mkfifo', [path.join(root, 'pipe')]);
+    const opened = sinon.spy(fs, 'openSync');
+    for (const name of ['pipe', ...names]) disk.remove(name);
+    expect([disk.list(''), opened.callCount]).to.deep.equal([[], 16]);
   });
 
   it('disk: what cannot be opened can be removed', () => {

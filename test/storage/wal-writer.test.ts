@@ -2,7 +2,11 @@
 
 import { expect } from 'chai';
 import { WalWriter } from '../../actors/storage/protocol.ts';
-import { segmentHeaderSpace, segmentName } from '../../actors/storage/wal-format.ts';
+import {
+  decodeSegmentHeader,
+  segmentHeaderSpace,
+  segmentName,
+} from '../../actors/storage/wal-format.ts';
 import { walWriter, type WalOptions } from '../../actors/storage/wal-writer.actor.ts';
 import { refTo } from '../../runtime/actor.ts';
 import { KvError } from '../../runtime/errors.ts';
@@ -41,6 +45,7 @@ async function begun(
   return { kit, disk };
 }
 
+const mebibyte = makeRecord('m', { value: 'm'.repeat(1 << 20) });
 const recordOf = (key: string): Uint8Array => makeRecord(key, { value: key.repeat(60) });
 
 /** The code of a sync of this segment. */
@@ -64,6 +69,25 @@ function withoutZeros(refused: () => void): MemoryDisk {
     return { ...file, write };
   };
   return Object.assign(disk, { open: openWithout });
+}
+
+/** A disk whose syncs of the first segment end when they are told to, with or without an error. */
+function withHeldSyncs(): { disk: MemoryDisk; held: ((error?: Error) => void)[] } {
+  const disk = new MemoryDisk();
+  const held: ((error?: Error) => void)[] = [];
+  const { open } = disk;
+  const openHeld: MemoryDisk['open'] = (path, mode) => {
+    const file = open(path, mode);
+    let isFirst = true;
+    const sync = (done: (error?: Error) => void): void => {
+      // The one that begins the segment is let through.
+      if (path !== pathOf(1) || isFirst) file.sync(done);
+      else held.push(done);
+      isFirst = false;
+    };
+    return { ...file, sync };
+  };
+  return { disk: Object.assign(disk, { open: openHeld }), held };
 }
 
 describe('wal writer', () => {
@@ -107,20 +131,59 @@ describe('wal writer', () => {
     expect([second.reply, refusals, kit.host.stops]).to.deep.equal([{ lsn: 2 }, 2, []]);
   });
 
-  it('wal writer: behind the answers a sync begins when 4 MiB wait for it, one at a time (durability=periodic)', async () => {
+  it('wal writer: a segment says that its zeros may be torn, too (WAL-10 d)', async () => {
+    const boundOf = async (aheadBytes: number): Promise<number | undefined> => {
+      const { disk } = await begun('group', { segmentBytes: 1 << 20, aheadBytes });
+      const bytes = disk.read(pathOf(1)) ?? new Uint8Array();
+      return decodeSegmentHeader(bytes)?.writtenWith?.inFlightBytesMax;
+    };
+    expect(await boundOf(8_192)).to.equal(((await boundOf(0)) ?? Number.NaN) + 8_192);
+  });
+
+  it('wal writer: behind the answers a sync begins when 4 MiB wait for it (durability=periodic)', async () => {
     const { kit, disk } = await begun('periodic', { segmentBytes: 64 << 20 });
     let syncs = 0;
     disk.beforeSync = (path) => {
       if (path === pathOf(1)) syncs += 1;
       return undefined;
     };
-    const record = makeRecord('m', { value: 'm'.repeat(1 << 20) });
     const counts: number[] = [];
     for (let i = 0; i < 9; i += 1) {
-      kit.ask(writer, 'append', { record });
+      kit.ask(writer, 'append', { record: mebibyte });
       await kit.host.settle();
       counts.push(syncs);
     }
     expect(counts).to.deep.equal([0, 0, 0, 1, 1, 1, 1, 2, 2]);
+  });
+
+  it('wal writer: one sync behind the answers at a time, and what came due meanwhile follows it', async () => {
+    const { disk, held } = withHeldSyncs();
+    const { kit } = await begun('periodic', { segmentBytes: 64 << 20 }, disk);
+    const begin: number[] = [];
+    for (let i = 0; i < 9; i += 1) {
+      kit.ask(writer, 'append', { record: mebibyte });
+      await kit.host.settle();
+      begin.push(held.length);
+    }
+    expect(begin).to.deep.equal([0, 0, 0, 1, 1, 1, 1, 1, 1]);
+    held[0]?.();
+    await kit.host.settle();
+    expect(held.length).to.equal(2);
+    held[1]?.();
+    await kit.host.settle();
+    expect(held.length).to.equal(2);
+  });
+
+  it('wal writer: after a sync behind the answers that failed nothing is acknowledged (FS-6)', async () => {
+    const { disk, held } = withHeldSyncs();
+    const { kit } = await begun('periodic', { segmentBytes: 64 << 20 }, disk);
+    for (let i = 0; i < 4; i += 1) kit.ask(writer, 'append', { record: mebibyte });
+    await kit.host.settle();
+    held[0]?.(new KvError('DISK_FULL'));
+    await kit.host.settle();
+    expect(kit.host.stops.join()).to.match(/^disk: the log could not be synced: DISK_FULL/);
+    const after = kit.ask(writer, 'append', { record: recordOf('z') });
+    await kit.host.settle();
+    expect([after.reply, held.length]).to.deep.equal([undefined, 1]);
   });
 });
