@@ -91,7 +91,8 @@ export interface StorageOptions {
   readonly directory: string;
   /**
    * When a write is acknowledged: `group` (default) after an fdatasync that covers it, `periodic`
-   * when it is in the page cache, synced every second or 4 MiB, `none` the same, synced only where a log file is full.
+   * when it is in the page cache, synced every second or 4 MiB, `none` the same, synced only where a
+   * log file is full.
    */
   readonly durability?: Durability;
   /** How tables are packed: `auto` (default: LZ4, Zstd where they are rarely written again), `none`, `lz4`, `zstd`. */

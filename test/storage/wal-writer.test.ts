@@ -9,6 +9,7 @@ import {
 } from '../../actors/storage/wal-format.ts';
 import { walWriter, type WalOptions } from '../../actors/storage/wal-writer.actor.ts';
 import { refTo } from '../../runtime/actor.ts';
+import type { DiskFile } from '../../runtime/environment.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { Kit } from '../kit.ts';
 import { MemoryDisk } from '../kit-disk.ts';
@@ -53,41 +54,44 @@ const failSyncOf = (disk: MemoryDisk, number: number): void => {
   disk.beforeSync = (path) => (path === pathOf(number) ? new KvError('DISK_FULL') : undefined);
 };
 
-/** A disk that is full for whatever is all zeros; says so. */
-function withoutZeros(refused: () => void): MemoryDisk {
+/** A disk whose files do some things in another way. */
+function diskWhere(changed: (file: DiskFile) => Partial<DiskFile>): MemoryDisk {
   const disk = new MemoryDisk();
   const { open } = disk;
-  const openWithout: MemoryDisk['open'] = (path, mode) => {
+  const openChanged: MemoryDisk['open'] = (path, mode) => {
     const file = open(path, mode);
-    const write = (bytes: Uint8Array, position: number): void => {
+    return { ...file, ...changed(file) };
+  };
+  return Object.assign(disk, { open: openChanged });
+}
+
+/** A disk that is full for whatever is all zeros; says so. */
+const withoutZeros = (refused: () => void): MemoryDisk =>
+  diskWhere((file) => ({
+    write: (bytes, position) => {
       if (bytes.every((byte) => byte === 0)) {
         refused();
         throw new KvError('DISK_FULL');
       }
       file.write(bytes, position);
-    };
-    return { ...file, write };
-  };
-  return Object.assign(disk, { open: openWithout });
-}
+    },
+  }));
 
 /** A disk whose syncs of the first segment end when they are told to, with or without an error. */
 function withHeldSyncs(): { disk: MemoryDisk; held: ((error?: Error) => void)[] } {
-  const disk = new MemoryDisk();
   const held: ((error?: Error) => void)[] = [];
-  const { open } = disk;
-  const openHeld: MemoryDisk['open'] = (path, mode) => {
-    const file = open(path, mode);
+  const disk = diskWhere((file) => {
     let isFirst = true;
-    const sync = (done: (error?: Error) => void): void => {
-      // The one that begins the segment is let through.
-      if (path !== pathOf(1) || isFirst) file.sync(done);
-      else held.push(done);
-      isFirst = false;
+    return {
+      sync: (done) => {
+        // The one that begins the segment is let through.
+        if (file.path !== pathOf(1) || isFirst) file.sync(done);
+        else held.push(done);
+        isFirst = false;
+      },
     };
-    return { ...file, sync };
-  };
-  return { disk: Object.assign(disk, { open: openHeld }), held };
+  });
+  return { disk, held };
 }
 
 describe('wal writer', () => {

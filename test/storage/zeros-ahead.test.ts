@@ -2,10 +2,12 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { segmentHeaderSpace, segmentName } from '../../actors/storage/wal-format.ts';
 import { ZerosAhead } from '../../actors/storage/zeros-ahead.ts';
 import type { DiskFile } from '../../runtime/environment.ts';
 import { KvError } from '../../runtime/errors.ts';
 import { codeThrownBy } from '../kit.ts';
+import { MachineUnderTest } from './machine-under-test.ts';
 
 const ahead = 1_000;
 
@@ -86,5 +88,24 @@ describe('storage: zeros ahead', () => {
     const writes: { from: number; end: number }[] = [];
     new ZerosAhead(0, 1_000_000).extend(fileOf(writes), 100, 100);
     expect(writes).to.deep.equal([]);
+  });
+
+  it('zeros ahead: a node has as many as it is told to, on the disk with the records before them', async () => {
+    const spaceWith = async (walAheadBytes: number): Promise<number> => {
+      const machine = new MachineUnderTest(false, { walSegmentBytes: 1 << 20, walAheadBytes });
+      let space = Number.NaN;
+      await machine.cluster.world.run(async () => {
+        await machine.start();
+        await machine.write(5);
+        const log = machine.storage.find(`shard-0/wal/${segmentName(1)}`);
+        expect(log?.hasUnsynced).to.equal(false);
+        space = log?.allocatedBytes ?? Number.NaN;
+      });
+      return space;
+    };
+    const without = await spaceWith(0);
+    const first = await spaceWith(8_192);
+    expect(without).to.be.below(segmentHeaderSpace + 2_048);
+    expect(first).to.be.within(segmentHeaderSpace + 8_192, segmentHeaderSpace + 2 * 8_192);
   });
 });
